@@ -1,0 +1,262 @@
+//! The command line: one file a subcommand, and here what they share.
+
+mod fetch;
+mod generate;
+mod proxy;
+mod report;
+mod serve;
+mod transform;
+
+use crate::cmd::report::{ColorWhen, Log, LogFormat};
+use bytesize::ByteSize;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use futures::StreamExt;
+use poetry::addr::Addr;
+use poetry::error::Error;
+use poetry::net::{self, Listener};
+use poetry::server::{Handler, Limits, Server};
+use poetry::stats::{Report, Stats};
+use poetry::upstream::Workshop;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serve, cache and fetch poems over plain TCP
+///
+/// A toolkit for services that answer a TCP connection with text and hang up. The three commands of a first try need
+/// no argument and find each other: `poetry serve`, `poetry proxy`, `poetry fetch`.
+#[derive(Debug, Parser)]
+#[command(name = "poetry", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve poems: files, folders, or the built-in ones
+    Serve(serve::Args),
+    /// Serve another server's poems from a cache that fetches each at most once
+    Proxy(proxy::Args),
+    /// Print the poems of one or many servers
+    Fetch(fetch::Args),
+    /// Transform a poem, or be the service that transforms them
+    Transform(transform::Args),
+    /// Write the man pages and the shell completions into a folder
+    #[command(hide = true)]
+    Generate(generate::Args),
+}
+
+/// How much is told, and in what form.
+#[derive(Debug, Clone, Args)]
+struct Output {
+    /// Tell nothing but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Tell more: every connection
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// When to use colours on stderr
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    color: ColorWhen,
+    /// The form of the log on stderr
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// What every listening command bounds.
+#[derive(Debug, Clone, Args)]
+struct Listening {
+    /// Connections looked after at once; over it the kernel's backlog waits
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    max_clients: u64,
+    /// How long a client may neither send what it owes nor take what it is sent
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
+    client_timeout: Duration,
+    /// How long running connections may take to finish after SIGTERM or SIGINT
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    drain_timeout: Duration,
+}
+
+/// What the commands that connect share.
+#[derive(Debug, Clone, Args)]
+struct Connecting {
+    /// How long to wait for a name, and for a connection to each of its addresses
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
+    connect_timeout: Duration,
+    /// How long a server may be silent
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    idle_timeout: Duration,
+}
+
+/// Parses, runs, and says how it went.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    report::set_color(cli.output.color);
+    let result = match cli.command {
+        Command::Serve(args) => net::block_on(serve::run(args, &cli.output)),
+        Command::Proxy(args) => net::block_on(proxy::run(args, &cli.output)),
+        Command::Fetch(args) => net::block_on(fetch::run(args, &cli.output)),
+        Command::Transform(args) => net::block_on(transform::run(args, &cli.output)),
+        Command::Generate(args) => generate::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// A bug in one task is told in a line, without a backtrace; the task's clients are reset and all else lives on.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "poetry: internal error: a task ended at {place}");
+    }));
+}
+
+/// The definition of the command line, with an environment variable for every option.
+pub fn command() -> clap::Command {
+    let mut command = Cli::command();
+    let shared: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+    for name in names.iter().filter(|name| *name != "generate") {
+        let shared = shared.clone();
+        command = command.mut_subcommand(name, |sub| {
+            sub.args(shared.into_iter().map(|arg| arg.global(false).display_order(1000))).mut_args(|arg| {
+                match arg.get_long() {
+                    Some("help" | "version" | "list") | None => arg,
+                    Some(long) => {
+                        let variable = format!("POEM_{name}_{long}").to_uppercase().replace('-', "_");
+                        arg.env(variable).hide_env_values(true)
+                    }
+                }
+            })
+        });
+    }
+    command
+}
+
+/// A usage error in clap's own form, about a subcommand.
+fn usage_error(subcommand: &str, kind: clap::error::ErrorKind, text: impl std::fmt::Display) -> ! {
+    let mut command = command();
+    command.build();
+    let named = command.find_subcommand(subcommand).cloned().unwrap_or(command);
+    named.clone().error(kind, text).exit()
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|e| format!("{e}; wanted a duration like 500ms, 30s or 2h"))
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("wanted more than nothing, like 500ms, 30s or 2h".into()),
+        time => Ok(time),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    const WANTED: &str = "wanted a size like 65536, 16MiB or 1GB";
+    let size: ByteSize = text.parse().map_err(|_| WANTED.to_string())?;
+    match size.as_u64() {
+        0 => Err(format!("no room for a single byte; {WANTED}")),
+        u64::MAX => Err(format!("more than there can be; {WANTED}")), // bytesize saturates without a word
+        bytes => Ok(bytes),
+    }
+}
+
+fn listen_addr(text: &str) -> Result<Addr, String> {
+    text.parse().map_err(|e: poetry::addr::BadAddr| e.to_string())
+}
+
+fn connect_addr(text: &str) -> Result<Addr, String> {
+    match listen_addr(text)? {
+        Addr::Tcp { port: 0, .. } => Err("nobody listens on port 0".into()),
+        addr => Ok(addr),
+    }
+}
+
+/// Who does these transformations: a service where one is named, ourselves where not. An unknown name is a usage
+/// error that offers the nearest.
+fn workshop(subcommand: &str, names: &[String], via: Option<&Addr>) -> Option<Workshop> {
+    if names.is_empty() {
+        return None;
+    }
+    if let Some(addr) = via {
+        return Some(Workshop::Via(addr.clone(), names.to_vec()));
+    }
+    let transforms = names.iter().map(|name| match poetry::transform::Transform::named(name) {
+        Some(transform) => transform,
+        None => usage_error(subcommand, clap::error::ErrorKind::InvalidValue, transform::unknown(name)),
+    });
+    Some(Workshop::Own(transforms.collect()))
+}
+
+/// What a listening command needs to start.
+struct Service<'a> {
+    addrs: &'a [Addr],
+    listening: &'a Listening,
+    log: Log,
+    /// What the ready line says before ` on ADDR`.
+    doing: String,
+}
+
+/// Binds, says so, serves until a signal, drains.
+async fn listen<H: Handler>(
+    service: Service<'_>,
+    handler: impl FnOnce(Arc<dyn Report>, Arc<Stats>) -> Result<Arc<H>, Error>,
+) -> Result<ExitCode, Error> {
+    let mut signals = signals()?;
+    let report: Arc<dyn Report> = Arc::new(service.log.clone());
+    let stats = Arc::new(Stats::default());
+    let handler = handler(report.clone(), stats.clone())?;
+    let mut listeners = Vec::new();
+    for addr in service.addrs {
+        listeners.push(Listener::bind(addr).await?);
+    }
+    for listener in &listeners {
+        let line = writeln!(std::io::stdout(), "{} on {}", service.doing, listener.addr());
+        let _unread = line.and_then(|()| std::io::stdout().flush()); // whoever closed stdout does not want to know
+    }
+    let limits = Limits {
+        max_clients: service.listening.max_clients,
+        client_timeout: service.listening.client_timeout,
+        drain_timeout: service.listening.drain_timeout,
+    };
+    let server = Server::new(handler, limits, report, stats);
+    let told = async { signals.next().await.map(drop).unwrap_or_default() };
+    server
+        .run(listeners, async {
+            told.await;
+            second_signal_ends_at_once();
+        })
+        .await;
+    service.log.flush();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn signals() -> Result<async_signal::Signals, Error> {
+    use async_signal::{Signal, Signals};
+    Signals::new([Signal::Term, Signal::Int])
+        .map_err(|e| Error::Local { what: "signals".into(), why: poetry::error::reason(&e) })
+}
+
+/// While connections are being finished, another signal ends the process at once; the kernel resets what is open.
+fn second_signal_ends_at_once() {
+    net::spawn(async {
+        let Ok(mut signals) = signals() else { return };
+        if let Some(Ok(signal)) = signals.next().await {
+            std::process::exit(128 + signal as i32);
+        }
+    });
+}

@@ -1,0 +1,148 @@
+//! `poetry proxy`.
+
+use crate::cmd::report::Log;
+use crate::cmd::{
+    connect_addr, duration, listen, listen_addr, positive_duration, size, workshop, Connecting, Listening,
+    Output, Service,
+};
+use clap::ValueEnum;
+use poetry::addr::Addr;
+use poetry::cache::Policy;
+use poetry::error::Error;
+use poetry::handler::proxy::{Proxy, Settings};
+use poetry::protocol::Protocol;
+use poetry::upstream::{Timeouts, Upstream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Serve another server's poems from a cache that fetches each at most once
+///
+/// The first client causes a fetch; all who come while it lasts join it, get what has come so far at once and the rest
+/// as it comes. A complete poem is kept for the time to live. A failed fetch fails for all who wait, and is forgotten.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The servers to fetch from, tried in order when one can't be reached; `builtin` recites the built-in poems
+    #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = upstream)]
+    upstreams: Vec<Source>,
+    /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
+    #[arg(short, long, visible_alias = "port", value_name = "ADDR", default_value = "127.0.0.1:10000",
+          value_parser = listen_addr)]
+    listen: Vec<Addr>,
+    /// What clients and the upstream speak; with netstring, the request is the key and is passed on
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
+    protocol: ProxyProtocol,
+    /// How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait
+    #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration)]
+    ttl: Duration,
+    /// The longest poem that is kept; a longer one passes through, at the pace of its fastest reader
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    max_poem: u64,
+    /// The most that is held, kept poems and poems in flight together
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    capacity: u64,
+    /// How long a whole fetch may take
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    fetch_timeout: Duration,
+    /// Transform poems before they are kept; several names are applied in order
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    transform: Vec<String>,
+    /// Have the transformation done by the netstring service at this address
+    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
+    via: Option<Addr>,
+    /// What clients get when the transformation fails; an original is sent on and not kept
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "fail", requires = "transform")]
+    on_transform_failure: OnFailure,
+    #[command(flatten)]
+    connecting: Connecting,
+    #[command(flatten)]
+    listening: Listening,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Builtin,
+    Server(Addr),
+}
+
+fn upstream(text: &str) -> Result<Source, String> {
+    match text {
+        "builtin" => Ok(Source::Builtin),
+        text => connect_addr(text).map(Source::Server).map_err(|e| format!("{e}, or builtin")),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProxyProtocol {
+    /// The server speaks first, and only it
+    Poem,
+    /// A netstring each way: a transformation service whose work an external server does
+    Netstring,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnFailure {
+    /// A reset
+    Fail,
+    /// The poem as it was fetched
+    Original,
+}
+
+/// Proxies until a signal.
+pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
+    use clap::error::ErrorKind::ArgumentConflict;
+    if args.protocol == ProxyProtocol::Netstring && !args.transform.is_empty() {
+        crate::cmd::usage_error(
+            "proxy",
+            ArgumentConflict,
+            "--transform cannot be used with --protocol netstring",
+        );
+    }
+    let upstream = match servers(&args.upstreams) {
+        Some(servers) => Upstream::Servers(servers),
+        None if args.upstreams.len() > 1 => {
+            crate::cmd::usage_error("proxy", ArgumentConflict, "builtin cannot be used with other upstreams")
+        }
+        None if args.protocol == ProxyProtocol::Netstring => crate::cmd::usage_error(
+            "proxy",
+            ArgumentConflict,
+            "builtin cannot be used with --protocol netstring",
+        ),
+        None => Upstream::built_in(),
+    };
+    let doing = format!("Proxying {upstream}");
+    let settings = Settings {
+        protocol: match args.protocol {
+            ProxyProtocol::Poem => Protocol::Poem,
+            ProxyProtocol::Netstring => Protocol::Netstring,
+        },
+        upstream,
+        timeouts: Timeouts {
+            connect: args.connecting.connect_timeout,
+            idle: args.connecting.idle_timeout,
+            total: args.fetch_timeout,
+        },
+        policy: Policy {
+            ttl: args.ttl,
+            grace: Duration::ZERO,
+            fail_ttl: Duration::ZERO,
+            capacity: args.capacity,
+        },
+        max_poem: args.max_poem,
+        workshop: workshop("proxy", &args.transform, args.via.as_ref()),
+        original_on_failure: args.on_transform_failure == OnFailure::Original,
+    };
+    let log = Log::start(output);
+    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing }, |report, stats| {
+        Ok(Proxy::new(settings, report, stats))
+    })
+    .await
+}
+
+/// The servers, unless the built-in poems are among the sources.
+fn servers(sources: &[Source]) -> Option<Vec<Addr>> {
+    let server = |source: &Source| match source {
+        Source::Server(addr) => Some(addr.clone()),
+        Source::Builtin => None,
+    };
+    sources.iter().map(server).collect()
+}

@@ -1,0 +1,293 @@
+//! All that is printed beside the poems: errors, log lines, colours.
+//!
+//! Everything goes to stderr. Log lines are written by a thread of their own, so that a slow terminal slows no
+//! connection; a line that comes again within a second is counted instead, and the count follows. Telling a hit costs
+//! an atomic addition, but for the first in each second.
+
+use crate::cmd::Output;
+use clap::ValueEnum;
+use colored::{Color, Colorize};
+use poetry::error::Error;
+use poetry::stats::{How, Notice, Outcome, Record, Report};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Even into a pipe
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One object a request, in the words of RFC 9211
+    Json,
+}
+
+/// Settles for the whole process whether there are colours. `colored` always paints; `anstream` knows the terminal,
+/// `NO_COLOR` and `TERM=dumb`, and washes the paint off where it is not wanted.
+pub fn set_color(when: ColorWhen) {
+    colored::control::set_override(true);
+    match when {
+        ColorWhen::Auto if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) => {
+            anstream::ColorChoice::Never.write_global();
+        }
+        ColorWhen::Auto => anstream::ColorChoice::Auto.write_global(),
+        ColorWhen::Always => anstream::ColorChoice::Always.write_global(),
+        ColorWhen::Never => anstream::ColorChoice::Never.write_global(),
+    }
+}
+
+/// An error, in one line.
+pub fn error(error: &Error) {
+    let text = format!("{} {}", "poetry:".color(Color::Red).bold(), escaped(&error.to_string()));
+    line(&text);
+}
+
+fn line(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}"); // there is nowhere to say that stderr is closed
+}
+
+/// Control bytes of others must not reach a terminal.
+fn escaped(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().collect::<String>(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Whether a person looks at stderr while stdout goes elsewhere.
+pub fn progress_is_seen() -> bool {
+    std::io::stderr().is_terminal() && !std::io::stdout().is_terminal()
+}
+
+/// The log of a listening command. Cloning shares it.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    level: Level,
+    format: LogFormat,
+    folds: Vec<Fold>,
+    lines: SyncSender<Message>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// A line that is told so often that it is counted.
+struct Fold {
+    text: &'static str,
+    count: AtomicU64,
+}
+
+/// The lines that are counted, in the order of [`Common`].
+const COMMON: [&str; 4] =
+    ["using the cached poem", "joining the fetch that is under way", "sending a poem", "using a stale poem"];
+
+enum Common {
+    Hit,
+    Coalesced,
+    Own,
+    Stale,
+}
+
+enum Message {
+    /// The fold of this number has begun to count.
+    Begun(usize),
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+/// So many lines may wait for a slow stderr; what comes beyond is dropped, because a log must not stop the service.
+const WAITING_LINES: usize = 4096;
+
+/// How long repeats are counted before the count is told.
+const FOLD: Duration = Duration::from_secs(1);
+
+impl Log {
+    /// Starts the thread that writes.
+    pub fn start(output: &Output) -> Log {
+        let (lines, waiting) = sync_channel(WAITING_LINES);
+        let level = match (output.quiet, output.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Normal,
+        };
+        let folds = COMMON.map(|text| Fold { text, count: AtomicU64::new(0) }).into();
+        let shared = Arc::new(Shared { level, format: output.log_format, folds, lines });
+        let log = Log { shared };
+        let writing = log.clone();
+        std::thread::spawn(move || writing.write(&waiting));
+        log
+    }
+
+    /// Returns once everything told so far is written, or after a second.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.shared.lines.try_send(Message::Flush(done)).is_ok() {
+            let _written = wait.recv_timeout(FOLD);
+        }
+    }
+
+    fn write(&self, waiting: &Receiver<Message>) {
+        let mut open: Vec<(usize, std::time::Instant)> = Vec::new();
+        loop {
+            let next = match open.first() {
+                Some((_, since)) => waiting.recv_timeout(FOLD.saturating_sub(since.elapsed())).ok(),
+                None => waiting.recv().ok(),
+            };
+            match next {
+                Some(Message::Begun(at)) => {
+                    line(&self.shared.folds[at].text.dimmed().to_string());
+                    open.push((at, std::time::Instant::now()));
+                }
+                Some(Message::Line(text)) => line(&text),
+                Some(Message::Flush(done)) => {
+                    open.drain(..).for_each(|(at, _)| self.close(at));
+                    let _nobody_waits = done.send(());
+                }
+                None => {}
+            }
+            while open.first().is_some_and(|(_, since)| since.elapsed() >= FOLD) {
+                self.close(open.remove(0).0);
+            }
+        }
+    }
+
+    fn close(&self, at: usize) {
+        let fold = &self.shared.folds[at];
+        let repeats = fold.count.swap(0, Ordering::Relaxed).saturating_sub(1);
+        if repeats > 0 {
+            line(&format!("{} ({repeats} more within a second)", fold.text).dimmed().to_string());
+        }
+    }
+
+    fn common(&self, common: Common) {
+        let at = common as usize;
+        if self.shared.folds[at].count.fetch_add(1, Ordering::Relaxed) == 0
+            && self.shared.lines.try_send(Message::Begun(at)).is_err()
+        {
+            self.shared.folds[at].count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn say(&self, text: String) {
+        let _dropped = self.shared.lines.try_send(Message::Line(text));
+    }
+
+    fn warn(&self, text: &str) {
+        self.say(format!("{} {}", "poetry:".color(Color::Yellow), escaped(text)));
+    }
+}
+
+impl Report for Log {
+    fn request(&self, record: &Record<'_>) {
+        if self.shared.level == Level::Quiet {
+            return;
+        }
+        if self.shared.format == LogFormat::Json {
+            return self.say(object(record));
+        }
+        if self.shared.level == Level::Verbose {
+            return self.say(sentence(record));
+        }
+        match record.how {
+            How::Hit(_) => self.common(Common::Hit),
+            How::Coalesced => self.common(Common::Coalesced),
+            How::Own => self.common(Common::Own),
+            How::Stale => self.common(Common::Stale),
+            How::Miss | How::Unasked => {}
+        }
+    }
+
+    fn notice(&self, notice: Notice<'_>) {
+        let json = self.shared.format == LogFormat::Json;
+        let told = self.shared.level > Level::Quiet && !json;
+        match notice {
+            Notice::Fetching(from) if told => self.say(format!("fetching a poem from {from}")),
+            Notice::Fetched(bytes, time, kept) if told => {
+                let kept = if kept { "kept" } else { "not kept" };
+                self.say(format!("fetched {bytes} bytes in {}, {kept}", short(time)));
+            }
+            Notice::FetchFailed(error) if !json => self.warn(&error.to_string()),
+            Notice::Untransformed(error) if !json => self.warn(&format!("sending the original: {error}")),
+            Notice::Paused(error, time) if !json => {
+                let why = poetry::error::reason(error);
+                self.warn(&format!("accepting pauses for {}: {why}", short(time)));
+            }
+            Notice::Draining(open) if told => self.say(format!("stopping: finishing {}", connections(open))),
+            Notice::Cut(open) if !json => self.warn(&format!("out of time: cutting {}", connections(open))),
+            Notice::Reloaded(what) if told => self.say(what.to_string()),
+            _ => {}
+        }
+    }
+}
+
+fn connections(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "connection" } else { "connections" })
+}
+
+fn short(time: Duration) -> String {
+    humantime::format_duration(Duration::from_millis(time.as_millis() as u64)).to_string()
+}
+
+/// One request for a person who asked for every one.
+fn sentence(record: &Record<'_>) -> String {
+    let how = match record.how {
+        How::Hit(_) => "hit",
+        How::Stale => "stale",
+        How::Coalesced => "coalesced",
+        How::Miss => "miss",
+        How::Own => "own",
+        How::Unasked => "no request",
+    };
+    let end = match &record.outcome {
+        Outcome::Failed(error) => format!("failed: {}", escaped(&error.to_string())),
+        other => other.word().replace('_', " "),
+    };
+    format!("{}: {how}, {} bytes, {end}", record.peer, record.bytes)
+}
+
+/// One request for a machine.
+fn object(record: &Record<'_>) -> String {
+    let mut object = json!({
+        "time": humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
+        "peer": record.peer.to_string(),
+        "hit": matches!(record.how, How::Hit(_)),
+        "collapsed": record.how == How::Coalesced,
+        "bytes": record.bytes,
+        "wait_ms": record.wait.as_millis() as u64,
+        "outcome": record.outcome.word(),
+        "key": String::from_utf8_lossy(&record.request[..record.request.len().min(KEY_SHOWN)]),
+    });
+    match record.how {
+        How::Hit(ttl) => object["ttl"] = json!(ttl.as_secs()),
+        How::Miss | How::Coalesced => object["fwd"] = json!("miss"),
+        How::Stale => object["fwd"] = json!("stale"),
+        How::Own | How::Unasked => {}
+    }
+    object.to_string()
+}
+
+/// How much of a request is shown as its key, in bytes.
+const KEY_SHOWN: usize = 1024;

@@ -1,0 +1,80 @@
+//! `poetry serve`.
+
+use crate::cmd::report::Log;
+use crate::cmd::{duration, listen, listen_addr, Listening, Output, Service};
+use clap::ValueEnum;
+use poetry::addr::Addr;
+use poetry::anthology::Anthology;
+use poetry::error::Error;
+use poetry::handler::serve::{Pick, Serve};
+use poetry::upstream::Pace;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Serve poems: files, folders, or the built-in ones
+///
+/// Whoever connects is sent a poem, and the connection is closed. Of a folder, all files ending in .txt are served.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files or folders of poems; with none, the built-in poems
+    #[arg(value_name = "POEM")]
+    poems: Vec<PathBuf>,
+    /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
+    #[arg(short, long, visible_alias = "port", value_name = "ADDR", default_value = "127.0.0.1:10001",
+          value_parser = listen_addr)]
+    listen: Vec<Addr>,
+    /// What clients speak: poem (they send nothing)
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
+    protocol: ServeProtocol,
+    /// Wait this long between pieces of a poem: a slow server
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    delay: Option<Duration>,
+    /// The size of a piece, in bytes
+    #[arg(long, value_name = "N", default_value = "10", requires = "delay",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    num_bytes: u32,
+    /// Which poem a client gets when there are several
+    #[arg(long, value_name = "HOW", value_enum, default_value = "random")]
+    pick: PickArg,
+    #[command(flatten)]
+    listening: Listening,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ServeProtocol {
+    /// The server speaks first, and only it
+    Poem,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PickArg {
+    /// Any of them
+    Random,
+    /// One after the other
+    Cycle,
+}
+
+/// Serves until a signal.
+pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
+    let ServeProtocol::Poem = args.protocol;
+    let anthology = match args.poems.is_empty() {
+        true => Anthology::built_in(),
+        false => Anthology::load(&args.poems)?,
+    };
+    let count = anthology.entries().len();
+    let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
+    let pace = args
+        .delay
+        .filter(|delay| !delay.is_zero())
+        .map(|delay| Pace { bytes: args.num_bytes as usize, delay });
+    let pick = match args.pick {
+        PickArg::Random => Pick::Random,
+        PickArg::Cycle => Pick::Cycle,
+    };
+    let log = Log::start(output);
+    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing }, |_, _| {
+        Ok(Serve::new(anthology, pick, pace))
+    })
+    .await
+}

@@ -1,0 +1,124 @@
+//! Addresses as people write them: `[HOST:]PORT`, `[IPV6]:PORT`, `unix:PATH`, the same for listening and connecting.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The host of an address that names only a port.
+pub const DEFAULT_HOST: &str = "127.0.0.1";
+
+/// What an address looks like, for messages.
+pub const FORMS: &str = "[HOST:]PORT, [IPV6]:PORT or unix:PATH";
+
+/// Where a service listens. Names stay names until they are needed, so that a fetch resolves them afresh.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Addr {
+    /// A host, by name or by number, and a port; port 0 means "any free one" when listening.
+    Tcp {
+        /// A name, an IPv4 address, or an IPv6 address without its brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for Addr {
+    fn from(addr: SocketAddr) -> Addr {
+        Addr::Tcp { host: addr.ip().to_string(), port: addr.port() }
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Addr::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Addr::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Addr::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a text is no address; the caller quotes the text itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; wanted {FORMS}")]
+pub struct BadAddr(&'static str);
+
+impl FromStr for Addr {
+    type Err = BadAddr;
+
+    fn from_str(text: &str) -> Result<Addr, BadAddr> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err(BadAddr("no path after unix:")),
+                path => Ok(Addr::Unix(PathBuf::from(path))),
+            };
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (bare_host(host)?, port),
+            None => (DEFAULT_HOST, text),
+        };
+        Ok(Addr::Tcp { host: host.to_string(), port: parse_port(port)? })
+    }
+}
+
+/// The host without the brackets of an IPv6 address.
+fn bare_host(host: &str) -> Result<&str, BadAddr> {
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return match inner.contains(':') {
+            true => Ok(inner),
+            false => Err(BadAddr("not an IPv6 address between the brackets")),
+        };
+    }
+    match host {
+        "" => Err(BadAddr("no host before the colon")),
+        host if host.contains(':') => Err(BadAddr("an IPv6 address needs brackets")),
+        host if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c)) => {
+            Err(BadAddr("not a host name"))
+        }
+        host => Ok(host),
+    }
+}
+
+/// Digits only: `u16::from_str` would also take a leading plus.
+fn parse_port(port: &str) -> Result<u16, BadAddr> {
+    match port.bytes().all(|b| b.is_ascii_digit()) {
+        true => port.parse().map_err(|_| BadAddr("the port is not a number up to 65535")),
+        false => Err(BadAddr("the port is not a number up to 65535")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Result<String, String> {
+        text.parse::<Addr>().map(|addr| addr.to_string()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_form_is_understood_and_shown_as_it_can_be_given_again() {
+        for (given, meant) in [
+            ("10001", "127.0.0.1:10001"),
+            ("localhost:0", "localhost:0"),
+            ("poems.example:80", "poems.example:80"),
+            ("[::1]:10001", "[::1]:10001"),
+            ("unix:/tmp/a b", "unix:/tmp/a b"),
+        ] {
+            assert_eq!(shown(given).as_deref(), Ok(meant), "{given}");
+            assert_eq!(shown(meant).as_deref(), Ok(meant), "{meant}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_reason() {
+        for text in
+            ["", "x", "+80", "65536", ":80", "::1:80", "[::1]", "[x]:1", "a b:1", "unix:", "h:", "http://h:1"]
+        {
+            let why = shown(text).expect_err(text);
+            assert!(why.ends_with("wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"), "{text}: {why}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What can go wrong, once for the whole toolkit.
+//!
+//! Every text reads `what: why`, in lower case, and names the address, path or value exactly once; `cmd` puts
+//! `poetry: ` before it. The error of a fetch is shared by everyone who waited on it, so errors are plain data that
+//! can be cloned, and carry the operating system's reason as text.
+
+use std::time::Duration;
+
+/// One failure, of a fetch, of a transformation or of the machine below.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The host name has no address, or the resolver did not say in time.
+    #[error("{addr}: could not resolve the name: {why}")]
+    Unresolved {
+        /// The address as it was given.
+        addr: String,
+        /// The resolver's reason.
+        why: String,
+    },
+
+    /// No connection could be made at any of the addresses.
+    #[error("{addr}: could not connect: {why}")]
+    Unreachable {
+        /// The address as it was given.
+        addr: String,
+        /// The reason for the address tried last.
+        why: String,
+    },
+
+    /// A deadline passed.
+    #[error("{addr}: {stage} within {}", human(*.limit))]
+    Timeout {
+        /// Whom we waited for.
+        addr: String,
+        /// What did not happen, as in `no connection`.
+        stage: &'static str,
+        /// The deadline that passed.
+        limit: Duration,
+    },
+
+    /// The connection broke before the reply was complete: a reset, or a close inside a frame.
+    #[error("{addr}: cut off after {got} bytes: {why}")]
+    Reset {
+        /// Who cut it.
+        addr: String,
+        /// How many bytes had come by then.
+        got: u64,
+        /// The system's reason.
+        why: String,
+    },
+
+    /// The connection closed cleanly without a single byte, which no poem is.
+    #[error("{addr}: an empty reply")]
+    Empty {
+        /// Who sent nothing.
+        addr: String,
+    },
+
+    /// The poem is longer than this side takes.
+    #[error("{addr}: longer than {limit} bytes")]
+    TooLong {
+        /// Whose poem.
+        addr: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+
+    /// The reply breaks its own framing.
+    #[error("{addr}: a malformed reply: {why}")]
+    Malformed {
+        /// Who sent it.
+        addr: String,
+        /// What is wrong with it.
+        why: String,
+    },
+
+    /// A service that frames its replies closed without one: its way to say no.
+    #[error("{addr}: closed without a reply: the request was declined")]
+    Declined {
+        /// Who declined.
+        addr: String,
+    },
+
+    /// A transformation could not be done here.
+    #[error("{name}: {why}")]
+    Transform {
+        /// The transformation's name.
+        name: String,
+        /// Why the poem can't be transformed.
+        why: String,
+    },
+
+    /// A reader was slower than the window of a poem that is too long to be kept.
+    #[error("the reader fell out of the window of {window} bytes")]
+    FellBehind {
+        /// The window's size in bytes.
+        window: u64,
+    },
+
+    /// Everyone who wanted the poem has left, and it can't be kept for those to come.
+    #[error("nobody is left to read")]
+    Deserted,
+
+    /// The work ended without a result: its task was dropped or panicked. Never seen unless there is a bug.
+    #[error("the fetch was abandoned")]
+    Abandoned,
+
+    /// A file, an address or another resource of this machine can't be had.
+    #[error("{what}: {why}")]
+    Local {
+        /// The path or address.
+        what: String,
+        /// The system's reason.
+        why: String,
+    },
+
+    /// Our own output could not be written.
+    #[error("{what}: could not be written: {why}")]
+    Output {
+        /// The path, or `standard output`.
+        what: String,
+        /// The system's reason.
+        why: String,
+    },
+}
+
+impl Error {
+    /// The process's exit code for this error: curl's, so that scripts need not learn new ones.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Unresolved { .. } => 6,
+            Error::Unreachable { .. } => 7,
+            Error::Output { .. } => 23,
+            Error::Timeout { .. } => 28,
+            Error::Empty { .. } | Error::Declined { .. } => 52,
+            Error::Reset { .. } | Error::Malformed { .. } => 56,
+            Error::TooLong { .. } => 63,
+            Error::Transform { .. }
+            | Error::FellBehind { .. }
+            | Error::Deserted
+            | Error::Abandoned
+            | Error::Local { .. } => 1,
+        }
+    }
+
+    /// Whether the same question may have another answer a little later.
+    pub fn is_worth_another_try(&self) -> bool {
+        use Error::*;
+        matches!(self, Unresolved { .. } | Unreachable { .. } | Timeout { .. } | Reset { .. } | Empty { .. })
+    }
+
+    /// The one word for this error in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Error::Unresolved { .. } => "unresolved",
+            Error::Unreachable { .. } => "refused",
+            Error::Timeout { .. } => "timeout",
+            Error::Reset { .. } | Error::Malformed { .. } => "reset",
+            Error::Empty { .. } | Error::Declined { .. } => "empty",
+            Error::TooLong { .. } => "too_long",
+            Error::Transform { .. } => "untransformed",
+            Error::FellBehind { .. } => "fell_behind",
+            Error::Deserted | Error::Abandoned => "abandoned",
+            Error::Local { .. } | Error::Output { .. } => "failed",
+        }
+    }
+}
+
+/// The operating system's reason in its own words, lower case and without the number.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// A duration the way people write it: at most three units, no fractions (`2h`, `1s 500ms`).
+fn human(limit: Duration) -> String {
+    humantime::format_duration(limit).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_names_the_address_once_and_the_limit_in_words() {
+        let error = Error::Timeout {
+            addr: "127.0.0.1:1".into(),
+            stage: "no connection",
+            limit: Duration::from_secs(5),
+        };
+        assert_eq!(error.to_string(), "127.0.0.1:1: no connection within 5s");
+        assert_eq!(error.exit_code(), 28);
+    }
+}

@@ -1,0 +1,575 @@
+//! A flight: a poem that is still arriving, with one [`Writer`] and any number of [`Reader`]s.
+//!
+//! A flight is an append-only run of shared chunks. Whoever reads along gets what has come so far at once and the
+//! rest as it comes; a reader of a finished flight, or of a [`Poem`] that has long been kept, runs the same code and
+//! merely never waits. This is Twisted's Deferred with a type: see the crate's page on it.
+//!
+//! | state | `append` | `finish` | writer fails or is dropped | a reader gets |
+//! |---|---|---|---|---|
+//! | aloft | aloft, readers woken | landed | failed | the chunks behind its offset, then `Pending` |
+//! | landed | - | - | - | the chunks behind its offset, then `End` |
+//! | failed | - | - | - | the chunks behind its offset, then `Failed` |
+//!
+//! "-" cannot be written: `finish` and `fail` consume the writer. Dropping it is a failure, never an end.
+//!
+//! **The window.** A flight holds at most `window` bytes (and the chunk that crosses it). Up to there it keeps its
+//! beginning, so anyone may join. A longer poem goes at the pace of its fastest reader ([`Writer::room`]): the oldest
+//! chunks are let go, a reader that still needed them has fallen behind and fails, and so does whoever comes late.
+//!
+//! **Few, large chunks.** Readers remember a byte offset, not a chunk, so the writer may merge neighbours: a chunk
+//! takes in the next as long as that one has more than half of its size, up to [`PIECE`] or an eighth of the window. A poem that comes byte by
+//! byte so costs its own size and a logarithm of chunks, and each byte is copied a logarithm of times.
+
+use crate::error::Error;
+use crate::poem::Poem;
+use bytes::Bytes;
+use event_listener::Event;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Chunks are merged up to this size: the smallest write that runs as fast as one write of everything (measured).
+pub const PIECE: usize = 1 << 20;
+
+/// A new flight that holds at most `window` bytes: the right to write it, and the handle to join it by.
+pub fn launch(window: u64) -> (Writer, Flight) {
+    let state = State { chunks: VecDeque::new(), len: 0, window, places: Slab::new(), end: None };
+    let shared = Arc::new(Shared { state: Mutex::new(state), grown: Event::new(), taken: Event::new() });
+    (Writer { shared: shared.clone() }, Flight { shared })
+}
+
+struct Shared {
+    /// Everything about the poem and where its readers are. Held for lines; wakes happen after it is released.
+    state: Mutex<State>,
+    /// Readers with nothing left to read wait here.
+    grown: Event,
+    /// A writer without room waits here.
+    taken: Event,
+}
+
+struct State {
+    chunks: VecDeque<Chunk>,
+    /// All bytes ever appended.
+    len: u64,
+    window: u64,
+    /// The offset of each reader.
+    places: Slab<u64>,
+    end: Option<End>,
+}
+
+struct Chunk {
+    start: u64,
+    bytes: Bytes,
+}
+
+#[derive(Clone)]
+enum End {
+    Landed,
+    Failed(Arc<Error>),
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds a flight's lock")
+    }
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+impl State {
+    fn push(&mut self, bytes: Bytes) {
+        let chunk = Chunk { start: self.len, bytes };
+        self.len = chunk.end();
+        self.chunks.push_back(chunk);
+        while self.merge_last_two() {}
+    }
+
+    fn merge_last_two(&mut self) -> bool {
+        let Some(before) = self.chunks.len().checked_sub(2) else { return false };
+        let most = PIECE.min(usize::try_from(self.window / 8).unwrap_or(PIECE)); // the window moves by chunks
+        let (a, b) = (&self.chunks[before].bytes, &self.chunks[before + 1].bytes);
+        if a.len() >= 2 * b.len() || a.len() + b.len() > most {
+            return false;
+        }
+        let merged = joined([a, b].into_iter());
+        self.chunks.pop_back();
+        self.chunks[before].bytes = merged;
+        true
+    }
+
+    /// Lets go of the oldest chunks beyond the window.
+    fn trim(&mut self) -> Vec<Chunk> {
+        let from = self.len.saturating_sub(self.window);
+        let gone = self.chunks.iter().take_while(|chunk| chunk.end() <= from).count();
+        self.chunks.drain(..gone).collect()
+    }
+
+    /// The offset of the first byte that is still held.
+    fn base(&self) -> u64 {
+        self.chunks.front().map_or(self.len, |chunk| chunk.start)
+    }
+
+    /// What is there at this offset.
+    fn read(&self, at: u64) -> Read {
+        if at < self.base() {
+            return Read::Failed(Arc::new(Error::FellBehind { window: self.window }));
+        }
+        if at < self.len {
+            let after = self.chunks.partition_point(|chunk| chunk.start <= at);
+            let chunk = &self.chunks[after - 1];
+            return Read::Chunk(chunk.bytes.slice((at - chunk.start) as usize..));
+        }
+        match &self.end {
+            None => Read::Pending,
+            Some(End::Landed) => Read::End,
+            Some(End::Failed(error)) => Read::Failed(error.clone()),
+        }
+    }
+
+    /// Whether another chunk may come: the window has room, counted from the fastest reader.
+    fn room(&self) -> Option<Result<(), Error>> {
+        if self.len < self.window {
+            return Some(Ok(()));
+        }
+        match self.places.iter().map(|(_, at)| *at).max() {
+            None => Some(Err(Error::Deserted)),
+            Some(fastest) if self.len - fastest < self.window => Some(Ok(())),
+            Some(_) => None,
+        }
+    }
+}
+
+fn joined<'a>(pieces: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let mut all = Vec::with_capacity(pieces.clone().map(Bytes::len).sum());
+    pieces.for_each(|piece| all.extend_from_slice(piece));
+    all.into()
+}
+
+/// The handle by which a flight is joined. Cloning shares it.
+#[derive(Clone)]
+pub struct Flight {
+    shared: Arc<Shared>,
+}
+
+impl Flight {
+    /// A reader at the beginning, unless the beginning has left the window.
+    pub fn join(&self) -> Option<Reader> {
+        let mut state = self.shared.lock();
+        (state.base() == 0).then(|| {
+            let place = state.places.insert(0);
+            Reader { source: Source::Aloft { shared: self.shared.clone(), place } }
+        })
+    }
+
+    /// How many read along right now.
+    pub fn readers(&self) -> usize {
+        self.shared.lock().places.len()
+    }
+}
+
+impl std::fmt::Debug for Flight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.shared.lock();
+        write!(f, "Flight({} bytes, {} readers)", state.len, state.places.len())
+    }
+}
+
+/// The right to write a flight, held by the one task that fetches. Dropped, the flight has failed.
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    /// Adds to the poem and wakes everyone who waits for more.
+    pub fn append(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.push(bytes);
+        let trimmed = state.trim();
+        drop(state);
+        drop(trimmed);
+        self.shared.grown.notify(usize::MAX);
+    }
+
+    /// All bytes appended so far.
+    pub fn len(&self) -> u64 {
+        self.shared.lock().len
+    }
+
+    /// Whether nothing has been appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many read along right now.
+    pub fn readers(&self) -> usize {
+        self.shared.lock().places.len()
+    }
+
+    /// Waits until the fastest reader is less than the window behind. At once while the poem fits the window.
+    ///
+    /// # Errors
+    /// [`Error::Deserted`] when the window is full and nobody is left to empty it.
+    pub async fn room(&self) -> Result<(), Error> {
+        loop {
+            if let Some(answer) = self.shared.lock().room() {
+                return answer;
+            }
+            let taken = self.shared.taken.listen(); // before the second look, or a wake between the two is lost
+            if let Some(answer) = self.shared.lock().room() {
+                return answer;
+            }
+            taken.await;
+        }
+    }
+
+    /// Waits until nobody reads along.
+    pub async fn deserted(&self) {
+        loop {
+            let taken = self.shared.taken.listen();
+            if self.readers() == 0 {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    /// Forgets what has been appended, for another attempt, if no reader has seen any of it.
+    pub fn rewind(&mut self) -> bool {
+        let mut state = self.shared.lock();
+        let unseen = state.base() == 0 && state.places.iter().all(|(_, at)| *at == 0);
+        let forgotten = if unseen { std::mem::take(&mut state.chunks) } else { VecDeque::new() };
+        if unseen {
+            state.len = 0;
+        }
+        drop(state);
+        drop(forgotten);
+        unseen
+    }
+
+    /// The poem is complete. `keep` gets it before any reader is told, so that whoever has read to the end and asks
+    /// again finds it kept; a poem longer than the window is not whole any more and is not offered.
+    pub fn finish(self, keep: impl FnOnce(Poem)) {
+        let (pieces, whole) = {
+            let state = self.shared.lock();
+            let pieces: Vec<Bytes> = state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
+            (pieces, state.base() == 0)
+        };
+        if whole {
+            let poem = Poem::from_pieces(compact(pieces));
+            self.shared.lock().replace(&poem);
+            keep(poem);
+        }
+        self.end(End::Landed);
+    }
+
+    /// The poem will never be complete; every reader is told why.
+    pub fn fail(self, error: Error) {
+        self.end(End::Failed(Arc::new(error)));
+    }
+
+    fn end(&self, end: End) {
+        let mut state = self.shared.lock();
+        if state.end.is_none() {
+            state.end = Some(end);
+            drop(state);
+            self.shared.grown.notify(usize::MAX);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end(End::Failed(Arc::new(Error::Abandoned)));
+    }
+}
+
+impl State {
+    /// Reads on from the poem's own pieces, so that there is one copy of it.
+    fn replace(&mut self, poem: &Poem) {
+        let mut start = 0;
+        self.chunks.clear();
+        for bytes in poem.pieces() {
+            self.chunks.push_back(Chunk { start, bytes: bytes.clone() });
+            start += bytes.len() as u64;
+        }
+    }
+}
+
+/// The chunks of a finished poem, the small ones at its end made one.
+fn compact(mut pieces: Vec<Bytes>) -> Vec<Bytes> {
+    let mut small = 0;
+    let large = pieces.iter().rposition(|piece| {
+        small += piece.len();
+        small > PIECE
+    });
+    let tail = pieces.split_off(large.map_or(0, |at| at + 1));
+    match &tail[..] {
+        [] => {}
+        [one] => pieces.push(one.clone()),
+        several => pieces.push(joined(several.iter())),
+    }
+    pieces
+}
+
+/// What a reader finds.
+#[derive(Debug, Clone)]
+pub enum Read {
+    /// The next bytes, at least one.
+    Chunk(Bytes),
+    /// Nothing yet: wait for [`Reader::ready`].
+    Pending,
+    /// The poem is complete and read.
+    End,
+    /// The poem will never be complete.
+    Failed(Arc<Error>),
+}
+
+/// One who reads a poem from its beginning, as it comes or long after it came.
+pub struct Reader {
+    source: Source,
+}
+
+enum Source {
+    Whole { poem: Poem, piece: usize },
+    Aloft { shared: Arc<Shared>, place: usize },
+}
+
+impl Reader {
+    /// A reader of a poem that is already here: it never waits.
+    pub fn of(poem: Poem) -> Reader {
+        Reader { source: Source::Whole { poem, piece: 0 } }
+    }
+
+    /// A reader of a poem that failed before anyone asked.
+    pub fn failed(error: Error) -> Reader {
+        let (writer, flight) = launch(0);
+        writer.fail(error);
+        flight.join().expect("a flight without a byte still has its beginning")
+    }
+
+    /// The next bytes, without waiting.
+    pub fn read(&mut self) -> Read {
+        match &mut self.source {
+            Source::Whole { poem, piece } => match poem.pieces().get(*piece) {
+                Some(bytes) => {
+                    *piece += 1;
+                    Read::Chunk(bytes.clone())
+                }
+                None => Read::End,
+            },
+            Source::Aloft { shared, place } => {
+                let mut state = shared.lock();
+                let read = state.read(state.places[*place]);
+                if let Read::Chunk(bytes) = &read {
+                    state.places[*place] += bytes.len() as u64;
+                    drop(state);
+                    shared.taken.notify(1);
+                }
+                read
+            }
+        }
+    }
+
+    /// Waits until [`Reader::read`] has something else to say than `Pending`.
+    pub async fn ready(&self) {
+        let Source::Aloft { shared, place } = &self.source else { return };
+        let pending = || {
+            let state = shared.lock();
+            matches!(state.read(state.places[*place]), Read::Pending)
+        };
+        while pending() {
+            let grown = shared.grown.listen(); // before the second look, or a wake between the two is lost
+            if !pending() {
+                return;
+            }
+            grown.await;
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Source::Aloft { shared, place } = &self.source {
+            shared.lock().places.remove(*place);
+            shared.taken.notify(1);
+        }
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.source {
+            Source::Whole { poem, .. } => write!(f, "Reader({poem:?})"),
+            Source::Aloft { .. } => write!(f, "Reader(aloft)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::FutureExt;
+    use proptest::prelude::*;
+
+    fn text(reader: &mut Reader) -> (String, Read) {
+        let mut all = String::new();
+        loop {
+            match reader.read() {
+                Read::Chunk(bytes) => all.push_str(&String::from_utf8_lossy(&bytes)),
+                last => return (all, last),
+            }
+        }
+    }
+
+    /// Polls once, without a runtime.
+    fn is_ready(reader: &Reader) -> bool {
+        reader.ready().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_late_reader_sees_the_whole_poem() {
+        let (mut writer, flight) = launch(100);
+        let mut first = flight.join().unwrap();
+        writer.append("once ".into());
+        assert_eq!(text(&mut first).0, "once ");
+        let mut second = flight.join().unwrap();
+        writer.append("upon".into());
+        let mut kept = None;
+        writer.finish(|poem| kept = Some(poem));
+        let mut third = flight.join().unwrap();
+        assert!(matches!(text(&mut first), (rest, Read::End) if rest == "upon"));
+        assert!(matches!(text(&mut second), (all, Read::End) if all == "once upon"));
+        assert!(matches!(text(&mut third), (all, Read::End) if all == "once upon"));
+        assert_eq!(kept.unwrap().bytes(), "once upon");
+    }
+
+    #[test]
+    fn a_reader_waits_until_there_is_more_and_no_longer() {
+        let (mut writer, flight) = launch(100);
+        let mut reader = flight.join().unwrap();
+        let mut ready = Box::pin(async { reader.ready().await });
+        assert!(ready.as_mut().now_or_never().is_none());
+        writer.append("x".into());
+        assert!(ready.as_mut().now_or_never().is_some());
+        drop(ready);
+        assert!(is_ready(&reader));
+        assert!(matches!(reader.read(), Read::Chunk(_)));
+        assert!(!is_ready(&reader));
+        writer.finish(|_| ());
+        assert!(is_ready(&reader));
+    }
+
+    #[test]
+    fn a_dropped_writer_is_a_failure_and_never_an_end() {
+        let (mut writer, flight) = launch(100);
+        let mut early = flight.join().unwrap();
+        writer.append("half".into());
+        drop(writer);
+        for mut reader in [flight.join().unwrap(), flight.join().unwrap()] {
+            assert!(
+                matches!(text(&mut reader), (part, Read::Failed(e)) if part == "half" && *e == Error::Abandoned)
+            );
+        }
+        assert!(matches!(text(&mut early), (_, Read::Failed(_))));
+    }
+
+    #[test]
+    fn the_poem_is_kept_before_anyone_is_told_of_its_end() {
+        let (mut writer, flight) = launch(100);
+        let mut reader = flight.join().unwrap();
+        writer.append("x".into());
+        assert!(matches!(reader.read(), Read::Chunk(_)));
+        writer.finish(|_| assert!(matches!(reader.read(), Read::Pending)));
+        assert!(matches!(reader.read(), Read::End));
+    }
+
+    #[test]
+    fn a_poem_over_the_window_goes_at_the_pace_of_its_fastest_reader() {
+        let (mut writer, flight) = launch(4);
+        let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
+        writer.append("abcd".into());
+        assert!(writer.room().now_or_never().is_none());
+        assert!(matches!(fast.read(), Read::Chunk(_)));
+        assert_eq!(writer.room().now_or_never(), Some(Ok(())));
+        writer.append("efgh".into());
+        assert!(flight.join().is_none(), "the beginning has left the window");
+        assert!(matches!(slow.read(), Read::Failed(e) if *e == Error::FellBehind { window: 4 }));
+        assert_eq!(text(&mut fast).0, "efgh");
+        writer.finish(|_| panic!("a poem without its beginning is never kept"));
+        assert!(matches!(fast.read(), Read::End));
+    }
+
+    #[test]
+    fn when_the_fastest_reader_leaves_the_next_one_sets_the_pace() {
+        let (mut writer, flight) = launch(4);
+        let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
+        writer.append("abcd".into());
+        assert!(matches!(fast.read(), Read::Chunk(_)));
+        drop(fast);
+        assert!(writer.room().now_or_never().is_none());
+        assert!(matches!(slow.read(), Read::Chunk(_)));
+        assert_eq!(writer.room().now_or_never(), Some(Ok(())));
+        writer.append("efgh".into());
+        drop(slow);
+        assert_eq!(writer.room().now_or_never(), Some(Err(Error::Deserted)));
+    }
+
+    #[test]
+    fn a_flight_may_start_again_only_while_nobody_has_seen_any_of_it() {
+        let (mut writer, flight) = launch(100);
+        let mut reader = flight.join().unwrap();
+        writer.append("wrong".into());
+        assert!(writer.rewind());
+        writer.append("right".into());
+        assert_eq!(text(&mut reader).0, "right");
+        assert!(!writer.rewind());
+    }
+
+    #[test]
+    fn a_poem_that_comes_byte_by_byte_makes_few_chunks_and_one_piece() {
+        let (mut writer, _flight) = launch(1 << 20);
+        for _ in 0..100_000 {
+            writer.append(Bytes::from_static(b"x"));
+        }
+        assert!(writer.shared.lock().chunks.len() < 20);
+        writer.finish(|poem| assert_eq!((poem.len(), poem.pieces().len()), (100_000, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_a_poem_reads_the_same(sizes in prop::collection::vec(1usize..3000, 0..60), join in 0usize..60) {
+            let (mut writer, flight) = launch(u64::MAX);
+            let mut readers = vec![flight.join().unwrap()];
+            let mut all = Vec::new();
+            for (at, size) in sizes.iter().enumerate() {
+                if at == join {
+                    readers.push(flight.join().unwrap());
+                }
+                let chunk: Vec<u8> = (0..*size).map(|i| (i * 7 + at) as u8).collect();
+                all.extend_from_slice(&chunk);
+                writer.append(chunk.into());
+                if at % 3 == 0 {
+                    readers[0].read();
+                }
+            }
+            readers.push(flight.join().unwrap());
+            let mut kept = None;
+            writer.finish(|poem| kept = Some(poem));
+            prop_assert_eq!(kept.unwrap().bytes(), all.clone());
+            for reader in &mut readers[1..] {
+                let mut got = Vec::new();
+                while let Read::Chunk(bytes) = reader.read() {
+                    got.extend_from_slice(&bytes);
+                }
+                prop_assert_eq!(&got, &all);
+            }
+        }
+    }
+}

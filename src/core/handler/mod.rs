@@ -1,0 +1,5 @@
+//! The story of one request, for each service.
+
+pub mod proxy;
+pub mod serve;
+pub mod transform;

@@ -1,0 +1,247 @@
+//! `proxy`: poems of another server, each fetched at most once at a time, kept for a while, and shared as they come.
+//!
+//! | the cache says | the client gets | and |
+//! |---|---|---|
+//! | hit | the kept poem | nothing |
+//! | stale | the kept poem | where it was handed the lead, a fetch is started |
+//! | coalesced | the flight, from its beginning | nothing |
+//! | miss | the flight, from its beginning | a fetch is started |
+//!
+//! The fetch is a task of its own and belongs to no client. `Landing` orders its end: the cache's entry is settled
+//! before any reader learns of the end.
+
+use crate::cache::{Cache, Fill, Lookup, Policy};
+use crate::error::Error;
+use crate::flight::{self, Flight, Reader, Writer};
+use crate::net;
+use crate::poem::Poem;
+use crate::protocol::{netstring, Protocol};
+use crate::server::{Answer, Handler};
+use crate::stats::{How, Notice, Report, Stats};
+use crate::upstream::{Question, Reply, Timeouts, Upstream, Workshop};
+use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What is asked for, in full: the protocol, the upstreams, the transformations and the request, each as a netstring,
+/// so that no two different questions have the same key.
+type Key = Bytes;
+type Poems = Cache<Key, Poem, Flight>;
+type Lead = crate::cache::Lead<Key, Poem, Flight, Writer>;
+
+/// Everything a proxy is told.
+pub struct Settings {
+    /// What its clients speak, and its upstream.
+    pub protocol: Protocol,
+    /// Where poems come from.
+    pub upstream: Upstream,
+    /// The deadlines of a fetch.
+    pub timeouts: Timeouts,
+    /// How long and how much is kept.
+    pub policy: Policy,
+    /// The longest poem that is kept, in bytes; a longer one passes through a window of this size.
+    pub max_poem: u64,
+    /// What is done to poems before they are kept.
+    pub workshop: Option<Workshop>,
+    /// Whether the original is sent on, and not kept, when that fails.
+    pub original_on_failure: bool,
+}
+
+/// A caching proxy.
+pub struct Proxy {
+    settings: Settings,
+    cache: Arc<Poems>,
+    /// The part of every key that is the same; in the poem protocol, all of it.
+    scope: Bytes,
+    name: String,
+    report: Arc<dyn Report>,
+    stats: Arc<Stats>,
+}
+
+impl Proxy {
+    /// A proxy with an empty cache.
+    pub fn new(settings: Settings, report: Arc<dyn Report>, stats: Arc<Stats>) -> Arc<Proxy> {
+        let cache = Cache::new(settings.policy);
+        let (scope, name) = (scope(&settings), settings.upstream.to_string());
+        Arc::new(Proxy { settings, cache, scope, name, report, stats })
+    }
+
+    /// Forgets every kept poem; those who wait for one still get it.
+    pub fn purge(&self) {
+        self.cache.purge();
+    }
+
+    fn key(&self, request: &[u8]) -> Key {
+        match self.settings.protocol {
+            Protocol::Poem => self.scope.clone(),
+            Protocol::Line | Protocol::Netstring => [&self.scope[..], &netstring(request)].concat().into(),
+        }
+    }
+
+    fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) -> Flight {
+        let flight = lead.flight.clone();
+        let landing = Landing { fill: Some(lead.fill), writer: lead.writer };
+        self.stats.fetches.fetch_add(1, Ordering::Relaxed);
+        net::spawn(self.clone().fetch(landing, request));
+        flight
+    }
+
+    /// One fetch, from the connect to its end.
+    async fn fetch(self: Arc<Self>, mut landing: Landing, request: Bytes) {
+        let begun = Instant::now();
+        self.report.notice(Notice::Fetching(&self.name));
+        let total = self.settings.timeouts.total;
+        let work = async {
+            match &self.settings.workshop {
+                None => self.stream(&mut landing, &request).await,
+                Some(workshop) => self.transformed(&mut landing, &request, workshop).await,
+            }
+        };
+        let late = || Error::Timeout { addr: self.name.clone(), stage: "not complete", limit: total };
+        match net::within(total, work).await.unwrap_or_else(|| Err(late())) {
+            Ok(()) => {
+                let bytes = landing.writer.len();
+                let kept = landing.land(Instant::now());
+                self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
+            }
+            Err(error) => {
+                self.report.notice(Notice::FetchFailed(&error));
+                landing.fail(error, Instant::now());
+            }
+        }
+    }
+
+    async fn ask(&self, request: &[u8]) -> Result<Reply, Error> {
+        let Settings { protocol, timeouts, max_poem, .. } = self.settings;
+        self.settings.upstream.ask(&Question { protocol, request, limit: max_poem, timeouts }).await
+    }
+
+    /// Passes the poem on as it comes. Once it is too long to be kept, or there is no room for it, its key is free
+    /// again, before its beginning leaves the window.
+    async fn stream(&self, landing: &mut Landing, request: &[u8]) -> Result<(), Error> {
+        let mut reply = self.ask(request).await?;
+        while let Some(bytes) = reply.next().await? {
+            landing.writer.room().await?;
+            let total = landing.writer.len() + bytes.len() as u64;
+            let fits = landing.fill.as_mut().is_some_and(|fill| fill.reserve(total));
+            if !fits || total > self.settings.max_poem {
+                landing.fill = None;
+            }
+            landing.writer.append(bytes);
+        }
+        Ok(())
+    }
+
+    /// Transforming needs the whole poem, so there is nothing to pass on before.
+    async fn transformed(
+        &self,
+        landing: &mut Landing,
+        request: &[u8],
+        workshop: &Workshop,
+    ) -> Result<(), Error> {
+        let poem = self.collect(request).await?;
+        let limit = self.settings.max_poem;
+        let done = match workshop.apply(poem.clone(), limit, self.settings.timeouts).await {
+            Err(error) if self.settings.original_on_failure => {
+                self.report.notice(Notice::Untransformed(&error));
+                landing.fill = None; // the next request may have more luck
+                poem
+            }
+            other => other?,
+        };
+        if !landing.fill.as_mut().is_some_and(|fill| fill.reserve(done.len() as u64)) {
+            landing.fill = None;
+        }
+        landing.writer.append(done);
+        Ok(())
+    }
+
+    async fn collect(&self, request: &[u8]) -> Result<Bytes, Error> {
+        let limit = self.settings.max_poem;
+        let mut reply = self.ask(request).await?;
+        let mut poem = Vec::new();
+        while let Some(bytes) = reply.next().await? {
+            if (poem.len() + bytes.len()) as u64 > limit {
+                return Err(Error::TooLong { addr: self.name.clone(), limit });
+            }
+            poem.extend_from_slice(&bytes);
+        }
+        Ok(poem.into())
+    }
+}
+
+impl Handler for Proxy {
+    fn protocol(&self) -> Protocol {
+        self.settings.protocol
+    }
+
+    fn request_limit(&self) -> u64 {
+        self.settings.max_poem
+    }
+
+    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer {
+        let key = self.key(&request);
+        loop {
+            let flight = match self.cache.lookup(&key, now, || flight::launch(self.settings.max_poem)) {
+                Lookup::Hit(poem, ttl) => return Answer { reader: Reader::of(poem), how: How::Hit(ttl) },
+                Lookup::Stale(poem, lead) => {
+                    lead.map(|lead| self.fly(lead, request));
+                    return Answer { reader: Reader::of(poem), how: How::Stale };
+                }
+                Lookup::Miss(lead) => {
+                    let reader = lead.flight.join().expect("a flight just launched has its beginning");
+                    self.fly(lead, request);
+                    return Answer { reader, how: How::Miss };
+                }
+                Lookup::Coalesced(flight) => flight,
+            };
+            if let Some(reader) = flight.join() {
+                return Answer { reader, how: How::Coalesced };
+            }
+            // Its beginning left the window between the look-up and the joining. The key was freed before that, so
+            // the next look-up does not meet this flight again.
+        }
+    }
+}
+
+/// A fetch's two duties, in the order in which they end: dropped as it stands, it frees the key first and fails the
+/// readers then.
+struct Landing {
+    /// The right to keep the poem; `None` once it can't be kept.
+    fill: Option<Fill<Key, Poem, Flight>>,
+    writer: Writer,
+}
+
+impl Landing {
+    /// The poem is whole. Says whether it was kept.
+    fn land(self, now: Instant) -> bool {
+        let Landing { fill, writer } = self;
+        let mut kept = false;
+        writer.finish(|poem| {
+            let bytes = poem.len();
+            kept = fill.is_some_and(|fill| fill.commit(poem, bytes, now));
+        });
+        kept
+    }
+
+    /// It never will be.
+    fn fail(self, error: Error, now: Instant) {
+        let Landing { fill, writer } = self;
+        if let Some(fill) = fill {
+            fill.fail(now);
+        }
+        writer.fail(error);
+    }
+}
+
+fn scope(settings: &Settings) -> Bytes {
+    let mut scope = netstring(settings.protocol.name().as_bytes());
+    scope.extend(netstring(settings.upstream.to_string().as_bytes()));
+    if let Some(workshop) = &settings.workshop {
+        scope.extend(netstring(
+            format!("{workshop:?}, original: {}", settings.original_on_failure).as_bytes(),
+        ));
+    }
+    netstring(&scope).into()
+}

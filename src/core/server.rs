@@ -1,0 +1,431 @@
+//! Accepts connections, gets each its answer, and ends each of them honestly.
+//!
+//! | the answer | the connection ends |
+//! |---|---|
+//! | complete and taken | politely: FIN, then what the client still says is read and discarded for a while, then close |
+//! | declined (netstring) | the same, without a byte of reply |
+//! | failed | in a reset, once the kernel has sent what came before the failure |
+//! | the client is stuck | in a reset |
+//! | the process dies | in a reset: every connection that a task looks after is armed until its polite close |
+//!
+//! The ordinary path, met early: an answer that is there at once is sent on the socket just accepted, without a task,
+//! a timer or the reactor. Only what has to wait becomes a task. `Delivery::step` is the same code for both.
+
+use crate::error::Error;
+use crate::flight::{Read, Reader};
+use crate::net::{self, Client, Heard, Listener, Peer, Stream};
+use crate::protocol::{Malformed, Protocol, RequestDecoder};
+use crate::stats::{How, Notice, Outcome, Record, Report, Stats};
+use bytes::{Buf, Bytes};
+use event_listener::Event;
+use futures::future::join_all;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a command does with a request.
+pub trait Handler: Send + Sync + 'static {
+    /// What its clients speak.
+    fn protocol(&self) -> Protocol;
+    /// The longest request it takes, in bytes.
+    fn request_limit(&self) -> u64;
+    /// The answer, without waiting: what has to wait is in the answer's reader.
+    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer;
+}
+
+/// An answer, here already or on its way.
+#[derive(Debug)]
+pub struct Answer {
+    /// The bytes to send.
+    pub reader: Reader,
+    /// How it was come by.
+    pub how: How,
+}
+
+/// What every listening command bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections looked after at once; over it, the kernel's backlog waits.
+    pub max_clients: u64,
+    /// How long a client may neither send what it owes nor take what it is sent.
+    pub client_timeout: Duration,
+    /// How long connections may take to finish once the server is told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// A poem of at most this size is on the wire when `send` returns: ten segments of 1448 bytes (RFC 6928's initial
+/// window). Of a longer one a part may wait in the kernel, where a client's late byte would make a close cut it off,
+/// so its close lingers until the client has closed.
+const ON_THE_WIRE: u64 = 14_480;
+
+/// How long and for how many bytes a polite close listens to a client whose poem is on the wire.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
+
+/// How long a failed answer's first part may take to leave the kernel before the reset.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// How many connections are accepted before other work on the thread gets its turn.
+const BURST: usize = 64;
+
+/// The first and the longest pause when accepting fails for lack of resources.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A running service.
+pub struct Server<H> {
+    handler: Arc<H>,
+    limits: Limits,
+    report: Arc<dyn Report>,
+    stats: Arc<Stats>,
+    /// Wakes the acceptor that waits for a place, and the drain.
+    left: Event,
+}
+
+impl<H: Handler> Server<H> {
+    /// A service that is not listening yet.
+    pub fn new(
+        handler: Arc<H>,
+        limits: Limits,
+        report: Arc<dyn Report>,
+        stats: Arc<Stats>,
+    ) -> Arc<Server<H>> {
+        Arc::new(Server { handler, limits, report, stats, left: Event::new() })
+    }
+
+    /// Serves until `shutdown`, then finishes what runs, for at most the drain timeout. What is not finished by then
+    /// is reset by the end of the process.
+    pub async fn run(self: Arc<Self>, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
+        let accepting = join_all(listeners.iter().map(|listener| self.clone().accept(listener)));
+        let _shut_down = net::race(accepting, shutdown).await;
+        for listener in &listeners {
+            while let Ok(client) = listener.accept() {
+                self.greet(client, Instant::now()); // they believe they are connected: serve them
+            }
+        }
+        drop(listeners);
+        self.drain().await;
+    }
+
+    async fn drain(&self) {
+        let open = self.open();
+        if open == 0 {
+            return;
+        }
+        self.report.notice(Notice::Draining(open));
+        if net::within(self.limits.drain_timeout, self.below(1)).await.is_none() {
+            self.report.notice(Notice::Cut(self.open()));
+        }
+    }
+
+    fn open(&self) -> u64 {
+        self.stats.open.load(Ordering::Acquire)
+    }
+
+    /// Waits until fewer than `limit` connections are looked after.
+    async fn below(&self, limit: u64) {
+        while self.open() >= limit {
+            let left = self.left.listen(); // before the second look, or a wake between the two is lost
+            if self.open() < limit {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: &Listener) {
+        let mut pause = PAUSE.0;
+        let mut now = Instant::now();
+        for turn in 1usize.. {
+            self.below(self.limits.max_clients).await;
+            match listener.accept() {
+                Ok(client) => {
+                    pause = PAUSE.0;
+                    self.greet(client, now);
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    let _readiness = listener.ready().await; // if waiting fails, accepting will say why
+                    now = Instant::now();
+                }
+                Err(e) if is_about_one_connection(&e) => {}
+                Err(e) => {
+                    self.report.notice(Notice::Paused(&e, pause));
+                    net::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+            if turn % BURST == 0 {
+                net::yield_now().await;
+                now = Instant::now();
+            }
+        }
+    }
+
+    /// Answers on the spot where that is possible, and makes a task of the connection where it is not.
+    fn greet(self: &Arc<Self>, client: Client, now: Instant) {
+        if self.handler.protocol() != Protocol::Poem {
+            return self.look_after(client, now, |connection| connection.converse());
+        }
+        let answer = self.handler.clone().answer(Bytes::new(), now);
+        let mut delivery = Delivery::new(answer.reader);
+        let step = delivery.step(|bytes| client.send(bytes));
+        let whole = matches!(step, Step::Ended) && delivery.sent <= ON_THE_WIRE;
+        if whole && client.finish().is_ok() {
+            match client.hear(&mut [0; 64]) {
+                Heard::Silence | Heard::End | Heard::Gone => {
+                    let (peer, bytes) = (client.peer(), delivery.sent);
+                    let outcome = Outcome::Whole;
+                    return self.record(Record {
+                        peer: &peer,
+                        request: b"",
+                        how: answer.how,
+                        outcome,
+                        bytes,
+                        wait: Duration::ZERO,
+                    });
+                }
+                Heard::Bytes(_) => {}
+            }
+        }
+        let how = answer.how;
+        self.look_after(client, now, move |connection| {
+            connection.carry_on(Bytes::new(), how, delivery, step)
+        });
+    }
+
+    /// Makes a task of a connection, and counts it until it ends, however it ends.
+    fn look_after<F>(
+        self: &Arc<Self>,
+        client: Client,
+        accepted: Instant,
+        story: impl FnOnce(Connection<H>) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let peer = client.peer();
+        let Ok(stream) = client.register() else { return }; // out of resources: dropped, and the backlog goes on
+        self.stats.open.fetch_add(1, Ordering::AcqRel);
+        net::spawn(story(Connection { server: self.clone(), stream, peer, accepted }));
+    }
+
+    fn record(&self, record: Record<'_>) {
+        self.stats.count(&record);
+        self.report.request(&record);
+    }
+}
+
+/// Errors of `accept` that say something about the connection, which is gone, and nothing about us.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM].into_iter().any(|e| errno == Some(e))
+}
+
+/// An answer on its way to one client.
+struct Delivery {
+    reader: Reader,
+    rest: Bytes,
+    sent: u64,
+}
+
+/// How far a delivery goes without waiting.
+enum Step {
+    /// The kernel takes no more for now.
+    Full,
+    /// There is no more to send for now.
+    Waiting,
+    /// Everything was taken.
+    Ended,
+    /// There will never be more.
+    Failed(Arc<Error>),
+    /// The client is gone.
+    Gone,
+}
+
+impl Delivery {
+    fn new(reader: Reader) -> Delivery {
+        Delivery { reader, rest: Bytes::new(), sent: 0 }
+    }
+
+    fn step(&mut self, send: impl Fn(&[u8]) -> io::Result<usize>) -> Step {
+        loop {
+            if self.rest.is_empty() {
+                match self.reader.read() {
+                    Read::Chunk(bytes) => self.rest = bytes,
+                    Read::Pending => return Step::Waiting,
+                    Read::End => return Step::Ended,
+                    Read::Failed(error) => return Step::Failed(error),
+                }
+            }
+            match send(&self.rest) {
+                Ok(count) => {
+                    self.rest.advance(count);
+                    self.sent += count as u64;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Step::Full,
+                Err(_) => return Step::Gone,
+            }
+        }
+    }
+}
+
+/// A connection that has to wait, and so has a task of its own.
+struct Connection<H: Handler> {
+    server: Arc<Server<H>>,
+    stream: Stream,
+    peer: Peer,
+    accepted: Instant,
+}
+
+impl<H: Handler> Drop for Connection<H> {
+    fn drop(&mut self) {
+        self.server.stats.open.fetch_sub(1, Ordering::AcqRel);
+        self.server.left.notify(usize::MAX);
+    }
+}
+
+/// What a client says although nobody asks it any more.
+struct Chatter {
+    heard: usize,
+    over: bool,
+}
+
+impl<H: Handler> Connection<H> {
+    /// The request first, then the answer.
+    async fn converse(self) {
+        match net::within(self.server.limits.client_timeout, self.request()).await {
+            Some(Ok(request)) => {
+                let answer = self.server.handler.clone().answer(request.clone(), Instant::now());
+                self.carry_on(request, answer.how, Delivery::new(answer.reader), Step::Waiting).await;
+            }
+            Some(Err(outcome)) => {
+                if outcome == Outcome::Declined {
+                    self.close_politely(0, Chatter { heard: 1, over: false }).await;
+                }
+                self.record(b"", How::Unasked, outcome, 0, None);
+            }
+            None => self.record(b"", How::Unasked, Outcome::Stuck, 0, None),
+        }
+    }
+
+    async fn request(&self) -> Result<Bytes, Outcome> {
+        let protocol = self.server.handler.protocol();
+        let mut decoder = RequestDecoder::new(protocol, self.server.handler.request_limit());
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match self.stream.read(&mut buffer).await {
+                Err(_) => return Err(Outcome::Left),
+                Ok(0) => return Err(refusal(protocol, &self.peer, Malformed::Unfinished)),
+                Ok(count) => match decoder.push(&buffer[..count]) {
+                    Ok(Some(request)) => return Ok(request),
+                    Ok(None) => {}
+                    Err(why) => return Err(refusal(protocol, &self.peer, why)),
+                },
+            }
+        }
+    }
+
+    /// The answer, from wherever it stands to its end.
+    async fn carry_on(self, request: Bytes, how: How, mut delivery: Delivery, mut step: Step) {
+        let mut chatter = Chatter { heard: 0, over: false };
+        let mut first = (delivery.sent > 0).then_some(self.accepted);
+        let outcome = loop {
+            match step {
+                Step::Full => {
+                    match net::within(self.server.limits.client_timeout, self.stream.writable()).await {
+                        Some(Ok(())) => {}
+                        Some(Err(_)) => break Outcome::Left,
+                        None => break Outcome::Stuck,
+                    }
+                }
+                Step::Waiting => {
+                    let gone = self.gone(&mut chatter);
+                    if net::race(delivery.reader.ready(), gone).await.is_err() {
+                        break Outcome::Left;
+                    }
+                }
+                Step::Ended => {
+                    self.close_politely(delivery.sent, chatter).await;
+                    break Outcome::Whole;
+                }
+                Step::Failed(error) => match (&*error, delivery.sent) {
+                    (Error::Declined { .. }, 0) => {
+                        self.close_politely(0, chatter).await;
+                        break Outcome::Declined;
+                    }
+                    (_, 0) => break Outcome::Failed(error),
+                    (_, _) => {
+                        let _flushed = net::within(FLUSH, self.stream.emptied()).await;
+                        break Outcome::Failed(error);
+                    }
+                },
+                Step::Gone => break Outcome::Left,
+            }
+            step = delivery.step(|bytes| self.stream.send(bytes));
+            if first.is_none() && delivery.sent > 0 {
+                first = Some(Instant::now());
+            }
+        };
+        self.record(&request, how, outcome, delivery.sent, first);
+    }
+
+    /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
+    /// send no more is not gone: it may well read on.
+    async fn gone(&self, chatter: &mut Chatter) {
+        let mut buffer = [0; 1024];
+        while !chatter.over && chatter.heard < LINGER_BYTES {
+            match self.stream.hear(&mut buffer) {
+                Heard::Gone => return,
+                Heard::End => chatter.over = true,
+                Heard::Bytes(count) => chatter.heard += count,
+                Heard::Silence => {
+                    if self.stream.readable().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// FIN, and then a close that costs the client nothing: closing with unread input would make the kernel reset
+    /// the connection and throw away what it has not sent yet.
+    async fn close_politely(&self, sent: u64, mut chatter: Chatter) {
+        self.stream.disarm();
+        if self.stream.finish().is_err() || chatter.over {
+            return;
+        }
+        if sent <= ON_THE_WIRE && chatter.heard == 0 && self.stream.hear(&mut [0; 64]) == Heard::Silence {
+            return;
+        }
+        let time = if sent <= ON_THE_WIRE { LINGER } else { self.server.limits.client_timeout };
+        chatter.heard = 0;
+        let over = async {
+            let mut buffer = vec![0; 4096];
+            while chatter.heard < LINGER_BYTES {
+                match self.stream.hear(&mut buffer) {
+                    Heard::Bytes(count) => chatter.heard += count,
+                    Heard::Silence if self.stream.readable().await.is_ok() => {}
+                    _ => return,
+                }
+            }
+        };
+        let _over = net::within(time, over).await;
+    }
+
+    fn record(&self, request: &[u8], how: How, outcome: Outcome, bytes: u64, first: Option<Instant>) {
+        let wait = first.unwrap_or_else(Instant::now).saturating_duration_since(self.accepted);
+        self.server.record(Record { peer: &self.peer, request, how, outcome, bytes, wait });
+    }
+}
+
+/// A request that can't be understood: the netstring protocol says so by closing without a reply; where no framing
+/// would tell, the connection is reset.
+fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
+    match protocol {
+        Protocol::Netstring => Outcome::Declined,
+        _ => Outcome::Failed(Arc::new(Error::Malformed { addr: peer.to_string(), why: why.to_string() })),
+    }
+}

@@ -1,0 +1,147 @@
+//! What is counted and told: every request ends in exactly one [`Record`], and its log line and its counters come
+//! from that. The core prints nothing itself; it hands records and notices to a [`Report`].
+
+use crate::error::Error;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How an answer was come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// From the cache, fresh for this long yet.
+    Hit(Duration),
+    /// From the cache, past its ttl but within grace.
+    Stale,
+    /// By joining a fetch that was already under way.
+    Coalesced,
+    /// By a fetch that this request caused.
+    Miss,
+    /// It was ours to begin with: a server's own poem, a transformation done here.
+    Own,
+    /// There was no request that could be answered.
+    Unasked,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was sent and the connection closed politely.
+    Whole,
+    /// Closed without a reply, as the netstring protocol says no.
+    Declined,
+    /// The answer failed, and the connection was reset.
+    Failed(Arc<Error>),
+    /// The client went away.
+    Left,
+    /// The client neither sent what it owed nor took what it was sent, in time, and was reset.
+    Stuck,
+}
+
+impl Outcome {
+    /// The one word for this outcome in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Whole => "whole",
+            Outcome::Declined => "declined",
+            Outcome::Failed(error) => error.word(),
+            Outcome::Left => "client_left",
+            Outcome::Stuck => "client_timeout",
+        }
+    }
+}
+
+/// One connection, from accept to close.
+pub struct Record<'a> {
+    /// The client's address.
+    pub peer: &'a dyn Display,
+    /// What was asked for; empty in the poem protocol.
+    pub request: &'a [u8],
+    /// How the answer was come by.
+    pub how: How,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The bytes the client was sent.
+    pub bytes: u64,
+    /// From the accept to the first byte of the answer, or to the end where there was none.
+    pub wait: Duration,
+}
+
+/// Something worth telling beside the requests.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A fetch begins.
+    Fetching(&'a str),
+    /// A fetch ended: bytes, how long it took, and whether the poem was kept.
+    Fetched(u64, Duration, bool),
+    /// A fetch failed.
+    FetchFailed(&'a Error),
+    /// The original was sent on because its transformation failed.
+    Untransformed(&'a Error),
+    /// No connection can be accepted for lack of resources, and accepting pauses this long.
+    Paused(&'a std::io::Error, Duration),
+    /// Stopped accepting; this many connections are being finished.
+    Draining(u64),
+    /// The time for finishing ran out; this many connections are reset.
+    Cut(u64),
+    /// What was kept is forgotten, or the poems were read again.
+    Reloaded(&'a str),
+}
+
+/// Who tells people and machines what happens. Called from the path of a hit: it must not block.
+pub trait Report: Send + Sync {
+    /// A connection ended.
+    fn request(&self, record: &Record<'_>);
+    /// Something else happened.
+    fn notice(&self, notice: Notice<'_>);
+}
+
+/// A report that tells nobody.
+pub struct Silent;
+
+impl Report for Silent {
+    fn request(&self, _: &Record<'_>) {}
+    fn notice(&self, _: Notice<'_>) {}
+}
+
+/// Running totals. Hits, misses, coalesced, stale, own and unasked add up to the requests.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Answered from the cache.
+    pub hits: AtomicU64,
+    /// Answered from the cache past the ttl.
+    pub stale: AtomicU64,
+    /// Joined a fetch under way.
+    pub coalesced: AtomicU64,
+    /// Caused a fetch.
+    pub misses: AtomicU64,
+    /// Answered with our own.
+    pub own: AtomicU64,
+    /// Ended before there was a request.
+    pub unasked: AtomicU64,
+    /// Of all these: ended in another outcome than whole.
+    pub failures: AtomicU64,
+    /// Fetches begun.
+    pub fetches: AtomicU64,
+    /// Connections waiting, reading or being sent to, that a task looks after.
+    pub open: AtomicU64,
+}
+
+impl Stats {
+    /// Counts a connection that ended.
+    pub fn count(&self, record: &Record<'_>) {
+        let counter = match record.how {
+            How::Hit(_) => &self.hits,
+            How::Stale => &self.stale,
+            How::Coalesced => &self.coalesced,
+            How::Miss => &self.misses,
+            How::Own => &self.own,
+            How::Unasked => &self.unasked,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if record.outcome != Outcome::Whole {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

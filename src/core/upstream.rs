@@ -1,0 +1,287 @@
+//! Where poems come from: a server across the network, or one recited slowly inside the process; and the service
+//! that transforms them. A [`Reply`] is pulled chunk by chunk by whoever asked.
+
+use crate::addr::Addr;
+use crate::anthology::Anthology;
+use crate::error::Error;
+use crate::flight::Writer;
+use crate::net::{self, Stream};
+use crate::poem::Poem;
+use crate::protocol::{Judge, Protocol, Scanner};
+use crate::transform::Transform;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How much is read from a server in one go.
+const READ: usize = 64 << 10;
+
+/// Deadlines of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For the name, and for each of its addresses.
+    pub connect: Duration,
+    /// For each silence of the server.
+    pub idle: Duration,
+    /// For all of it.
+    pub total: Duration,
+}
+
+/// Where a proxy's poems come from.
+#[derive(Debug)]
+pub enum Upstream {
+    /// Servers, tried in order when one can't be reached.
+    Servers(Vec<Addr>),
+    /// The poems of the process itself, one after the other, each recited in about [`RECITAL`].
+    Recital(Anthology, AtomicUsize),
+}
+
+/// How long a recital inside the process takes.
+pub const RECITAL: Duration = Duration::from_secs(2);
+
+/// In so many steps.
+const RECITAL_STEPS: u64 = 40;
+
+impl Upstream {
+    /// The poems that come with the program, recited.
+    pub fn built_in() -> Upstream {
+        Upstream::Recital(Anthology::built_in(), AtomicUsize::new(0))
+    }
+
+    /// Asks for a poem.
+    ///
+    /// # Errors
+    /// Those of [`ask`], of the last server tried.
+    pub async fn ask(&self, question: &Question<'_>) -> Result<Reply, Error> {
+        match self {
+            Upstream::Servers(addrs) => {
+                let mut last = Error::Abandoned;
+                for addr in addrs {
+                    match ask(addr, question).await {
+                        Err(e @ (Error::Unresolved { .. } | Error::Unreachable { .. })) => last = e,
+                        Err(e @ Error::Timeout { stage: "no connection", .. }) => last = e,
+                        other => return other,
+                    }
+                }
+                Err(last)
+            }
+            Upstream::Recital(anthology, turn) => {
+                let entries = anthology.entries();
+                let poem = &entries[turn.fetch_add(1, Ordering::Relaxed) % entries.len()].poem;
+                let pace = Pace {
+                    bytes: poem.len().div_ceil(RECITAL_STEPS).max(1) as usize,
+                    delay: RECITAL / RECITAL_STEPS as u32,
+                };
+                Ok(Reply::Recital(Recital::new(poem.clone(), pace)))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Upstream::Servers(addrs) => {
+                let addrs: Vec<String> = addrs.iter().map(Addr::to_string).collect();
+                f.write_str(&addrs.join(", "))
+            }
+            Upstream::Recital(..) => f.write_str("builtin"),
+        }
+    }
+}
+
+/// What is asked of a server, and how patiently.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The protocol spoken.
+    pub protocol: Protocol,
+    /// The request, without its framing.
+    pub request: &'a [u8],
+    /// The most bytes a framed reply may announce.
+    pub limit: u64,
+    /// The deadlines.
+    pub timeouts: Timeouts,
+}
+
+/// Connects to a server and sends it the request.
+///
+/// # Errors
+/// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`], [`Error::Reset`].
+pub async fn ask(addr: &Addr, question: &Question<'_>) -> Result<Reply, Error> {
+    let stream = net::connect(addr, question.timeouts.connect).await?;
+    let judge = Judge::new(question.protocol, addr.to_string(), question.limit);
+    let framed = question.protocol.frame(question.request);
+    let idle = question.timeouts.idle;
+    match net::within(idle, stream.send_all(&framed)).await {
+        // A server that has said all it wants may close before it has read our request: its reply still decides.
+        Some(_) => {
+            Ok(Reply::Server(Box::new(Conversation { stream, judge, idle, over: false, buffer: Vec::new() })))
+        }
+        None => {
+            Err(Error::Timeout { addr: addr.to_string(), stage: "the request was not taken", limit: idle })
+        }
+    }
+}
+
+/// A poem on its way to us.
+pub enum Reply {
+    /// From a server.
+    Server(Box<Conversation>),
+    /// From this process.
+    Recital(Recital),
+}
+
+impl Reply {
+    /// The next bytes; `None` when the reply is complete.
+    ///
+    /// # Errors
+    /// Whatever keeps the reply from being complete; the bytes before it are a part, and not the whole.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        match self {
+            Reply::Server(conversation) => conversation.next().await,
+            Reply::Recital(recital) => Ok(recital.next().await),
+        }
+    }
+
+    /// Pours the rest into a flight, at the pace of the flight's fastest reader.
+    ///
+    /// # Errors
+    /// Those of [`Reply::next`], and [`Error::Deserted`] where nobody is left to read what can't be held.
+    pub async fn pour(&mut self, writer: &mut Writer) -> Result<(), Error> {
+        while let Some(bytes) = self.next().await? {
+            writer.room().await?;
+            writer.append(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// A connection to a server that is sending its reply.
+pub struct Conversation {
+    stream: Stream,
+    judge: Judge,
+    idle: Duration,
+    over: bool,
+    buffer: Vec<u8>,
+}
+
+impl Conversation {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.over {
+            return Ok(None);
+        }
+        self.buffer.resize(READ, 0);
+        match net::within(self.idle, self.stream.read(&mut self.buffer)).await {
+            None => Err(self.judge.silent(self.idle)),
+            Some(Err(e)) => Err(self.judge.broken(&e)),
+            Some(Ok(0)) => self.judge.ended().map(|()| None),
+            Some(Ok(count)) => {
+                self.over = self.judge.take(&self.buffer[..count])?;
+                Ok(Some(Bytes::copy_from_slice(&self.buffer[..count])))
+            }
+        }
+    }
+}
+
+/// How slowly a poem is recited.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// So many bytes at a time,
+    pub bytes: usize,
+    /// so long apart.
+    pub delay: Duration,
+}
+
+/// A poem being recited.
+pub struct Recital {
+    poem: Bytes,
+    pace: Pace,
+    begun: bool,
+}
+
+impl Recital {
+    /// Begins at the beginning; the first bytes come without a delay.
+    pub fn new(poem: Poem, pace: Pace) -> Recital {
+        Recital { poem: poem.bytes(), pace, begun: false }
+    }
+
+    /// The next bytes, when it is time for them.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        if self.poem.is_empty() {
+            return None;
+        }
+        if std::mem::replace(&mut self.begun, true) {
+            net::sleep(self.pace.delay).await;
+        }
+        Some(self.poem.split_to(self.pace.bytes.min(self.poem.len())))
+    }
+}
+
+/// Who transforms poems, and how.
+#[derive(Debug, Clone)]
+pub enum Workshop {
+    /// This program, one transformation after the other.
+    Own(Vec<Transform>),
+    /// A transformation service, asked once for each name.
+    Via(Addr, Vec<String>),
+}
+
+/// Poems larger than this are transformed on a thread of their own, so that they don't hold up other clients.
+const LONG_WORK: usize = 64 << 10;
+
+impl Workshop {
+    /// The names of the transformations, in order.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Workshop::Own(transforms) => transforms.iter().map(|transform| transform.name()).collect(),
+            Workshop::Via(_, names) => names.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// The transformed poem.
+    ///
+    /// # Errors
+    /// [`Error::Transform`] from our own, any error of a fetch from a service.
+    pub async fn apply(&self, poem: Bytes, limit: u64, timeouts: Timeouts) -> Result<Bytes, Error> {
+        match self {
+            Workshop::Own(transforms) => {
+                let (transforms, long) = (transforms.clone(), poem.len() > LONG_WORK);
+                let work = move || transforms.iter().try_fold(poem, |poem, transform| transform.apply(&poem));
+                match long {
+                    true => net::unblock(work).await,
+                    false => work(),
+                }
+            }
+            Workshop::Via(addr, names) => {
+                let mut poem = poem;
+                for name in names {
+                    poem = transform_via(addr, name, &poem, limit, timeouts).await?;
+                }
+                Ok(poem)
+            }
+        }
+    }
+}
+
+/// Has one transformation done by a service: `NAME.POEM` as a netstring, and a netstring back.
+async fn transform_via(
+    addr: &Addr,
+    name: &str,
+    poem: &[u8],
+    limit: u64,
+    timeouts: Timeouts,
+) -> Result<Bytes, Error> {
+    let request = [name.as_bytes(), b".", poem].concat();
+    let question = Question { protocol: Protocol::Netstring, request: &request, limit, timeouts };
+    let work = async {
+        let mut reply = ask(addr, &question).await?;
+        let (mut scanner, mut done) = (Scanner::new(limit), Vec::new());
+        while let Some(bytes) = reply.next().await? {
+            let _judged = scanner.scan(&bytes, |run| done.extend_from_slice(run));
+        }
+        Ok(done.into())
+    };
+    let late =
+        || Error::Timeout { addr: addr.to_string(), stage: "no transformation", limit: timeouts.total };
+    net::within(timeouts.total, work).await.unwrap_or_else(|| Err(late()))
+}

@@ -1,0 +1,294 @@
+//! The company the tests need: a scripted upstream, in-process services, plain clients on std's sockets, and the
+//! program itself.
+
+use poetry::addr::Addr;
+use poetry::cache::Policy;
+use poetry::handler::proxy::{Proxy, Settings};
+use poetry::net::{self, Listener};
+use poetry::protocol::Protocol;
+use poetry::server::{Handler, Limits, Server};
+use poetry::stats::{Report, Silent, Stats};
+use poetry::upstream::{Timeouts, Upstream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{channel, Receiver};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a loaded machine.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// Waits until it is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < LONG, "waited in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+pub fn until_count(what: &str, counter: &AtomicU64, count: u64) {
+    until(&format!("{what} = {count}"), || counter.load(Ordering::Acquire) == count);
+}
+
+/// A scripted upstream: it says what the test tells it to, and counts its callers.
+pub struct Bard {
+    pub addr: SocketAddr,
+    callers: Arc<AtomicUsize>,
+    calls: Receiver<TcpStream>,
+}
+
+impl Bard {
+    pub fn new() -> Bard {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(1024).unwrap();
+        let listener = TcpListener::from(listener);
+        let (addr, callers) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (tell, calls) = channel();
+        let counter = callers.clone();
+        std::thread::spawn(move || {
+            for call in listener.incoming() {
+                counter.fetch_add(1, Ordering::AcqRel);
+                if tell.send(call.unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Bard { addr, callers, calls }
+    }
+
+    pub fn callers(&self) -> usize {
+        self.callers.load(Ordering::Acquire)
+    }
+
+    /// The next caller.
+    pub fn call(&self) -> Call {
+        let stream = self.calls.recv_timeout(LONG).expect("nobody called");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Call { stream }
+    }
+
+    /// Answers every caller with this poem from now on.
+    pub fn recite(self, poem: &'static [u8]) {
+        std::thread::spawn(move || {
+            while let Ok(stream) = self.calls.recv() {
+                Call { stream }.say(poem).finish();
+            }
+        });
+    }
+
+    pub fn addr(&self) -> Addr {
+        self.addr.into()
+    }
+}
+
+/// One caller of the bard's.
+pub struct Call {
+    pub stream: TcpStream,
+}
+
+impl Call {
+    pub fn say(mut self, text: &[u8]) -> Call {
+        self.stream.write_all(text).unwrap();
+        self
+    }
+
+    /// Reads this much of the request.
+    pub fn hear(mut self, count: usize) -> (Call, Vec<u8>) {
+        let mut heard = vec![0; count];
+        self.stream.read_exact(&mut heard).unwrap();
+        (self, heard)
+    }
+
+    /// Says nothing until the caller has had enough.
+    pub fn hear_nothing(mut self) {
+        let _gone = self.stream.read(&mut [0]);
+    }
+
+    pub fn finish(self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    pub fn reset(self) {
+        reset(self.stream);
+    }
+}
+
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// A service running in this process until it is dropped.
+pub struct Running {
+    pub addr: SocketAddr,
+    pub stats: Arc<Stats>,
+    stop: Option<futures::channel::oneshot::Sender<()>>,
+    ended: Receiver<()>,
+}
+
+pub const LIMITS: Limits = Limits { max_clients: 10_000, client_timeout: LONG, drain_timeout: LONG };
+
+impl Running {
+    pub fn start<H: Handler>(limits: Limits, handler: impl FnOnce(Arc<Stats>) -> Arc<H>) -> Running {
+        let stats = Arc::new(Stats::default());
+        let listener = net::block_on(Listener::bind(&"0".parse().unwrap())).unwrap();
+        let Addr::Tcp { port, .. } = listener.addr() else { panic!("not a TCP address") };
+        let addr = SocketAddr::from(([127, 0, 0, 1], *port));
+        let server = Server::new(handler(stats.clone()), limits, Arc::new(Silent), stats.clone());
+        let (stop, stopped) = futures::channel::oneshot::channel();
+        let (tell, ended) = channel();
+        net::spawn(async move {
+            let stopped = async {
+                let _told_or_dropped = stopped.await;
+            };
+            server.run(vec![listener], stopped).await;
+            let _nobody_waits = tell.send(());
+        });
+        Running { addr, stats, stop: Some(stop), ended }
+    }
+
+    pub fn proxy(upstream: &Bard) -> Running {
+        Running::proxy_with(settings(upstream), LIMITS)
+    }
+
+    pub fn proxy_with(settings: Settings, limits: Limits) -> Running {
+        Running::start(limits, |stats| {
+            let report: Arc<dyn Report> = Arc::new(Silent);
+            Proxy::new(settings, report, stats)
+        })
+    }
+
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub fn has_ended_within(&self, time: Duration) -> bool {
+        self.ended.recv_timeout(time).is_ok()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    pub fn ask(&self) -> Result<Vec<u8>, ErrorKind> {
+        self.connect().rest()
+    }
+
+    pub fn open(&self, count: u64) {
+        until_count("open connections", &self.stats.open, count);
+    }
+}
+
+pub fn settings(upstream: &Bard) -> Settings {
+    let hour = Duration::from_secs(3600);
+    Settings {
+        protocol: Protocol::Poem,
+        upstream: Upstream::Servers(vec![upstream.addr()]),
+        timeouts: Timeouts { connect: LONG, idle: LONG, total: LONG },
+        policy: Policy { ttl: hour, grace: Duration::ZERO, fail_ttl: Duration::ZERO, capacity: 1 << 30 },
+        max_poem: 16 << 20,
+        workshop: None,
+        original_on_failure: false,
+    }
+}
+
+/// A client on nothing but std's sockets.
+pub struct Client {
+    pub stream: TcpStream,
+}
+
+impl Client {
+    pub fn connect(addr: SocketAddr) -> Client {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Client { stream }
+    }
+
+    /// Exactly this many bytes.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut taken = vec![0; count];
+        self.stream.read_exact(&mut taken).unwrap();
+        taken
+    }
+
+    /// All that comes until a clean end, or the error that came instead.
+    pub fn rest(&mut self) -> Result<Vec<u8>, ErrorKind> {
+        let mut all = Vec::new();
+        self.stream.read_to_end(&mut all).map(|_| all).map_err(|e| e.kind())
+    }
+
+    pub fn say(&mut self, text: &[u8]) {
+        self.stream.write_all(text).unwrap();
+    }
+}
+
+/// The program itself, run to its end.
+pub fn poetry(args: &[&str]) -> Output {
+    command(args).stdin(Stdio::null()).output().unwrap()
+}
+
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_poetry"));
+    command.args(args).env_remove("NO_COLOR");
+    command
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The program as a service; killed in the end.
+pub struct Daemon {
+    pub child: Child,
+    pub ready: String,
+    pub addr: SocketAddr,
+}
+
+impl Daemon {
+    pub fn start(args: &[&str]) -> Daemon {
+        Daemon::start_command(command(args))
+    }
+
+    pub fn start_command(mut command: Command) -> Daemon {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let ready = ready.trim_end().to_string();
+        let addr = ready.rsplit(' ').next().unwrap_or("").parse();
+        Daemon { child, addr: addr.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), ready }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < LONG, "the process does not end");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    pub fn stderr(&mut self) -> String {
+        let mut told = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        told
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}

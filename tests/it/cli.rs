@@ -1,0 +1,130 @@
+//! The program as people and scripts meet it.
+
+use crate::bard::{command, poetry, text, Bard, Client, Daemon};
+use rustix::process::Signal;
+
+#[test]
+fn the_ready_line_ends_in_the_real_port_and_a_signal_ends_it_with_0() {
+    for (args, doing) in [
+        (&["serve", "--port", "0", "poetry/fascination.txt"][..], "Serving 1 poem on 127.0.0.1:"),
+        (&["serve", "--port", "0"], "Serving 12 poems on 127.0.0.1:"),
+        (&["proxy", "--port", "0", "10001"], "Proxying 127.0.0.1:10001 on 127.0.0.1:"),
+        (&["proxy", "builtin", "--port", "0"], "Proxying builtin on 127.0.0.1:"),
+        (&["transform", "--port", "0"], "Transforming on 127.0.0.1:"),
+    ] {
+        let mut daemon = Daemon::start(args);
+        assert!(daemon.ready.starts_with(doing), "{args:?}: {}", daemon.ready);
+        assert_ne!(daemon.addr.port(), 0);
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.exit_code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn several_addresses_have_a_ready_line_each() {
+    let mut child = command(&["serve", "--port", "0", "--listen", "[::1]:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let ready: Vec<String> = lines.by_ref().take(2).map(Result::unwrap).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ready[0].contains(" on 127.0.0.1:") && ready[1].contains(" on [::1]:"), "{ready:?}");
+}
+
+#[test]
+fn an_address_in_use_is_said_in_one_line() {
+    let daemon = Daemon::start(&["serve", "--port", "0"]);
+    let addr = daemon.addr.to_string();
+    let out = poetry(&["serve", "--listen", &addr]);
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(text(&out.stderr), format!("poetry: {addr}: could not listen: address already in use\n"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_in_one_line() {
+    let out = poetry(&["serve", "--port", "0", "no/such/poem"]);
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(1), ""));
+    assert_eq!(text(&out.stderr), "poetry: no/such/poem: no such file or directory\n");
+}
+
+#[test]
+fn usage_errors_quote_the_value_and_say_what_is_wanted() {
+    for (args, told) in [
+        (&["proxy", "--ttl", "soon"][..], "wanted a duration like 500ms, 30s or 2h"),
+        (&["proxy", "--max-poem", "99999999999999999999GiB"], "wanted a size like 65536, 16MiB or 1GB"),
+        (&["fetch", "http://x"], "wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"),
+        (&["fetch", "0"], "nobody listens on port 0"),
+        (&["serve", "--num-bytes", "3"], "--delay"),
+        (&["proxy", "--transform", "shuot"], "'shout'"),
+        (&["transform"], "NAMES"),
+        (&["transform", "shout", "--listen"], "--listen"),
+        (&["poem"], "unrecognized subcommand"),
+    ] {
+        let out = poetry(args);
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(text(&out.stderr).contains(told), "{args:?}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn options_can_come_from_the_environment() {
+    let mut serve = command(&["serve"]);
+    serve.env("POEM_SERVE_LISTEN", "127.0.0.1:0");
+    let daemon = Daemon::start_command(serve);
+    assert_ne!(daemon.addr.port(), 0);
+    let out = command(&["fetch", "1"]).env("POEM_FETCH_MAX_POEM", "none").output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+}
+
+#[test]
+fn a_person_is_told_when_the_proxy_fetches_and_when_it_uses_the_cached_poem() {
+    let bard = Bard::new();
+    let upstream = bard.addr.to_string();
+    bard.recite(b"poem");
+    let mut daemon = Daemon::start(&["proxy", "--port", "0", &upstream]);
+    for _ in 0..20 {
+        assert_eq!(Client::connect(daemon.addr).rest().unwrap(), b"poem");
+    }
+    daemon.signal(Signal::TERM);
+    daemon.exit_code();
+    let told = daemon.stderr();
+    assert!(told.starts_with(&format!("fetching a poem from {upstream}\n")), "{told}");
+    assert!(told.contains("using the cached poem\n"), "{told}");
+    assert!(
+        told.lines().count() < 10 && told.contains(" more within a second)"),
+        "repeats are folded: {told}"
+    );
+}
+
+#[test]
+fn the_json_log_is_one_object_a_request() {
+    let bard = Bard::new();
+    let upstream = bard.addr.to_string();
+    bard.recite(b"poem");
+    let mut daemon = Daemon::start(&["proxy", "--port", "0", &upstream, "--log-format", "json"]);
+    for _ in 0..2 {
+        assert_eq!(Client::connect(daemon.addr).rest().unwrap(), b"poem");
+    }
+    daemon.signal(Signal::TERM);
+    daemon.exit_code();
+    let told = daemon.stderr();
+    let objects: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 2, "{told}");
+    let (miss, hit) = match objects[0]["hit"].as_bool() {
+        Some(false) => (&objects[0], &objects[1]),
+        _ => (&objects[1], &objects[0]), // the miss may be told after the hit: its close takes longer
+    };
+    assert_eq!((miss["fwd"].as_str(), miss["outcome"].as_str()), (Some("miss"), Some("whole")));
+    assert_eq!((hit["hit"].as_bool(), hit["bytes"].as_u64()), (Some(true), Some(4)));
+    assert!(hit["ttl"].as_u64().unwrap() > 7000);
+}
+
+#[test]
+fn colours_are_for_terminals_unless_they_are_asked_for() {
+    assert!(!text(&poetry(&["fetch", "1"]).stderr).contains('\x1b'));
+    assert!(text(&poetry(&["--color", "always", "fetch", "1"]).stderr).contains('\x1b'));
+    assert!(text(&poetry(&["fetch", "1", "--color", "always"]).stderr).contains('\x1b'));
+}

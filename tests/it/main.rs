@@ -1,0 +1,12 @@
+//! The integration tests: one binary, in-process servers on port 0, and the program itself for what only a process
+//! shows. Nothing here sleeps to let something happen: tests wait for what they need, with a deadline.
+
+mod bard;
+mod cli;
+mod coalesce;
+mod faults;
+mod fetch;
+mod proxy;
+mod serve;
+mod tidy;
+mod transform;

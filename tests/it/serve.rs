@@ -1,0 +1,102 @@
+//! `serve`: any bytes, exactly, also for clients that talk, are slow, or have closed their half.
+
+use crate::bard::{Client, Daemon, Running, LIMITS};
+use poetry::anthology::Anthology;
+use poetry::handler::serve::{Pick, Serve};
+use poetry::upstream::Pace;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+fn anthology(poems: &[&[u8]]) -> Anthology {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, poem) in poems.iter().enumerate() {
+        std::fs::write(folder.path().join(format!("{at}.txt")), poem).unwrap();
+    }
+    Anthology::load(&[folder.path().to_path_buf()]).unwrap()
+}
+
+fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
+    let anthology = anthology(poems);
+    Running::start(LIMITS, |_| Serve::new(anthology, Pick::Cycle, pace))
+}
+
+fn large() -> Vec<u8> {
+    (0..4u32 << 20).map(|i| (i ^ (i >> 7)) as u8).collect()
+}
+
+#[test]
+fn every_byte_arrives_as_it_is() {
+    let all: Vec<u8> = (0..=255).collect();
+    assert_eq!(serve(&[&all], None).ask().unwrap(), all);
+}
+
+#[test]
+fn several_poems_take_turns() {
+    let server = serve(&[b"a", b"b"], None);
+    let asked: Vec<Vec<u8>> = (0..4).map(|_| server.ask().unwrap()).collect();
+    assert_eq!(asked, [b"a", b"b", b"a", b"b"]);
+}
+
+#[test]
+fn a_client_that_talks_loses_nothing_of_a_large_poem() {
+    let poem = large();
+    let server = serve(&[&poem], None);
+    for _ in 0..20 {
+        let mut client = server.connect();
+        client.say(b"hi\n");
+        assert!(client.rest().unwrap() == poem);
+    }
+}
+
+#[test]
+fn a_client_that_talks_loses_nothing_of_a_small_poem_either() {
+    let server = serve(&[b"small"], None);
+    for _ in 0..100 {
+        let mut client = server.connect();
+        let _too_late_is_fine = client.stream.write_all(b"hi\n");
+        assert_eq!(client.rest().unwrap(), b"small");
+    }
+    server.open(0);
+}
+
+#[test]
+fn a_half_closed_client_is_no_gone_client() {
+    let poem = large();
+    let server = serve(&[&poem], None);
+    let mut client = server.connect();
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert!(client.rest().unwrap() == poem);
+}
+
+#[test]
+fn slow_recitals_run_side_by_side_and_end_when_their_client_leaves() {
+    let pace = Pace { bytes: 1, delay: Duration::from_millis(2) };
+    let server = serve(&[b"slow but sure"], Some(pace));
+    let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
+    drop(clients.pop());
+    for mut client in clients {
+        assert_eq!(client.rest().unwrap(), b"slow but sure");
+    }
+    server.open(0);
+    assert_eq!(server.stats.own.load(Ordering::Relaxed), 50);
+}
+
+#[test]
+fn a_unix_socket_serves_and_its_file_is_removed_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    // What a crashed server leaves behind: a socket file that nobody listens on.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let arg = format!("unix:{}", path.display());
+    let mut daemon = Daemon::start(&["serve", "--listen", &arg, "poetry/furuike.txt"]);
+    assert_eq!(daemon.ready, format!("Serving 1 poem on {arg}"));
+    let mut poem = Vec::new();
+    std::io::Read::read_to_end(&mut UnixStream::connect(&path).unwrap(), &mut poem).unwrap();
+    assert_eq!(poem, std::fs::read("poetry/furuike.txt").unwrap());
+    daemon.signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    assert!(!path.exists());
+}

@@ -284,6 +284,12 @@ impl Writer {
     }
 }
 
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} bytes)", self.len())
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         self.end(End::Failed(Arc::new(Error::Abandoned)));

@@ -202,10 +202,9 @@ impl Client {
     /// Makes it able to wait. From here on, until [`Stream::disarm`], whatever ends the connection, our own death
     /// included, ends it in a reset: what is not yet whole must not look whole.
     pub fn register(self) -> io::Result<Stream> {
-        let socket = Async::new_nonblocking(self.socket)?;
-        let stream = Stream { socket };
-        stream.arm();
-        Ok(stream)
+        // Fails on unix sockets, which know no reset. Done first, so that failing to register is a reset as well.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        Ok(Stream { socket: Async::new_nonblocking(self.socket)? })
     }
 }
 
@@ -244,11 +243,6 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// From now on closing means a reset.
-    fn arm(&self) {
-        let _ = self.socket.get_ref().set_linger(Some(Duration::ZERO)); // fails on unix sockets, which know no reset
-    }
-
     /// From now on closing means a clean end: for what is whole.
     pub fn disarm(&self) {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not

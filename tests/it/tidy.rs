@@ -124,6 +124,24 @@ fn every_flag_is_in_its_man_page_and_in_the_changelog() {
 }
 
 #[test]
+fn every_claim_about_deferreds_points_at_a_test_that_exists() {
+    let tour = read("src/core/lib.rs");
+    let rows: Vec<&str> =
+        tour.lines().filter(|line| line.starts_with("//! | ") && line.contains("::")).collect();
+    assert!(rows.len() >= 8);
+    for row in rows {
+        let named = row.rsplit('`').nth(1).unwrap();
+        let (module, test) = (named.split("::").next().unwrap(), named.rsplit("::").next().unwrap());
+        let inside = root().join(format!("src/core/{module}.rs"));
+        let file = if inside.exists() { inside } else { root().join(format!("tests/it/{module}.rs")) };
+        assert!(
+            std::fs::read_to_string(file).unwrap().contains(&format!("fn {test}(")),
+            "{named} does not exist"
+        );
+    }
+}
+
+#[test]
 fn every_poem_has_its_source_noted() {
     let page = read("poetry/README.md");
     for path in files("poetry", ".txt") {

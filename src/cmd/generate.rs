@@ -23,6 +23,9 @@ const MORE: [(&str, &str); 5] = [
     ("transform", include_str!("../../man/more/transform.roff")),
 ];
 
+/// The day of the last change to the pages, as `man` shows it.
+const DATE: &str = "2026-11-24";
+
 /// Writes everything.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let local = |e: std::io::Error| Error::Local { what: args.dir.display().to_string(), why: reason(&e) };
@@ -46,7 +49,7 @@ fn write_all(dir: &Path) -> std::io::Result<()> {
         };
         let mut roff = Vec::new();
         clap_mangen::Man::new(definition)
-            .date("")
+            .date(DATE)
             .source("poetry")
             .manual("Poetry over TCP")
             .render(&mut roff)?;

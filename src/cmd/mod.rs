@@ -9,6 +9,7 @@ mod transform;
 
 use crate::cmd::report::{ColorWhen, Log, LogFormat};
 use bytesize::ByteSize;
+use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures::StreamExt;
 use poetry::addr::Addr;
@@ -133,8 +134,15 @@ pub fn command() -> clap::Command {
                 match arg.get_long() {
                     Some("help" | "version" | "list") | None => arg,
                     Some(long) => {
+                        let flag = matches!(arg.get_action(), clap::ArgAction::SetTrue);
                         let variable = format!("POEM_{name}_{long}").to_uppercase().replace('-', "_");
-                        arg.env(variable).hide_env_values(true)
+                        let arg = arg.env(variable).hide_env_values(true);
+                        // So that POEM_FETCH_QUIET=1 means what people mean by it.
+                        if flag {
+                            arg.value_parser(BoolishValueParser::new())
+                        } else {
+                            arg
+                        }
                     }
                 }
             })

@@ -74,6 +74,8 @@ fn options_can_come_from_the_environment() {
     serve.env("POEM_SERVE_LISTEN", "127.0.0.1:0");
     let daemon = Daemon::start_command(serve);
     assert_ne!(daemon.addr.port(), 0);
+    let out = command(&["fetch", "1"]).env("POEM_FETCH_QUIET", "1").output().unwrap();
+    assert_eq!(out.status.code(), Some(7));
     let out = command(&["fetch", "1"]).env("POEM_FETCH_MAX_POEM", "none").output().unwrap();
     assert_eq!(out.status.code(), Some(2));
 }

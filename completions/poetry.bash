@@ -140,7 +140,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__proxy)
-            opts="-l -q -v -h --port --listen --protocol --ttl --max-poem --capacity --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
+            opts="-l -q -v -h --port --listen --protocol --ttl --grace --fail-ttl --max-poem --capacity --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -163,6 +163,14 @@ _poetry() {
                     return 0
                     ;;
                 --ttl)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-ttl)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

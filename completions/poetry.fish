@@ -67,6 +67,8 @@ complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s l -l listen -l p
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l protocol -d 'What clients and the upstream speak; with netstring, the request is the key and is passed on' -r -f -a "poem\t'The server speaks first, and only it'
 netstring\t'A netstring each way: a transformation service whose work an external server does'"
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l ttl -d 'How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How long after its ttl a poem may still be served while one refresh runs, and while refreshes fail' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fail-ttl -d 'How long a failure is remembered and answered at once; 0 fetches afresh for the next request' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'The longest poem that is kept; a longer one passes through, at the pace of its fastest reader' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'The most that is held, kept poems and poems in flight together' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take' -r

@@ -8,6 +8,7 @@ mod serve;
 mod transform;
 
 use crate::cmd::report::{ColorWhen, Log, LogFormat};
+use async_signal::{Signal, Signals};
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -16,7 +17,7 @@ use poetry::addr::Addr;
 use poetry::error::Error;
 use poetry::net::{self, Listener};
 use poetry::server::{Handler, Limits, Server};
-use poetry::stats::{Report, Stats};
+use poetry::stats::{Notice, Report, Stats};
 use poetry::upstream::Workshop;
 use std::io::Write;
 use std::process::ExitCode;
@@ -241,8 +242,16 @@ async fn listen<H: Handler>(
         client_timeout: service.listening.client_timeout,
         drain_timeout: service.listening.drain_timeout,
     };
+    let (renewing, told_of_renewal) = (handler.clone(), report.clone());
     let server = Server::new(handler, limits, report, stats);
-    let told = async { signals.next().await.map(drop).unwrap_or_default() };
+    let told = async {
+        while let Some(Ok(Signal::Hup)) = signals.next().await {
+            match renewing.renew() {
+                Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
+                Err(error) => report::error(&error), // what was there stays
+            }
+        }
+    };
     server
         .run(listeners, async {
             told.await;
@@ -253,9 +262,8 @@ async fn listen<H: Handler>(
     Ok(ExitCode::SUCCESS)
 }
 
-fn signals() -> Result<async_signal::Signals, Error> {
-    use async_signal::{Signal, Signals};
-    Signals::new([Signal::Term, Signal::Int])
+fn signals() -> Result<Signals, Error> {
+    Signals::new([Signal::Term, Signal::Int, Signal::Hup])
         .map_err(|e| Error::Local { what: "signals".into(), why: poetry::error::reason(&e) })
 }
 
@@ -263,8 +271,10 @@ fn signals() -> Result<async_signal::Signals, Error> {
 fn second_signal_ends_at_once() {
     net::spawn(async {
         let Ok(mut signals) = signals() else { return };
-        if let Some(Ok(signal)) = signals.next().await {
-            std::process::exit(128 + signal as i32);
+        while let Some(Ok(signal)) = signals.next().await {
+            if signal != Signal::Hup {
+                std::process::exit(128 + signal as i32);
+            }
         }
     });
 }

@@ -34,6 +34,12 @@ pub struct Args {
     /// How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration)]
     ttl: Duration,
+    /// How long after its ttl a poem may still be served while one refresh runs, and while refreshes fail
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    grace: Duration,
+    /// How long a failure is remembered and answered at once; 0 fetches afresh for the next request
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    fail_ttl: Duration,
     /// The longest poem that is kept; a longer one passes through, at the pace of its fastest reader
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
@@ -121,12 +127,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
             idle: args.connecting.idle_timeout,
             total: args.fetch_timeout,
         },
-        policy: Policy {
-            ttl: args.ttl,
-            grace: Duration::ZERO,
-            fail_ttl: Duration::ZERO,
-            capacity: args.capacity,
-        },
+        policy: Policy { ttl: args.ttl, grace: args.grace, fail_ttl: args.fail_ttl, capacity: args.capacity },
         max_poem: args.max_poem,
         workshop: workshop("proxy", &args.transform, args.via.as_ref()),
         original_on_failure: args.on_transform_failure == OnFailure::Original,

@@ -4,7 +4,7 @@ use crate::cmd::report::Log;
 use crate::cmd::{duration, listen, listen_addr, Listening, Output, Service};
 use clap::ValueEnum;
 use poetry::addr::Addr;
-use poetry::anthology::Anthology;
+use poetry::anthology::Source;
 use poetry::error::Error;
 use poetry::handler::serve::{Pick, Serve};
 use poetry::upstream::Pace;
@@ -58,12 +58,10 @@ enum PickArg {
 /// Serves until a signal.
 pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     let ServeProtocol::Poem = args.protocol;
-    let anthology = match args.poems.is_empty() {
-        true => Anthology::built_in(),
-        false => Anthology::load(&args.poems)?,
+    let source = match args.poems.is_empty() {
+        true => Source::BuiltIn,
+        false => Source::Paths(args.poems),
     };
-    let count = anthology.entries().len();
-    let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
     let pace = args
         .delay
         .filter(|delay| !delay.is_zero())
@@ -72,9 +70,9 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         PickArg::Random => Pick::Random,
         PickArg::Cycle => Pick::Cycle,
     };
+    let serve = Serve::new(source, pick, pace)?;
+    let count = serve.len();
+    let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
     let log = Log::start(output);
-    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing }, |_, _| {
-        Ok(Serve::new(anthology, pick, pace))
-    })
-    .await
+    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing }, |_, _| Ok(serve)).await
 }

@@ -13,6 +13,28 @@ pub struct Entry {
     pub poem: Poem,
 }
 
+/// Where poems are read from, now and whenever they are read again.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The ones that come with the program.
+    BuiltIn,
+    /// Files and folders.
+    Paths(Vec<PathBuf>),
+}
+
+impl Source {
+    /// Reads the poems.
+    ///
+    /// # Errors
+    /// Those of [`Anthology::load`].
+    pub fn read(&self) -> Result<Anthology, Error> {
+        match self {
+            Source::BuiltIn => Ok(Anthology::built_in()),
+            Source::Paths(paths) => Anthology::load(paths),
+        }
+    }
+}
+
 /// Poems to serve, at least one, none of them empty.
 #[derive(Debug, Clone)]
 pub struct Anthology {

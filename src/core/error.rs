@@ -65,6 +65,13 @@ pub enum Error {
         limit: u64,
     },
 
+    /// A refresh brought twice a different beginning of the poem that is kept.
+    #[error("{addr}: only a part of the kept poem came, twice")]
+    Doubtful {
+        /// Who sent it.
+        addr: String,
+    },
+
     /// The reply breaks its own framing.
     #[error("{addr}: a malformed reply: {why}")]
     Malformed {
@@ -133,7 +140,7 @@ impl Error {
             Error::Output { .. } => 23,
             Error::Timeout { .. } => 28,
             Error::Empty { .. } | Error::Declined { .. } => 52,
-            Error::Reset { .. } | Error::Malformed { .. } => 56,
+            Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => 56,
             Error::TooLong { .. } => 63,
             Error::Transform { .. }
             | Error::FellBehind { .. }
@@ -155,7 +162,7 @@ impl Error {
             Error::Unresolved { .. } => "unresolved",
             Error::Unreachable { .. } => "refused",
             Error::Timeout { .. } => "timeout",
-            Error::Reset { .. } | Error::Malformed { .. } => "reset",
+            Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => "reset",
             Error::Empty { .. } | Error::Declined { .. } => "empty",
             Error::TooLong { .. } => "too_long",
             Error::Transform { .. } => "untransformed",

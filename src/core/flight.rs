@@ -240,6 +240,13 @@ impl Writer {
         }
     }
 
+    /// What has been appended so far, as a poem; `None` once its beginning has left the window.
+    pub fn so_far(&self) -> Option<Poem> {
+        let state = self.shared.lock();
+        let pieces = || state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
+        (state.base() == 0).then(|| Poem::from_pieces(pieces()))
+    }
+
     /// Forgets what has been appended, for another attempt, if no reader has seen any of it.
     pub fn rewind(&mut self) -> bool {
         let mut state = self.shared.lock();

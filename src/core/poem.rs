@@ -39,6 +39,11 @@ impl Poem {
         self.0.len == 0
     }
 
+    /// Whether `longer` begins with all of this poem and goes on: what a cut off copy of it looks like.
+    pub fn is_cut_from(&self, longer: &Poem) -> bool {
+        self.len() < longer.len() && longer.bytes().starts_with(&self.bytes())
+    }
+
     /// All of it in one slice; copies only where there are several pieces.
     pub fn bytes(&self) -> Bytes {
         match &self.0.pieces[..] {

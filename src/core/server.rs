@@ -31,6 +31,11 @@ pub trait Handler: Send + Sync + 'static {
     fn protocol(&self) -> Protocol;
     /// The longest request it takes, in bytes.
     fn request_limit(&self) -> u64;
+    /// What it does when it is told to begin anew (SIGHUP): a word for the log, or why everything stays as it was.
+    ///
+    /// # Errors
+    /// Whatever kept it from reading again what it serves.
+    fn renew(&self) -> Result<&'static str, Error>;
     /// The answer, without waiting: what has to wait is in the answer's reader.
     fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer;
 }

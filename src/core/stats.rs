@@ -124,6 +124,10 @@ pub struct Stats {
     pub failures: AtomicU64,
     /// Fetches begun.
     pub fetches: AtomicU64,
+    /// Fetches whose poem was kept.
+    pub kept: AtomicU64,
+    /// Fetches that failed.
+    pub failed_fetches: AtomicU64,
     /// Connections waiting, reading or being sent to, that a task looks after.
     pub open: AtomicU64,
 }

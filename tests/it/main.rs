@@ -9,5 +9,6 @@ mod fetch;
 mod model;
 mod proxy;
 mod serve;
+mod stale;
 mod tidy;
 mod transform;

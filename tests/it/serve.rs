@@ -1,7 +1,7 @@
 //! `serve`: any bytes, exactly, also for clients that talk, are slow, or have closed their half.
 
 use crate::bard::{Client, Daemon, Running, LIMITS};
-use poetry::anthology::Anthology;
+use poetry::anthology::Source;
 use poetry::handler::serve::{Pick, Serve};
 use poetry::upstream::Pace;
 use std::io::Write;
@@ -10,17 +10,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-fn anthology(poems: &[&[u8]]) -> Anthology {
+fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
     let folder = tempfile::tempdir().unwrap();
     for (at, poem) in poems.iter().enumerate() {
         std::fs::write(folder.path().join(format!("{at}.txt")), poem).unwrap();
     }
-    Anthology::load(&[folder.path().to_path_buf()]).unwrap()
-}
-
-fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
-    let anthology = anthology(poems);
-    Running::start(LIMITS, |_| Serve::new(anthology, Pick::Cycle, pace))
+    let source = Source::Paths(vec![folder.path().to_path_buf()]);
+    Running::start(LIMITS, |_| Serve::new(source, Pick::Cycle, pace).unwrap())
 }
 
 fn large() -> Vec<u8> {
@@ -99,4 +95,20 @@ fn a_unix_socket_serves_and_its_file_is_removed_in_the_end() {
     daemon.signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
     assert!(!path.exists());
+}
+
+#[test]
+fn a_hangup_reads_the_poems_again_and_a_failure_keeps_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("poem.txt");
+    std::fs::write(&path, "old").unwrap();
+    let daemon = Daemon::start(&["serve", "--port", "0", path.to_str().unwrap()]);
+    let ask = || Client::connect(daemon.addr).rest().unwrap();
+    assert_eq!(ask(), b"old");
+    std::fs::write(&path, "new").unwrap();
+    daemon.signal(rustix::process::Signal::HUP);
+    crate::bard::until("the new poem is served", || ask() == b"new");
+    std::fs::remove_file(&path).unwrap();
+    daemon.signal(rustix::process::Signal::HUP);
+    assert_eq!(ask(), b"new");
 }

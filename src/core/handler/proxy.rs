@@ -67,11 +67,6 @@ impl Proxy {
         Arc::new(Proxy { settings, cache, scope, name, report, stats })
     }
 
-    /// Forgets every kept poem; those who wait for one still get it.
-    pub fn purge(&self) {
-        self.cache.purge();
-    }
-
     fn key(&self, request: &[u8]) -> Key {
         match self.settings.protocol {
             Protocol::Poem => self.scope.clone(),
@@ -93,22 +88,49 @@ impl Proxy {
         self.report.notice(Notice::Fetching(&self.name));
         let total = self.settings.timeouts.total;
         let work = async {
-            match &self.settings.workshop {
-                None => self.stream(&mut landing, &request).await,
-                Some(workshop) => self.transformed(&mut landing, &request, workshop).await,
-            }
+            self.attempt(&mut landing, &request).await?;
+            self.believe(&mut landing, &request).await
         };
         let late = || Error::Timeout { addr: self.name.clone(), stage: "not complete", limit: total };
         match net::within(total, work).await.unwrap_or_else(|| Err(late())) {
             Ok(()) => {
                 let bytes = landing.writer.len();
                 let kept = landing.land(Instant::now());
+                if kept {
+                    self.stats.kept.fetch_add(1, Ordering::Release);
+                }
                 self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
             }
             Err(error) => {
                 self.report.notice(Notice::FetchFailed(&error));
                 landing.fail(error, Instant::now());
+                self.stats.failed_fetches.fetch_add(1, Ordering::Release);
             }
+        }
+    }
+
+    async fn attempt(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
+        match &self.settings.workshop {
+            None => self.stream(landing, request).await,
+            Some(workshop) => self.transformed(landing, request, workshop).await,
+        }
+    }
+
+    /// A refresh that brings a strict prefix of the poem it would replace is taken for a cut one, and one more fetch
+    /// decides: the same text again is believed, and so is anything that is no prefix.
+    async fn believe(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
+        let Some(old) = landing.fill.as_ref().and_then(Fill::replaces) else { return Ok(()) };
+        let Some(first) = landing.writer.so_far().filter(|new| new.is_cut_from(&old)) else { return Ok(()) };
+        if !landing.writer.rewind() {
+            landing.fill = None; // its readers have it; it can't be decided whether it is whole, so it is not kept
+            return Ok(());
+        }
+        self.attempt(landing, request).await?;
+        match landing.writer.so_far() {
+            Some(second) if second.is_cut_from(&old) && second.bytes() != first.bytes() => {
+                Err(Error::Doubtful { addr: self.name.clone() })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -178,6 +200,12 @@ impl Handler for Proxy {
 
     fn request_limit(&self) -> u64 {
         self.settings.max_poem
+    }
+
+    /// Forgets every kept poem; those who wait for one still get it.
+    fn renew(&self) -> Result<&'static str, Error> {
+        self.cache.purge();
+        Ok("forgot all kept poems")
     }
 
     fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer {

@@ -1,6 +1,7 @@
 //! `serve`: a poem of one's own for whoever connects, at once or slowly.
 
-use crate::anthology::Anthology;
+use crate::anthology::{Anthology, Source};
+use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::net;
 use crate::poem::Poem;
@@ -10,7 +11,7 @@ use crate::stats::How;
 use crate::upstream::{Pace, Recital};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 /// Which of several poems a client gets.
@@ -25,7 +26,9 @@ pub enum Pick {
 /// A server of poems.
 #[derive(Debug)]
 pub struct Serve {
-    anthology: Anthology,
+    source: Source,
+    /// The poems as they were read last.
+    anthology: RwLock<Anthology>,
     pick: Pick,
     pace: Option<Pace>,
     turn: AtomicUsize,
@@ -36,12 +39,27 @@ const AHEAD: u64 = 64 << 10;
 
 impl Serve {
     /// Serves these poems; with a pace, slowly.
-    pub fn new(anthology: Anthology, pick: Pick, pace: Option<Pace>) -> Arc<Serve> {
-        Arc::new(Serve { anthology, pick, pace, turn: AtomicUsize::new(0) })
+    ///
+    /// # Errors
+    /// Those of [`Source::read`].
+    pub fn new(source: Source, pick: Pick, pace: Option<Pace>) -> Result<Arc<Serve>, Error> {
+        let anthology = RwLock::new(source.read()?);
+        Ok(Arc::new(Serve { source, anthology, pick, pace, turn: AtomicUsize::new(0) }))
+    }
+
+    /// How many poems there are.
+    pub fn len(&self) -> usize {
+        self.anthology.read().expect("no code panics while it holds the poems' lock").entries().len()
+    }
+
+    /// Whether there is none; there always is one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn poem(&self) -> Poem {
-        let entries = self.anthology.entries();
+        let anthology = self.anthology.read().expect("no code panics while it holds the poems' lock");
+        let entries = anthology.entries();
         let at = match self.pick {
             _ if entries.len() == 1 => 0,
             Pick::Random => fastrand::usize(..entries.len()),
@@ -58,6 +76,12 @@ impl Handler for Serve {
 
     fn request_limit(&self) -> u64 {
         0
+    }
+
+    fn renew(&self) -> Result<&'static str, Error> {
+        let fresh = self.source.read()?;
+        *self.anthology.write().expect("no code panics while it holds the poems' lock") = fresh;
+        Ok("read the poems again")
     }
 
     fn answer(self: Arc<Self>, _request: Bytes, _now: Instant) -> Answer {

@@ -41,6 +41,10 @@ impl Handler for TransformService {
         self.max_poem.saturating_add(NAME_ROOM)
     }
 
+    fn renew(&self) -> Result<&'static str, Error> {
+        Ok("nothing is kept here that could be read again")
+    }
+
     fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Answer {
         let Some((transform, poem)) = parse(&request) else {
             return Answer { reader: Reader::failed(declined()), how: How::Own };

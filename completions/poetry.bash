@@ -60,7 +60,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__fetch)
-            opts="-o -q -v -h --output --timeout --connect-timeout --idle-timeout --retry --max-poem --transform --via --json --quiet --verbose --color --log-format --help"
+            opts="-o -q -v -h --output --timeout --connect-timeout --idle-timeout --retry --ask --max-poem --transform --via --json --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -87,6 +87,10 @@ _poetry() {
                     return 0
                     ;;
                 --retry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ask)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -159,7 +163,7 @@ _poetry() {
                     return 0
                     ;;
                 --protocol)
-                    COMPREPLY=($(compgen -W "poem netstring" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "poem line netstring" -- "${cur}"))
                     return 0
                     ;;
                 --ttl)
@@ -253,7 +257,7 @@ _poetry() {
                     return 0
                     ;;
                 --protocol)
-                    COMPREPLY=($(compgen -W "poem" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "poem line" -- "${cur}"))
                     return 0
                     ;;
                 --delay)

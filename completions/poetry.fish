@@ -47,7 +47,8 @@ complete -c poetry -n "__fish_poetry_using_subcommand generate" -s q -l quiet -d
 complete -c poetry -n "__fish_poetry_using_subcommand generate" -s v -l verbose -d 'Tell more: every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -s l -l listen -l port -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l protocol -d 'What clients speak: poem (they send nothing)' -r -f -a "poem\t'The server speaks first, and only it'"
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l protocol -d 'What clients speak' -r -f -a "poem\t'The server speaks first, and only it'
+line\t'A request line names the poem; an empty one lists the names'"
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l delay -d 'Wait this long between pieces of a poem: a slow server' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l num-bytes -d 'The size of a piece, in bytes' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l pick -d 'Which poem a client gets when there are several' -r -f -a "random\t'Any of them'
@@ -64,7 +65,8 @@ complete -c poetry -n "__fish_poetry_using_subcommand serve" -s q -l quiet -d 'T
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -s v -l verbose -d 'Tell more: every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s l -l listen -l port -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l protocol -d 'What clients and the upstream speak; with netstring, the request is the key and is passed on' -r -f -a "poem\t'The server speaks first, and only it'
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l protocol -d 'What clients and the upstream speak; with line and netstring, the request is the key and is passed on' -r -f -a "poem\t'The server speaks first, and only it'
+line\t'A request line first, as in finger, whois and gopher'
 netstring\t'A netstring each way: a transformation service whose work an external server does'"
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l ttl -d 'How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How long after its ttl a poem may still be served while one refresh runs, and while refreshes fail' -r
@@ -94,6 +96,7 @@ complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l timeout -d 'How 
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l connect-timeout -d 'How long to wait for a name, and for a connection to each of its addresses' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l idle-timeout -d 'How long a server may be silent' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l retry -d 'Try again this often, after 1s, 2s, 4s and so on, while nothing has been printed' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l ask -d 'Send this request line first (the line protocol: finger, whois, gopher)' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l max-poem -d 'The longest poem that is taken; without it, any' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l transform -d 'Transform the poems; several names are applied in order' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l via -d 'Have the transformation done by the netstring service at this address' -r

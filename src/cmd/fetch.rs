@@ -13,7 +13,7 @@ use poetry::addr::Addr;
 use poetry::error::{reason, Error};
 use poetry::flight::{self, Read, Reader, Writer};
 use poetry::net;
-use poetry::protocol::Protocol;
+use poetry::protocol::{check_line, Protocol};
 use poetry::upstream::{ask, Question, Timeouts, Workshop};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -42,6 +42,9 @@ pub struct Args {
     /// Try again this often, after 1s, 2s, 4s and so on, while nothing has been printed
     #[arg(long, value_name = "N", default_value = "0")]
     retry: u32,
+    /// Send this request line first (the line protocol: finger, whois, gopher)
+    #[arg(long, value_name = "TEXT", value_parser = request_line)]
+    ask: Option<String>,
     /// The longest poem that is taken; without it, any
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_poem: Option<u64>,
@@ -54,6 +57,12 @@ pub struct Args {
     /// Print one JSON object a server instead of its poem
     #[arg(long)]
     json: bool,
+}
+
+fn request_line(text: &str) -> Result<String, String> {
+    check_line(text.as_bytes())
+        .map(|()| text.to_string())
+        .map_err(|e| format!("{e}; wanted one line of text"))
 }
 
 /// How far a fetch may be ahead of what is printed, in bytes.
@@ -75,6 +84,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
             idle: args.connecting.idle_timeout,
             total: args.timeout,
         },
+        ask: args.ask,
         retry: args.retry,
         workshop: workshop("fetch", &args.transform, args.via.as_ref()),
         max_poem: args.max_poem.unwrap_or(u64::MAX),
@@ -125,6 +135,7 @@ fn progress(args: &Args, output: &Output) -> ProgressBar {
 struct Plan {
     timeout: Duration,
     timeouts: Timeouts,
+    ask: Option<String>,
     retry: u32,
     workshop: Option<Workshop>,
     max_poem: u64,
@@ -199,12 +210,11 @@ impl Plan {
         begun: Instant,
         told: &mut Told,
     ) -> Result<(), Error> {
-        let question = Question {
-            protocol: Protocol::Poem,
-            request: b"",
-            limit: self.max_poem,
-            timeouts: self.timeouts,
+        let (protocol, request) = match &self.ask {
+            Some(line) => (Protocol::Line, line.as_bytes()),
+            None => (Protocol::Poem, &b""[..]),
         };
+        let question = Question { protocol, request, limit: self.max_poem, timeouts: self.timeouts };
         *told = Told::default();
         let mut reply = ask(addr, &question).await?;
         let limit = match self.workshop {

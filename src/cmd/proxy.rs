@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(short, long, visible_alias = "port", value_name = "ADDR", default_value = "127.0.0.1:10000",
           value_parser = listen_addr)]
     listen: Vec<Addr>,
-    /// What clients and the upstream speak; with netstring, the request is the key and is passed on
+    /// What clients and the upstream speak; with line and netstring, the request is the key and is passed on
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ProxyProtocol,
     /// How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait
@@ -81,6 +81,8 @@ fn upstream(text: &str) -> Result<Source, String> {
 enum ProxyProtocol {
     /// The server speaks first, and only it
     Poem,
+    /// A request line first, as in finger, whois and gopher
+    Line,
     /// A netstring each way: a transformation service whose work an external server does
     Netstring,
 }
@@ -108,10 +110,10 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         None if args.upstreams.len() > 1 => {
             crate::cmd::usage_error("proxy", ArgumentConflict, "builtin cannot be used with other upstreams")
         }
-        None if args.protocol == ProxyProtocol::Netstring => crate::cmd::usage_error(
+        None if args.protocol != ProxyProtocol::Poem => crate::cmd::usage_error(
             "proxy",
             ArgumentConflict,
-            "builtin cannot be used with --protocol netstring",
+            "builtin can only be used with --protocol poem",
         ),
         None => Upstream::built_in(),
     };
@@ -119,6 +121,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     let settings = Settings {
         protocol: match args.protocol {
             ProxyProtocol::Poem => Protocol::Poem,
+            ProxyProtocol::Line => Protocol::Line,
             ProxyProtocol::Netstring => Protocol::Netstring,
         },
         upstream,

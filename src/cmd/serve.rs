@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::Source;
 use poetry::error::Error;
-use poetry::handler::serve::{Pick, Serve};
+use poetry::handler::serve::{Pick, Serve, Settings};
+use poetry::protocol::Protocol;
 use poetry::upstream::Pace;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(short, long, visible_alias = "port", value_name = "ADDR", default_value = "127.0.0.1:10001",
           value_parser = listen_addr)]
     listen: Vec<Addr>,
-    /// What clients speak: poem (they send nothing)
+    /// What clients speak
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ServeProtocol,
     /// Wait this long between pieces of a poem: a slow server
@@ -45,6 +46,8 @@ pub struct Args {
 enum ServeProtocol {
     /// The server speaks first, and only it
     Poem,
+    /// A request line names the poem; an empty one lists the names
+    Line,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -57,7 +60,10 @@ enum PickArg {
 
 /// Serves until a signal.
 pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
-    let ServeProtocol::Poem = args.protocol;
+    let protocol = match args.protocol {
+        ServeProtocol::Poem => Protocol::Poem,
+        ServeProtocol::Line => Protocol::Line,
+    };
     let source = match args.poems.is_empty() {
         true => Source::BuiltIn,
         false => Source::Paths(args.poems),
@@ -70,7 +76,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         PickArg::Random => Pick::Random,
         PickArg::Cycle => Pick::Cycle,
     };
-    let serve = Serve::new(source, pick, pace)?;
+    let serve = Serve::new(source, Settings { protocol, pick, pace })?;
     let count = serve.len();
     let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
     let log = Log::start(output);

@@ -367,6 +367,14 @@ impl Reader {
         flight.join().expect("a flight without a byte still has its beginning")
     }
 
+    /// The length of the poem, if all of it is here already.
+    pub fn whole_len(&self) -> Option<u64> {
+        match &self.source {
+            Source::Whole { poem, .. } => Some(poem.len()),
+            Source::Aloft { .. } => None,
+        }
+    }
+
     /// The next bytes, without waiting.
     pub fn read(&mut self) -> Read {
         match &mut self.source {

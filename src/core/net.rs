@@ -199,11 +199,15 @@ impl Client {
         hear(&self.socket, into)
     }
 
-    /// Makes it able to wait. From here on, until [`Stream::disarm`], whatever ends the connection, our own death
-    /// included, ends it in a reset: what is not yet whole must not look whole.
-    pub fn register(self) -> io::Result<Stream> {
-        // Fails on unix sockets, which know no reset. Done first, so that failing to register is a reset as well.
+    /// From here on, until [`Stream::disarm`], whatever ends the connection, our own death included, ends it in a
+    /// reset: what is not yet whole must not look whole. Unix sockets know no reset, and nothing happens.
+    pub fn arm(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
+    /// Makes it able to wait, armed.
+    pub fn register(self) -> io::Result<Stream> {
+        self.arm(); // first, so that failing to register is a reset as well
         Ok(Stream { socket: Async::new_nonblocking(self.socket)? })
     }
 }

@@ -188,6 +188,18 @@ impl RequestDecoder {
     }
 }
 
+/// Whether a text can be sent as a request line.
+///
+/// # Errors
+/// [`Malformed::Control`] or [`Malformed::TooLong`].
+pub fn check_line(text: &[u8]) -> Result<(), Malformed> {
+    let line = [text, b"\n"].concat();
+    match push_line(&mut Vec::new(), &line)? {
+        Some(read) if read == text => Ok(()),
+        _ => Err(Malformed::Control),
+    }
+}
+
 fn push_line(line: &mut Vec<u8>, input: &[u8]) -> Result<Option<Bytes>, Malformed> {
     for &byte in input {
         let carriage = line.last() == Some(&b'\r');

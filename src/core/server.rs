@@ -173,9 +173,14 @@ impl<H: Handler> Server<H> {
             return self.look_after(client, now, |connection| connection.converse());
         }
         let answer = self.handler.clone().answer(Bytes::new(), now);
+        // What goes out in one write is either all or nothing. Anything else is armed before its first byte.
+        let short = answer.reader.whole_len().is_some_and(|len| len <= ON_THE_WIRE);
+        if !short {
+            client.arm();
+        }
         let mut delivery = Delivery::new(answer.reader);
         let step = delivery.step(|bytes| client.send(bytes));
-        let whole = matches!(step, Step::Ended) && delivery.sent <= ON_THE_WIRE;
+        let whole = short && matches!(step, Step::Ended);
         if whole && client.finish().is_ok() {
             match client.hear(&mut [0; 64]) {
                 Heard::Silence | Heard::End | Heard::Gone => {

@@ -174,8 +174,11 @@ impl Running {
         Client::connect(self.addr)
     }
 
+    /// A whole request. A reset may overtake the connecting itself.
     pub fn ask(&self) -> Result<Vec<u8>, ErrorKind> {
-        self.connect().rest()
+        let stream = TcpStream::connect(self.addr).map_err(|e| e.kind())?;
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Client { stream }.rest()
     }
 
     pub fn open(&self, count: u64) {

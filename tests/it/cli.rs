@@ -57,6 +57,7 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         (&["fetch", "http://x"], "wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"),
         (&["fetch", "0"], "nobody listens on port 0"),
         (&["serve", "--num-bytes", "3"], "--delay"),
+        (&["fetch", "--ask", "a\nb"], "wanted one line of text"),
         (&["proxy", "--transform", "shuot"], "'shout'"),
         (&["transform"], "NAMES"),
         (&["transform", "shout", "--listen"], "--listen"),

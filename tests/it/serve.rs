@@ -2,7 +2,8 @@
 
 use crate::bard::{Client, Daemon, Running, LIMITS};
 use poetry::anthology::Source;
-use poetry::handler::serve::{Pick, Serve};
+use poetry::handler::serve::{Pick, Serve, Settings};
+use poetry::protocol::Protocol;
 use poetry::upstream::Pace;
 use std::io::Write;
 use std::net::Shutdown;
@@ -16,7 +17,9 @@ fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
         std::fs::write(folder.path().join(format!("{at}.txt")), poem).unwrap();
     }
     let source = Source::Paths(vec![folder.path().to_path_buf()]);
-    Running::start(LIMITS, |_| Serve::new(source, Pick::Cycle, pace).unwrap())
+    Running::start(LIMITS, |_| {
+        Serve::new(source, Settings { protocol: Protocol::Poem, pick: Pick::Cycle, pace }).unwrap()
+    })
 }
 
 fn large() -> Vec<u8> {

@@ -23,14 +23,27 @@ pub enum Pick {
     Cycle,
 }
 
+/// What [`Serve`] is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Poem: anyone who connects gets one. Line: the request names it.
+    pub protocol: Protocol,
+    /// Which of several poems a client gets that names none.
+    pub pick: Pick,
+    /// With a pace, slowly.
+    pub pace: Option<Pace>,
+}
+
+/// What a client is sent that asks for a poem there is not.
+const SORRY: &str = "sorry, no poem of that name here; an empty line lists the names\r\n";
+
 /// A server of poems.
 #[derive(Debug)]
 pub struct Serve {
     source: Source,
     /// The poems as they were read last.
     anthology: RwLock<Anthology>,
-    pick: Pick,
-    pace: Option<Pace>,
+    settings: Settings,
     turn: AtomicUsize,
 }
 
@@ -38,13 +51,13 @@ pub struct Serve {
 const AHEAD: u64 = 64 << 10;
 
 impl Serve {
-    /// Serves these poems; with a pace, slowly.
+    /// Serves these poems.
     ///
     /// # Errors
     /// Those of [`Source::read`].
-    pub fn new(source: Source, pick: Pick, pace: Option<Pace>) -> Result<Arc<Serve>, Error> {
+    pub fn new(source: Source, settings: Settings) -> Result<Arc<Serve>, Error> {
         let anthology = RwLock::new(source.read()?);
-        Ok(Arc::new(Serve { source, anthology, pick, pace, turn: AtomicUsize::new(0) }))
+        Ok(Arc::new(Serve { source, anthology, settings, turn: AtomicUsize::new(0) }))
     }
 
     /// How many poems there are.
@@ -60,7 +73,7 @@ impl Serve {
     fn poem(&self) -> Poem {
         let anthology = self.anthology.read().expect("no code panics while it holds the poems' lock");
         let entries = anthology.entries();
-        let at = match self.pick {
+        let at = match self.settings.pick {
             _ if entries.len() == 1 => 0,
             Pick::Random => fastrand::usize(..entries.len()),
             Pick::Cycle => self.turn.fetch_add(1, Ordering::Relaxed) % entries.len(),
@@ -69,13 +82,28 @@ impl Serve {
     }
 }
 
+impl Serve {
+    /// The poem of this name, the list of names for an empty request, or a short sorry. Names are compared with the
+    /// poems there are and never become a path.
+    fn named(&self, request: &[u8]) -> Poem {
+        let anthology = self.anthology.read().expect("no code panics while it holds the poems' lock");
+        if request.is_empty() {
+            let names: String =
+                anthology.entries().iter().map(|entry| format!("{}\r\n", entry.name)).collect();
+            return names.into();
+        }
+        let named = anthology.entries().iter().find(|entry| entry.name.as_bytes() == request);
+        named.map_or_else(|| SORRY.into(), |entry| entry.poem.clone())
+    }
+}
+
 impl Handler for Serve {
     fn protocol(&self) -> Protocol {
-        Protocol::Poem
+        self.settings.protocol
     }
 
     fn request_limit(&self) -> u64 {
-        0
+        0 // in the line protocol, the limit is the line's own
     }
 
     fn renew(&self) -> Result<&'static str, Error> {
@@ -84,10 +112,14 @@ impl Handler for Serve {
         Ok("read the poems again")
     }
 
-    fn answer(self: Arc<Self>, _request: Bytes, _now: Instant) -> Answer {
-        let reader = match self.pace {
-            None => Reader::of(self.poem()),
-            Some(pace) => recite(self.poem(), pace),
+    fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Answer {
+        let poem = match self.settings.protocol {
+            Protocol::Line => self.named(&request),
+            Protocol::Poem | Protocol::Netstring => self.poem(),
+        };
+        let reader = match self.settings.pace {
+            None => Reader::of(poem),
+            Some(pace) => recite(poem, pace),
         };
         Answer { reader, how: How::Own }
     }

@@ -1,0 +1,65 @@
+//! The line protocol: `serve`, `proxy` and `fetch --ask`, against plain clients of finger's and whois's kind.
+
+use crate::bard::{poetry, settings, text, Bard, Client, Daemon, Running, LIMITS};
+use poetry::handler::proxy::Settings;
+use poetry::protocol::Protocol;
+use std::io::ErrorKind;
+
+fn ask(addr: std::net::SocketAddr, line: &[u8]) -> Result<Vec<u8>, ErrorKind> {
+    let mut client = Client::connect(addr);
+    client.say(line);
+    client.rest()
+}
+
+fn proxy(bard: &Bard) -> Running {
+    Running::proxy_with(Settings { protocol: Protocol::Line, ..settings(bard) }, LIMITS)
+}
+
+#[test]
+fn a_line_names_the_poem_and_an_empty_one_lists_the_names() {
+    let daemon = Daemon::start(&["serve", "--port", "0", "--protocol", "line"]);
+    let fascination = std::fs::read("poetry/fascination.txt").unwrap();
+    assert_eq!(ask(daemon.addr, b"fascination\r\n").unwrap(), fascination);
+    assert_eq!(ask(daemon.addr, b"fascination\n").unwrap(), fascination);
+    assert!(text(&ask(daemon.addr, b"\r\n").unwrap()).contains("\r\nfascination\r\n"));
+    for trick in ["nothing", "../Cargo", "/etc/passwd", "fascination.txt", "Fascination"] {
+        let answer = text(&ask(daemon.addr, format!("{trick}\r\n").as_bytes()).unwrap());
+        assert!(answer.starts_with("sorry, "), "{trick}: {answer}");
+    }
+    let out = poetry(&["fetch", &daemon.addr.to_string(), "--ask", "fascination"]);
+    assert_eq!(out.stdout, fascination);
+}
+
+#[test]
+fn the_line_is_the_key_and_answers_are_never_mixed_up() {
+    let bard = Bard::new();
+    let proxy = proxy(&bard);
+    let mut clients = Vec::new();
+    for name in 0..20 {
+        for ending in ["\r\n", "\n", "\r\n", "\n", "\r\n"] {
+            let mut client = proxy.connect();
+            client.say(format!("name{name:02}{ending}").as_bytes());
+            clients.push((name, client));
+        }
+    }
+    proxy.open(100);
+    for _ in 0..20 {
+        let (call, line) = bard.call().hear(8);
+        assert!(line.ends_with(b"\r\n"), "the upstream gets CRLF");
+        call.say(b"about ").say(&line[..6]).finish();
+    }
+    for (name, client) in &mut clients {
+        assert_eq!(text(&client.rest().unwrap()), format!("about name{name:02}"));
+    }
+    assert_eq!(bard.callers(), 20);
+}
+
+#[test]
+fn what_is_no_line_is_refused_before_the_upstream_hears_of_it() {
+    let bard = Bard::new();
+    let proxy = proxy(&bard);
+    for request in [&b"a\x1b[2J\r\n"[..], b"a\0b\n", &[b'x'; 1025], b"a\rb\n"] {
+        assert_eq!(ask(proxy.addr, request), Err(ErrorKind::ConnectionReset));
+    }
+    assert_eq!(bard.callers(), 0);
+}

@@ -160,11 +160,15 @@ fn usage_error(subcommand: &str, kind: clap::error::ErrorKind, text: impl std::f
     named.clone().error(kind, text).exit()
 }
 
+/// As long as no clock overflows: who asks for more means for ever.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text).map_err(|e| format!("{e}; wanted a duration like 500ms, 30s or 2h"))
+    let time = humantime::parse_duration(text);
+    time.map(|time| time.min(FOR_EVER)).map_err(|e| format!("{e}; wanted a duration like 500ms, 30s or 2h"))
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

@@ -57,6 +57,8 @@ struct Table<K, V, F> {
     entries: HashMap<K, Entry<V, F>>,
     /// Turns of the eviction clock, oldest first; a turn whose ticket is not its entry's is void.
     clock: VecDeque<(K, u64)>,
+    /// Remembered failures and until when, oldest first: forgotten in time even if nobody asks for them again.
+    failures: VecDeque<(K, u64, Instant)>,
     /// Bytes kept and reserved.
     held: u64,
     last_ticket: u64,
@@ -120,7 +122,13 @@ pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
 impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     /// An empty cache.
     pub fn new(policy: Policy) -> Arc<Self> {
-        let table = Table { entries: HashMap::new(), clock: VecDeque::new(), held: 0, last_ticket: 0 };
+        let table = Table {
+            entries: HashMap::new(),
+            clock: VecDeque::new(),
+            failures: VecDeque::new(),
+            held: 0,
+            last_ticket: 0,
+        };
         Arc::new(Cache { policy, table: Mutex::new(table) })
     }
 
@@ -181,6 +189,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         let mut table = self.lock();
         let entries = std::mem::take(&mut table.entries);
         table.clock.clear();
+        table.failures.clear();
         let kept: u64 =
             entries.values().filter_map(|entry| entry.kept.as_ref()).map(|kept| kept.weight).sum();
         table.held -= kept;
@@ -242,6 +251,18 @@ impl<K: Eq + Hash + Clone, V, F> Table<K, V, F> {
             }
         }
         true
+    }
+
+    /// Forgets the failures whose time is up.
+    fn forget_failures(&mut self, now: Instant, gone: &mut Vec<Flying<F>>) {
+        while self.failures.front().is_some_and(|(_, _, until)| now >= *until) {
+            let Some((key, ticket, _)) = self.failures.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            gone.extend(entry.flying.take_if(|flying| flying.ticket == ticket));
+            if entry.is_void() {
+                self.entries.remove(&key);
+            }
+        }
     }
 
     /// Keeps void turns from piling up where one key is replaced again and again.
@@ -324,10 +345,13 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         if self.cache.policy.fail_ttl.is_zero() {
             return; // dropping is all there is to do
         }
+        let mut gone = Vec::new(); // dropped after the lock is released
         let mut table = self.cache.lock();
+        table.forget_failures(now, &mut gone);
         if let Some(entry) = table.entries.get_mut(&self.key).filter(|entry| self.is_own(entry)) {
             let until = now + self.cache.policy.fail_ttl;
             entry.flying.iter_mut().for_each(|flying| flying.failed_until = Some(until));
+            table.failures.push_back((self.key.clone(), self.ticket, until));
         }
     }
 
@@ -444,6 +468,20 @@ mod tests {
         lead(ask(&cache, 1, now)).fail(now);
         assert!(matches!(ask(&cache, 2, now + HOUR / 2), Lookup::Coalesced(1)));
         assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Miss(_)));
+    }
+
+    #[test]
+    fn failures_that_nobody_asks_for_again_are_forgotten_in_time() {
+        let policy = Policy { fail_ttl: HOUR, ..POLICY };
+        let (cache, mut now) = (Cache::<u32, &str, u32>::new(policy), Instant::now());
+        for key in 0..100 {
+            let Lookup::Miss(lead) = cache.lookup(&key, now, || ((), 0)) else {
+                panic!("{key} was never asked for")
+            };
+            lead.fill.fail(now);
+            now += HOUR / 4;
+        }
+        assert_eq!(cache.len(), 4);
     }
 
     #[test]

@@ -108,6 +108,19 @@ impl State {
         self.chunks.drain(..gone).collect()
     }
 
+    fn has_failed(&self) -> bool {
+        matches!(self.end, Some(End::Failed(_)))
+    }
+
+    /// What came of a failed poem is of use to those who read it along, and to nobody after them: a failure that is
+    /// remembered for long must not hold on to it.
+    fn let_go(&mut self) -> VecDeque<Chunk> {
+        match self.has_failed() && self.places.is_empty() {
+            true => std::mem::take(&mut self.chunks),
+            false => VecDeque::new(),
+        }
+    }
+
     /// The offset of the first byte that is still held.
     fn base(&self) -> u64 {
         self.chunks.front().map_or(self.len, |chunk| chunk.start)
@@ -156,11 +169,13 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// A reader at the beginning, unless the beginning has left the window.
+    /// A reader at the beginning, unless the beginning has left the window. Of a failed flight that nobody read any
+    /// more, only the failure is left to read.
     pub fn join(&self) -> Option<Reader> {
         let mut state = self.shared.lock();
-        (state.base() == 0).then(|| {
-            let place = state.places.insert(0);
+        let start = if state.has_failed() { state.base() } else { 0 };
+        (state.base() == start).then(|| {
+            let place = state.places.insert(start);
             Reader { source: Source::Aloft { shared: self.shared.clone(), place } }
         })
     }
@@ -229,17 +244,6 @@ impl Writer {
         }
     }
 
-    /// Waits until nobody reads along.
-    pub async fn deserted(&self) {
-        loop {
-            let taken = self.shared.taken.listen();
-            if self.readers() == 0 {
-                return;
-            }
-            taken.await;
-        }
-    }
-
     /// What has been appended so far, as a poem; `None` once its beginning has left the window.
     pub fn so_far(&self) -> Option<Poem> {
         let state = self.shared.lock();
@@ -285,6 +289,7 @@ impl Writer {
         let mut state = self.shared.lock();
         if state.end.is_none() {
             state.end = Some(end);
+            let _unread = state.let_go(); // dropped after the lock is released
             drop(state);
             self.shared.grown.notify(usize::MAX);
         }
@@ -418,7 +423,10 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if let Source::Aloft { shared, place } = &self.source {
-            shared.lock().places.remove(*place);
+            let mut state = shared.lock();
+            state.places.remove(*place);
+            let _unread = state.let_go(); // dropped after the lock is released
+            drop(state);
             shared.taken.notify(1);
         }
     }
@@ -499,6 +507,17 @@ mod tests {
             );
         }
         assert!(matches!(text(&mut early), (_, Read::Failed(_))));
+    }
+
+    #[test]
+    fn a_failed_flight_that_nobody_reads_holds_nothing_but_its_failure() {
+        let (mut writer, flight) = launch(100);
+        let reader = flight.join().unwrap();
+        writer.append("half".into());
+        writer.fail(Error::Abandoned);
+        drop(reader);
+        assert!(flight.shared.lock().chunks.is_empty());
+        assert!(matches!(flight.join().unwrap().read(), Read::Failed(_)));
     }
 
     #[test]

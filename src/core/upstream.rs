@@ -4,7 +4,6 @@
 use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::error::Error;
-use crate::flight::Writer;
 use crate::net::{self, Stream};
 use crate::poem::Poem;
 use crate::protocol::{Judge, Protocol, Scanner};
@@ -141,18 +140,6 @@ impl Reply {
             Reply::Server(conversation) => conversation.next().await,
             Reply::Recital(recital) => Ok(recital.next().await),
         }
-    }
-
-    /// Pours the rest into a flight, at the pace of the flight's fastest reader.
-    ///
-    /// # Errors
-    /// Those of [`Reply::next`], and [`Error::Deserted`] where nobody is left to read what can't be held.
-    pub async fn pour(&mut self, writer: &mut Writer) -> Result<(), Error> {
-        while let Some(bytes) = self.next().await? {
-            writer.room().await?;
-            writer.append(bytes);
-        }
-        Ok(())
     }
 }
 

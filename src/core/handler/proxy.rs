@@ -172,6 +172,9 @@ impl Proxy {
             }
             other => other?,
         };
+        if done.is_empty() {
+            return Err(Error::Empty { addr: self.name.clone() }); // what a client would have to take for a failure
+        }
         if !landing.fill.as_mut().is_some_and(|fill| fill.reserve(done.len() as u64)) {
             landing.fill = None;
         }

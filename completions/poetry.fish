@@ -71,9 +71,12 @@ netstring\t'A netstring each way: a transformation service whose work an externa
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l ttl -d 'How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How long after its ttl a poem may still be served while one refresh runs, and while refreshes fail' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fail-ttl -d 'How long a failure is remembered and answered at once; 0 fetches afresh for the next request' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l reject -d 'Pass on but never keep a poem that matches; it counts as a failure for --fail-ttl' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l min-bytes -d 'Pass on but never keep a poem of fewer bytes; it counts as a failure for --fail-ttl' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'The longest poem that is kept; a longer one passes through, at the pace of its fastest reader' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'The most that is held, kept poems and poems in flight together' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-conns -d 'How many connections to the upstream there may be at once; further fetches wait for their turn' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take, with the wait for its turn' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l transform -d 'Transform poems before they are kept; several names are applied in order' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l via -d 'Have the transformation done by the netstring service at this address' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l on-transform-failure -d 'What clients get when the transformation fails; an original is sent on and not kept' -r -f -a "fail\t'A reset'
@@ -88,6 +91,7 @@ always\t'Even into a pipe'
 never\t'Not at all'"
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
 json\t'One object a request, in the words of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l whole -d 'Send nothing until the poem is complete; a poem over --max-poem is then a failure'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s q -l quiet -d 'Tell nothing but errors'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s v -l verbose -d 'Tell more: every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -176,7 +176,7 @@ impl Plan {
         told.total = begun.elapsed();
         let _nobody_asks = tell.send(told);
         match result {
-            Ok(()) => writer.finish(|_| ()),
+            Ok(()) => writer.finish(|_| Err(())),
             Err(error) => writer.fail(error),
         }
     }

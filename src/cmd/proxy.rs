@@ -9,9 +9,10 @@ use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::error::Error;
-use poetry::handler::proxy::{Proxy, Settings};
+use poetry::handler::proxy::{Proxy, Rejects, Settings};
 use poetry::protocol::Protocol;
 use poetry::upstream::{Timeouts, Upstream};
+use regex::bytes::Regex;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,13 +41,25 @@ pub struct Args {
     /// How long a failure is remembered and answered at once; 0 fetches afresh for the next request
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     fail_ttl: Duration,
+    /// Send nothing until the poem is complete; a poem over --max-poem is then a failure
+    #[arg(long)]
+    whole: bool,
+    /// Pass on but never keep a poem that matches; it counts as a failure for --fail-ttl
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    reject: Option<Regex>,
+    /// Pass on but never keep a poem of fewer bytes; it counts as a failure for --fail-ttl
+    #[arg(long, value_name = "N", default_value = "0")]
+    min_bytes: u64,
     /// The longest poem that is kept; a longer one passes through, at the pace of its fastest reader
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
     /// The most that is held, kept poems and poems in flight together
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     capacity: u64,
-    /// How long a whole fetch may take
+    /// How many connections to the upstream there may be at once; further fetches wait for their turn
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(1..))]
+    upstream_conns: u32,
+    /// How long a whole fetch may take, with the wait for its turn
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
@@ -62,6 +75,12 @@ pub struct Args {
     connecting: Connecting,
     #[command(flatten)]
     listening: Listening,
+}
+
+fn pattern(text: &str) -> Result<Regex, String> {
+    let oneline = |e: regex::Error| e.to_string().lines().last().unwrap_or_default().to_string();
+    Regex::new(text)
+        .map_err(|e| format!("{}; wanted a regular expression like '(?i)rate exceeded'", oneline(e)))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +151,9 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         },
         policy: Policy { ttl: args.ttl, grace: args.grace, fail_ttl: args.fail_ttl, capacity: args.capacity },
         max_poem: args.max_poem,
+        whole: args.whole,
+        rejects: Rejects { pattern: args.reject, min_bytes: args.min_bytes },
+        upstream_conns: args.upstream_conns as usize,
         workshop: workshop("proxy", &args.transform, args.via.as_ref()),
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     };

@@ -229,6 +229,7 @@ impl Report for Log {
                 let kept = if kept { "kept" } else { "not kept" };
                 self.say(format!("fetched {bytes} bytes in {}, {kept}", short(time)));
             }
+            Notice::Rejected(from, why) if !json => self.warn(&format!("{from}: rejected: {why}")),
             Notice::FetchFailed(error) if !json => self.warn(&error.to_string()),
             Notice::Untransformed(error) if !json => self.warn(&format!("sending the original: {error}")),
             Notice::Paused(error, time) if !json => {
@@ -273,6 +274,7 @@ fn object(record: &Record<'_>) -> String {
     let mut object = json!({
         "time": humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
         "peer": record.peer.to_string(),
+        "class": record.class().word(),
         "hit": matches!(record.how, How::Hit(_)),
         "collapsed": record.how == How::Coalesced,
         "bytes": record.bytes,
@@ -282,7 +284,11 @@ fn object(record: &Record<'_>) -> String {
     });
     match record.how {
         How::Hit(ttl) => object["ttl"] = json!(ttl.as_secs()),
-        How::Miss | How::Coalesced => object["fwd"] = json!("miss"),
+        How::Miss => {
+            object["fwd"] = json!("miss");
+            object["stored"] = json!(record.stored);
+        }
+        How::Coalesced => object["fwd"] = json!("miss"),
         How::Stale => object["fwd"] = json!("stale"),
         How::Own | How::Unasked => {}
     }

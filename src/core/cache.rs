@@ -8,30 +8,38 @@
 //! | stale, within grace | nothing | [`Stale`](Lookup::Stale) with a lead | stale + in flight |
 //! | stale, within grace | a refresh, or a failure still remembered | [`Stale`](Lookup::Stale) without | the same |
 //! | nothing | a fetch, or a failure still remembered | [`Coalesced`](Lookup::Coalesced) | the same |
+//! | nothing | a value still remembered as too long to share | [`Miss`](Lookup::Miss) | the same: nobody joins it |
 //! | nothing | nothing | [`Miss`](Lookup::Miss) | in flight |
 //!
 //! and a flight ends in one of these ways:
 //!
 //! | the holder of the [`Fill`] | the key afterwards |
 //! |---|---|
-//! | `commit` | fresh, counted from now; with a ttl and grace of zero, absent |
-//! | `fail` | what it was, and for `fail_ttl` the failed flight is what newcomers join |
+//! | `commit` | fresh, counted from now; with a ttl and grace of zero, what it was without the flight |
+//! | `fail`, `reject` | what it was, and for `fail_ttl` the flight that ended is what newcomers join |
+//! | `too_long` | what it was, and for `fail_ttl` everyone fetches alone; the first of them to commit ends that |
 //! | drops it | what it was |
 //! | any of these, after a purge | untouched: the entry in the table is no longer its own |
 //!
 //! The cache is generic: it knows no poem, no socket and no runtime, and takes the time as an argument. `V` is what is
 //! kept, `F` the handle by which a fetch in flight is joined, `W` (of `lookup`) whatever the one who fetches needs.
 //!
-//! **Space.** Kept values and reserved bytes of flights together stay within the capacity. Values go in the order
-//! they came, but one that was asked for since its last turn gets another (the CLOCK policy); flights never go.
+//! **Space.** What is kept, remembered and reserved for flights stays together within the capacity: each has its
+//! [`Room`], which gives its bytes back when it is dropped. Memories go first, then values in the order they came, but
+//! one that was asked for since its last turn gets another (the CLOCK policy). Flights never go.
+//!
+//! **Locks.** Keys are spread over shards, each behind a lock of its own; no two are ever held at once. A hit takes its
+//! shard's lock shared, so that hits of one poem don't wait for each other.
 
-use std::collections::{HashMap, VecDeque};
+mod table;
+
+use ahash::RandomState;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-
-/// What an entry costs beside its value: the table, the queue and two copies of the key (estimated, in bytes).
-const ENTRY_WEIGHT: u64 = 256;
+pub use table::Room;
+use table::{Flying, Gone, Kept, Memory, State, Table, ENTRY_WEIGHT};
 
 /// How long things are kept, and how much.
 #[derive(Debug, Clone, Copy)]
@@ -49,41 +57,20 @@ pub struct Policy {
 /// A cache of `V` by `K`, whose fetches under way are joined by an `F`.
 pub struct Cache<K, V, F> {
     policy: Policy,
-    /// All entries and their weights. Held for one decision at a time; values are dropped after it is released.
-    table: Mutex<Table<K, V, F>>,
+    /// Keyed at random, so that nobody who chooses keys can make them collide.
+    hasher: RandomState,
+    /// The entries. Held for one decision at a time; values are dropped after it is released.
+    shards: Box<[RwLock<Table<K, V, F>>]>,
+    /// Bytes of all [`Room`]s.
+    held: Arc<AtomicU64>,
+    last_ticket: AtomicU64,
+    /// Where the next eviction begins, so that no shard bears them all.
+    next_shard: AtomicUsize,
 }
 
-struct Table<K, V, F> {
-    entries: HashMap<K, Entry<V, F>>,
-    /// Turns of the eviction clock, oldest first; a turn whose ticket is not its entry's is void.
-    clock: VecDeque<(K, u64)>,
-    /// Remembered failures and until when, oldest first: forgotten in time even if nobody asks for them again.
-    failures: VecDeque<(K, u64, Instant)>,
-    /// Bytes kept and reserved.
-    held: u64,
-    last_ticket: u64,
-}
-
-struct Entry<V, F> {
-    kept: Option<Kept<V>>,
-    flying: Option<Flying<F>>,
-}
-
-struct Kept<V> {
-    value: V,
-    fresh_until: Instant,
-    stale_until: Instant,
-    weight: u64,
-    ticket: u64,
-    asked_for: bool,
-}
-
-struct Flying<F> {
-    ticket: u64,
-    flight: F,
-    /// Set once it has failed: until then newcomers get the failure.
-    failed_until: Option<Instant>,
-}
+/// At most so many shards, and none for less capacity than this: a small cache is evicted in order.
+const SHARDS: u64 = 32;
+const SHARD_CAPACITY: u64 = 64 << 10;
 
 /// The answer of a look-up.
 #[derive(Debug)]
@@ -94,7 +81,7 @@ pub enum Lookup<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
     Stale(V, Option<Lead<K, V, F, W>>),
     /// Somebody is fetching it: join the flight.
     Coalesced(F),
-    /// Nobody is: fetch it.
+    /// Nobody is, or not for others: fetch it.
     Miss(Lead<K, V, F, W>),
 }
 
@@ -109,31 +96,39 @@ pub struct Lead<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
     pub flight: F,
 }
 
-/// The right to fill one entry. `commit` and `fail` consume it; dropping it leaves the key as it was.
+/// The right to fill one entry, and the room for what is to come. Dropping it leaves the key as it was.
 ///
-/// Drop or consume it before the flight's readers learn of the end, so that whoever asks again afresh finds the key free.
+/// Drop or consume it before the flight's readers learn of the end, so that whoever asks again afresh finds the key
+/// free. What consumes it without keeping the value hands the room back: the flight's readers still hold the bytes.
 pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
     cache: Arc<Cache<K, V, F>>,
     key: K,
+    hash: u64,
     ticket: u64,
-    reserved: u64,
+    room: Room,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     /// An empty cache.
     pub fn new(policy: Policy) -> Arc<Self> {
-        let table = Table {
-            entries: HashMap::new(),
-            clock: VecDeque::new(),
-            failures: VecDeque::new(),
-            held: 0,
-            last_ticket: 0,
-        };
-        Arc::new(Cache { policy, table: Mutex::new(table) })
+        let shards = (policy.capacity / SHARD_CAPACITY).clamp(1, SHARDS);
+        Arc::new(Cache {
+            policy,
+            hasher: RandomState::new(),
+            shards: (0..shards).map(|_| RwLock::new(Table::new())).collect(),
+            held: Arc::new(AtomicU64::new(0)),
+            last_ticket: AtomicU64::new(0),
+            next_shard: AtomicUsize::new(0),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table<K, V, F>> {
-        self.table.lock().expect("no code panics while it holds the cache's lock")
+    fn shard(&self, hash: u64) -> &RwLock<Table<K, V, F>> {
+        let spread = (hash >> 32) as usize; // the table below uses the lowest and the highest bits
+        &self.shards[spread % self.shards.len()]
+    }
+
+    fn lock(&self, hash: u64) -> RwLockWriteGuard<'_, Table<K, V, F>> {
+        self.shard(hash).write().expect(UNPOISONED)
     }
 
     /// Who has the value of this key now, waits for it, or must fetch it. Calls `launch`, under the lock, only when
@@ -144,62 +139,80 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         now: Instant,
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
-        let _ended; // declared before the guard, so dropped after it: a poem can be large
-        let mut table = self.lock();
-        let Some(entry) = table.entries.get_mut(key) else {
-            return Lookup::Miss(self.lead(&mut table, key, launch));
-        };
-        if let Some(kept) = entry.kept.as_mut().filter(|kept| now < kept.fresh_until) {
-            kept.asked_for = true;
-            return Lookup::Hit(kept.value.clone(), kept.fresh_until - now);
+        let hash = self.hasher.hash_one(key);
+        if let Some((value, ttl)) = self.shard(hash).read().expect(UNPOISONED).fresh(hash, key, now) {
+            return Lookup::Hit(value, ttl);
         }
+        let _ended; // declared before the guard, so dropped after it
+        let mut table = self.lock(hash);
+        // Between the two locks a fetch may have ended, so everything is looked at anew.
+        if let Some((value, ttl)) = table.fresh(hash, key, now) {
+            return Lookup::Hit(value, ttl);
+        }
+        let entry = table.entry(hash, key);
         _ended = entry.settle(now);
-        table.held -= _ended.0.as_ref().map_or(0, |kept| kept.weight);
-        let Some(entry) = table.entries.get_mut(key) else { unreachable!("settling removes no entry") };
-        if let Some(kept) = &mut entry.kept {
-            kept.asked_for = true;
-        }
-        match (&entry.kept, &entry.flying) {
-            (Some(kept), Some(_)) => Lookup::Stale(kept.value.clone(), None),
-            (Some(kept), None) => {
-                let value = kept.value.clone();
-                Lookup::Stale(value, Some(self.lead(&mut table, key, launch)))
+        let kept = entry.kept.as_ref().map(|kept| {
+            kept.ask();
+            kept.value.clone()
+        });
+        match (kept, &entry.flying) {
+            (Some(value), Some(_)) => Lookup::Stale(value, None),
+            (None, Some(Flying { state: State::Aloft(flight) | State::Failed(flight, _), .. })) => {
+                Lookup::Coalesced(flight.clone())
             }
-            (None, Some(flying)) => Lookup::Coalesced(flying.flight.clone()),
-            (None, None) => Lookup::Miss(self.lead(&mut table, key, launch)),
+            (None, Some(Flying { state: State::Alone(_), ticket })) => {
+                let (writer, flight) = launch();
+                Lookup::Miss(Lead { fill: self.fill(hash, key, *ticket), writer, flight })
+            }
+            (value, None) => {
+                let (writer, flight) = launch();
+                let ticket = self.ticket();
+                entry.flying = Some(Flying { ticket, state: State::Aloft(flight.clone()) });
+                let lead = Lead { fill: self.fill(hash, key, ticket), writer, flight };
+                match value {
+                    Some(value) => Lookup::Stale(value, Some(lead)),
+                    None => Lookup::Miss(lead),
+                }
+            }
         }
     }
 
-    fn lead<W>(
-        self: &Arc<Self>,
-        table: &mut Table<K, V, F>,
-        key: &K,
-        launch: impl FnOnce() -> (W, F),
-    ) -> Lead<K, V, F, W> {
-        let (writer, flight) = launch();
-        let ticket = table.ticket();
-        let entry = table.entries.entry(key.clone()).or_insert(Entry { kept: None, flying: None });
-        entry.flying = Some(Flying { ticket, flight: flight.clone(), failed_until: None });
-        Lead { fill: Fill { cache: self.clone(), key: key.clone(), ticket, reserved: 0 }, writer, flight }
+    fn fill(self: &Arc<Self>, hash: u64, key: &K, ticket: u64) -> Fill<K, V, F> {
+        let room = Room::new(&self.held, 0);
+        Fill { cache: self.clone(), key: key.clone(), hash, ticket, room }
+    }
+
+    fn ticket(&self) -> u64 {
+        self.last_ticket.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets things go until no more than the capacity is held; false where that can't be done.
+    fn shrink(&self) -> bool {
+        let mut gone = Gone::new();
+        let mut in_vain = 0;
+        while self.held() > self.policy.capacity {
+            if in_vain == self.shards.len() {
+                return false;
+            }
+            let at = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let evicted = self.shards[at].write().expect(UNPOISONED).evict_one(&mut gone);
+            in_vain = if evicted { 0 } else { in_vain + 1 };
+        }
+        true
     }
 
     /// Forgets everything, at once: what is kept, and every flight. Those who read a flight along still get its
     /// poem, but it is not kept, and the next look-up starts another.
     pub fn purge(&self) {
-        let mut table = self.lock();
-        let entries = std::mem::take(&mut table.entries);
-        table.clock.clear();
-        table.failures.clear();
-        let kept: u64 =
-            entries.values().filter_map(|entry| entry.kept.as_ref()).map(|kept| kept.weight).sum();
-        table.held -= kept;
-        drop(table);
-        drop(entries);
+        for shard in &self.shards {
+            let table = std::mem::replace(&mut *shard.write().expect(UNPOISONED), Table::new());
+            drop(table); // the guard is gone by now
+        }
     }
 
-    /// How many entries there are, kept or in flight.
+    /// How many entries there are, kept, remembered or in flight.
     pub fn len(&self) -> usize {
-        self.lock().entries.len()
+        self.shards.iter().map(|shard| shard.read().expect(UNPOISONED).len()).sum()
     }
 
     /// Whether there is no entry.
@@ -207,171 +220,132 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         self.len() == 0
     }
 
-    /// Bytes kept and reserved, as the capacity counts them.
+    /// Bytes kept, remembered and reserved, as the capacity counts them.
     pub fn held(&self) -> u64 {
-        self.lock().held
+        self.held.load(Ordering::Relaxed)
     }
 }
 
-impl<V, F> Entry<V, F> {
-    /// Takes out what time has ended: a value past its grace, a failure past its memory.
-    fn settle(&mut self, now: Instant) -> (Option<Kept<V>>, Option<Flying<F>>) {
-        let kept = self.kept.take_if(|kept| now >= kept.stale_until);
-        let flying = self.flying.take_if(|flying| flying.failed_until.is_some_and(|until| now >= until));
-        (kept, flying)
-    }
-
-    fn is_void(&self) -> bool {
-        self.kept.is_none() && self.flying.is_none()
-    }
-}
-
-impl<K: Eq + Hash + Clone, V, F> Table<K, V, F> {
-    fn ticket(&mut self) -> u64 {
-        self.last_ticket += 1;
-        self.last_ticket
-    }
-
-    /// Makes `held` at most `capacity` by letting kept values go; false where that is not enough.
-    fn evict(&mut self, capacity: u64, gone: &mut Vec<Kept<V>>) -> bool {
-        let mut turns = 2 * self.clock.len(); // each value is passed over at most once
-        while self.held > capacity {
-            let Some((key, ticket)) = self.clock.pop_front().filter(|_| turns > 0) else { return false };
-            turns -= 1;
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            let Some(kept) = entry.kept.as_mut().filter(|kept| kept.ticket == ticket) else { continue };
-            if std::mem::take(&mut kept.asked_for) {
-                self.clock.push_back((key, ticket));
-                continue;
-            }
-            self.held -= kept.weight;
-            gone.extend(entry.kept.take());
-            if entry.is_void() {
-                self.entries.remove(&key);
-            }
-        }
-        true
-    }
-
-    /// Forgets the failures whose time is up.
-    fn forget_failures(&mut self, now: Instant, gone: &mut Vec<Flying<F>>) {
-        while self.failures.front().is_some_and(|(_, _, until)| now >= *until) {
-            let Some((key, ticket, _)) = self.failures.pop_front() else { return };
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            gone.extend(entry.flying.take_if(|flying| flying.ticket == ticket));
-            if entry.is_void() {
-                self.entries.remove(&key);
-            }
-        }
-    }
-
-    /// Keeps void turns from piling up where one key is replaced again and again.
-    fn tidy_clock(&mut self) {
-        if self.clock.len() > 2 * self.entries.len() + 16 {
-            let entries = &self.entries;
-            let valid = |key: &K, ticket| {
-                entries
-                    .get(key)
-                    .and_then(|entry| entry.kept.as_ref())
-                    .is_some_and(|kept| kept.ticket == ticket)
-            };
-            self.clock.retain(|(key, ticket)| valid(key, *ticket));
-        }
-    }
-}
+const UNPOISONED: &str = "no code panics while it holds the cache's lock";
 
 impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// The value that a commit would replace.
     pub fn replaces(&self) -> Option<V> {
-        let table = self.cache.lock();
-        table
-            .entries
-            .get(&self.key)
-            .filter(|entry| self.is_own(entry))?
-            .kept
-            .as_ref()
-            .map(|kept| kept.value.clone())
+        let mut table = self.cache.lock(self.hash);
+        let entry = table.find(self.hash, &self.key)?;
+        entry.kept.as_ref().filter(|_| entry.is_filled_by(self.ticket)).map(|kept| kept.value.clone())
     }
 
-    /// Counts `total` bytes in flight against the capacity, letting kept values go for them. False, and nothing
-    /// changed but for the evictions, where flights alone would burst it.
+    /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and what was
+    /// reserved before stays reserved, where flights alone would burst it.
     pub fn reserve(&mut self, total: u64) -> bool {
-        let mut gone = Vec::new();
-        let mut table = self.cache.lock();
-        table.held = table.held - self.reserved + total;
-        let fits = table.evict(self.cache.policy.capacity, &mut gone);
-        match fits {
-            true => self.reserved = total,
-            false => table.held = table.held - total + self.reserved,
+        let before = self.room.bytes();
+        self.room.set(total);
+        let fits = self.cache.shrink();
+        if !fits {
+            self.room.set(before);
         }
-        drop(table);
         fits
     }
 
-    /// Keeps the value, of this many bytes, from now on. False where it is not kept: after a purge, when ttl and
-    /// grace are zero, or when there is no room.
-    pub fn commit(mut self, value: V, bytes: u64, now: Instant) -> bool {
-        let mut gone = Vec::new();
+    /// Keeps the value, of this many bytes, from now on.
+    ///
+    /// # Errors
+    /// The room, where the value is not kept: after a purge, when ttl and grace are zero, or when it is larger than
+    /// the capacity.
+    pub fn commit(mut self, value: V, bytes: u64, now: Instant) -> Result<(), Room> {
+        let mut gone = Gone::new();
         let cache = self.cache.clone();
         let policy = cache.policy;
-        let mut table = cache.lock();
-        table.held -= std::mem::take(&mut self.reserved);
-        let ticket = table.ticket();
-        let Some(entry) = table.entries.get_mut(&self.key).filter(|entry| self.is_own(entry)) else {
-            return false;
-        };
-        entry.flying = None;
         let fresh_until = now + policy.ttl;
         let stale_until = fresh_until + policy.grace;
         let weight = bytes + ENTRY_WEIGHT;
-        gone.extend(entry.kept.take());
-        let keep = stale_until > now && weight <= policy.capacity;
-        if keep {
-            entry.kept = Some(Kept { value, fresh_until, stale_until, weight, ticket, asked_for: false });
-            table.clock.push_back((self.key.clone(), ticket));
-            table.held += weight;
-        } else {
-            table.entries.remove(&self.key);
+        let mut table = cache.lock(self.hash);
+        let ticket = self.ticket;
+        let Some(entry) = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(ticket)) else {
+            drop(table);
+            return Err(self.take_room());
+        };
+        gone.flights.extend(entry.flying.take().and_then(Flying::into_flight));
+        gone.values.extend(entry.kept.take().map(|old| old.value));
+        if stale_until <= now || weight > policy.capacity {
+            table.clear_if_void(self.hash, &self.key);
+            drop(table);
+            return Err(self.take_room());
         }
-        table.held -= gone.first().map_or(0, |old| old.weight);
-        table.evict(policy.capacity, &mut gone);
-        table.tidy_clock();
+        let mut room = self.take_room();
+        room.set(weight);
+        let ticket = cache.ticket();
+        let asked_for = false.into();
+        entry.kept = Some(Kept { value, fresh_until, stale_until, ticket, _room: room, asked_for });
+        table.queue(self.hash, ticket);
         drop(table);
-        keep
+        cache.shrink();
+        Ok(())
     }
 
     /// Remembers the failure for the policy's `fail_ttl`; the key is otherwise what it was.
-    pub fn fail(self, now: Instant) {
-        if self.cache.policy.fail_ttl.is_zero() {
-            return; // dropping is all there is to do
-        }
-        let mut gone = Vec::new(); // dropped after the lock is released
-        let mut table = self.cache.lock();
-        table.forget_failures(now, &mut gone);
-        if let Some(entry) = table.entries.get_mut(&self.key).filter(|entry| self.is_own(entry)) {
-            let until = now + self.cache.policy.fail_ttl;
-            entry.flying.iter_mut().for_each(|flying| flying.failed_until = Some(until));
-            table.failures.push_back((self.key.clone(), self.ticket, until));
-        }
+    pub fn fail(mut self, now: Instant) -> Room {
+        let _mark = self.mark(now, Room::new(&self.cache.held, ENTRY_WEIGHT), State::Failed);
+        self.take_room()
     }
 
-    /// Whether the flight in the table is still ours: a late fill must not touch another's.
-    fn is_own(&self, entry: &Entry<V, F>) -> bool {
-        entry.flying.as_ref().is_some_and(|flying| flying.ticket == self.ticket)
+    /// The value came whole but is not good enough to be kept: for the policy's `fail_ttl` newcomers still get it from
+    /// its flight. The room, where that is not so.
+    pub fn reject(mut self, now: Instant) -> Option<Room> {
+        let mut room = self.take_room();
+        room.set(room.bytes() + ENTRY_WEIGHT);
+        self.mark(now, room, State::Failed)
+    }
+
+    /// The value is too long to be shared: for the policy's `fail_ttl` everyone who asks fetches alone.
+    pub fn too_long(mut self, now: Instant) -> Room {
+        let _mark =
+            self.mark(now, Room::new(&self.cache.held, ENTRY_WEIGHT), |_, memory| State::Alone(memory));
+        self.take_room()
+    }
+
+    /// Makes a memory of the flight, if it is its own still and failures are remembered; hands the room back if not.
+    fn mark(&self, now: Instant, room: Room, as_what: impl FnOnce(F, Memory) -> State<F>) -> Option<Room> {
+        let fail_ttl = self.cache.policy.fail_ttl;
+        if fail_ttl.is_zero() {
+            return Some(room); // dropping the fill is all there is to do
+        }
+        let mut gone = Gone::new(); // dropped after the lock is released
+        let mut table = self.cache.lock(self.hash);
+        table.forget(now, &mut gone);
+        let entry = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(self.ticket));
+        let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else { return Some(room) };
+        let until = now + fail_ttl;
+        let memory = Memory { until, room };
+        match &flying.state {
+            State::Aloft(flight) => flying.state = as_what(flight.clone(), memory),
+            // One of those who fetch alone: how it went for him is not remembered for all.
+            State::Failed(..) | State::Alone(_) => return Some(memory.room),
+        }
+        table.remember(self.hash, self.ticket, until);
+        drop(table);
+        self.cache.shrink();
+        None
+    }
+
+    /// Leaves the key as it was, and hands out the room: the value is passed through and can't be kept any more.
+    pub fn give_up(mut self) -> Room {
+        self.take_room()
+    }
+
+    fn take_room(&mut self) -> Room {
+        std::mem::replace(&mut self.room, Room::new(&self.cache.held, 0))
     }
 }
 
 impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Drop for Fill<K, V, F> {
     fn drop(&mut self) {
         let _flight; // dropped after the lock is released
-        let mut table = self.cache.lock();
-        table.held -= self.reserved;
-        let Some(entry) = table.entries.get_mut(&self.key) else { return };
-        let still_flying = |f: &mut Flying<F>| f.ticket == self.ticket && f.failed_until.is_none();
-        _flight = entry.flying.take_if(still_flying);
-        if entry.is_void() {
-            table.entries.remove(&self.key);
-        }
+        let mut table = self.cache.lock(self.hash);
+        let Some(entry) = table.find(self.hash, &self.key) else { return };
+        _flight = entry.flying.take_if(|flying| flying.ticket == self.ticket && flying.is_aloft());
+        table.clear_if_void(self.hash, &self.key);
     }
 }
 
@@ -408,7 +382,7 @@ mod tests {
         let (cache, now) = (Cache::new(POLICY), Instant::now());
         let fill = lead(ask(&cache, 1, now));
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
-        assert!(fill.commit("poem", 4, now + HOUR));
+        assert!(fill.commit("poem", 4, now + HOUR).is_ok());
         assert!(matches!(ask(&cache, 3, now + HOUR * 2 - Duration::from_nanos(1)), Lookup::Hit("poem", _)));
         assert!(
             matches!(ask(&cache, 4, now + HOUR * 2), Lookup::Miss(_)),
@@ -430,9 +404,9 @@ mod tests {
         let old = lead(ask(&cache, 1, now));
         cache.purge();
         let new = lead(ask(&cache, 2, now));
-        assert!(!old.commit("old", 3, now));
+        assert!(old.commit("old", 3, now).is_err());
         assert!(matches!(ask(&cache, 3, now), Lookup::Coalesced(2)));
-        assert!(new.commit("new", 3, now));
+        assert!(new.commit("new", 3, now).is_ok());
         assert!(matches!(ask(&cache, 4, now), Lookup::Hit("new", _)));
     }
 
@@ -441,7 +415,7 @@ mod tests {
         let (cache, now) = (Cache::new(Policy { ttl: Duration::ZERO, ..POLICY }), Instant::now());
         let fill = lead(ask(&cache, 1, now));
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
-        assert!(!fill.commit("poem", 4, now));
+        assert!(fill.commit("poem", 4, now).is_err());
         assert!(cache.is_empty());
         assert_eq!(cache.held(), 0);
     }
@@ -449,7 +423,7 @@ mod tests {
     #[test]
     fn a_stale_value_is_served_while_one_refreshes_it_and_never_beyond_grace() {
         let (cache, now) = (Cache::new(Policy { grace: HOUR, ..POLICY }), Instant::now());
-        lead(ask(&cache, 1, now)).commit("old", 3, now);
+        lead(ask(&cache, 1, now)).commit("old", 3, now).unwrap();
         let refresh = lead(ask(&cache, 2, now + HOUR));
         assert_eq!(refresh.replaces(), Some("old"));
         assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Stale("old", None)));
@@ -465,20 +439,20 @@ mod tests {
     #[test]
     fn a_failure_is_remembered_for_its_time() {
         let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
-        lead(ask(&cache, 1, now)).fail(now);
+        drop(lead(ask(&cache, 1, now)).fail(now));
         assert!(matches!(ask(&cache, 2, now + HOUR / 2), Lookup::Coalesced(1)));
         assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Miss(_)));
     }
 
     #[test]
     fn failures_that_nobody_asks_for_again_are_forgotten_in_time() {
-        let policy = Policy { fail_ttl: HOUR, ..POLICY };
+        let policy = Policy { fail_ttl: HOUR, capacity: SHARD_CAPACITY, ..POLICY };
         let (cache, mut now) = (Cache::<u32, &str, u32>::new(policy), Instant::now());
         for key in 0..100 {
             let Lookup::Miss(lead) = cache.lookup(&key, now, || ((), 0)) else {
                 panic!("{key} was never asked for")
             };
-            lead.fill.fail(now);
+            drop(lead.fill.fail(now));
             now += HOUR / 4;
         }
         assert_eq!(cache.len(), 4);
@@ -491,7 +465,7 @@ mod tests {
         let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
         for key in 0..10 {
             let Lookup::Miss(lead) = ask(key) else { panic!("{key} was never asked for") };
-            assert!(lead.fill.commit(key, 1000, now));
+            assert!(lead.fill.commit(key, 1000, now).is_ok());
             assert!(cache.held() <= policy.capacity);
             assert!(matches!(ask(0), Lookup::Hit(0, _)), "0 is asked for all the time");
         }
@@ -504,13 +478,58 @@ mod tests {
     }
 
     #[test]
+    fn a_value_too_long_to_share_is_fetched_alone_by_everyone_until_it_is_short_again() {
+        let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
+        drop(lead(ask(&cache, 1, now)).too_long(now));
+        let (a, b, c) = (lead(ask(&cache, 2, now)), lead(ask(&cache, 3, now)), lead(ask(&cache, 4, now)));
+        drop(a);
+        drop(b.fail(now));
+        assert!(matches!(ask(&cache, 5, now), Lookup::Miss(_)), "how one of them ends is no memory for all");
+        assert!(c.commit("short", 5, now).is_ok());
+        assert!(matches!(ask(&cache, 6, now), Lookup::Hit("short", _)));
+        cache.purge();
+        drop(lead(ask(&cache, 7, now)).too_long(now));
+        let _aloft = lead(ask(&cache, 8, now + HOUR)); // and it is forgotten in time
+        assert!(matches!(ask(&cache, 9, now + HOUR), Lookup::Coalesced(8)));
+    }
+
+    #[test]
+    fn a_rejected_value_is_never_kept_and_for_its_time_comes_from_its_flight() {
+        let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
+        let mut fill = lead(ask(&cache, 1, now));
+        assert!(fill.reserve(1000));
+        assert!(fill.reject(now).is_none());
+        assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
+        assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is counted as long as it is remembered");
+        let _again = lead(ask(&cache, 3, now + HOUR));
+        assert_eq!(cache.held(), 0);
+    }
+
+    #[test]
+    fn memories_make_way_before_values_do() {
+        let capacity = 3 * (1000 + ENTRY_WEIGHT);
+        let policy = Policy { capacity, fail_ttl: HOUR, ..POLICY };
+        let (cache, now) = (Cache::<u32, &str, u32>::new(policy), Instant::now());
+        let ask = |key: u32| match cache.lookup(&key, now, || ((), 0)) {
+            Lookup::Miss(lead) => lead.fill,
+            other => panic!("{other:?}"),
+        };
+        ask(0).commit("poem", 1000, now).unwrap();
+        for key in 1..1000 {
+            drop(ask(key).fail(now));
+            assert!(cache.held() <= capacity);
+        }
+        assert!(matches!(cache.lookup(&0, now, || ((), 0)), Lookup::Hit(..)));
+    }
+
+    #[test]
     fn a_key_replaced_again_and_again_leaves_no_trail() {
         let (cache, mut now) = (Cache::new(POLICY), Instant::now());
         for flight in 0..1000 {
-            lead(ask(&cache, flight, now)).commit("poem", 4, now);
+            lead(ask(&cache, flight, now)).commit("poem", 4, now).unwrap();
             now += HOUR;
         }
-        assert!(cache.lock().clock.len() < 20);
+        assert!(cache.lock(cache.hasher.hash_one("key")).turns() < 20);
         assert_eq!(cache.held(), 4 + ENTRY_WEIGHT);
     }
 }

@@ -65,6 +65,22 @@ pub enum Error {
         limit: u64,
     },
 
+    /// Other fetches take up all of the capacity.
+    #[error("{addr}: no room left in the capacity of {capacity} bytes")]
+    NoRoom {
+        /// Whose poem.
+        addr: String,
+        /// The capacity in bytes.
+        capacity: u64,
+    },
+
+    /// What a script asked for, to rehearse it.
+    #[error("rehearsed: {step}")]
+    Rehearsed {
+        /// The script's step.
+        step: String,
+    },
+
     /// A refresh brought twice a different beginning of the poem that is kept.
     #[error("{addr}: only a part of the kept poem came, twice")]
     Doubtful {
@@ -143,6 +159,8 @@ impl Error {
             Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => 56,
             Error::TooLong { .. } => 63,
             Error::Transform { .. }
+            | Error::NoRoom { .. }
+            | Error::Rehearsed { .. }
             | Error::FellBehind { .. }
             | Error::Deserted
             | Error::Abandoned
@@ -166,6 +184,8 @@ impl Error {
             Error::Empty { .. } | Error::Declined { .. } => "empty",
             Error::TooLong { .. } => "too_long",
             Error::Transform { .. } => "untransformed",
+            Error::NoRoom { .. } => "no_room",
+            Error::Rehearsed { .. } => "rehearsed",
             Error::FellBehind { .. } => "fell_behind",
             Error::Deserted | Error::Abandoned => "abandoned",
             Error::Local { .. } | Error::Output { .. } => "failed",

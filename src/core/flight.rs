@@ -20,11 +20,16 @@
 //! takes in the next as long as that one has more than half of its size, up to [`PIECE`] or an eighth of the window. A poem that comes byte by
 //! byte so costs its own size and a logarithm of chunks, and each byte is copied a logarithm of times.
 
+mod reader;
+mod state;
+
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
 use event_listener::Event;
-use slab::Slab;
+pub use reader::{Read, Reader};
+use state::{compact, End, State};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -33,8 +38,8 @@ pub const PIECE: usize = 1 << 20;
 
 /// A new flight that holds at most `window` bytes: the right to write it, and the handle to join it by.
 pub fn launch(window: u64) -> (Writer, Flight) {
-    let state = State { chunks: VecDeque::new(), len: 0, window, places: Slab::new(), end: None };
-    let shared = Arc::new(Shared { state: Mutex::new(state), grown: Event::new(), taken: Event::new() });
+    let state = Mutex::new(State::new(window));
+    let shared = Arc::new(Shared { state, grown: Event::new(), taken: Event::new() });
     (Writer { shared: shared.clone() }, Flight { shared })
 }
 
@@ -47,119 +52,10 @@ struct Shared {
     taken: Event,
 }
 
-struct State {
-    chunks: VecDeque<Chunk>,
-    /// All bytes ever appended.
-    len: u64,
-    window: u64,
-    /// The offset of each reader.
-    places: Slab<u64>,
-    end: Option<End>,
-}
-
-struct Chunk {
-    start: u64,
-    bytes: Bytes,
-}
-
-#[derive(Clone)]
-enum End {
-    Landed,
-    Failed(Arc<Error>),
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds a flight's lock")
     }
-}
-
-impl Chunk {
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
-
-impl State {
-    fn push(&mut self, bytes: Bytes) {
-        let chunk = Chunk { start: self.len, bytes };
-        self.len = chunk.end();
-        self.chunks.push_back(chunk);
-        while self.merge_last_two() {}
-    }
-
-    fn merge_last_two(&mut self) -> bool {
-        let Some(before) = self.chunks.len().checked_sub(2) else { return false };
-        let most = PIECE.min(usize::try_from(self.window / 8).unwrap_or(PIECE)); // the window moves by chunks
-        let (a, b) = (&self.chunks[before].bytes, &self.chunks[before + 1].bytes);
-        if a.len() >= 2 * b.len() || a.len() + b.len() > most {
-            return false;
-        }
-        let merged = joined([a, b].into_iter());
-        self.chunks.pop_back();
-        self.chunks[before].bytes = merged;
-        true
-    }
-
-    /// Lets go of the oldest chunks beyond the window.
-    fn trim(&mut self) -> Vec<Chunk> {
-        let from = self.len.saturating_sub(self.window);
-        let gone = self.chunks.iter().take_while(|chunk| chunk.end() <= from).count();
-        self.chunks.drain(..gone).collect()
-    }
-
-    fn has_failed(&self) -> bool {
-        matches!(self.end, Some(End::Failed(_)))
-    }
-
-    /// What came of a failed poem is of use to those who read it along, and to nobody after them: a failure that is
-    /// remembered for long must not hold on to it.
-    fn let_go(&mut self) -> VecDeque<Chunk> {
-        match self.has_failed() && self.places.is_empty() {
-            true => std::mem::take(&mut self.chunks),
-            false => VecDeque::new(),
-        }
-    }
-
-    /// The offset of the first byte that is still held.
-    fn base(&self) -> u64 {
-        self.chunks.front().map_or(self.len, |chunk| chunk.start)
-    }
-
-    /// What is there at this offset.
-    fn read(&self, at: u64) -> Read {
-        if at < self.base() {
-            return Read::Failed(Arc::new(Error::FellBehind { window: self.window }));
-        }
-        if at < self.len {
-            let after = self.chunks.partition_point(|chunk| chunk.start <= at);
-            let chunk = &self.chunks[after - 1];
-            return Read::Chunk(chunk.bytes.slice((at - chunk.start) as usize..));
-        }
-        match &self.end {
-            None => Read::Pending,
-            Some(End::Landed) => Read::End,
-            Some(End::Failed(error)) => Read::Failed(error.clone()),
-        }
-    }
-
-    /// Whether another chunk may come: the window has room, counted from the fastest reader.
-    fn room(&self) -> Option<Result<(), Error>> {
-        if self.len < self.window {
-            return Some(Ok(()));
-        }
-        match self.places.iter().map(|(_, at)| *at).max() {
-            None => Some(Err(Error::Deserted)),
-            Some(fastest) if self.len - fastest < self.window => Some(Ok(())),
-            Some(_) => None,
-        }
-    }
-}
-
-fn joined<'a>(pieces: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
-    let mut all = Vec::with_capacity(pieces.clone().map(Bytes::len).sum());
-    pieces.for_each(|piece| all.extend_from_slice(piece));
-    all.into()
 }
 
 /// The handle by which a flight is joined. Cloning shares it.
@@ -176,7 +72,7 @@ impl Flight {
         let start = if state.has_failed() { state.base() } else { 0 };
         (state.base() == start).then(|| {
             let place = state.places.insert(start);
-            Reader { source: Source::Aloft { shared: self.shared.clone(), place } }
+            Reader::aloft(self.shared.clone(), place)
         })
     }
 
@@ -264,20 +160,43 @@ impl Writer {
         unseen
     }
 
+    /// Holds at most this many bytes from now on, but no fewer than it holds already.
+    pub fn narrow(&mut self, window: u64) {
+        let mut state = self.shared.lock();
+        state.window = window.max(state.len - state.base());
+    }
+
+    /// Waits until nobody reads along.
+    pub async fn deserted(&self) {
+        loop {
+            let left = self.shared.taken.listen(); // before the look, or a wake between the two is lost
+            if self.readers() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Something that is dropped no sooner than the bytes are.
+    pub fn load(&mut self, cargo: impl Any + Send + Sync) {
+        let _before = self.shared.lock().cargo.replace(Box::new(cargo)); // dropped after the lock is released
+    }
+
     /// The poem is complete. `keep` gets it before any reader is told, so that whoever has read to the end and asks
-    /// again finds it kept; a poem longer than the window is not whole any more and is not offered.
-    pub fn finish(self, keep: impl FnOnce(Poem)) {
+    /// again finds it kept; where it does not keep it, it may return something to be dropped with the bytes. A poem
+    /// longer than the window is not whole any more and is not offered.
+    pub fn finish<C: Any + Send + Sync>(mut self, keep: impl FnOnce(Poem) -> Result<(), C>) {
         let (pieces, whole) = {
             let state = self.shared.lock();
             let pieces: Vec<Bytes> = state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
             (pieces, state.base() == 0)
         };
-        if whole {
+        let kept = whole && {
             let poem = Poem::from_pieces(compact(pieces));
             self.shared.lock().replace(&poem);
-            keep(poem);
-        }
-        self.end(End::Landed);
+            keep(poem).map_err(|cargo| self.load(cargo)).is_ok()
+        };
+        self.end(End::Landed { kept });
     }
 
     /// The poem will never be complete; every reader is told why.
@@ -305,139 +224,6 @@ impl std::fmt::Debug for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.end(End::Failed(Arc::new(Error::Abandoned)));
-    }
-}
-
-impl State {
-    /// Reads on from the poem's own pieces, so that there is one copy of it.
-    fn replace(&mut self, poem: &Poem) {
-        let mut start = 0;
-        self.chunks.clear();
-        for bytes in poem.pieces() {
-            self.chunks.push_back(Chunk { start, bytes: bytes.clone() });
-            start += bytes.len() as u64;
-        }
-    }
-}
-
-/// The chunks of a finished poem, the small ones at its end made one.
-fn compact(mut pieces: Vec<Bytes>) -> Vec<Bytes> {
-    let mut small = 0;
-    let large = pieces.iter().rposition(|piece| {
-        small += piece.len();
-        small > PIECE
-    });
-    let tail = pieces.split_off(large.map_or(0, |at| at + 1));
-    match &tail[..] {
-        [] => {}
-        [one] => pieces.push(one.clone()),
-        several => pieces.push(joined(several.iter())),
-    }
-    pieces
-}
-
-/// What a reader finds.
-#[derive(Debug, Clone)]
-pub enum Read {
-    /// The next bytes, at least one.
-    Chunk(Bytes),
-    /// Nothing yet: wait for [`Reader::ready`].
-    Pending,
-    /// The poem is complete and read.
-    End,
-    /// The poem will never be complete.
-    Failed(Arc<Error>),
-}
-
-/// One who reads a poem from its beginning, as it comes or long after it came.
-pub struct Reader {
-    source: Source,
-}
-
-enum Source {
-    Whole { poem: Poem, piece: usize },
-    Aloft { shared: Arc<Shared>, place: usize },
-}
-
-impl Reader {
-    /// A reader of a poem that is already here: it never waits.
-    pub fn of(poem: Poem) -> Reader {
-        Reader { source: Source::Whole { poem, piece: 0 } }
-    }
-
-    /// A reader of a poem that failed before anyone asked.
-    pub fn failed(error: Error) -> Reader {
-        let (writer, flight) = launch(0);
-        writer.fail(error);
-        flight.join().expect("a flight without a byte still has its beginning")
-    }
-
-    /// The length of the poem, if all of it is here already.
-    pub fn whole_len(&self) -> Option<u64> {
-        match &self.source {
-            Source::Whole { poem, .. } => Some(poem.len()),
-            Source::Aloft { .. } => None,
-        }
-    }
-
-    /// The next bytes, without waiting.
-    pub fn read(&mut self) -> Read {
-        match &mut self.source {
-            Source::Whole { poem, piece } => match poem.pieces().get(*piece) {
-                Some(bytes) => {
-                    *piece += 1;
-                    Read::Chunk(bytes.clone())
-                }
-                None => Read::End,
-            },
-            Source::Aloft { shared, place } => {
-                let mut state = shared.lock();
-                let read = state.read(state.places[*place]);
-                if let Read::Chunk(bytes) = &read {
-                    state.places[*place] += bytes.len() as u64;
-                    drop(state);
-                    shared.taken.notify(1);
-                }
-                read
-            }
-        }
-    }
-
-    /// Waits until [`Reader::read`] has something else to say than `Pending`.
-    pub async fn ready(&self) {
-        let Source::Aloft { shared, place } = &self.source else { return };
-        let pending = || {
-            let state = shared.lock();
-            matches!(state.read(state.places[*place]), Read::Pending)
-        };
-        while pending() {
-            let grown = shared.grown.listen(); // before the second look, or a wake between the two is lost
-            if !pending() {
-                return;
-            }
-            grown.await;
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if let Source::Aloft { shared, place } = &self.source {
-            let mut state = shared.lock();
-            state.places.remove(*place);
-            let _unread = state.let_go(); // dropped after the lock is released
-            drop(state);
-            shared.taken.notify(1);
-        }
-    }
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.source {
-            Source::Whole { poem, .. } => write!(f, "Reader({poem:?})"),
-            Source::Aloft { .. } => write!(f, "Reader(aloft)"),
-        }
     }
 }
 
@@ -471,7 +257,7 @@ mod tests {
         let mut second = flight.join().unwrap();
         writer.append("upon".into());
         let mut kept = None;
-        writer.finish(|poem| kept = Some(poem));
+        writer.finish(|poem| kept.replace(poem).map_or(Ok(()), Err));
         let mut third = flight.join().unwrap();
         assert!(matches!(text(&mut first), (rest, Read::End) if rest == "upon"));
         assert!(matches!(text(&mut second), (all, Read::End) if all == "once upon"));
@@ -491,7 +277,7 @@ mod tests {
         assert!(is_ready(&reader));
         assert!(matches!(reader.read(), Read::Chunk(_)));
         assert!(!is_ready(&reader));
-        writer.finish(|_| ());
+        writer.finish(|_| Err(()));
         assert!(is_ready(&reader));
     }
 
@@ -526,7 +312,10 @@ mod tests {
         let mut reader = flight.join().unwrap();
         writer.append("x".into());
         assert!(matches!(reader.read(), Read::Chunk(_)));
-        writer.finish(|_| assert!(matches!(reader.read(), Read::Pending)));
+        writer.finish(|_| {
+            assert!(matches!(reader.read(), Read::Pending));
+            Err(())
+        });
         assert!(matches!(reader.read(), Read::End));
     }
 
@@ -542,8 +331,28 @@ mod tests {
         assert!(flight.join().is_none(), "the beginning has left the window");
         assert!(matches!(slow.read(), Read::Failed(e) if *e == Error::FellBehind { window: 4 }));
         assert_eq!(text(&mut fast).0, "efgh");
-        writer.finish(|_| panic!("a poem without its beginning is never kept"));
+        writer.finish(|_| -> Result<(), ()> { panic!("a poem without its beginning is never kept") });
         assert!(matches!(fast.read(), Read::End));
+    }
+
+    #[test]
+    fn a_reader_alone_never_falls_behind_whatever_it_takes_at_a_time() {
+        let (mut writer, flight) = launch(100);
+        let mut reader = flight.join().unwrap();
+        let mut read = 0;
+        for turn in 0..1000 {
+            while writer.room().now_or_never().is_some() {
+                writer.append(vec![0; 1 + turn % 90].into());
+            }
+            match reader.peek() {
+                Read::Chunk(bytes) => {
+                    reader.advance(1 + turn % bytes.len());
+                    read += 1 + turn % bytes.len();
+                }
+                other => panic!("{other:?} after {read} of {} bytes", writer.len()),
+            }
+            assert!(writer.shared.lock().chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() < 300);
+        }
     }
 
     #[test]
@@ -579,7 +388,10 @@ mod tests {
             writer.append(Bytes::from_static(b"x"));
         }
         assert!(writer.shared.lock().chunks.len() < 20);
-        writer.finish(|poem| assert_eq!((poem.len(), poem.pieces().len()), (100_000, 1)));
+        writer.finish(|poem| {
+            assert_eq!((poem.len(), poem.pieces().len()), (100_000, 1));
+            Err(())
+        });
     }
 
     proptest! {
@@ -601,7 +413,7 @@ mod tests {
             }
             readers.push(flight.join().unwrap());
             let mut kept = None;
-            writer.finish(|poem| kept = Some(poem));
+            writer.finish(|poem| kept.replace(poem).map_or(Ok(()), Err));
             prop_assert_eq!(kept.unwrap().bytes(), all.clone());
             for reader in &mut readers[1..] {
                 let mut got = Vec::new();

@@ -11,7 +11,7 @@
 //! A module knows only those above it; a test holds this list.
 //!
 //! * values: [`error`], [`addr`], [`poem`], [`transform`], [`stats`] are what things are.
-//! * machinery: [`cache`], [`flight`], [`protocol`] do no I/O, know no runtime, and take the time as an argument.
+//! * machinery: [`cache`], [`flight`], [`gate`], [`protocol`] do no I/O, know no runtime, and take the time as an argument.
 //! * the world: [`net`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
 //! * [`handler`]: the story of one request each for `serve`, `proxy` and `transform`.
 //!
@@ -42,6 +42,7 @@ pub mod anthology;
 pub mod cache;
 pub mod error;
 pub mod flight;
+pub mod gate;
 pub mod handler;
 pub mod net;
 pub mod poem;

@@ -42,6 +42,15 @@ pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     async_std::task::spawn_blocking(work).await
 }
 
+/// Work on so many bytes: here, or on a thread of its own where it would hold up others.
+pub async fn busy<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    const LONG_WORK: usize = 64 << 10;
+    match bytes > LONG_WORK {
+        true => unblock(work).await,
+        false => work(),
+    }
+}
+
 /// Waits.
 pub async fn sleep(time: Duration) {
     async_std::task::sleep(time).await;

@@ -16,7 +16,7 @@ use crate::flight::{Read, Reader};
 use crate::net::{self, Client, Heard, Listener, Peer, Stream};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Notice, Outcome, Record, Report, Stats};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use event_listener::Event;
 use futures::future::join_all;
 use std::future::Future;
@@ -193,6 +193,7 @@ impl<H: Handler> Server<H> {
                         outcome,
                         bytes,
                         wait: Duration::ZERO,
+                        stored: false,
                     });
                 }
                 Heard::Bytes(_) => {}
@@ -214,7 +215,23 @@ impl<H: Handler> Server<H> {
         F: Future<Output = ()> + Send + 'static,
     {
         let peer = client.peer();
-        let Ok(stream) = client.register() else { return }; // out of resources: dropped, and the backlog goes on
+        let stream = match client.register() {
+            Ok(stream) => stream,
+            Err(e) => {
+                let why = Error::Local { what: "connection".into(), why: crate::error::reason(&e) };
+                let (how, outcome, wait) = (How::Unasked, Outcome::Failed(Arc::new(why)), accepted.elapsed());
+                let peer = &peer;
+                return self.record(Record {
+                    peer,
+                    request: b"",
+                    how,
+                    outcome,
+                    bytes: 0,
+                    wait,
+                    stored: false,
+                });
+            }
+        };
         self.stats.open.fetch_add(1, Ordering::AcqRel);
         net::spawn(story(Connection { server: self.clone(), stream, peer, accepted }));
     }
@@ -235,7 +252,6 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 /// An answer on its way to one client.
 struct Delivery {
     reader: Reader,
-    rest: Bytes,
     sent: u64,
 }
 
@@ -255,22 +271,20 @@ enum Step {
 
 impl Delivery {
     fn new(reader: Reader) -> Delivery {
-        Delivery { reader, rest: Bytes::new(), sent: 0 }
+        Delivery { reader, sent: 0 }
     }
 
     fn step(&mut self, send: impl Fn(&[u8]) -> io::Result<usize>) -> Step {
         loop {
-            if self.rest.is_empty() {
-                match self.reader.read() {
-                    Read::Chunk(bytes) => self.rest = bytes,
-                    Read::Pending => return Step::Waiting,
-                    Read::End => return Step::Ended,
-                    Read::Failed(error) => return Step::Failed(error),
-                }
-            }
-            match send(&self.rest) {
+            let bytes = match self.reader.peek() {
+                Read::Chunk(bytes) => bytes,
+                Read::Pending => return Step::Waiting,
+                Read::End => return Step::Ended,
+                Read::Failed(error) => return Step::Failed(error),
+            };
+            match send(&bytes) {
                 Ok(count) => {
-                    self.rest.advance(count);
+                    self.reader.advance(count);
                     self.sent += count as u64;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -314,9 +328,9 @@ impl<H: Handler> Connection<H> {
                 if outcome == Outcome::Declined {
                     self.close_politely(0, Chatter { heard: 1, over: false }).await;
                 }
-                self.record(b"", How::Unasked, outcome, 0, None);
+                self.refused(outcome);
             }
-            None => self.record(b"", How::Unasked, Outcome::Stuck, 0, None),
+            None => self.refused(Outcome::Stuck),
         }
     }
 
@@ -378,7 +392,10 @@ impl<H: Handler> Connection<H> {
                 first = Some(Instant::now());
             }
         };
-        self.record(&request, how, outcome, delivery.sent, first);
+        let wait = first.unwrap_or_else(Instant::now).saturating_duration_since(self.accepted);
+        let (peer, bytes) = (&self.peer, delivery.sent);
+        let stored = how == How::Miss && delivery.reader.was_kept();
+        self.server.record(Record { peer, request: &request, how, outcome, bytes, wait, stored });
     }
 
     /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
@@ -425,9 +442,11 @@ impl<H: Handler> Connection<H> {
         let _over = net::within(time, over).await;
     }
 
-    fn record(&self, request: &[u8], how: How, outcome: Outcome, bytes: u64, first: Option<Instant>) {
-        let wait = first.unwrap_or_else(Instant::now).saturating_duration_since(self.accepted);
-        self.server.record(Record { peer: &self.peer, request, how, outcome, bytes, wait });
+    /// The end of a connection without a request that could be answered.
+    fn refused(&self, outcome: Outcome) {
+        let wait = self.accepted.elapsed();
+        let (peer, how) = (&self.peer, How::Unasked);
+        self.server.record(Record { peer, request: b"", how, outcome, bytes: 0, wait, stored: false });
     }
 }
 

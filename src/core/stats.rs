@@ -66,6 +66,57 @@ pub struct Record<'a> {
     pub bytes: u64,
     /// From the accept to the first byte of the answer, or to the end where there was none.
     pub wait: Duration,
+    /// Whether the fetch that this request caused ended in a poem that was kept.
+    pub stored: bool,
+}
+
+/// The one kind that a request is counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Whole, from the cache.
+    Hit,
+    /// Whole, from the cache, past its ttl.
+    Stale,
+    /// Whole, by joining another's fetch.
+    Coalesced,
+    /// Whole, by a fetch it caused itself.
+    Miss,
+    /// Whole, and ours.
+    Own,
+    /// Not whole, whatever the reason.
+    Failure,
+    /// No request at all, but an end that is no failure.
+    Unasked,
+}
+
+impl Class {
+    /// The one word for this class in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::Hit => "hit",
+            Class::Stale => "stale",
+            Class::Coalesced => "collapsed",
+            Class::Miss => "miss",
+            Class::Own => "own",
+            Class::Failure => "failure",
+            Class::Unasked => "unasked",
+        }
+    }
+}
+
+impl Record<'_> {
+    /// How it is counted. A service's polite no is an answer, and no failure.
+    pub fn class(&self) -> Class {
+        match (&self.outcome, self.how) {
+            (Outcome::Failed(_) | Outcome::Left | Outcome::Stuck, _) => Class::Failure,
+            (_, How::Hit(_)) => Class::Hit,
+            (_, How::Stale) => Class::Stale,
+            (_, How::Coalesced) => Class::Coalesced,
+            (_, How::Miss) => Class::Miss,
+            (_, How::Own) => Class::Own,
+            (_, How::Unasked) => Class::Unasked,
+        }
+    }
 }
 
 /// Something worth telling beside the requests.
@@ -77,6 +128,8 @@ pub enum Notice<'a> {
     Fetched(u64, Duration, bool),
     /// A fetch failed.
     FetchFailed(&'a Error),
+    /// A fetch from here brought something that is passed on but not kept, and why.
+    Rejected(&'a str, &'a str),
     /// The original was sent on because its transformation failed.
     Untransformed(&'a Error),
     /// No connection can be accepted for lack of resources, and accepting pauses this long.
@@ -105,28 +158,28 @@ impl Report for Silent {
     fn notice(&self, _: Notice<'_>) {}
 }
 
-/// Running totals. Hits, misses, coalesced, stale, own and unasked add up to the requests.
+/// Running totals. Hits, stale, coalesced, misses, own, failures and unasked add up to the requests.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Answered from the cache.
+    /// Answered whole from the cache.
     pub hits: AtomicU64,
-    /// Answered from the cache past the ttl.
+    /// The same, past the ttl.
     pub stale: AtomicU64,
-    /// Joined a fetch under way.
+    /// Whole, by joining a fetch under way.
     pub coalesced: AtomicU64,
-    /// Caused a fetch.
+    /// Whole, by a fetch of their own.
     pub misses: AtomicU64,
-    /// Answered with our own.
+    /// Whole, with our own.
     pub own: AtomicU64,
-    /// Ended before there was a request.
+    /// Declined before there was a request.
     pub unasked: AtomicU64,
-    /// Of all these: ended in another outcome than whole.
+    /// Not whole, whatever the reason.
     pub failures: AtomicU64,
     /// Fetches begun.
     pub fetches: AtomicU64,
     /// Fetches whose poem was kept.
     pub kept: AtomicU64,
-    /// Fetches that failed.
+    /// Fetches that failed, or whose poem was rejected.
     pub failed_fetches: AtomicU64,
     /// Connections waiting, reading or being sent to, that a task looks after.
     pub open: AtomicU64,
@@ -135,17 +188,15 @@ pub struct Stats {
 impl Stats {
     /// Counts a connection that ended.
     pub fn count(&self, record: &Record<'_>) {
-        let counter = match record.how {
-            How::Hit(_) => &self.hits,
-            How::Stale => &self.stale,
-            How::Coalesced => &self.coalesced,
-            How::Miss => &self.misses,
-            How::Own => &self.own,
-            How::Unasked => &self.unasked,
+        let counter = match record.class() {
+            Class::Hit => &self.hits,
+            Class::Stale => &self.stale,
+            Class::Coalesced => &self.coalesced,
+            Class::Miss => &self.misses,
+            Class::Own => &self.own,
+            Class::Unasked => &self.unasked,
+            Class::Failure => &self.failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        if record.outcome != Outcome::Whole {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }

@@ -213,9 +213,6 @@ pub enum Workshop {
     Via(Addr, Vec<String>),
 }
 
-/// Poems larger than this are transformed on a thread of their own, so that they don't hold up other clients.
-const LONG_WORK: usize = 64 << 10;
-
 impl Workshop {
     /// The names of the transformations, in order.
     pub fn names(&self) -> Vec<&str> {
@@ -232,12 +229,9 @@ impl Workshop {
     pub async fn apply(&self, poem: Bytes, limit: u64, timeouts: Timeouts) -> Result<Bytes, Error> {
         match self {
             Workshop::Own(transforms) => {
-                let (transforms, long) = (transforms.clone(), poem.len() > LONG_WORK);
+                let (transforms, bytes) = (transforms.clone(), poem.len());
                 let work = move || transforms.iter().try_fold(poem, |poem, transform| transform.apply(&poem));
-                match long {
-                    true => net::unblock(work).await,
-                    false => work(),
-                }
+                net::busy(bytes, work).await
             }
             Workshop::Via(addr, names) => {
                 let mut poem = poem;

@@ -3,7 +3,7 @@
 
 use poetry::addr::Addr;
 use poetry::cache::Policy;
-use poetry::handler::proxy::{Proxy, Settings};
+use poetry::handler::proxy::{Proxy, Rejects, Settings};
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::server::{Handler, Limits, Server};
@@ -194,6 +194,9 @@ pub fn settings(upstream: &Bard) -> Settings {
         timeouts: Timeouts { connect: LONG, idle: LONG, total: LONG },
         policy: Policy { ttl: hour, grace: Duration::ZERO, fail_ttl: Duration::ZERO, capacity: 1 << 30 },
         max_poem: 16 << 20,
+        whole: false,
+        rejects: Rejects::default(),
+        upstream_conns: 8,
         workshop: None,
         original_on_failure: false,
     }

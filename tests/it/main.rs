@@ -6,6 +6,7 @@ mod cli;
 mod coalesce;
 mod faults;
 mod fetch;
+mod limits;
 mod line;
 mod model;
 mod proxy;

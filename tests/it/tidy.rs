@@ -36,14 +36,16 @@ fn code(path: &Path) -> String {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 15] = [
     "error",
     "addr",
     "poem",
     "transform",
+    "script",
     "stats",
     "cache",
     "flight",
+    "gate",
     "protocol",
     "net",
     "anthology",

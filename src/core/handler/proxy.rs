@@ -13,6 +13,7 @@
 use crate::cache::{Cache, Fill, Lookup, Policy};
 use crate::error::Error;
 use crate::flight::{self, Flight, Reader, Writer};
+use crate::gate::{Gate, Place};
 use crate::net;
 use crate::poem::Poem;
 use crate::protocol::{netstring, Protocol};
@@ -20,6 +21,7 @@ use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report, Stats};
 use crate::upstream::{Question, Reply, Timeouts, Upstream, Workshop};
 use bytes::Bytes;
+use regex::bytes::Regex;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,16 +44,33 @@ pub struct Settings {
     pub policy: Policy,
     /// The longest poem that is kept, in bytes; a longer one passes through a window of this size.
     pub max_poem: u64,
+    /// Whether nothing is sent before the poem is complete; then a longer one is a failure.
+    pub whole: bool,
+    /// What is passed on and not kept.
+    pub rejects: Rejects,
+    /// How many fetches may be connected, or connecting, to the upstream at once; at least one.
+    pub upstream_conns: usize,
     /// What is done to poems before they are kept.
     pub workshop: Option<Workshop>,
     /// Whether the original is sent on, and not kept, when that fails.
     pub original_on_failure: bool,
 }
 
+/// What a reply must not be, to be kept: an upstream's error comes as text like any other.
+#[derive(Debug, Default)]
+pub struct Rejects {
+    /// What it must not match.
+    pub pattern: Option<Regex>,
+    /// The fewest bytes it must have.
+    pub min_bytes: u64,
+}
+
 /// A caching proxy.
 pub struct Proxy {
     settings: Settings,
     cache: Arc<Poems>,
+    /// Before the upstream.
+    gate: Gate,
     /// The part of every key that is the same; in the poem protocol, all of it.
     scope: Bytes,
     name: String,
@@ -64,7 +83,8 @@ impl Proxy {
     pub fn new(settings: Settings, report: Arc<dyn Report>, stats: Arc<Stats>) -> Arc<Proxy> {
         let cache = Cache::new(settings.policy);
         let (scope, name) = (scope(&settings), settings.upstream.to_string());
-        Arc::new(Proxy { settings, cache, scope, name, report, stats })
+        let gate = Gate::new(settings.upstream_conns);
+        Arc::new(Proxy { settings, cache, gate, scope, name, report, stats })
     }
 
     fn key(&self, request: &[u8]) -> Key {
@@ -76,7 +96,8 @@ impl Proxy {
 
     fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) -> Flight {
         let flight = lead.flight.clone();
-        let landing = Landing { fill: Some(lead.fill), writer: lead.writer };
+        let key_len = (self.scope.len() + request.len()) as u64;
+        let landing = Landing { fill: Some(lead.fill), writer: lead.writer, key_len, objection: None };
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         net::spawn(self.clone().fetch(landing, request));
         flight
@@ -94,11 +115,16 @@ impl Proxy {
         let late = || Error::Timeout { addr: self.name.clone(), stage: "not complete", limit: total };
         match net::within(total, work).await.unwrap_or_else(|| Err(late())) {
             Ok(()) => {
-                let bytes = landing.writer.len();
+                let (bytes, objection) = (landing.writer.len(), landing.objection);
                 let kept = landing.land(Instant::now());
-                if kept {
-                    self.stats.kept.fetch_add(1, Ordering::Release);
-                }
+                match (objection, kept) {
+                    (None, true) => self.stats.kept.fetch_add(1, Ordering::Release),
+                    (None, false) => 0,
+                    (Some(why), _) => {
+                        self.report.notice(Notice::Rejected(&self.name, why));
+                        self.stats.failed_fetches.fetch_add(1, Ordering::Release)
+                    }
+                };
                 self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
             }
             Err(error) => {
@@ -111,18 +137,26 @@ impl Proxy {
 
     async fn attempt(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
         match &self.settings.workshop {
-            None => self.stream(landing, request).await,
             Some(workshop) => self.transformed(landing, request, workshop).await,
+            None if self.settings.whole => {
+                let poem = self.collect(landing, request).await?;
+                landing.writer.append(poem);
+                Ok(())
+            }
+            None => self.stream(landing, request).await,
         }
     }
 
     /// A refresh that brings a strict prefix of the poem it would replace is taken for a cut one, and one more fetch
     /// decides: the same text again is believed, and so is anything that is no prefix.
     async fn believe(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
+        if landing.objection.is_some() {
+            return Ok(()); // it won't be kept, whatever it is
+        }
         let Some(old) = landing.fill.as_ref().and_then(Fill::replaces) else { return Ok(()) };
         let Some(first) = landing.writer.so_far().filter(|new| new.is_cut_from(&old)) else { return Ok(()) };
         if !landing.writer.rewind() {
-            landing.fill = None; // its readers have it; it can't be decided whether it is whole, so it is not kept
+            landing.pass_through(); // its readers have it; it can't be decided whether it is whole
             return Ok(());
         }
         self.attempt(landing, request).await?;
@@ -134,25 +168,38 @@ impl Proxy {
         }
     }
 
-    async fn ask(&self, request: &[u8]) -> Result<Reply, Error> {
+    /// Waits for its turn, then asks. The place is to be held until the reply has ended.
+    async fn ask(&self, request: &[u8]) -> Result<(Place, Reply), Error> {
         let Settings { protocol, timeouts, max_poem, .. } = self.settings;
-        self.settings.upstream.ask(&Question { protocol, request, limit: max_poem, timeouts }).await
+        let place = self.gate.enter().await;
+        let question = Question { protocol, request, limit: max_poem, timeouts };
+        Ok((place, self.settings.upstream.ask(&question).await?))
     }
 
-    /// Passes the poem on as it comes. Once it is too long to be kept, or there is no room for it, its key is free
-    /// again, before its beginning leaves the window.
+    /// Passes the poem on as it comes.
     async fn stream(&self, landing: &mut Landing, request: &[u8]) -> Result<(), Error> {
-        let mut reply = self.ask(request).await?;
+        let (_place, mut reply) = self.ask(request).await?;
         while let Some(bytes) = reply.next().await? {
             landing.writer.room().await?;
-            let total = landing.writer.len() + bytes.len() as u64;
-            let fits = landing.fill.as_mut().is_some_and(|fill| fill.reserve(total));
-            if !fits || total > self.settings.max_poem {
-                landing.fill = None;
-            }
+            self.make_room(landing, bytes.len() as u64);
             landing.writer.append(bytes);
         }
+        if let Some(poem) = landing.fill.as_ref().and_then(|_| landing.writer.so_far()) {
+            landing.objection = self.objection(poem).await;
+        }
         Ok(())
+    }
+
+    /// Once a poem is too long to be kept, or there is no room for it, it passes through, and its key is free again
+    /// before its beginning leaves the window.
+    fn make_room(&self, landing: &mut Landing, more: u64) {
+        let total = landing.writer.len() + more;
+        let Some(fill) = &mut landing.fill else { return };
+        if total > self.settings.max_poem {
+            landing.too_long(Instant::now());
+        } else if !fill.reserve(total + landing.key_len) {
+            landing.pass_through();
+        }
     }
 
     /// Transforming needs the whole poem, so there is nothing to pass on before.
@@ -162,12 +209,12 @@ impl Proxy {
         request: &[u8],
         workshop: &Workshop,
     ) -> Result<(), Error> {
-        let poem = self.collect(request).await?;
+        let poem = self.collect(landing, request).await?;
         let limit = self.settings.max_poem;
         let done = match workshop.apply(poem.clone(), limit, self.settings.timeouts).await {
             Err(error) if self.settings.original_on_failure => {
                 self.report.notice(Notice::Untransformed(&error));
-                landing.fill = None; // the next request may have more luck
+                landing.pass_through(); // the next request may have more luck
                 poem
             }
             other => other?,
@@ -175,24 +222,58 @@ impl Proxy {
         if done.is_empty() {
             return Err(Error::Empty { addr: self.name.clone() }); // what a client would have to take for a failure
         }
-        if !landing.fill.as_mut().is_some_and(|fill| fill.reserve(done.len() as u64)) {
-            landing.fill = None;
-        }
+        self.hold(landing, done.len())?;
         landing.writer.append(done);
         Ok(())
     }
 
-    async fn collect(&self, request: &[u8]) -> Result<Bytes, Error> {
+    /// The whole reply, when it is complete.
+    async fn collect(&self, landing: &mut Landing, request: &[u8]) -> Result<Bytes, Error> {
         let limit = self.settings.max_poem;
-        let mut reply = self.ask(request).await?;
+        let (_place, mut reply) = self.ask(request).await?;
         let mut poem = Vec::new();
         while let Some(bytes) = reply.next().await? {
             if (poem.len() + bytes.len()) as u64 > limit {
                 return Err(Error::TooLong { addr: self.name.clone(), limit });
             }
+            self.hold(landing, poem.len() + bytes.len())?;
             poem.extend_from_slice(&bytes);
         }
-        Ok(poem.into())
+        let poem = Bytes::from(poem);
+        landing.objection = self.objection(poem.clone().into()).await;
+        Ok(poem)
+    }
+
+    /// Reserves room for so many bytes that nobody can be sent yet.
+    fn hold(&self, landing: &mut Landing, bytes: usize) -> Result<(), Error> {
+        let total = bytes as u64 + landing.key_len;
+        match landing.fill.as_mut().is_none_or(|fill| fill.reserve(total)) {
+            true => Ok(()),
+            false => Err(Error::NoRoom { addr: self.name.clone(), capacity: self.settings.policy.capacity }),
+        }
+    }
+
+    /// Why this reply is not to be kept, if it is not.
+    async fn objection(&self, reply: Poem) -> Option<&'static str> {
+        let Rejects { pattern, min_bytes } = &self.settings.rejects;
+        if pattern.is_none() && *min_bytes == 0 {
+            return None;
+        }
+        let poem = payload(self.settings.protocol, reply.bytes());
+        if (poem.len() as u64) < *min_bytes {
+            return Some("shorter than --min-bytes");
+        }
+        let pattern = pattern.clone()?;
+        let matches = net::busy(poem.len(), move || pattern.is_match(&poem)).await;
+        matches.then_some("matches --reject")
+    }
+}
+
+/// The poem of a complete reply.
+fn payload(protocol: Protocol, reply: Bytes) -> Bytes {
+    match (protocol, reply.iter().position(|byte| *byte == b':')) {
+        (Protocol::Netstring, Some(colon)) => reply.slice(colon + 1..reply.len() - 1),
+        _ => reply,
     }
 }
 
@@ -239,28 +320,56 @@ impl Handler for Proxy {
 /// A fetch's two duties, in the order in which they end: dropped as it stands, it frees the key first and fails the
 /// readers then.
 struct Landing {
-    /// The right to keep the poem; `None` once it can't be kept.
+    /// The right to keep the poem, and the room for it; `None` once the poem passes through.
     fill: Option<Fill<Key, Poem, Flight>>,
     writer: Writer,
+    /// The length of the key, which is held as well.
+    key_len: u64,
+    /// Why the poem is not to be kept although it is whole.
+    objection: Option<&'static str>,
 }
 
+/// What a fetch may hold for which there is no room: it must hold something to go on at all.
+const NARROWEST: u64 = 64 << 10;
+
 impl Landing {
+    /// The poem can't be kept: from here on it goes through a window of what it holds by now.
+    fn pass_through(&mut self) {
+        let Some(fill) = self.fill.take() else { return };
+        let room = fill.give_up();
+        self.writer.narrow(room.bytes().max(NARROWEST));
+        self.writer.load(room);
+    }
+
+    /// The poem is longer than any that is kept: the same, and the key is remembered for it.
+    fn too_long(&mut self, now: Instant) {
+        if let Some(fill) = self.fill.take() {
+            self.writer.load(fill.too_long(now));
+        }
+    }
+
     /// The poem is whole. Says whether it was kept.
     fn land(self, now: Instant) -> bool {
-        let Landing { fill, writer } = self;
+        let Landing { fill, writer, key_len, objection } = self;
         let mut kept = false;
         writer.finish(|poem| {
-            let bytes = poem.len();
-            kept = fill.is_some_and(|fill| fill.commit(poem, bytes, now));
+            let bytes = poem.len() + key_len;
+            let Some(fill) = fill else { return Err(None) };
+            match objection {
+                None => fill.commit(poem, bytes, now).map_err(Some)?,
+                Some(_) => return Err(fill.reject(now)),
+            }
+            kept = true;
+            Ok(())
         });
         kept
     }
 
     /// It never will be.
     fn fail(self, error: Error, now: Instant) {
-        let Landing { fill, writer } = self;
+        let Landing { fill, mut writer, .. } = self;
         if let Some(fill) = fill {
-            fill.fail(now);
+            writer.load(fill.fail(now));
         }
         writer.fail(error);
     }

@@ -137,7 +137,7 @@ fn recite(poem: Poem, pace: Pace) -> Reader {
             }
             writer.append(bytes);
         }
-        writer.finish(|_| ());
+        writer.finish(|_| Err(()));
     });
     reader
 }

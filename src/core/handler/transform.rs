@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::net;
-use crate::poem::Poem;
 use crate::protocol::{netstring, Protocol};
 use crate::server::{Answer, Handler};
 use crate::stats::How;
@@ -55,7 +54,7 @@ impl Handler for TransformService {
             match Workshop::Own(vec![transform]).apply(poem, u64::MAX, NO_WAIT).await {
                 Ok(poem) => {
                     writer.append(netstring(&poem).into());
-                    writer.finish(|_: Poem| ());
+                    writer.finish(|_| Err(()));
                 }
                 Err(_) => writer.fail(declined()),
             }

@@ -1,0 +1,272 @@
+//! One shard of the cache: its entries, the order in which kept values are let go, and the failures still remembered.
+//!
+//! Nothing here locks; [`super`] holds each shard behind a lock of its own.
+
+use hashbrown::HashTable;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What an entry costs beside its value and key: the table and the queue (estimated, in bytes).
+pub(super) const ENTRY_WEIGHT: u64 = 256;
+
+/// Bytes that count against the capacity for as long as this exists.
+#[derive(Debug)]
+pub struct Room {
+    held: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Room {
+    pub(super) fn new(held: &Arc<AtomicU64>, bytes: u64) -> Room {
+        let mut room = Room { held: held.clone(), bytes: 0 };
+        room.set(bytes);
+        room
+    }
+
+    pub(super) fn set(&mut self, bytes: u64) {
+        match bytes >= self.bytes {
+            true => self.held.fetch_add(bytes - self.bytes, Ordering::Relaxed),
+            false => self.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+        };
+        self.bytes = bytes;
+    }
+
+    /// How many.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+pub(super) struct Table<K, V, F> {
+    entries: HashTable<Entry<K, V, F>>,
+    /// Turns of the eviction clock, oldest first; a turn whose ticket is not its entry's is void.
+    clock: VecDeque<Turn>,
+    /// What is remembered and until when, oldest first: forgotten in time even if nobody asks for it again.
+    memories: VecDeque<(Turn, Instant)>,
+}
+
+#[derive(Clone, Copy)]
+struct Turn {
+    hash: u64,
+    ticket: u64,
+}
+
+pub(super) struct Entry<K, V, F> {
+    key: K,
+    hash: u64,
+    pub(super) kept: Option<Kept<V>>,
+    pub(super) flying: Option<Flying<F>>,
+}
+
+pub(super) struct Kept<V> {
+    pub(super) value: V,
+    pub(super) fresh_until: Instant,
+    pub(super) stale_until: Instant,
+    pub(super) ticket: u64,
+    /// Given back with the value.
+    pub(super) _room: Room,
+    /// Since its last turn; set under a shared lock.
+    pub(super) asked_for: AtomicBool,
+}
+
+pub(super) struct Flying<F> {
+    pub(super) ticket: u64,
+    pub(super) state: State<F>,
+}
+
+pub(super) enum State<F> {
+    /// Newcomers join it.
+    Aloft(F),
+    /// It has failed, and newcomers are told so as long as that is remembered.
+    Failed(F, Memory),
+    /// Its value was too long to be shared: as long as that is remembered, everyone fetches alone.
+    Alone(Memory),
+}
+
+/// Why a key is not simply free again, and for how long.
+pub(super) struct Memory {
+    pub(super) until: Instant,
+    /// What it costs to remember; given back with it.
+    pub(super) room: Room,
+}
+
+impl<F> Flying<F> {
+    fn memory(&self) -> Option<&Memory> {
+        match &self.state {
+            State::Aloft(_) => None,
+            State::Failed(_, memory) | State::Alone(memory) => Some(memory),
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.memory().is_some_and(|memory| now >= memory.until)
+    }
+
+    /// The flight alone: what its memory cost is given back here and now.
+    pub(super) fn into_flight(self) -> Option<F> {
+        match self.state {
+            State::Aloft(flight) | State::Failed(flight, _) => Some(flight),
+            State::Alone(_) => None,
+        }
+    }
+
+    pub(super) fn is_aloft(&self) -> bool {
+        self.memory().is_none()
+    }
+}
+
+impl<V> Kept<V> {
+    /// Read before it is written, so that many hits at once share the cache line.
+    pub(super) fn ask(&self) {
+        if !self.asked_for.load(Ordering::Relaxed) {
+            self.asked_for.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<K, V, F> Entry<K, V, F> {
+    /// Takes out what time has ended: a value past its grace, a memory past its time.
+    pub(super) fn settle(&mut self, now: Instant) -> (Option<Kept<V>>, Option<Flying<F>>) {
+        let kept = self.kept.take_if(|kept| now >= kept.stale_until);
+        let flying = self.flying.take_if(|flying| flying.is_over(now));
+        (kept, flying)
+    }
+
+    /// Whether the flight of this ticket is still the one in the table, aloft or not to be shared: a late fill must
+    /// not touch another's.
+    pub(super) fn is_filled_by(&self, ticket: u64) -> bool {
+        self.flying.as_ref().is_some_and(|flying| flying.ticket == ticket)
+    }
+
+    fn is_void(&self) -> bool {
+        self.kept.is_none() && self.flying.is_none()
+    }
+}
+
+/// What left the table and is dropped once no lock is held: a poem can be large. The room it took is free at once.
+pub(super) struct Gone<V, F> {
+    pub(super) values: Vec<V>,
+    pub(super) flights: Vec<F>,
+}
+
+impl<V, F> Gone<V, F> {
+    pub(super) fn new() -> Self {
+        Gone { values: Vec::new(), flights: Vec::new() }
+    }
+}
+
+impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
+    pub(super) fn new() -> Self {
+        Table { entries: HashTable::new(), clock: VecDeque::new(), memories: VecDeque::new() }
+    }
+
+    /// The value of this key if it is fresh, and for how long it will be.
+    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V, Duration)> {
+        let kept = self.entries.find(hash, |entry| entry.key == *key)?.kept.as_ref()?;
+        let ttl = kept.fresh_until.checked_duration_since(now).filter(|ttl| !ttl.is_zero())?;
+        kept.ask();
+        Some((kept.value.clone(), ttl))
+    }
+
+    pub(super) fn find(&mut self, hash: u64, key: &K) -> Option<&mut Entry<K, V, F>> {
+        self.entries.find_mut(hash, |entry| entry.key == *key)
+    }
+
+    /// The entry of this key, made where there is none.
+    pub(super) fn entry(&mut self, hash: u64, key: &K) -> &mut Entry<K, V, F> {
+        let void = || Entry { key: key.clone(), hash, kept: None, flying: None };
+        self.entries
+            .entry(hash, |entry| entry.key == *key, |entry| entry.hash)
+            .or_insert_with(void)
+            .into_mut()
+    }
+
+    /// Takes the entry out if nothing is in it.
+    pub(super) fn clear_if_void(&mut self, hash: u64, key: &K) {
+        if let Ok(entry) = self.entries.find_entry(hash, |entry| entry.key == *key) {
+            if entry.get().is_void() {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Gives a value that was just kept its first turn.
+    pub(super) fn queue(&mut self, hash: u64, ticket: u64) {
+        self.clock.push_back(Turn { hash, ticket });
+        if self.clock.len() > 2 * self.entries.len() + 16 {
+            // Void turns pile up where one key is replaced again and again.
+            let entries = &self.entries;
+            let kept = |turn: &Turn, entry: &Entry<K, V, F>| {
+                entry.kept.as_ref().is_some_and(|kept| kept.ticket == turn.ticket)
+            };
+            self.clock.retain(|turn| entries.find(turn.hash, |entry| kept(turn, entry)).is_some());
+        }
+    }
+
+    pub(super) fn remember(&mut self, hash: u64, ticket: u64, until: Instant) {
+        self.memories.push_back((Turn { hash, ticket }, until));
+    }
+
+    /// Forgets what it is time to forget.
+    pub(super) fn forget(&mut self, now: Instant, gone: &mut Gone<V, F>) {
+        while self.memories.front().is_some_and(|(_, until)| now >= *until) {
+            self.forget_oldest(|flying| flying.is_over(now), gone);
+        }
+    }
+
+    /// Lets go of one thing: the oldest memory, or else the kept value whose turn it is. False where there is none.
+    pub(super) fn evict_one(&mut self, gone: &mut Gone<V, F>) -> bool {
+        while !self.memories.is_empty() {
+            if self.forget_oldest(|flying| !flying.is_aloft(), gone) {
+                return true;
+            }
+        }
+        let mut turns = 2 * self.clock.len(); // each value is passed over at most once
+        while let Some(turn) = self.clock.pop_front().filter(|_| turns > 0) {
+            turns -= 1;
+            let own = |kept: &Kept<V>| kept.ticket == turn.ticket;
+            let is_its = |entry: &Entry<K, V, F>| entry.kept.as_ref().is_some_and(own);
+            let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else { continue };
+            let kept = entry.get().kept.as_ref();
+            if kept.is_some_and(|kept| kept.asked_for.swap(false, Ordering::Relaxed)) {
+                self.clock.push_back(turn);
+                continue;
+            }
+            gone.values.extend(entry.get_mut().kept.take().map(|kept| kept.value));
+            if entry.get().is_void() {
+                entry.remove();
+            }
+            return true;
+        }
+        false
+    }
+
+    fn forget_oldest(&mut self, may_go: impl Fn(&Flying<F>) -> bool, gone: &mut Gone<V, F>) -> bool {
+        let Some((turn, _)) = self.memories.pop_front() else { return false };
+        let is_its = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);
+        let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else { return false };
+        let Some(flying) = entry.get_mut().flying.take_if(|flying| may_go(flying)) else { return false };
+        gone.flights.extend(flying.into_flight());
+        if entry.get().is_void() {
+            entry.remove();
+        }
+        true
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn turns(&self) -> usize {
+        self.clock.len()
+    }
+}

@@ -1,0 +1,122 @@
+//! A gate that so many may have passed at once; the others wait in the order they came.
+//!
+//! A place is a value: it is handed from the one who leaves straight to the one who waited longest, so that nobody
+//! who comes later slips in between, and it can't be lost: a place that nobody takes any more passes itself on.
+
+use futures::channel::oneshot::{channel, Sender};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Lets a number of places be taken at once.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    queue: Arc<Mutex<Queue>>,
+}
+
+/// Free places are there only while nobody waits.
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    waiting: VecDeque<Sender<Place>>,
+}
+
+/// The right to be inside; given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// `None` once it was passed on.
+    gate: Option<Gate>,
+}
+
+impl Gate {
+    /// A gate with this many places.
+    pub fn new(places: usize) -> Gate {
+        Gate { queue: Arc::new(Mutex::new(Queue { free: places, waiting: VecDeque::new() })) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no code panics while it holds the gate's lock")
+    }
+
+    /// Waits for a place. Whoever stops waiting leaves the queue.
+    pub async fn enter(&self) -> Place {
+        let turn = {
+            let mut queue = self.lock();
+            if queue.free > 0 {
+                queue.free -= 1;
+                return Place { gate: Some(self.clone()) };
+            }
+            let (pass, turn) = channel();
+            queue.waiting.retain(|waiting| !waiting.is_canceled());
+            queue.waiting.push_back(pass);
+            turn
+        };
+        turn.await.expect("the queue, which this gate shares, drops no one who waits")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(gate) = self.gate.take() else { return };
+        let mut place = Place { gate: Some(gate.clone()) };
+        loop {
+            let next = {
+                let mut queue = gate.lock();
+                let next = queue.waiting.pop_front();
+                if next.is_none() {
+                    queue.free += 1;
+                }
+                next
+            };
+            let Some(next) = next else {
+                place.gate = None; // it is free now, and nobody's
+                return;
+            };
+            match next.send(place) {
+                Ok(()) => return,
+                Err(unwanted) => place = unwanted,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::FutureExt;
+    use std::pin::pin;
+
+    #[test]
+    fn places_go_to_those_who_wait_in_the_order_they_came() {
+        let gate = Gate::new(2);
+        let first = gate.enter().now_or_never().unwrap();
+        let second = gate.enter().now_or_never().unwrap();
+        let (mut third, mut fourth) = (pin!(gate.enter()), pin!(gate.enter()));
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(fourth.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(gate.enter().now_or_never().is_none(), "who comes late does not slip in");
+        assert!(fourth.as_mut().now_or_never().is_none());
+        let third = third.now_or_never().unwrap();
+        drop(second);
+        drop(third);
+        drop(fourth.now_or_never().unwrap());
+        assert_eq!(gate.lock().free, 2);
+    }
+
+    #[test]
+    fn a_place_given_to_one_who_has_gone_goes_to_the_next() {
+        let gate = Gate::new(1);
+        let inside = gate.enter().now_or_never().unwrap();
+        let mut gone = Box::pin(gate.enter());
+        let mut given = Box::pin(gate.enter());
+        let mut last = Box::pin(gate.enter());
+        for waiting in [&mut gone, &mut given, &mut last] {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        drop(gone);
+        drop(inside);
+        drop(given); // it has its place already, and never looked
+        assert!(last.now_or_never().is_some());
+        assert_eq!(gate.lock().free, 1);
+    }
+}

@@ -250,7 +250,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__serve)
-            opts="-l -q -v -h --port --listen --protocol --delay --num-bytes --pick --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
+            opts="-l -q -v -h --port --listen --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -282,6 +282,10 @@ _poetry() {
                     ;;
                 --pick)
                     COMPREPLY=($(compgen -W "random cycle" -- "${cur}"))
+                    return 0
+                    ;;
+                --script)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --max-clients)

@@ -53,6 +53,7 @@ complete -c poetry -n "__fish_poetry_using_subcommand serve" -l delay -d 'Wait t
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l num-bytes -d 'The size of a piece, in bytes' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l pick -d 'Which poem a client gets when there are several' -r -f -a "random\t'Any of them'
 cycle\t'One after the other'"
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l script -d 'Rehearse trouble, connection by connection, the last step repeating: ok, empty, reset@N, eof@N, stall@N, slow@N, refuse' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l max-clients -d 'Connections looked after at once; over it the kernel\'s backlog waits' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l client-timeout -d 'How long a client may neither send what it owes nor take what it is sent' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l drain-timeout -d 'How long running connections may take to finish after SIGTERM or SIGINT' -r

@@ -8,6 +8,7 @@ use poetry::anthology::Source;
 use poetry::error::Error;
 use poetry::handler::serve::{Pick, Serve, Settings};
 use poetry::protocol::Protocol;
+use poetry::script::{Script, Step};
 use poetry::upstream::Pace;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,11 @@ pub struct Args {
     /// Which poem a client gets when there are several
     #[arg(long, value_name = "HOW", value_enum, default_value = "random")]
     pick: PickArg,
+    /// Rehearse trouble, connection by connection, the last step repeating: ok, empty, reset@N, eof@N, stall@N,
+    /// slow@N, refuse
+    #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "delay",
+          value_parser = |text: &str| text.parse::<Step>().map_err(|e| e.to_string()))]
+    script: Vec<Step>,
     #[command(flatten)]
     listening: Listening,
 }
@@ -76,7 +82,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         PickArg::Random => Pick::Random,
         PickArg::Cycle => Pick::Cycle,
     };
-    let serve = Serve::new(source, Settings { protocol, pick, pace })?;
+    let serve = Serve::new(source, Settings { protocol, pick, pace }, Script::new(args.script))?;
     let count = serve.len();
     let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
     let log = Log::start(output);

@@ -10,7 +10,7 @@
 //!
 //! A module knows only those above it; a test holds this list.
 //!
-//! * values: [`error`], [`addr`], [`poem`], [`transform`], [`stats`] are what things are.
+//! * values: [`error`], [`addr`], [`poem`], [`transform`], [`script`], [`stats`] are what things are.
 //! * machinery: [`cache`], [`flight`], [`gate`], [`protocol`] do no I/O, know no runtime, and take the time as an argument.
 //! * the world: [`net`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
 //! * [`handler`]: the story of one request each for `serve`, `proxy` and `transform`.
@@ -47,6 +47,7 @@ pub mod handler;
 pub mod net;
 pub mod poem;
 pub mod protocol;
+pub mod script;
 pub mod server;
 pub mod stats;
 pub mod transform;

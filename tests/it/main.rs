@@ -10,6 +10,7 @@ mod limits;
 mod line;
 mod model;
 mod proxy;
+mod script;
 mod serve;
 mod stale;
 mod tidy;

@@ -4,6 +4,7 @@ use crate::bard::{Client, Daemon, Running, LIMITS};
 use poetry::anthology::Source;
 use poetry::handler::serve::{Pick, Serve, Settings};
 use poetry::protocol::Protocol;
+use poetry::script::Script;
 use poetry::upstream::Pace;
 use std::io::Write;
 use std::net::Shutdown;
@@ -18,7 +19,8 @@ fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
     }
     let source = Source::Paths(vec![folder.path().to_path_buf()]);
     Running::start(LIMITS, |_| {
-        Serve::new(source, Settings { protocol: Protocol::Poem, pick: Pick::Cycle, pace }).unwrap()
+        let settings = Settings { protocol: Protocol::Poem, pick: Pick::Cycle, pace };
+        Serve::new(source, settings, Script::new(Vec::new())).unwrap()
     })
 }
 

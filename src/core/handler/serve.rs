@@ -6,13 +6,14 @@ use crate::flight::{self, Reader};
 use crate::net;
 use crate::poem::Poem;
 use crate::protocol::Protocol;
+use crate::script::{Script, Step};
 use crate::server::{Answer, Handler};
 use crate::stats::How;
 use crate::upstream::{Pace, Recital};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which of several poems a client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct Serve {
     /// The poems as they were read last.
     anthology: RwLock<Anthology>,
     settings: Settings,
+    script: Script,
     turn: AtomicUsize,
 }
 
@@ -51,13 +53,13 @@ pub struct Serve {
 const AHEAD: u64 = 64 << 10;
 
 impl Serve {
-    /// Serves these poems.
+    /// Serves these poems, each connection as the script has it.
     ///
     /// # Errors
     /// Those of [`Source::read`].
-    pub fn new(source: Source, settings: Settings) -> Result<Arc<Serve>, Error> {
+    pub fn new(source: Source, settings: Settings, script: Script) -> Result<Arc<Serve>, Error> {
         let anthology = RwLock::new(source.read()?);
-        Ok(Arc::new(Serve { source, anthology, settings, turn: AtomicUsize::new(0) }))
+        Ok(Arc::new(Serve { source, anthology, settings, script, turn: AtomicUsize::new(0) }))
     }
 
     /// How many poems there are.
@@ -117,9 +119,11 @@ impl Handler for Serve {
             Protocol::Line => self.named(&request),
             Protocol::Poem | Protocol::Netstring => self.poem(),
         };
-        let reader = match self.settings.pace {
-            None => Reader::of(poem),
-            Some(pace) => recite(poem, pace),
+        let step = self.script.next();
+        let reader = match (step, self.settings.pace) {
+            (Step::Ok, None) => Reader::of(poem),
+            (Step::Ok, Some(pace)) => recite(poem, pace),
+            (step, _) => rehearse(step, poem),
         };
         Answer { reader, how: How::Own }
     }
@@ -140,4 +144,34 @@ fn recite(poem: Poem, pace: Pace) -> Reader {
         writer.finish(|_| Err(()));
     });
     reader
+}
+
+/// The poem, with the trouble that is asked for.
+fn rehearse(step: Step, poem: Poem) -> Reader {
+    let first = |count: usize| poem.bytes().slice(..count.min(poem.bytes().len()));
+    let failure = || Error::Rehearsed { step: step.to_string() };
+    match step {
+        Step::Ok => Reader::of(poem),
+        Step::Empty => Reader::of(Poem::from_pieces(Vec::new())),
+        Step::Eof(count) => Reader::of(first(count).into()),
+        Step::Refuse => Reader::failed(failure()),
+        Step::Slow(rate) => recite(poem, slowly(rate)),
+        Step::Reset(count) | Step::Stall(count) => {
+            let (mut writer, flight) = flight::launch(u64::MAX);
+            let reader = flight.join().expect("a flight just launched has its beginning");
+            writer.append(first(count));
+            match step {
+                Step::Reset(_) => writer.fail(failure()),
+                _ => net::spawn(async move { writer.deserted().await }),
+            }
+            reader
+        }
+    }
+}
+
+/// So many bytes a second, in a few steps each.
+fn slowly(rate: usize) -> Pace {
+    const STEPS: usize = 10;
+    let bytes = rate.div_ceil(STEPS);
+    Pace { bytes, delay: Duration::from_secs_f64(bytes as f64 / rate as f64) }
 }

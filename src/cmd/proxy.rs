@@ -10,6 +10,7 @@ use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::error::Error;
 use poetry::handler::proxy::{Proxy, Rejects, Settings};
+use poetry::net;
 use poetry::protocol::Protocol;
 use poetry::upstream::{Timeouts, Upstream};
 use regex::bytes::Regex;
@@ -136,6 +137,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         ),
         None => Upstream::built_in(),
     };
+    refuse_circles(&args, &upstream).await;
     let doing = format!("Proxying {upstream}");
     let settings = Settings {
         protocol: match args.protocol {
@@ -162,6 +164,22 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         Ok(Proxy::new(settings, report, stats))
     })
     .await
+}
+
+/// A proxy that asks itself would wait for itself. Longer circles can't be seen; their fetches end by --idle-timeout.
+async fn refuse_circles(args: &Args, upstream: &Upstream) {
+    let servers = match upstream {
+        Upstream::Servers(servers) => &servers[..],
+        Upstream::Recital(..) => &[],
+    };
+    for (server, own) in
+        servers.iter().chain(&args.via).flat_map(|server| args.listen.iter().map(move |own| (server, own)))
+    {
+        if net::leads_to(server, own).await {
+            let text = format!("'{server}' is where this proxy listens: it would wait for itself");
+            crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
+        }
+    }
 }
 
 /// The servers, unless the built-in poems are among the sources.

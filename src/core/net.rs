@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -331,7 +331,7 @@ async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
             Err(e) => Err(Error::Local { what: addr.to_string(), why: reason(&e) }),
         },
         Addr::Tcp { host, port } => {
-            if let Ok(ip) = host.parse::<std::net::IpAddr>() {
+            if let Ok(ip) = host.parse::<IpAddr>() {
                 return Ok(vec![SocketAddr::new(ip, *port).into()]);
             }
             use async_std::net::ToSocketAddrs;
@@ -347,6 +347,34 @@ async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
             }
         }
     }
+}
+
+/// Whether connecting to `target` would reach whoever listens on `listening`, as far as that can be seen from here:
+/// detours through other machines can't.
+pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
+    match (target, listening) {
+        (Addr::Unix(target), Addr::Unix(listening)) => {
+            let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+            real(target) == real(listening)
+        }
+        (Addr::Tcp { port, .. }, Addr::Tcp { port: own, .. }) if port == own => {
+            let ips = |addrs: Vec<SockAddr>| {
+                addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip().to_canonical()))
+            };
+            let targets = resolve(target, SIGHT).await.unwrap_or_default();
+            let own: Vec<IpAddr> = ips(resolve(listening, SIGHT).await.unwrap_or_default()).collect();
+            ips(targets).any(|ip| own.iter().any(|own| *own == ip || own.is_unspecified() && is_ours(ip)))
+        }
+        _ => false,
+    }
+}
+
+/// How long a name may take that is only looked up to see whether it is ourselves.
+const SIGHT: Duration = Duration::from_secs(1);
+
+/// Whether this is an address of this machine: only then can it be bound.
+fn is_ours(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// The resolver's own words; async-std's wrapping would repeat the name.

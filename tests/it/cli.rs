@@ -70,6 +70,22 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
 }
 
 #[test]
+fn a_proxy_of_itself_is_refused_at_the_start() {
+    for args in [
+        &["proxy", "--listen", "10077", "10077"][..],
+        &["proxy", "--listen", "localhost:10077", "127.0.0.1:10077"],
+        &["proxy", "--listen", "0.0.0.0:10077", "10001", "localhost:10077"],
+        &["proxy", "--listen", "[::]:10077", "127.0.0.1:10077"],
+        &["proxy", "--listen", "unix:/tmp/../tmp/p", "unix:/tmp/../tmp/p"],
+        &["proxy", "--listen", "10077", "--transform", "shout", "--via", "10077", "10001"],
+    ] {
+        let out = poetry(args);
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(text(&out.stderr).contains("it would wait for itself"), "{args:?}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
 fn options_can_come_from_the_environment() {
     let mut serve = command(&["serve"]);
     serve.env("POEM_SERVE_LISTEN", "127.0.0.1:0");

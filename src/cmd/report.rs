@@ -196,7 +196,10 @@ impl Log {
     }
 
     fn warn(&self, text: &str) {
-        self.say(format!("{} {}", "poetry:".color(Color::Yellow), escaped(text)));
+        match self.shared.format {
+            LogFormat::Text => self.say(format!("{} {}", "poetry:".color(Color::Yellow), escaped(text))),
+            LogFormat::Json => self.say(json!({ "time": now(), "notice": text }).to_string()),
+        }
     }
 }
 
@@ -221,6 +224,7 @@ impl Report for Log {
     }
 
     fn notice(&self, notice: Notice<'_>) {
+        // For machines, trouble that no request's own object tells.
         let json = self.shared.format == LogFormat::Json;
         let told = self.shared.level > Level::Quiet && !json;
         match notice {
@@ -231,13 +235,13 @@ impl Report for Log {
             }
             Notice::Rejected(from, why) if !json => self.warn(&format!("{from}: rejected: {why}")),
             Notice::FetchFailed(error) if !json => self.warn(&error.to_string()),
-            Notice::Untransformed(error) if !json => self.warn(&format!("sending the original: {error}")),
-            Notice::Paused(error, time) if !json => {
+            Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
+            Notice::Paused(error, time) => {
                 let why = poetry::error::reason(error);
                 self.warn(&format!("accepting pauses for {}: {why}", short(time)));
             }
             Notice::Draining(open) if told => self.say(format!("stopping: finishing {}", connections(open))),
-            Notice::Cut(open) if !json => self.warn(&format!("out of time: cutting {}", connections(open))),
+            Notice::Cut(open) => self.warn(&format!("out of time: cutting {}", connections(open))),
             Notice::Reloaded(what) if told => self.say(what.to_string()),
             _ => {}
         }
@@ -269,10 +273,14 @@ fn sentence(record: &Record<'_>) -> String {
     format!("{}: {how}, {} bytes, {end}", record.peer, record.bytes)
 }
 
+fn now() -> String {
+    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+}
+
 /// One request for a machine.
 fn object(record: &Record<'_>) -> String {
     let mut object = json!({
-        "time": humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
+        "time": now(),
         "peer": record.peer.to_string(),
         "class": record.class().word(),
         "hit": matches!(record.how, How::Hit(_)),

@@ -1,7 +1,8 @@
 //! The program as people and scripts meet it.
 
-use crate::bard::{command, poetry, text, Bard, Client, Daemon};
+use crate::bard::{command, poetry, text, Bard, Call, Client, Daemon};
 use rustix::process::Signal;
+use std::io::ErrorKind;
 
 #[test]
 fn the_ready_line_ends_in_the_real_port_and_a_signal_ends_it_with_0() {
@@ -146,4 +147,39 @@ fn colours_are_for_terminals_unless_they_are_asked_for() {
     assert!(!text(&poetry(&["fetch", "1"]).stderr).contains('\x1b'));
     assert!(text(&poetry(&["--color", "always", "fetch", "1"]).stderr).contains('\x1b'));
     assert!(text(&poetry(&["fetch", "1", "--color", "always"]).stderr).contains('\x1b'));
+}
+
+#[test]
+fn every_request_is_in_one_class_of_the_json_log_and_the_classes_add_up() {
+    let bard = Bard::new();
+    let args = ["proxy", "--port", "0", "--ttl", "0", "--grace", "1h", "--log-format", "json"];
+    let mut daemon = Daemon::start(&[&args[..], &[&bard.addr.to_string()]].concat());
+    let addr = daemon.addr;
+    let joined = |count: usize, beginning: &[u8]| -> (Vec<Client>, Call) {
+        let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(addr)).collect();
+        let call = bard.call().say(beginning);
+        clients.iter_mut().for_each(|client| assert_eq!(client.take(beginning.len()), beginning));
+        (clients, call)
+    };
+    let (failing, call) = joined(4, b"ha");
+    call.reset();
+    failing.into_iter().for_each(|mut client| assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset)));
+    let (whole, call) = joined(5, b"po");
+    call.say(b"em").finish();
+    whole.into_iter().for_each(|mut client| assert_eq!(client.rest().unwrap(), b"em"));
+    (0..6).for_each(|_| assert_eq!(Client::connect(addr).rest().unwrap(), b"poem"));
+    daemon.signal(Signal::TERM);
+    daemon.exit_code();
+    let log = daemon.stderr();
+    let objects: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let count = |class: &str| objects.iter().filter(|object| object["class"] == class).count();
+    let classes = ["hit", "miss", "collapsed", "stale", "failure"].map(count);
+    assert_eq!((classes, objects.len()), ([0, 1, 4, 6, 4], 15), "{log}");
+    let stored: Vec<&str> = objects
+        .iter()
+        .filter(|object| object["stored"] == true)
+        .map(|object| object["class"].as_str().unwrap())
+        .collect();
+    assert_eq!(stored, ["miss"]);
 }

@@ -316,7 +316,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__transform)
-            opts="-l -q -v -h --port --listen --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
+            opts="-l -q -v -h --port --listen --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -331,6 +331,10 @@ _poetry() {
                     return 0
                     ;;
                 -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exec)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

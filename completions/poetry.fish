@@ -115,9 +115,10 @@ complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s q -l quiet -d 'T
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s v -l verbose -d 'Tell more: every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -s l -l listen -l port -d 'Be the transformation service at this address' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l exec -d 'Add a transformation NAME that a program does, without a shell: poem on its stdin, result on its stdout; repeatable, as in up=\'tr a-z A-Z\'' -r
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -l via -d 'Have it done by the netstring service at this address' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-poem -d 'The longest poem that is taken' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l timeout -d 'How long a service may take, with --via' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-poem -d 'The longest poem that is taken, and the most a program of --exec may make of one' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l timeout -d 'How long a service (--via) or a program (--exec) may take for a transformation' -r
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -l connect-timeout -d 'How long to wait for a name, and for a connection to each of its addresses' -r
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -l idle-timeout -d 'How long a server may be silent' -r
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-clients -d 'Connections looked after at once; over it the kernel\'s backlog waits' -r
@@ -128,7 +129,7 @@ always\t'Even into a pipe'
 never\t'Not at all'"
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
 json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l list -d 'List the built-in transformations'
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l list -d 'List the transformations: the built-in ones, and what --exec adds'
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -s q -l quiet -d 'Tell nothing but errors'
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -s v -l verbose -d 'Tell more: every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -14,7 +14,7 @@ use poetry::error::{reason, Error};
 use poetry::flight::{self, Read, Reader, Writer};
 use poetry::net;
 use poetry::protocol::{check_line, Protocol};
-use poetry::upstream::{ask, Question, Timeouts, Workshop};
+use poetry::upstream::{ask, Question, Repertoire, Timeouts, Workshop};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::io::{self, ErrorKind, Write};
@@ -86,7 +86,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         },
         ask: args.ask,
         retry: args.retry,
-        workshop: workshop("fetch", &args.transform, args.via.as_ref()),
+        workshop: workshop("fetch", &args.transform, args.via.as_ref(), &Repertoire::default()),
         max_poem: args.max_poem.unwrap_or(u64::MAX),
         progress: progress.clone(),
     };

@@ -16,9 +16,10 @@ use futures::StreamExt;
 use poetry::addr::Addr;
 use poetry::error::Error;
 use poetry::net::{self, Listener};
+use poetry::program;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Notice, Report, Stats};
-use poetry::upstream::Workshop;
+use poetry::upstream::{Repertoire, Workshop};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Transform(args) => net::block_on(transform::run(args, &cli.output)),
         Command::Generate(args) => generate::run(&args),
     };
+    program::end_all(); // in another process group than ours, they would live on
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -201,18 +203,26 @@ fn connect_addr(text: &str) -> Result<Addr, String> {
 
 /// Who does these transformations: a service where one is named, ourselves where not. An unknown name is a usage
 /// error that offers the nearest.
-fn workshop(subcommand: &str, names: &[String], via: Option<&Addr>) -> Option<Workshop> {
+fn workshop(
+    subcommand: &str,
+    names: &[String],
+    via: Option<&Addr>,
+    repertoire: &Repertoire,
+) -> Option<Workshop> {
     if names.is_empty() {
         return None;
     }
     if let Some(addr) = via {
         return Some(Workshop::Via(addr.clone(), names.to_vec()));
     }
-    let transforms = names.iter().map(|name| match poetry::transform::Transform::named(name) {
-        Some(transform) => transform,
-        None => usage_error(subcommand, clap::error::ErrorKind::InvalidValue, transform::unknown(name)),
+    let crafts = names.iter().map(|name| match repertoire.named(name) {
+        Some(craft) => craft,
+        None => {
+            let text = transform::unknown(name, repertoire);
+            usage_error(subcommand, clap::error::ErrorKind::InvalidValue, text)
+        }
     });
-    Some(Workshop::Own(transforms.collect()))
+    Some(Workshop::Own(crafts.collect()))
 }
 
 /// What a listening command needs to start.
@@ -277,6 +287,7 @@ fn second_signal_ends_at_once() {
         let Ok(mut signals) = signals() else { return };
         while let Some(Ok(signal)) = signals.next().await {
             if signal != Signal::Hup {
+                program::end_all();
                 std::process::exit(128 + signal as i32);
             }
         }

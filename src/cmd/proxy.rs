@@ -12,7 +12,7 @@ use poetry::error::Error;
 use poetry::handler::proxy::{Proxy, Rejects, Settings};
 use poetry::net;
 use poetry::protocol::Protocol;
-use poetry::upstream::{Timeouts, Upstream};
+use poetry::upstream::{Repertoire, Timeouts, Upstream};
 use regex::bytes::Regex;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -156,7 +156,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         whole: args.whole,
         rejects: Rejects { pattern: args.reject, min_bytes: args.min_bytes },
         upstream_conns: args.upstream_conns as usize,
-        workshop: workshop("proxy", &args.transform, args.via.as_ref()),
+        workshop: workshop("proxy", &args.transform, args.via.as_ref(), &Repertoire::default()),
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     };
     let log = Log::start(output);

@@ -61,7 +61,7 @@ fn line(text: &str) {
 }
 
 /// Control bytes of others must not reach a terminal.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let escape = |c: char| match c.is_control() {
         true => c.escape_default().collect::<String>(),
         false => c.to_string(),
@@ -236,6 +236,7 @@ impl Report for Log {
             Notice::Rejected(from, why) if !json => self.warn(&format!("{from}: rejected: {why}")),
             Notice::FetchFailed(error) if !json => self.warn(&error.to_string()),
             Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
+            Notice::Declined(error) if !json => self.warn(&error.to_string()),
             Notice::Paused(error, time) => {
                 let why = poetry::error::reason(error);
                 self.warn(&format!("accepting pauses for {}: {why}", short(time)));

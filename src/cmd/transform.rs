@@ -1,15 +1,19 @@
 //! `poetry transform`: a filter, and the service.
 
-use crate::cmd::report::Log;
+use crate::cmd::report::{escaped, Log};
 use crate::cmd::{
-    connect_addr, listen, listen_addr, positive_duration, size, workshop, Connecting, Listening, Output,
-    Service,
+    connect_addr, listen, listen_addr, positive_duration, signals, size, usage_error, workshop, Connecting,
+    Listening, Output, Service,
 };
+use async_signal::Signal;
+use clap::error::ErrorKind;
+use futures::StreamExt;
 use poetry::addr::Addr;
 use poetry::error::{reason, Error};
 use poetry::handler::transform::TransformService;
-use poetry::transform::Transform;
-use poetry::upstream::Timeouts;
+use poetry::net;
+use poetry::program::{BadProgram, Program};
+use poetry::upstream::{Craft, Repertoire, Timeouts, Workshop};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,16 +35,20 @@ pub struct Args {
     #[arg(short, long, visible_alias = "port", value_name = "ADDR", num_args = 0..=1,
           default_missing_value = "127.0.0.1:11000", conflicts_with_all = ["names", "via"], value_parser = listen_addr)]
     listen: Option<Vec<Addr>>,
-    /// List the built-in transformations
+    /// Add a transformation NAME that a program does, without a shell: poem on its stdin, result on its stdout;
+    /// repeatable, as in up='tr a-z A-Z'
+    #[arg(long, value_name = "NAME=COMMAND", conflicts_with = "via", value_parser = program)]
+    exec: Vec<Program>,
+    /// List the transformations: the built-in ones, and what --exec adds
     #[arg(long, conflicts_with_all = ["names", "listen"])]
     list: bool,
     /// Have it done by the netstring service at this address
     #[arg(long, value_name = "ADDR", value_parser = connect_addr)]
     via: Option<Addr>,
-    /// The longest poem that is taken
+    /// The longest poem that is taken, and the most a program of --exec may make of one
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
-    /// How long a service may take, with --via
+    /// How long a service (--via) or a program (--exec) may take for a transformation
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -49,31 +57,55 @@ pub struct Args {
     listening: Listening,
 }
 
+fn program(text: &str) -> Result<Program, String> {
+    text.parse().map_err(|e: BadProgram| e.to_string())
+}
+
+fn repertoire(added: Vec<Program>) -> Repertoire {
+    let mut repertoire = Repertoire::default();
+    for program in added {
+        if let Err(program) = repertoire.add(program) {
+            let text = format!(
+                "invalid value '{}={}' for '--exec <NAME=COMMAND>': the name was given before; wanted another",
+                program.name(),
+                program.command()
+            );
+            usage_error("transform", ErrorKind::ValueValidation, text);
+        }
+    }
+    repertoire
+}
+
 /// What is said of a name that is no transformation.
-pub fn unknown(name: &str) -> String {
-    let nearness = |transform: &Transform| strsim::jaro_winkler(name, transform.name());
-    let nearest = Transform::ALL.into_iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
-    let names: Vec<&str> = Transform::ALL.iter().map(|transform| transform.name()).collect();
+pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
+    let nearness = |craft: &Craft| strsim::jaro_winkler(name, craft.name());
+    let crafts: Vec<Craft> = repertoire.crafts().collect();
+    let nearest = crafts.iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
+    let names: Vec<&str> = crafts.iter().map(Craft::name).collect();
     let hint = nearest
-        .filter(|transform| nearness(transform) > 0.7)
-        .map(|transform| format!("\n\n  tip: a similar transformation exists: '{transform}'"))
+        .filter(|craft| nearness(craft) > 0.7)
+        .map(|craft| format!("\n\n  tip: a similar transformation exists: '{}'", craft.name()))
         .unwrap_or_default();
     format!("unknown transformation '{name}'\n  [transformations: {}]{hint}", names.join(", "))
 }
 
 /// Filters, lists, or serves until a signal.
 pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
+    let repertoire = repertoire(args.exec);
     if args.list {
-        return list();
+        return list(&repertoire);
     }
     if let Some(addrs) = &args.listen {
         let log = Log::start(output);
         let service = Service { addrs, listening: &args.listening, log, doing: "Transforming".into() };
-        return listen(service, |_, _| Ok(TransformService::new(args.max_poem))).await;
+        return listen(service, |report, _| {
+            Ok(TransformService::new(repertoire, args.max_poem, args.timeout, report))
+        })
+        .await;
     }
     let names: Vec<String> =
         args.names.iter().flat_map(|names| names.split(',')).map(str::to_string).collect();
-    let Some(workshop) = workshop("transform", &names, args.via.as_ref()) else {
+    let Some(workshop) = workshop("transform", &names, args.via.as_ref(), &repertoire) else {
         return Ok(ExitCode::SUCCESS);
     };
     let poem = read(args.file, args.max_poem)?;
@@ -82,14 +114,34 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         idle: args.connecting.idle_timeout,
         total: args.timeout,
     };
-    let done = workshop.apply(poem.into(), args.max_poem, timeouts).await?;
-    write(&done)
+    let work = workshop.apply(poem.into(), args.max_poem, timeouts);
+    match net::race(interrupted(&workshop), work).await {
+        Ok(signal) => Ok(ExitCode::from(128 + signal as u8)),
+        Err(done) => write(&done?),
+    }
 }
 
-fn list() -> Result<ExitCode, Error> {
-    let lines: String = Transform::ALL
-        .iter()
-        .map(|transform| format!("{:<12} {}\n", transform.name(), transform.about()))
+/// Waits for a signal while programs may run: they are in groups of their own, where a terminal's Ctrl-C doesn't reach
+/// them, and it is for us to end them. Without programs, a signal does what it always does.
+async fn interrupted(workshop: &Workshop) -> Signal {
+    let programs = match workshop {
+        Workshop::Own(crafts) => crafts.iter().any(|craft| matches!(craft, Craft::Program(_))),
+        Workshop::Via(..) => false,
+    };
+    if let (true, Ok(mut signals)) = (programs, signals()) {
+        if let Some(Ok(signal)) = signals.next().await {
+            return signal;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Names in a column that is as wide as the longest.
+fn list(repertoire: &Repertoire) -> Result<ExitCode, Error> {
+    let width = repertoire.crafts().map(|craft| craft.name().chars().count()).max().unwrap_or(0);
+    let lines: String = repertoire
+        .crafts()
+        .map(|craft| format!("{:<width$}  {}\n", craft.name(), escaped(&craft.about())))
         .collect();
     write(lines.as_bytes())
 }

@@ -140,6 +140,17 @@ impl Writer {
         }
     }
 
+    /// Waits until nobody reads along any more: the end of work that is for one reader alone.
+    pub async fn deserted(&self) {
+        while self.readers() > 0 {
+            let taken = self.shared.taken.listen(); // before the second look, or a wake between the two is lost
+            if self.readers() == 0 {
+                return;
+            }
+            taken.await;
+        }
+    }
+
     /// What has been appended so far, as a poem; `None` once its beginning has left the window.
     pub fn so_far(&self) -> Option<Poem> {
         let state = self.shared.lock();
@@ -164,17 +175,6 @@ impl Writer {
     pub fn narrow(&mut self, window: u64) {
         let mut state = self.shared.lock();
         state.window = window.max(state.len - state.base());
-    }
-
-    /// Waits until nobody reads along.
-    pub async fn deserted(&self) {
-        loop {
-            let left = self.shared.taken.listen(); // before the look, or a wake between the two is lost
-            if self.readers() == 0 {
-                return;
-            }
-            left.await;
-        }
     }
 
     /// Something that is dropped no sooner than the bytes are.

@@ -12,7 +12,7 @@
 //!
 //! * values: [`error`], [`addr`], [`poem`], [`transform`], [`script`], [`stats`] are what things are.
 //! * machinery: [`cache`], [`flight`], [`gate`], [`protocol`] do no I/O, know no runtime, and take the time as an argument.
-//! * the world: [`net`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
+//! * the world: [`net`], [`program`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
 //! * [`handler`]: the story of one request each for `serve`, `proxy` and `transform`.
 //!
 //! # The seed's lesson: Deferred, and what stands here for it
@@ -46,6 +46,7 @@ pub mod gate;
 pub mod handler;
 pub mod net;
 pub mod poem;
+pub mod program;
 pub mod protocol;
 pub mod script;
 pub mod server;

@@ -132,6 +132,8 @@ pub enum Notice<'a> {
     Rejected(&'a str, &'a str),
     /// The original was sent on because its transformation failed.
     Untransformed(&'a Error),
+    /// A request was declined because its transformation failed.
+    Declined(&'a Error),
     /// No connection can be accepted for lack of resources, and accepting pauses this long.
     Paused(&'a std::io::Error, Duration),
     /// Stopped accepting; this many connections are being finished.

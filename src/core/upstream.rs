@@ -1,11 +1,12 @@
-//! Where poems come from: a server across the network, or one recited slowly inside the process; and the service
-//! that transforms them. A [`Reply`] is pulled chunk by chunk by whoever asked.
+//! Where poems come from: a server across the network, or one recited slowly inside the process; and the workshop
+//! that transforms them, ourselves or a service. A [`Reply`] is pulled chunk by chunk by whoever asked.
 
 use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::error::Error;
 use crate::net::{self, Stream};
 use crate::poem::Poem;
+use crate::program::Program;
 use crate::protocol::{Judge, Protocol, Scanner};
 use crate::transform::Transform;
 use bytes::Bytes;
@@ -204,11 +205,91 @@ impl Recital {
     }
 }
 
+/// One transformation that is done here.
+#[derive(Debug, Clone)]
+pub enum Craft {
+    /// By this program itself.
+    BuiltIn(Transform),
+    /// By another.
+    Program(Program),
+}
+
+impl Craft {
+    /// The name it is asked for by.
+    pub fn name(&self) -> &str {
+        match self {
+            Craft::BuiltIn(transform) => transform.name(),
+            Craft::Program(program) => program.name(),
+        }
+    }
+
+    /// What it does, in a few words or as a command.
+    pub fn about(&self) -> String {
+        match self {
+            Craft::BuiltIn(transform) => transform.about().to_string(),
+            Craft::Program(program) => program.command(),
+        }
+    }
+
+    /// The transformed poem. What is built in needs neither limit nor deadline.
+    ///
+    /// # Errors
+    /// [`Error::Transform`]; from a program also [`Error::Timeout`] and [`Error::TooLong`].
+    pub async fn apply(&self, poem: Bytes, limit: u64, deadline: Duration) -> Result<Bytes, Error> {
+        match self {
+            Craft::BuiltIn(transform) => {
+                let (transform, bytes) = (*transform, poem.len());
+                net::busy(bytes, move || transform.apply(&poem)).await
+            }
+            Craft::Program(program) => program.apply(&poem, limit, deadline).await,
+        }
+    }
+}
+
+impl From<Transform> for Craft {
+    fn from(transform: Transform) -> Craft {
+        Craft::BuiltIn(transform)
+    }
+}
+
+/// All that can be asked for by name: what is built in, and the programs that were added. No two have the same name.
+#[derive(Debug, Clone, Default)]
+pub struct Repertoire {
+    added: Vec<Program>,
+}
+
+impl Repertoire {
+    /// Adds a program; gives it back where its name is taken.
+    ///
+    /// # Errors
+    /// The program.
+    pub fn add(&mut self, program: Program) -> Result<(), Program> {
+        match self.named(program.name()) {
+            Some(_) => Err(program),
+            None => {
+                self.added.push(program);
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything, in the order it is listed.
+    pub fn crafts(&self) -> impl Iterator<Item = Craft> + '_ {
+        let added = self.added.iter().cloned().map(Craft::Program);
+        Transform::ALL.into_iter().map(Craft::BuiltIn).chain(added)
+    }
+
+    /// What has this name, if anything does.
+    pub fn named(&self, name: &str) -> Option<Craft> {
+        self.crafts().find(|craft| craft.name() == name)
+    }
+}
+
 /// Who transforms poems, and how.
 #[derive(Debug, Clone)]
 pub enum Workshop {
-    /// This program, one transformation after the other.
-    Own(Vec<Transform>),
+    /// This machine, one transformation after the other.
+    Own(Vec<Craft>),
     /// A transformation service, asked once for each name.
     Via(Addr, Vec<String>),
 }
@@ -217,30 +298,29 @@ impl Workshop {
     /// The names of the transformations, in order.
     pub fn names(&self) -> Vec<&str> {
         match self {
-            Workshop::Own(transforms) => transforms.iter().map(|transform| transform.name()).collect(),
+            Workshop::Own(crafts) => crafts.iter().map(Craft::name).collect(),
             Workshop::Via(_, names) => names.iter().map(String::as_str).collect(),
         }
     }
 
-    /// The transformed poem.
+    /// The transformed poem. The total of the timeouts is for each transformation.
     ///
     /// # Errors
-    /// [`Error::Transform`] from our own, any error of a fetch from a service.
-    pub async fn apply(&self, poem: Bytes, limit: u64, timeouts: Timeouts) -> Result<Bytes, Error> {
+    /// Those of [`Craft::apply`] from our own, any error of a fetch from a service.
+    pub async fn apply(&self, mut poem: Bytes, limit: u64, timeouts: Timeouts) -> Result<Bytes, Error> {
         match self {
-            Workshop::Own(transforms) => {
-                let (transforms, bytes) = (transforms.clone(), poem.len());
-                let work = move || transforms.iter().try_fold(poem, |poem, transform| transform.apply(&poem));
-                net::busy(bytes, work).await
+            Workshop::Own(crafts) => {
+                for craft in crafts {
+                    poem = craft.apply(poem, limit, timeouts.total).await?;
+                }
             }
             Workshop::Via(addr, names) => {
-                let mut poem = poem;
                 for name in names {
                     poem = transform_via(addr, name, &poem, limit, timeouts).await?;
                 }
-                Ok(poem)
             }
         }
+        Ok(poem)
     }
 }
 

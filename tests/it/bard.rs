@@ -4,11 +4,12 @@
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::handler::proxy::{Proxy, Rejects, Settings};
+use poetry::handler::transform::TransformService;
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Report, Silent, Stats};
-use poetry::upstream::{Timeouts, Upstream};
+use poetry::upstream::{Repertoire, Timeouts, Upstream};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
@@ -160,6 +161,10 @@ impl Running {
             let report: Arc<dyn Report> = Arc::new(Silent);
             Proxy::new(settings, report, stats)
         })
+    }
+
+    pub fn transform(repertoire: Repertoire, limits: Limits) -> Running {
+        Running::start(limits, |_| TransformService::new(repertoire, 1 << 20, LONG, Arc::new(Silent)))
     }
 
     pub fn stop(&mut self) {

@@ -67,7 +67,7 @@ fn a_waiting_client_that_says_something_or_half_closes_gets_its_poem() {
 #[test]
 fn a_slow_request_is_ended_by_the_clients_timeout_however_often_a_byte_comes() {
     let limits = Limits { client_timeout: Duration::from_millis(100), ..LIMITS };
-    let service = Running::start(limits, |_| poetry::handler::transform::TransformService::new(1 << 20));
+    let service = Running::transform(poetry::upstream::Repertoire::default(), limits);
     let mut client = service.connect();
     client.say(b"1000000:");
     client.stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();

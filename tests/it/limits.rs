@@ -3,7 +3,8 @@
 use crate::bard::{settings, until, until_count, Bard, Client, Running, LIMITS};
 use poetry::handler::proxy::{Rejects, Settings};
 use poetry::protocol::Protocol;
-use poetry::upstream::Upstream;
+use poetry::transform::Transform;
+use poetry::upstream::{Upstream, Workshop};
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -65,8 +66,7 @@ fn a_rejected_refresh_replaces_nothing() {
 #[test]
 fn what_is_rejected_is_judged_before_it_is_transformed() {
     let bard = Bard::new();
-    let workshop =
-        Some(poetry::upstream::Workshop::Own(vec![poetry::transform::Transform::named("rot13").unwrap()]));
+    let workshop = Some(Workshop::Own(vec![Transform::Rot13.into()]));
     let proxy = Running::proxy_with(Settings { workshop, ..rejecting(&bard) }, LIMITS);
     for _ in 0..2 {
         let mut client = proxy.connect();

@@ -88,7 +88,7 @@ fn a_poem_exactly_at_the_limit_is_kept() {
 #[test]
 fn transformed_poems_are_kept_transformed() {
     let bard = Bard::new();
-    let workshop = Some(Workshop::Own(vec![Transform::Cummingsify, Transform::Reverse]));
+    let workshop = Some(Workshop::Own(vec![Transform::Cummingsify.into(), Transform::Reverse.into()]));
     let proxy = Running::proxy_with(Settings { workshop, ..settings(&bard) }, LIMITS);
     let mut client = proxy.connect();
     bard.call().say(b"ONE\nTWO\n").finish();
@@ -113,7 +113,7 @@ fn an_external_server_can_do_the_work() {
 #[test]
 fn a_failed_transformation_fails_or_sends_the_original_without_keeping_it() {
     let bard = Bard::new();
-    let workshop = || Some(Workshop::Own(vec![Transform::Shout]));
+    let workshop = || Some(Workshop::Own(vec![Transform::Shout.into()]));
     let proxy = Running::proxy_with(Settings { workshop: workshop(), ..settings(&bard) }, LIMITS);
     let mut client = proxy.connect();
     bard.call().say(b"\xff").finish();

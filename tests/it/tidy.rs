@@ -36,7 +36,7 @@ fn code(path: &Path) -> String {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "error",
     "addr",
     "poem",
@@ -48,6 +48,7 @@ const ORDER: [&str; 15] = [
     "gate",
     "protocol",
     "net",
+    "program",
     "anthology",
     "upstream",
     "server",

@@ -1,12 +1,12 @@
 //! `transform`: the service against an independent client, and the filter.
 
 use crate::bard::{command, poetry, text, Bard, Running, LIMITS};
-use poetry::handler::transform::TransformService;
+use poetry::upstream::Repertoire;
 use std::io::Write;
 use std::process::Stdio;
 
 fn service() -> Running {
-    Running::start(LIMITS, |_| TransformService::new(1 << 20))
+    Running::transform(Repertoire::default(), LIMITS)
 }
 
 fn reply(service: &Running, request: &[u8]) -> Vec<u8> {

@@ -3,31 +3,43 @@
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::net;
+use crate::program::NAME_MAX;
 use crate::protocol::{netstring, Protocol};
 use crate::server::{Answer, Handler};
-use crate::stats::How;
-use crate::transform::Transform;
-use crate::upstream::{Timeouts, Workshop};
+use crate::stats::{How, Notice, Report};
+use crate::upstream::{Craft, Repertoire};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The transformation service.
-#[derive(Debug)]
 pub struct TransformService {
+    repertoire: Repertoire,
     max_poem: u64,
+    timeout: Duration,
+    report: Arc<dyn Report>,
 }
 
-/// Our own transformations wait for nobody.
-const NO_WAIT: Timeouts = Timeouts { connect: Duration::ZERO, idle: Duration::ZERO, total: Duration::ZERO };
-
-/// The longest name of a transformation that a request may carry beside its poem, with the dot.
-const NAME_ROOM: u64 = 256;
+/// What a request may carry beside its poem: a name, and the dot.
+const NAME_ROOM: u64 = NAME_MAX as u64 + 1;
 
 impl TransformService {
-    /// A service for poems of at most this many bytes.
-    pub fn new(max_poem: u64) -> Arc<TransformService> {
-        Arc::new(TransformService { max_poem })
+    /// A service for poems of at most `max_poem` bytes. A program may make no more of one either, nor take longer for
+    /// it than `timeout`.
+    pub fn new(
+        repertoire: Repertoire,
+        max_poem: u64,
+        timeout: Duration,
+        report: Arc<dyn Report>,
+    ) -> Arc<TransformService> {
+        Arc::new(TransformService { repertoire, max_poem, timeout, report })
+    }
+
+    /// The transformation that is asked for and the poem, split at the first dot.
+    fn parse(&self, request: &Bytes) -> Option<(Craft, Bytes)> {
+        let dot = request.iter().position(|&byte| byte == b'.')?;
+        let name = std::str::from_utf8(&request[..dot]).ok()?;
+        Some((self.repertoire.named(name)?, request.slice(dot + 1..)))
     }
 }
 
@@ -45,29 +57,28 @@ impl Handler for TransformService {
     }
 
     fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Answer {
-        let Some((transform, poem)) = parse(&request) else {
+        let Some((craft, poem)) = self.parse(&request) else {
             return Answer { reader: Reader::failed(declined()), how: How::Own };
         };
         let (mut writer, flight) = flight::launch(u64::MAX);
         let reader = flight.join().expect("a flight just launched has its beginning");
         net::spawn(async move {
-            match Workshop::Own(vec![transform]).apply(poem, u64::MAX, NO_WAIT).await {
-                Ok(poem) => {
+            // The work is for this one client, so it ends when the client does: a program gives up its place.
+            let work = craft.apply(poem, self.max_poem, self.timeout);
+            match net::race(work, writer.deserted()).await {
+                Ok(Ok(poem)) => {
                     writer.append(netstring(&poem).into());
                     writer.finish(|_| Err(()));
                 }
-                Err(_) => writer.fail(declined()),
+                Ok(Err(error)) => {
+                    self.report.notice(Notice::Declined(&error));
+                    writer.fail(declined());
+                }
+                Err(()) => writer.fail(Error::Deserted),
             }
         });
         Answer { reader, how: How::Own }
     }
-}
-
-/// The transformation that is asked for and the poem, split at the first dot.
-fn parse(request: &Bytes) -> Option<(Transform, Bytes)> {
-    let dot = request.iter().position(|&byte| byte == b'.')?;
-    let name = std::str::from_utf8(&request[..dot]).ok()?;
-    Some((Transform::named(name)?, request.slice(dot + 1..)))
 }
 
 fn declined() -> Error {

@@ -264,7 +264,7 @@ fn more_requests_than_places_are_all_answered() {
 
 #[test]
 fn a_program_runs_no_more_often_at_once_than_there_are_places() {
-    let daemon = Daemon::start(&["transform", "--listen", "0", "--exec", "hang=sleep 1000"]);
+    let mut daemon = Daemon::start(&["transform", "--listen", "0", "--exec", "hang=sleep 1000"]);
     let mut clients: Vec<_> = (0..70).map(|_| Client::connect(daemon.addr)).collect();
     clients.iter_mut().for_each(|client| client.say(b"6:hang.a,"));
     let runs = || processes().iter().filter(|process| process.parent == daemon.child.id()).count();
@@ -274,6 +274,9 @@ fn a_program_runs_no_more_often_at_once_than_there_are_places() {
     });
     clients.into_iter().for_each(|client| reset(client.stream));
     until("nothing runs for nobody", || runs() == 0);
+    // Some of those who waited for a place may just be starting; an orderly end takes them along.
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
 }
 
 #[test]

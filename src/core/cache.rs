@@ -523,6 +523,17 @@ mod tests {
     }
 
     #[test]
+    fn a_hit_takes_one_lock_and_shares_it() {
+        let (cache, now) = (Cache::new(POLICY), Instant::now());
+        lead(ask(&cache, 1, now)).commit("poem", 4, now).unwrap();
+        let _others: Vec<_> = cache.shards.iter().map(|shard| shard.read().unwrap()).collect();
+        assert!(
+            matches!(ask(&cache, 2, now), Lookup::Hit("poem", _)),
+            "with a lock of its own it would wait here"
+        );
+    }
+
+    #[test]
     fn a_key_replaced_again_and_again_leaves_no_trail() {
         let (cache, mut now) = (Cache::new(POLICY), Instant::now());
         for flight in 0..1000 {

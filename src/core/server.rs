@@ -232,6 +232,7 @@ impl<H: Handler> Server<H> {
                 });
             }
         };
+        self.stats.tasks.fetch_add(1, Ordering::AcqRel);
         self.stats.open.fetch_add(1, Ordering::AcqRel);
         net::spawn(story(Connection { server: self.clone(), stream, peer, accepted }));
     }
@@ -314,6 +315,20 @@ impl<H: Handler> Drop for Connection<H> {
 struct Chatter {
     heard: usize,
     over: bool,
+}
+
+impl Chatter {
+    /// Takes and forgets what has come. The buffer is this call's own: one that lived across an await would be part
+    /// of every waiting client's task.
+    fn hear(&mut self, stream: &Stream) -> Heard {
+        let heard = stream.hear(&mut [0; 1024]);
+        match heard {
+            Heard::Bytes(count) => self.heard += count,
+            Heard::End => self.over = true,
+            Heard::Silence | Heard::Gone => {}
+        }
+        heard
+    }
 }
 
 impl<H: Handler> Connection<H> {
@@ -401,17 +416,11 @@ impl<H: Handler> Connection<H> {
     /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
     /// send no more is not gone: it may well read on.
     async fn gone(&self, chatter: &mut Chatter) {
-        let mut buffer = [0; 1024];
         while !chatter.over && chatter.heard < LINGER_BYTES {
-            match self.stream.hear(&mut buffer) {
+            match chatter.hear(&self.stream) {
                 Heard::Gone => return,
-                Heard::End => chatter.over = true,
-                Heard::Bytes(count) => chatter.heard += count,
-                Heard::Silence => {
-                    if self.stream.readable().await.is_err() {
-                        return;
-                    }
-                }
+                Heard::Silence if self.stream.readable().await.is_err() => return,
+                _ => {}
             }
         }
         std::future::pending().await
@@ -430,10 +439,9 @@ impl<H: Handler> Connection<H> {
         let time = if sent <= ON_THE_WIRE { LINGER } else { self.server.limits.client_timeout };
         chatter.heard = 0;
         let over = async {
-            let mut buffer = vec![0; 4096];
             while chatter.heard < LINGER_BYTES {
-                match self.stream.hear(&mut buffer) {
-                    Heard::Bytes(count) => chatter.heard += count,
+                match chatter.hear(&self.stream) {
+                    Heard::Bytes(_) => {}
                     Heard::Silence if self.stream.readable().await.is_ok() => {}
                     _ => return,
                 }

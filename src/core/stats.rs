@@ -183,7 +183,9 @@ pub struct Stats {
     pub kept: AtomicU64,
     /// Fetches that failed, or whose poem was rejected.
     pub failed_fetches: AtomicU64,
-    /// Connections waiting, reading or being sent to, that a task looks after.
+    /// Connections that were registered with the reactor and given a task, since the start: what a hit does without.
+    pub tasks: AtomicU64,
+    /// Those of them that are waiting, reading or being sent to now.
     pub open: AtomicU64,
 }
 

@@ -7,6 +7,7 @@ mod coalesce;
 mod exec;
 mod faults;
 mod fetch;
+mod hit;
 mod limits;
 mod line;
 mod model;

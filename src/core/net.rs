@@ -6,8 +6,9 @@
 
 use crate::addr::Addr;
 use crate::error::{reason, Error};
-use async_io::Async;
-use futures::future::{self, Either, FutureExt};
+use async_io::{Async, Timer};
+use futures::future::FutureExt;
+use futures_lite::future;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::Future;
@@ -16,7 +17,6 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Duration;
 
 /// How many connections the kernel may hold for us. The 128 of std lets syncookies leave clients hanging for ever
@@ -62,17 +62,20 @@ pub async fn yield_now() {
     async_std::task::yield_now().await;
 }
 
+// The next two are not `async fn`s, because those hold each argument twice: once as it came and once where it is
+// awaited. Ten thousand clients wait in them.
+
 /// The future's output, or nothing once the time is up.
-pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    async_std::future::timeout(limit, work).await.ok()
+pub fn within<T>(limit: Duration, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    future::or(work.map(Some), Timer::after(limit).map(|_| None))
 }
 
 /// Whichever comes first; the other is dropped.
-pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Result<A, B> {
-    match future::select(pin!(first), pin!(second)).await {
-        Either::Left((a, _)) => Ok(a),
-        Either::Right((b, _)) => Err(b),
-    }
+pub fn race<A, B>(
+    first: impl Future<Output = A>,
+    second: impl Future<Output = B>,
+) -> impl Future<Output = Result<A, B>> {
+    future::or(first.map(Ok), second.map(Err))
 }
 
 /// A socket that listens.
@@ -251,7 +254,8 @@ fn hear(socket: &Socket, into: &mut [u8]) -> Heard {
     }
 }
 
-/// A connection that can wait.
+/// A connection that can wait, in one task: of two that wait for the same thing, only the later would be woken. (A
+/// place for one waker each way is part of the registration; a list of them costs every waiting client 112 bytes.)
 pub struct Stream {
     socket: Async<Socket>,
 }
@@ -296,20 +300,20 @@ impl Stream {
             match rustix::net::recv(self.socket.get_ref(), &mut *into, RecvFlags::DONTWAIT) {
                 Ok((count, _)) => return Ok(count),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => self.socket.readable().await?,
+                Err(rustix::io::Errno::AGAIN) => self.readable().await?,
                 Err(e) => return Err(e.into()),
             }
         }
     }
 
     /// Waits until the kernel takes more.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        future::poll_fn(|cx| self.socket.poll_writable(cx))
     }
 
     /// Waits until there is something to hear.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        future::poll_fn(|cx| self.socket.poll_readable(cx))
     }
 
     /// Waits until the kernel has got rid of (nearly) all it took: with the smallest send buffer, a socket is

@@ -170,7 +170,7 @@ impl<H: Handler> Server<H> {
     /// Answers on the spot where that is possible, and makes a task of the connection where it is not.
     fn greet(self: &Arc<Self>, client: Client, now: Instant) {
         if self.handler.protocol() != Protocol::Poem {
-            return self.look_after(client, now, |connection| connection.converse());
+            return self.look_after(client, now, |connection| async move { connection.converse().await });
         }
         let answer = self.handler.clone().answer(Bytes::new(), now);
         // What goes out in one write is either all or nothing. Anything else is armed before its first byte.
@@ -201,7 +201,8 @@ impl<H: Handler> Server<H> {
         }
         let how = answer.how;
         self.look_after(client, now, move |connection| {
-            connection.carry_on(Bytes::new(), how, delivery, step)
+            let mut answering = Answering::new(&connection, Bytes::new(), how, delivery);
+            async move { connection.carry_on(&mut answering, step).await }
         });
     }
 
@@ -311,7 +312,30 @@ impl<H: Handler> Drop for Connection<H> {
     }
 }
 
+/// A request, and how far its answer is.
+struct Answering {
+    request: Bytes,
+    how: How,
+    delivery: Delivery,
+    chatter: Chatter,
+    /// When its first byte went out.
+    first: Option<Instant>,
+}
+
+impl Answering {
+    fn new<H: Handler>(
+        connection: &Connection<H>,
+        request: Bytes,
+        how: How,
+        delivery: Delivery,
+    ) -> Answering {
+        let first = (delivery.sent > 0).then_some(connection.accepted);
+        Answering { request, how, delivery, chatter: Chatter { heard: 0, over: false }, first }
+    }
+}
+
 /// What a client says although nobody asks it any more.
+#[derive(Clone, Copy)]
 struct Chatter {
     heard: usize,
     over: bool,
@@ -333,15 +357,17 @@ impl Chatter {
 
 impl<H: Handler> Connection<H> {
     /// The request first, then the answer.
-    async fn converse(self) {
-        match net::within(self.server.limits.client_timeout, self.request()).await {
+    async fn converse(&self) {
+        match Box::pin(net::within(self.server.limits.client_timeout, self.request())).await {
             Some(Ok(request)) => {
                 let answer = self.server.handler.clone().answer(request.clone(), Instant::now());
-                self.carry_on(request, answer.how, Delivery::new(answer.reader), Step::Waiting).await;
+                let delivery = Delivery::new(answer.reader);
+                let mut answering = Answering::new(self, request, answer.how, delivery);
+                self.carry_on(&mut answering, Step::Waiting).await;
             }
             Some(Err(outcome)) => {
                 if outcome == Outcome::Declined {
-                    self.close_politely(0, Chatter { heard: 1, over: false }).await;
+                    Box::pin(self.close_politely(0, Chatter { heard: 1, over: false })).await;
                 }
                 self.refused(outcome);
             }
@@ -352,65 +378,78 @@ impl<H: Handler> Connection<H> {
     async fn request(&self) -> Result<Bytes, Outcome> {
         let protocol = self.server.handler.protocol();
         let mut decoder = RequestDecoder::new(protocol, self.server.handler.request_limit());
-        let mut buffer = vec![0; 16 << 10];
         loop {
-            match self.stream.read(&mut buffer).await {
-                Err(_) => return Err(Outcome::Left),
-                Ok(0) => return Err(refusal(protocol, &self.peer, Malformed::Unfinished)),
-                Ok(count) => match decoder.push(&buffer[..count]) {
-                    Ok(Some(request)) => return Ok(request),
-                    Ok(None) => {}
-                    Err(why) => return Err(refusal(protocol, &self.peer, why)),
-                },
+            // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
+            let heard = {
+                let mut buffer = [0; 16 << 10];
+                match self.stream.hear(&mut buffer) {
+                    Heard::Bytes(count) => Some(decoder.push(&buffer[..count])),
+                    Heard::Silence => None,
+                    Heard::End => Some(Err(Malformed::Unfinished)),
+                    Heard::Gone => return Err(Outcome::Left),
+                }
+            };
+            match heard {
+                Some(Ok(Some(request))) => return Ok(request),
+                Some(Ok(None)) => {}
+                Some(Err(why)) => return Err(refusal(protocol, &self.peer, why)),
+                None => self.stream.readable().await.map_err(|_| Outcome::Left)?,
             }
         }
     }
 
     /// The answer, from wherever it stands to its end.
-    async fn carry_on(self, request: Bytes, how: How, mut delivery: Delivery, mut step: Step) {
-        let mut chatter = Chatter { heard: 0, over: false };
-        let mut first = (delivery.sent > 0).then_some(self.accepted);
+    ///
+    /// What is rare or late here is boxed: a task is as large as its largest wait, and ten thousand clients wait for
+    /// a poem, not for its end.
+    async fn carry_on(&self, answering: &mut Answering, mut step: Step) {
+        let Answering { delivery, chatter, .. } = answering;
         let outcome = loop {
             match step {
                 Step::Full => {
-                    match net::within(self.server.limits.client_timeout, self.stream.writable()).await {
+                    let taken = net::within(self.server.limits.client_timeout, self.stream.writable());
+                    match Box::pin(taken).await {
                         Some(Ok(())) => {}
                         Some(Err(_)) => break Outcome::Left,
                         None => break Outcome::Stuck,
                     }
                 }
                 Step::Waiting => {
-                    let gone = self.gone(&mut chatter);
-                    if net::race(delivery.reader.ready(), gone).await.is_err() {
+                    if net::race(delivery.reader.ready(), self.gone(chatter)).await.is_err() {
                         break Outcome::Left;
                     }
                 }
                 Step::Ended => {
-                    self.close_politely(delivery.sent, chatter).await;
+                    Box::pin(self.close_politely(delivery.sent, *chatter)).await;
                     break Outcome::Whole;
                 }
                 Step::Failed(error) => match (&*error, delivery.sent) {
                     (Error::Declined { .. }, 0) => {
-                        self.close_politely(0, chatter).await;
+                        Box::pin(self.close_politely(0, *chatter)).await;
                         break Outcome::Declined;
                     }
                     (_, 0) => break Outcome::Failed(error),
                     (_, _) => {
-                        let _flushed = net::within(FLUSH, self.stream.emptied()).await;
+                        let _flushed = Box::pin(net::within(FLUSH, self.stream.emptied())).await;
                         break Outcome::Failed(error);
                     }
                 },
                 Step::Gone => break Outcome::Left,
             }
             step = delivery.step(|bytes| self.stream.send(bytes));
-            if first.is_none() && delivery.sent > 0 {
-                first = Some(Instant::now());
+            if answering.first.is_none() && delivery.sent > 0 {
+                answering.first = Some(Instant::now());
             }
         };
+        self.record(answering, outcome);
+    }
+
+    fn record(&self, answering: &Answering, outcome: Outcome) {
+        let Answering { request, how, delivery, first, .. } = answering;
         let wait = first.unwrap_or_else(Instant::now).saturating_duration_since(self.accepted);
-        let (peer, bytes) = (&self.peer, delivery.sent);
+        let (peer, how, bytes) = (&self.peer, *how, delivery.sent);
         let stored = how == How::Miss && delivery.reader.was_kept();
-        self.server.record(Record { peer, request: &request, how, outcome, bytes, wait, stored });
+        self.server.record(Record { peer, request, how, outcome, bytes, wait, stored });
     }
 
     /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will

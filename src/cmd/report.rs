@@ -289,7 +289,7 @@ fn object(record: &Record<'_>) -> String {
         "bytes": record.bytes,
         "wait_ms": record.wait.as_millis() as u64,
         "outcome": record.outcome.word(),
-        "key": String::from_utf8_lossy(&record.request[..record.request.len().min(KEY_SHOWN)]),
+        "key": String::from_utf8_lossy(record.request),
     });
     match record.how {
         How::Hit(ttl) => object["ttl"] = json!(ttl.as_secs()),
@@ -303,6 +303,3 @@ fn object(record: &Record<'_>) -> String {
     }
     object.to_string()
 }
-
-/// How much of a request is shown as its key, in bytes.
-const KEY_SHOWN: usize = 1024;

@@ -28,10 +28,11 @@ use crate::poem::Poem;
 use bytes::Bytes;
 use event_listener::Event;
 pub use reader::{Read, Reader};
-use state::{compact, End, State};
+use state::{compact, End, Place, State};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
 
 /// Chunks are merged up to this size: the smallest write that runs as fast as one write of everything (measured).
 pub const PIECE: usize = 1 << 20;
@@ -39,15 +40,13 @@ pub const PIECE: usize = 1 << 20;
 /// A new flight that holds at most `window` bytes: the right to write it, and the handle to join it by.
 pub fn launch(window: u64) -> (Writer, Flight) {
     let state = Mutex::new(State::new(window));
-    let shared = Arc::new(Shared { state, grown: Event::new(), taken: Event::new() });
+    let shared = Arc::new(Shared { state, taken: Event::new() });
     (Writer { shared: shared.clone() }, Flight { shared })
 }
 
 struct Shared {
     /// Everything about the poem and where its readers are. Held for lines; wakes happen after it is released.
     state: Mutex<State>,
-    /// Readers with nothing left to read wait here.
-    grown: Event,
     /// A writer without room waits here.
     taken: Event,
 }
@@ -71,7 +70,7 @@ impl Flight {
         let mut state = self.shared.lock();
         let start = if state.has_failed() { state.base() } else { 0 };
         (state.base() == start).then(|| {
-            let place = state.places.insert(start);
+            let place = state.places.insert(Place { at: start, waker: None });
             Reader::aloft(self.shared.clone(), place)
         })
     }
@@ -103,9 +102,10 @@ impl Writer {
         let mut state = self.shared.lock();
         state.push(bytes);
         let trimmed = state.trim();
+        let waiting = state.waiting();
         drop(state);
         drop(trimmed);
-        self.shared.grown.notify(usize::MAX);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// All bytes appended so far.
@@ -161,7 +161,7 @@ impl Writer {
     /// Forgets what has been appended, for another attempt, if no reader has seen any of it.
     pub fn rewind(&mut self) -> bool {
         let mut state = self.shared.lock();
-        let unseen = state.base() == 0 && state.places.iter().all(|(_, at)| *at == 0);
+        let unseen = state.base() == 0 && state.places.iter().all(|(_, place)| place.at == 0);
         let forgotten = if unseen { std::mem::take(&mut state.chunks) } else { VecDeque::new() };
         if unseen {
             state.len = 0;
@@ -209,8 +209,9 @@ impl Writer {
         if state.end.is_none() {
             state.end = Some(end);
             let _unread = state.let_go(); // dropped after the lock is released
+            let waiting = state.waiting();
             drop(state);
-            self.shared.grown.notify(usize::MAX);
+            waiting.into_iter().for_each(Waker::wake);
         }
     }
 }

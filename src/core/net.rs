@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -194,7 +194,11 @@ pub struct Client {
 impl Client {
     /// Who it is, for logs.
     pub fn peer(&self) -> Peer {
-        Peer(self.peer)
+        match self.peer {
+            Some(SocketAddr::V4(addr)) => Peer::V4(addr),
+            Some(SocketAddr::V6(addr)) => Peer::V6(Box::new(addr)),
+            None => Peer::Unix,
+        }
     }
 
     /// Sends what the kernel takes at once.
@@ -225,15 +229,23 @@ impl Client {
     }
 }
 
-/// A client's address in a log line.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(Option<SocketAddr>);
+/// A client's address in a log line. (Half the size of a `SocketAddr` with its `Option`: every waiting client has one.)
+#[derive(Debug, Clone)]
+pub enum Peer {
+    /// By IPv4.
+    V4(SocketAddrV4),
+    /// By IPv6.
+    V6(Box<SocketAddrV6>),
+    /// Over a unix socket, which has no address to tell.
+    Unix,
+}
 
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(addr) => addr.fmt(f),
-            None => f.write_str("unix"),
+        match self {
+            Peer::V4(addr) => addr.fmt(f),
+            Peer::V6(addr) => addr.fmt(f),
+            Peer::Unix => f.write_str("unix"),
         }
     }
 }

@@ -67,7 +67,10 @@ const ON_THE_WIRE: u64 = 14_480;
 
 /// How long and for how many bytes a polite close listens to a client whose poem is on the wire.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 << 10;
+const LINGER_BYTES: u32 = 64 << 10;
+
+/// So much of a request is told in logs, in bytes.
+const REQUEST_TOLD: usize = 1024;
 
 /// How long a failed answer's first part may take to leave the kernel before the reset.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -201,8 +204,9 @@ impl<H: Handler> Server<H> {
         }
         let how = answer.how;
         self.look_after(client, now, move |connection| {
-            let mut answering = Answering::new(&connection, Bytes::new(), how, delivery);
-            async move { connection.carry_on(&mut answering, step).await }
+            let first = (delivery.sent > 0).then_some(connection.accepted);
+            let mut answering = Answering { step, first, ..Answering::new(b"", how, delivery) };
+            async move { connection.carry_on(&mut answering).await }
         });
     }
 
@@ -314,30 +318,28 @@ impl<H: Handler> Drop for Connection<H> {
 
 /// A request, and how far its answer is.
 struct Answering {
-    request: Bytes,
+    /// As much of it as is told.
+    request: Box<[u8]>,
     how: How,
     delivery: Delivery,
+    step: Step,
     chatter: Chatter,
     /// When its first byte went out.
     first: Option<Instant>,
 }
 
 impl Answering {
-    fn new<H: Handler>(
-        connection: &Connection<H>,
-        request: Bytes,
-        how: How,
-        delivery: Delivery,
-    ) -> Answering {
-        let first = (delivery.sent > 0).then_some(connection.accepted);
-        Answering { request, how, delivery, chatter: Chatter { heard: 0, over: false }, first }
+    fn new(request: &[u8], how: How, delivery: Delivery) -> Answering {
+        let request = request[..request.len().min(REQUEST_TOLD)].into();
+        let chatter = Chatter { heard: 0, over: false };
+        Answering { request, how, delivery, step: Step::Waiting, chatter, first: None }
     }
 }
 
 /// What a client says although nobody asks it any more.
 #[derive(Clone, Copy)]
 struct Chatter {
-    heard: usize,
+    heard: u32,
     over: bool,
 }
 
@@ -347,7 +349,7 @@ impl Chatter {
     fn hear(&mut self, stream: &Stream) -> Heard {
         let heard = stream.hear(&mut [0; 1024]);
         match heard {
-            Heard::Bytes(count) => self.heard += count,
+            Heard::Bytes(count) => self.heard += count as u32, // of a small buffer
             Heard::End => self.over = true,
             Heard::Silence | Heard::Gone => {}
         }
@@ -361,9 +363,9 @@ impl<H: Handler> Connection<H> {
         match Box::pin(net::within(self.server.limits.client_timeout, self.request())).await {
             Some(Ok(request)) => {
                 let answer = self.server.handler.clone().answer(request.clone(), Instant::now());
-                let delivery = Delivery::new(answer.reader);
-                let mut answering = Answering::new(self, request, answer.how, delivery);
-                self.carry_on(&mut answering, Step::Waiting).await;
+                let mut answering = Answering::new(&request, answer.how, Delivery::new(answer.reader));
+                drop(request); // it may be large, and its answer may take long
+                self.carry_on(&mut answering).await;
             }
             Some(Err(outcome)) => {
                 if outcome == Outcome::Declined {
@@ -402,10 +404,10 @@ impl<H: Handler> Connection<H> {
     ///
     /// What is rare or late here is boxed: a task is as large as its largest wait, and ten thousand clients wait for
     /// a poem, not for its end.
-    async fn carry_on(&self, answering: &mut Answering, mut step: Step) {
-        let Answering { delivery, chatter, .. } = answering;
+    async fn carry_on(&self, answering: &mut Answering) {
+        let Answering { delivery, chatter, step, .. } = answering;
         let outcome = loop {
-            match step {
+            match std::mem::replace(step, Step::Waiting) {
                 Step::Full => {
                     let taken = net::within(self.server.limits.client_timeout, self.stream.writable());
                     match Box::pin(taken).await {
@@ -436,7 +438,7 @@ impl<H: Handler> Connection<H> {
                 },
                 Step::Gone => break Outcome::Left,
             }
-            step = delivery.step(|bytes| self.stream.send(bytes));
+            *step = delivery.step(|bytes| self.stream.send(bytes));
             if answering.first.is_none() && delivery.sent > 0 {
                 answering.first = Some(Instant::now());
             }

@@ -56,7 +56,7 @@ impl Outcome {
 pub struct Record<'a> {
     /// The client's address.
     pub peer: &'a dyn Display,
-    /// What was asked for; empty in the poem protocol.
+    /// What was asked for, its first 1024 bytes; empty in the poem protocol.
     pub request: &'a [u8],
     /// How the answer was come by.
     pub how: How,

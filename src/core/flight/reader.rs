@@ -5,7 +5,9 @@ use super::{launch, Shared};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
+use std::future::{poll_fn, Future};
 use std::sync::Arc;
+use std::task::Poll;
 
 /// What a reader finds.
 #[derive(Debug, Clone)]
@@ -65,7 +67,7 @@ impl Reader {
             },
             Source::Aloft { shared, place } => {
                 let state = shared.lock();
-                state.read(state.places[*place])
+                state.read(state.places[*place].at)
             }
         }
     }
@@ -80,7 +82,7 @@ impl Reader {
                 }
             }
             Source::Aloft { shared, place } => {
-                shared.lock().places[*place] += count as u64;
+                shared.lock().places[*place].at += count as u64;
                 shared.taken.notify(1);
             }
         }
@@ -104,19 +106,21 @@ impl Reader {
     }
 
     /// Waits until [`Reader::read`] has something else to say than `Pending`.
-    pub async fn ready(&self) {
-        let Source::Aloft { shared, place } = &self.source else { return };
-        let pending = || {
-            let state = shared.lock();
-            matches!(state.read(state.places[*place]), Read::Pending)
-        };
-        while pending() {
-            let grown = shared.grown.listen(); // before the second look, or a wake between the two is lost
-            if !pending() {
-                return;
+    pub fn ready(&self) -> impl Future<Output = ()> + '_ {
+        poll_fn(|context| {
+            let Source::Aloft { shared, place } = &self.source else { return Poll::Ready(()) };
+            let mut state = shared.lock();
+            let place = *place;
+            if !matches!(state.read(state.places[place].at), Read::Pending) {
+                return Poll::Ready(());
             }
-            grown.await;
-        }
+            let waker = &mut state.places[place].waker;
+            match waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => *waker = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
     }
 }
 

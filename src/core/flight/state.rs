@@ -8,6 +8,7 @@ use slab::Slab;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// Everything about a flight but its waking.
 pub(super) struct State {
@@ -15,11 +16,17 @@ pub(super) struct State {
     /// All bytes ever appended.
     pub(super) len: u64,
     pub(super) window: u64,
-    /// The offset of each reader.
-    pub(super) places: Slab<u64>,
+    pub(super) places: Slab<Place>,
     pub(super) end: Option<End>,
     /// Dropped when the chunks are.
     pub(super) cargo: Option<Cargo>,
+}
+
+/// Where a reader is, and whom to wake when there is more for it. (The wakers are here and not in a list of an event's
+/// own because the readers are: that saves each waiting client an allocation.)
+pub(super) struct Place {
+    pub(super) at: u64,
+    pub(super) waker: Option<Waker>,
 }
 
 /// Whatever a writer wants to be dropped no sooner than the bytes it wrote.
@@ -118,8 +125,13 @@ impl State {
         }
     }
 
+    /// Those who wait for more: to be woken once the lock is released.
+    pub(super) fn waiting(&mut self) -> Vec<Waker> {
+        self.places.iter_mut().filter_map(|(_, place)| place.waker.take()).collect()
+    }
+
     fn fastest(&self) -> Option<u64> {
-        self.places.iter().map(|(_, at)| *at).max()
+        self.places.iter().map(|(_, place)| place.at).max()
     }
 
     /// Whether another chunk may come: the window has room, counted from the fastest reader.

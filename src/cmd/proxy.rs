@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::error::Error;
-use poetry::handler::proxy::{Proxy, Rejects, Settings};
+use poetry::handler::proxy::{Proxy, Rejects, Settings, PATIENCE};
 use poetry::net;
 use poetry::protocol::Protocol;
 use poetry::upstream::{Repertoire, Timeouts, Upstream};
@@ -156,6 +156,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         whole: args.whole,
         rejects: Rejects { pattern: args.reject, min_bytes: args.min_bytes },
         upstream_conns: args.upstream_conns as usize,
+        patience: PATIENCE,
         workshop: workshop("proxy", &args.transform, args.via.as_ref(), &Repertoire::default()),
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     };

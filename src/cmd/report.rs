@@ -198,7 +198,7 @@ impl Log {
     fn warn(&self, text: &str) {
         match self.shared.format {
             LogFormat::Text => self.say(format!("{} {}", "poetry:".color(Color::Yellow), escaped(text))),
-            LogFormat::Json => self.say(json!({ "time": now(), "notice": text }).to_string()),
+            LogFormat::Json => self.say(escaped_json(&json!({ "time": now(), "notice": text }).to_string())),
         }
     }
 }
@@ -233,8 +233,8 @@ impl Report for Log {
                 let kept = if kept { "kept" } else { "not kept" };
                 self.say(format!("fetched {bytes} bytes in {}, {kept}", short(time)));
             }
-            Notice::Rejected(from, why) if !json => self.warn(&format!("{from}: rejected: {why}")),
-            Notice::FetchFailed(error) if !json => self.warn(&error.to_string()),
+            Notice::Rejected(from, why) => self.warn(&format!("{from}: rejected: {why}")),
+            Notice::FetchFailed(error, waiting) if !json || waiting == 0 => self.warn(&error.to_string()),
             Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
             Notice::Declined(error) if !json => self.warn(&error.to_string()),
             Notice::Paused(error, time) => {
@@ -301,5 +301,28 @@ fn object(record: &Record<'_>) -> String {
         How::Stale => object["fwd"] = json!("stale"),
         How::Own | How::Unasked => {}
     }
-    object.to_string()
+    escaped_json(&object.to_string())
+}
+
+/// JSON leaves control characters above 0x7e as they are; a terminal would not.
+fn escaped_json(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_of_a_request_reaches_the_log_in_either_form() {
+        let all: String = (0..0x100u32).filter_map(char::from_u32).collect();
+        let json = escaped_json(&json!({ "key": all }).to_string());
+        assert!(!json.chars().any(char::is_control) && !escaped(&all).chars().any(char::is_control));
+        let back: serde_json::Value = serde_json::from_str(&json).expect("it is still JSON");
+        assert_eq!(back["key"], all.as_str());
+    }
 }

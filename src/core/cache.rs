@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 pub use table::Room;
-use table::{Flying, Gone, Kept, Memory, State, Table, ENTRY_WEIGHT};
+use table::{Flying, Gauges, Gone, Kept, Memory, Purpose, State, Table, ENTRY_WEIGHT};
 
 /// How long things are kept, and how much.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +61,9 @@ pub struct Cache<K, V, F> {
     hasher: RandomState,
     /// The entries. Held for one decision at a time; values are dropped after it is released.
     shards: Box<[RwLock<Table<K, V, F>>]>,
-    /// Bytes of all [`Room`]s.
-    held: Arc<AtomicU64>,
+    /// The bytes a key holds.
+    weigh: fn(&K) -> u64,
+    gauges: Arc<Gauges>,
     last_ticket: AtomicU64,
     /// Where the next eviction begins, so that no shard bears them all.
     next_shard: AtomicUsize,
@@ -105,18 +106,26 @@ pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
     key: K,
     hash: u64,
     ticket: u64,
+    /// What the entry costs beside its value.
+    entry_weight: u64,
     room: Room,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
-    /// An empty cache.
+    /// An empty cache whose keys hold nothing beside themselves.
     pub fn new(policy: Policy) -> Arc<Self> {
+        Cache::weighing(policy, |_| 0)
+    }
+
+    /// An empty cache, told how many bytes a key holds.
+    pub fn weighing(policy: Policy, weigh: fn(&K) -> u64) -> Arc<Self> {
         let shards = (policy.capacity / SHARD_CAPACITY).clamp(1, SHARDS);
         Arc::new(Cache {
             policy,
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| RwLock::new(Table::new())).collect(),
-            held: Arc::new(AtomicU64::new(0)),
+            weigh,
+            gauges: Arc::default(),
             last_ticket: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
         })
@@ -178,27 +187,36 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     }
 
     fn fill(self: &Arc<Self>, hash: u64, key: &K, ticket: u64) -> Fill<K, V, F> {
-        let room = Room::new(&self.held, 0);
-        Fill { cache: self.clone(), key: key.clone(), hash, ticket, room }
+        let entry_weight = ENTRY_WEIGHT + (self.weigh)(key);
+        let room = Room::new(&self.gauges, Purpose::Flight, entry_weight);
+        Fill { cache: self.clone(), key: key.clone(), hash, ticket, entry_weight, room }
     }
 
     fn ticket(&self) -> u64 {
         self.last_ticket.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets things go until no more than the capacity is held; false where that can't be done.
+    /// Lets things go until no more than the capacity is held: memories, and then values. False where that can't be
+    /// done.
     fn shrink(&self) -> bool {
         let mut gone = Gone::new();
+        let shards = self.shards.len();
+        let fits = || self.held() <= self.policy.capacity;
         let mut in_vain = 0;
-        while self.held() > self.policy.capacity {
-            if in_vain == self.shards.len() {
-                return false;
-            }
-            let at = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-            let evicted = self.shards[at].write().expect(UNPOISONED).evict_one(&mut gone);
-            in_vain = if evicted { 0 } else { in_vain + 1 };
+        while !fits() && in_vain < shards && self.gauges.remembered.load(Ordering::Relaxed) > 0 {
+            in_vain = if self.next_shard().evict_memory(&mut gone) { 0 } else { in_vain + 1 };
         }
-        true
+        in_vain = 0;
+        // Twice round: the first time, all that a shard has may just have been asked for.
+        while !fits() && in_vain < 2 * shards {
+            in_vain = if self.next_shard().evict_value(&mut gone) { 0 } else { in_vain + 1 };
+        }
+        fits()
+    }
+
+    fn next_shard(&self) -> RwLockWriteGuard<'_, Table<K, V, F>> {
+        let at = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        self.shards[at].write().expect(UNPOISONED)
     }
 
     /// Forgets everything, at once: what is kept, and every flight. Those who read a flight along still get its
@@ -222,7 +240,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     /// Bytes kept, remembered and reserved, as the capacity counts them.
     pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+        self.gauges.held()
     }
 }
 
@@ -236,16 +254,16 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         entry.kept.as_ref().filter(|_| entry.is_filled_by(self.ticket)).map(|kept| kept.value.clone())
     }
 
-    /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and what was
-    /// reserved before stays reserved, where flights alone would burst it.
+    /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and nothing has
+    /// changed, where flights alone would burst it.
     pub fn reserve(&mut self, total: u64) -> bool {
         let before = self.room.bytes();
-        self.room.set(total);
-        let fits = self.cache.shrink();
-        if !fits {
+        self.room.set(self.entry_weight + total);
+        let fits = self.cache.gauges.in_flight.load(Ordering::Relaxed) <= self.cache.policy.capacity;
+        if !fits || !self.cache.shrink() {
             self.room.set(before);
         }
-        fits
+        self.room.bytes() == self.entry_weight + total
     }
 
     /// Keeps the value, of this many bytes, from now on.
@@ -259,7 +277,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         let policy = cache.policy;
         let fresh_until = now + policy.ttl;
         let stale_until = fresh_until + policy.grace;
-        let weight = bytes + ENTRY_WEIGHT;
+        let weight = bytes + self.entry_weight;
         let mut table = cache.lock(self.hash);
         let ticket = self.ticket;
         let Some(entry) = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(ticket)) else {
@@ -273,7 +291,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             drop(table);
             return Err(self.take_room());
         }
-        let mut room = self.take_room();
+        let mut room = self.take_room().becomes(Purpose::Value);
         room.set(weight);
         let ticket = cache.ticket();
         let asked_for = false.into();
@@ -286,23 +304,25 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
 
     /// Remembers the failure for the policy's `fail_ttl`; the key is otherwise what it was.
     pub fn fail(mut self, now: Instant) -> Room {
-        let _mark = self.mark(now, Room::new(&self.cache.held, ENTRY_WEIGHT), State::Failed);
+        let _mark = self.mark(now, self.memory(), State::Failed);
         self.take_room()
     }
 
     /// The value came whole but is not good enough to be kept: for the policy's `fail_ttl` newcomers still get it from
     /// its flight. The room, where that is not so.
     pub fn reject(mut self, now: Instant) -> Option<Room> {
-        let mut room = self.take_room();
-        room.set(room.bytes() + ENTRY_WEIGHT);
+        let room = self.take_room().becomes(Purpose::Memory);
         self.mark(now, room, State::Failed)
     }
 
     /// The value is too long to be shared: for the policy's `fail_ttl` everyone who asks fetches alone.
     pub fn too_long(mut self, now: Instant) -> Room {
-        let _mark =
-            self.mark(now, Room::new(&self.cache.held, ENTRY_WEIGHT), |_, memory| State::Alone(memory));
+        let _mark = self.mark(now, self.memory(), |_, memory| State::Alone(memory));
         self.take_room()
+    }
+
+    fn memory(&self) -> Room {
+        Room::new(&self.cache.gauges, Purpose::Memory, self.entry_weight)
     }
 
     /// Makes a memory of the flight, if it is its own still and failures are remembered; hands the room back if not.
@@ -335,7 +355,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     }
 
     fn take_room(&mut self) -> Room {
-        std::mem::replace(&mut self.room, Room::new(&self.cache.held, 0))
+        std::mem::replace(&mut self.room, Room::new(&self.cache.gauges, Purpose::Flight, 0))
     }
 }
 
@@ -471,8 +491,10 @@ mod tests {
         }
         assert_eq!(cache.len(), 3);
         let Lookup::Miss(mut lead) = ask(100) else { panic!("100 was never asked for") };
-        assert!(lead.fill.reserve(policy.capacity));
-        assert!(!lead.fill.reserve(policy.capacity + 1), "a flight is never evicted");
+        assert!(!lead.fill.reserve(policy.capacity - ENTRY_WEIGHT + 1), "the entry counts as well");
+        assert_eq!(cache.len(), 4, "what can't fit lets nothing go");
+        assert!(lead.fill.reserve(policy.capacity - ENTRY_WEIGHT));
+        assert_eq!(cache.len(), 1);
         drop(lead);
         assert_eq!((cache.held(), cache.len()), (0, 0));
     }
@@ -502,7 +524,35 @@ mod tests {
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
         assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is counted as long as it is remembered");
         let _again = lead(ask(&cache, 3, now + HOUR));
-        assert_eq!(cache.held(), 0);
+        assert_eq!(cache.held(), ENTRY_WEIGHT);
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_also_where_keys_are_spread_over_shards() {
+        let policy = Policy { capacity: 2 << 20, ..POLICY };
+        let (cache, now) = (Cache::<_, _, u32>::new(policy), Instant::now());
+        let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
+        for key in 0..1000 {
+            let Lookup::Miss(lead) = ask(key) else { panic!("{key} was never asked for") };
+            lead.fill.commit(key, 100 << 10, now).unwrap();
+            assert!(matches!(ask(0), Lookup::Hit(0, _)), "lost at {key}");
+        }
+    }
+
+    #[test]
+    fn a_long_key_counts_whatever_becomes_of_it() {
+        let policy = Policy { fail_ttl: HOUR, ..POLICY };
+        let (cache, now) =
+            (Cache::<String, u32, u32>::weighing(policy, |key| key.len() as u64), Instant::now());
+        for at in 0..20 {
+            let key = format!("{at}{}", "x".repeat(100_000));
+            let Lookup::Miss(lead) = cache.lookup(&key, now, || ((), 0)) else {
+                panic!("{at} was never asked for")
+            };
+            assert!(cache.held() >= 100_000);
+            drop(lead.fill.fail(now));
+            assert!(cache.held() >= 100_000 && cache.held() <= policy.capacity);
+        }
     }
 
     #[test]
@@ -519,6 +569,9 @@ mod tests {
             drop(ask(key).fail(now));
             assert!(cache.held() <= capacity);
         }
+        assert!(matches!(cache.lookup(&0, now, || ((), 0)), Lookup::Hit(..)));
+        let mut more = ask(1000);
+        assert!(more.reserve(1000));
         assert!(matches!(cache.lookup(&0, now, || ((), 0)), Lookup::Hit(..)));
     }
 

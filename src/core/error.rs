@@ -120,6 +120,13 @@ pub enum Error {
         window: u64,
     },
 
+    /// The readers of a poem that is too long to be kept took nothing while others waited for the upstream.
+    #[error("{addr}: its readers took nothing while other fetches waited")]
+    TooSlow {
+        /// Whose poem.
+        addr: String,
+    },
+
     /// Everyone who wanted the poem has left, and it can't be kept for those to come.
     #[error("nobody is left to read")]
     Deserted,
@@ -162,6 +169,7 @@ impl Error {
             | Error::NoRoom { .. }
             | Error::Rehearsed { .. }
             | Error::FellBehind { .. }
+            | Error::TooSlow { .. }
             | Error::Deserted
             | Error::Abandoned
             | Error::Local { .. } => 1,
@@ -186,7 +194,7 @@ impl Error {
             Error::Transform { .. } => "untransformed",
             Error::NoRoom { .. } => "no_room",
             Error::Rehearsed { .. } => "rehearsed",
-            Error::FellBehind { .. } => "fell_behind",
+            Error::FellBehind { .. } | Error::TooSlow { .. } => "fell_behind",
             Error::Deserted | Error::Abandoned => "abandoned",
             Error::Local { .. } | Error::Output { .. } => "failed",
         }

@@ -161,7 +161,7 @@ impl Writer {
     /// Forgets what has been appended, for another attempt, if no reader has seen any of it.
     pub fn rewind(&mut self) -> bool {
         let mut state = self.shared.lock();
-        let unseen = state.base() == 0 && state.places.iter().all(|(_, place)| place.at == 0);
+        let unseen = !state.seen;
         let forgotten = if unseen { std::mem::take(&mut state.chunks) } else { VecDeque::new() };
         if unseen {
             state.len = 0;
@@ -378,6 +378,8 @@ mod tests {
         writer.append("wrong".into());
         assert!(writer.rewind());
         writer.append("right".into());
+        assert!(matches!(reader.peek(), Read::Chunk(_)));
+        assert!(!writer.rewind(), "what was shown may be half-way to a client");
         assert_eq!(text(&mut reader).0, "right");
         assert!(!writer.rewind());
     }

@@ -37,6 +37,11 @@ impl Gate {
         self.queue.lock().expect("no code panics while it holds the gate's lock")
     }
 
+    /// Whether anybody waits for a place.
+    pub fn is_crowded(&self) -> bool {
+        self.lock().waiting.iter().any(|waiting| !waiting.is_canceled())
+    }
+
     /// Waits for a place. Whoever stops waiting leaves the queue.
     pub async fn enter(&self) -> Place {
         let turn = {
@@ -93,6 +98,7 @@ mod tests {
         let (mut third, mut fourth) = (pin!(gate.enter()), pin!(gate.enter()));
         assert!(third.as_mut().now_or_never().is_none());
         assert!(fourth.as_mut().now_or_never().is_none());
+        assert!(gate.is_crowded());
         drop(first);
         assert!(gate.enter().now_or_never().is_none(), "who comes late does not slip in");
         assert!(fourth.as_mut().now_or_never().is_none());

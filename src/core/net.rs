@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -429,12 +429,10 @@ pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
             real(target) == real(listening)
         }
         (Addr::Tcp { port, .. }, Addr::Tcp { port: own, .. }) if port == own => {
-            let ips = |addrs: Vec<SockAddr>| {
-                addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip().to_canonical()))
-            };
+            let ips = |addrs: Vec<SockAddr>| addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip()));
             let targets = resolve(target, SIGHT).await.unwrap_or_default();
             let own: Vec<IpAddr> = ips(resolve(listening, SIGHT).await.unwrap_or_default()).collect();
-            ips(targets).any(|ip| own.iter().any(|own| *own == ip || own.is_unspecified() && is_ours(ip)))
+            ips(targets).any(|ip| own.iter().any(|own| reaches(ip, *own)))
         }
         _ => false,
     }
@@ -443,9 +441,30 @@ pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
 /// How long a name may take that is only looked up to see whether it is ourselves.
 const SIGHT: Duration = Duration::from_secs(1);
 
-/// Whether this is an address of this machine: only then can it be bound.
+/// Whether a connection to `target` arrives at a socket of this machine that listens on `own`, at the same port.
+fn reaches(target: IpAddr, own: IpAddr) -> bool {
+    let target = match target.to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(), // as the kernel has it
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    match own {
+        IpAddr::V4(own) if own.is_unspecified() => target.is_ipv4() && is_ours(target),
+        IpAddr::V6(own) if own.is_unspecified() => is_ours(target), // of either family
+        own => own.to_canonical() == target,
+    }
+}
+
+/// Whether this is an address of this machine: what is sent to it is sent from it.
 fn is_ours(ip: IpAddr) -> bool {
-    std::net::UdpSocket::bind((ip, 0)).is_ok()
+    let own_end = || {
+        let any =
+            if ip.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?; // sends nothing, and asks only the routing table
+        socket.local_addr()
+    };
+    ip.is_loopback() || own_end().is_ok_and(|own| own.ip() == ip)
 }
 
 /// The resolver's own words; async-std's wrapping would repeat the name.

@@ -184,28 +184,29 @@ impl<H: Handler> Server<H> {
         let mut delivery = Delivery::new(answer.reader);
         let step = delivery.step(|bytes| client.send(bytes));
         let whole = short && matches!(step, Step::Ended);
+        let mut chatter = Chatter::default();
         if whole && client.finish().is_ok() {
             match client.hear(&mut [0; 64]) {
                 Heard::Silence | Heard::End | Heard::Gone => {
-                    let (peer, bytes) = (client.peer(), delivery.sent);
-                    let outcome = Outcome::Whole;
+                    let (peer, how, bytes) = (&client.peer(), answer.how, delivery.sent);
+                    let (outcome, wait) = (Outcome::Whole, Duration::ZERO);
                     return self.record(Record {
-                        peer: &peer,
+                        peer,
                         request: b"",
-                        how: answer.how,
+                        how,
                         outcome,
                         bytes,
-                        wait: Duration::ZERO,
+                        wait,
                         stored: false,
                     });
                 }
-                Heard::Bytes(_) => {}
+                Heard::Bytes(count) => chatter.heard = count as u32, // at most 64
             }
         }
         let how = answer.how;
         self.look_after(client, now, move |connection| {
             let first = (delivery.sent > 0).then_some(connection.accepted);
-            let mut answering = Answering { step, first, ..Answering::new(b"", how, delivery) };
+            let mut answering = Answering { step, first, chatter, ..Answering::new(b"", how, delivery) };
             async move { connection.carry_on(&mut answering).await }
         });
     }
@@ -331,13 +332,13 @@ struct Answering {
 impl Answering {
     fn new(request: &[u8], how: How, delivery: Delivery) -> Answering {
         let request = request[..request.len().min(REQUEST_TOLD)].into();
-        let chatter = Chatter { heard: 0, over: false };
+        let chatter = Chatter::default();
         Answering { request, how, delivery, step: Step::Waiting, chatter, first: None }
     }
 }
 
 /// What a client says although nobody asks it any more.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Chatter {
     heard: u32,
     over: bool,

@@ -126,8 +126,8 @@ pub enum Notice<'a> {
     Fetching(&'a str),
     /// A fetch ended: bytes, how long it took, and whether the poem was kept.
     Fetched(u64, Duration, bool),
-    /// A fetch failed.
-    FetchFailed(&'a Error),
+    /// A fetch failed, for so many who waited.
+    FetchFailed(&'a Error, usize),
     /// A fetch from here brought something that is passed on but not kept, and why.
     Rejected(&'a str, &'a str),
     /// The original was sent on because its transformation failed.

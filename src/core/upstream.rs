@@ -231,15 +231,19 @@ impl Craft {
         }
     }
 
-    /// The transformed poem. What is built in needs neither limit nor deadline.
+    /// The transformed poem, of at most `limit` bytes. What is built in needs no deadline.
     ///
     /// # Errors
-    /// [`Error::Transform`]; from a program also [`Error::Timeout`] and [`Error::TooLong`].
+    /// [`Error::Transform`], [`Error::TooLong`]; from a program also [`Error::Timeout`].
     pub async fn apply(&self, poem: Bytes, limit: u64, deadline: Duration) -> Result<Bytes, Error> {
         match self {
             Craft::BuiltIn(transform) => {
                 let (transform, bytes) = (*transform, poem.len());
-                net::busy(bytes, move || transform.apply(&poem)).await
+                let done = net::busy(bytes, move || transform.apply(&poem)).await?;
+                match done.len() as u64 > limit {
+                    true => Err(Error::TooLong { addr: transform.name().into(), limit }),
+                    false => Ok(done),
+                }
             }
             Craft::Program(program) => program.apply(&poem, limit, deadline).await,
         }

@@ -202,6 +202,7 @@ pub fn settings(upstream: &Bard) -> Settings {
         whole: false,
         rejects: Rejects::default(),
         upstream_conns: 8,
+        patience: LONG,
         workshop: None,
         original_on_failure: false,
     }

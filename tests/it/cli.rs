@@ -77,6 +77,7 @@ fn a_proxy_of_itself_is_refused_at_the_start() {
         &["proxy", "--listen", "localhost:10077", "127.0.0.1:10077"],
         &["proxy", "--listen", "0.0.0.0:10077", "10001", "localhost:10077"],
         &["proxy", "--listen", "[::]:10077", "127.0.0.1:10077"],
+        &["proxy", "--listen", "10077", "0.0.0.0:10077"],
         &["proxy", "--listen", "unix:/tmp/../tmp/p", "unix:/tmp/../tmp/p"],
         &["proxy", "--listen", "10077", "--transform", "shout", "--via", "10077", "10001"],
     ] {
@@ -84,6 +85,15 @@ fn a_proxy_of_itself_is_refused_at_the_start() {
         assert_eq!(out.status.code(), Some(2), "{args:?}");
         assert!(text(&out.stderr).contains("it would wait for itself"), "{args:?}: {}", text(&out.stderr));
     }
+}
+
+#[test]
+fn a_proxy_of_another_address_with_the_same_port_is_none_of_itself() {
+    let other = Daemon::start(&["serve", "--listen", "[::1]:0"]);
+    let port = other.ready.rsplit(':').next().unwrap();
+    let listen = format!("127.0.0.1:{port}");
+    let daemon = Daemon::start(&["proxy", "--listen", &listen, &format!("[::1]:{port}")]);
+    assert!(daemon.ready.ends_with(&listen), "{}", daemon.ready);
 }
 
 #[test]

@@ -227,6 +227,57 @@ fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
 }
 
 #[test]
+fn readers_that_take_nothing_of_a_long_poem_lose_it_to_those_who_wait_for_the_upstream() {
+    let bard = Bard::new();
+    let settings = Settings {
+        max_poem: 1 << 20,
+        protocol: Protocol::Line,
+        upstream_conns: 1,
+        patience: Duration::from_millis(50),
+        ..settings(&bard)
+    };
+    let proxy = Running::proxy_with(settings, LIMITS);
+    let mut stuck = proxy.connect();
+    stuck.say(b"long\n");
+    let mut endless = bard.call().hear(6).0.stream;
+    let saying =
+        std::thread::spawn(
+            move || while std::io::Write::write_all(&mut endless, &[b'x'; 1 << 16]).is_ok() {},
+        );
+    stuck.take(2 << 20);
+    let mut other = proxy.connect();
+    other.say(b"short\n");
+    bard.call().hear(7).0.say(b"poem").finish();
+    assert_eq!(other.rest().unwrap(), b"poem");
+    saying.join().unwrap();
+}
+
+#[test]
+fn what_a_transformation_makes_has_the_same_limit() {
+    let bard = Bard::new();
+    let workshop = Some(Workshop::Own(vec![Transform::Number.into()]));
+    let proxy = Running::proxy_with(Settings { workshop, max_poem: 1000, ..settings(&bard) }, LIMITS);
+    let mut client = proxy.connect();
+    bard.call().say(&[b'\n'; 900]).finish();
+    assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_netstring_of_exactly_the_limit_is_kept() {
+    let bard = Bard::new();
+    let settings = Settings { protocol: Protocol::Netstring, max_poem: 10, ..settings(&bard) };
+    let proxy = Running::proxy_with(settings, LIMITS);
+    let mut client = proxy.connect();
+    client.say(b"3:a.A,");
+    bard.call().hear(6).0.say(b"10:0123456789,").finish();
+    assert_eq!(client.rest().unwrap(), b"10:0123456789,");
+    let mut client = proxy.connect();
+    client.say(b"3:a.A,");
+    assert_eq!(client.rest().unwrap(), b"10:0123456789,");
+    assert_eq!(bard.callers(), 1);
+}
+
+#[test]
 fn with_whole_a_fetch_without_room_fails() {
     let bard = Bard::new();
     let mut settings = Settings { whole: true, ..settings(&bard) };

@@ -3,7 +3,10 @@
 
 use crate::bard::{settings, until, until_count, Bard, Client, Daemon, Running, LIMITS};
 use poetry::handler::proxy::Settings;
+use poetry::transform::Transform;
+use poetry::upstream::Workshop;
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -70,6 +73,36 @@ fn a_refresh_that_brings_a_part_is_tried_once_more_and_the_second_decides() {
     bard.call().say(b"a wh").finish();
     until_count("failed fetches", &proxy.stats.failed_fetches, 1);
     assert_eq!(proxy.ask().unwrap(), b"a whole");
+}
+
+#[test]
+fn a_part_is_found_also_where_a_transformation_puts_the_end_first() {
+    let bard = Bard::new();
+    let workshop = Some(Workshop::Own(vec![Transform::Reverse.into()]));
+    let proxy = Running::proxy_with(Settings { workshop, ..forgiving(&bard) }, LIMITS);
+    let mut client = proxy.connect();
+    bard.call().say(b"one\ntwo\nthree\n").finish();
+    assert_eq!(client.rest().unwrap(), b"three\ntwo\none\n");
+    for (first, second, kept) in [
+        (&b"one\n"[..], &b"one\ntwo\nthree\nfour\n"[..], &b"four\nthree\ntwo\none\n"[..]), // cut, then whole
+        (b"one\n", b"one\ntwo\n", b"four\nthree\ntwo\none\n"),                             // cut twice
+        (b"1\n", b"2\n3\n", b"3\n2\n"),                                                    // another poem
+        (b"2\n", b"2\n", b"2\n"),                                                          // the same twice
+    ] {
+        proxy.ask().unwrap();
+        let ended =
+            proxy.stats.kept.load(Ordering::Acquire) + proxy.stats.failed_fetches.load(Ordering::Acquire);
+        bard.call().say(first).finish();
+        bard.call().say(second).finish();
+        until("the refresh has ended", || {
+            let kept = proxy.stats.kept.load(Ordering::Acquire);
+            kept + proxy.stats.failed_fetches.load(Ordering::Acquire) > ended
+        });
+        let failed = proxy.stats.failed_fetches.load(Ordering::Acquire);
+        assert_eq!(proxy.ask().unwrap(), kept);
+        bard.call().reset();
+        until_count("failed fetches", &proxy.stats.failed_fetches, failed + 1);
+    }
 }
 
 #[test]

@@ -11,26 +11,69 @@ use std::time::{Duration, Instant};
 /// What an entry costs beside its value and key: the table and the queue (estimated, in bytes).
 pub(super) const ENTRY_WEIGHT: u64 = 256;
 
+/// What all rooms of a cache come to, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    pub(super) in_flight: AtomicU64,
+    pub(super) kept: AtomicU64,
+    pub(super) remembered: AtomicU64,
+}
+
+impl Gauges {
+    pub(super) fn held(&self) -> u64 {
+        [Purpose::Flight, Purpose::Value, Purpose::Memory]
+            .map(|p| self.of(p).load(Ordering::Relaxed))
+            .iter()
+            .sum()
+    }
+
+    fn of(&self, purpose: Purpose) -> &AtomicU64 {
+        match purpose {
+            Purpose::Flight => &self.in_flight,
+            Purpose::Value => &self.kept,
+            Purpose::Memory => &self.remembered,
+        }
+    }
+}
+
+/// What a room is for: flights never make way, memories do so first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Flight,
+    Value,
+    Memory,
+}
+
 /// Bytes that count against the capacity for as long as this exists.
 #[derive(Debug)]
 pub struct Room {
-    held: Arc<AtomicU64>,
+    gauges: Arc<Gauges>,
+    purpose: Purpose,
     bytes: u64,
 }
 
 impl Room {
-    pub(super) fn new(held: &Arc<AtomicU64>, bytes: u64) -> Room {
-        let mut room = Room { held: held.clone(), bytes: 0 };
+    pub(super) fn new(gauges: &Arc<Gauges>, purpose: Purpose, bytes: u64) -> Room {
+        let mut room = Room { gauges: gauges.clone(), purpose, bytes: 0 };
         room.set(bytes);
         room
     }
 
     pub(super) fn set(&mut self, bytes: u64) {
+        let gauge = self.gauges.of(self.purpose);
         match bytes >= self.bytes {
-            true => self.held.fetch_add(bytes - self.bytes, Ordering::Relaxed),
-            false => self.held.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+            true => gauge.fetch_add(bytes - self.bytes, Ordering::Relaxed),
+            false => gauge.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
         };
         self.bytes = bytes;
+    }
+
+    pub(super) fn becomes(mut self, purpose: Purpose) -> Room {
+        let bytes = self.bytes;
+        self.set(0);
+        self.purpose = purpose;
+        self.set(bytes);
+        self
     }
 
     /// How many.
@@ -222,16 +265,21 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         }
     }
 
-    /// Lets go of one thing: the oldest memory, or else the kept value whose turn it is. False where there is none.
-    pub(super) fn evict_one(&mut self, gone: &mut Gone<V, F>) -> bool {
+    /// Lets go of the oldest memory. False where there is none.
+    pub(super) fn evict_memory(&mut self, gone: &mut Gone<V, F>) -> bool {
         while !self.memories.is_empty() {
             if self.forget_oldest(|flying| !flying.is_aloft(), gone) {
                 return true;
             }
         }
-        let mut turns = 2 * self.clock.len(); // each value is passed over at most once
-        while let Some(turn) = self.clock.pop_front().filter(|_| turns > 0) {
-            turns -= 1;
+        false
+    }
+
+    /// Lets go of the kept value whose turn it is. False where all of them were asked for since their last turn; then
+    /// none of them has another to come, and the next call finds one.
+    pub(super) fn evict_value(&mut self, gone: &mut Gone<V, F>) -> bool {
+        for _ in 0..self.clock.len() {
+            let Some(turn) = self.clock.pop_front() else { return false };
             let own = |kept: &Kept<V>| kept.ticket == turn.ticket;
             let is_its = |entry: &Entry<K, V, F>| entry.kept.as_ref().is_some_and(own);
             let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else { continue };

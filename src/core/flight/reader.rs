@@ -66,8 +66,10 @@ impl Reader {
                 None => Read::End,
             },
             Source::Aloft { shared, place } => {
-                let state = shared.lock();
-                state.read(state.places[*place].at)
+                let mut state = shared.lock();
+                let next = state.read(state.places[*place].at);
+                state.seen |= matches!(next, Read::Chunk(_));
+                next
             }
         }
     }

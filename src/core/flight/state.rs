@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) len: u64,
     pub(super) window: u64,
     pub(super) places: Slab<Place>,
+    /// Whether any reader has been shown a byte: from then on nothing can be taken back.
+    pub(super) seen: bool,
     pub(super) end: Option<End>,
     /// Dropped when the chunks are.
     pub(super) cargo: Option<Cargo>,
@@ -55,7 +57,7 @@ impl Chunk {
 impl State {
     pub(super) fn new(window: u64) -> State {
         let (chunks, places) = (VecDeque::new(), Slab::new());
-        State { chunks, len: 0, window, places, end: None, cargo: None }
+        State { chunks, len: 0, window, places, seen: false, end: None, cargo: None }
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use regex::bytes::Regex;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is asked for, in full: the protocol, the upstreams, the transformations and the request, each as a netstring,
 /// so that no two different questions have the same key.
@@ -50,11 +50,16 @@ pub struct Settings {
     pub rejects: Rejects,
     /// How many fetches may be connected, or connecting, to the upstream at once; at least one.
     pub upstream_conns: usize,
+    /// How long readers of a poem over the window may take nothing while other fetches wait for the upstream.
+    pub patience: Duration,
     /// What is done to poems before they are kept.
     pub workshop: Option<Workshop>,
     /// Whether the original is sent on, and not kept, when that fails.
     pub original_on_failure: bool,
 }
+
+/// Long enough for any reader that reads at all: 64 KiB in this time keep a fetch going.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a reply must not be, to be kept: an upstream's error comes as text like any other.
 #[derive(Debug, Default)]
@@ -81,7 +86,7 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy with an empty cache.
     pub fn new(settings: Settings, report: Arc<dyn Report>, stats: Arc<Stats>) -> Arc<Proxy> {
-        let cache = Cache::new(settings.policy);
+        let cache = Cache::weighing(settings.policy, |key: &Key| key.len() as u64);
         let (scope, name) = (scope(&settings), settings.upstream.to_string());
         let gate = Gate::new(settings.upstream_conns);
         Arc::new(Proxy { settings, cache, gate, scope, name, report, stats })
@@ -96,8 +101,8 @@ impl Proxy {
 
     fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) -> Flight {
         let flight = lead.flight.clone();
-        let key_len = (self.scope.len() + request.len()) as u64;
-        let landing = Landing { fill: Some(lead.fill), writer: lead.writer, key_len, objection: None };
+        let landing =
+            Landing { fill: Some(lead.fill), writer: lead.writer, original: Bytes::new(), objection: None };
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         net::spawn(self.clone().fetch(landing, request));
         flight
@@ -128,7 +133,7 @@ impl Proxy {
                 self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
             }
             Err(error) => {
-                self.report.notice(Notice::FetchFailed(&error));
+                self.report.notice(Notice::FetchFailed(&error, landing.writer.readers()));
                 landing.fail(error, Instant::now());
                 self.stats.failed_fetches.fetch_add(1, Ordering::Release);
             }
@@ -148,23 +153,32 @@ impl Proxy {
     }
 
     /// A refresh that brings a strict prefix of the poem it would replace is taken for a cut one, and one more fetch
-    /// decides: the same text again is believed, and so is anything that is no prefix.
+    /// decides: the same text again is believed, and so is anything that is no prefix. Transformed poems can't be
+    /// compared like that (the end may come first), so there any shorter one is doubted, and the originals decide.
     async fn believe(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
         if landing.objection.is_some() {
             return Ok(()); // it won't be kept, whatever it is
         }
         let Some(old) = landing.fill.as_ref().and_then(Fill::replaces) else { return Ok(()) };
-        let Some(first) = landing.writer.so_far().filter(|new| new.is_cut_from(&old)) else { return Ok(()) };
+        let transformed = self.settings.workshop.is_some();
+        let is_doubtful =
+            |new: &Poem| if transformed { new.len() < old.len() } else { new.is_cut_from(&old) };
+        let original = |landing: &Landing, poem: &Poem| match transformed {
+            true => landing.original.clone(),
+            false => poem.bytes(),
+        };
+        let Some(first) = landing.writer.so_far().filter(is_doubtful) else { return Ok(()) };
+        let first = original(landing, &first);
         if !landing.writer.rewind() {
             landing.pass_through(); // its readers have it; it can't be decided whether it is whole
             return Ok(());
         }
         self.attempt(landing, request).await?;
-        match landing.writer.so_far() {
-            Some(second) if second.is_cut_from(&old) && second.bytes() != first.bytes() => {
-                Err(Error::Doubtful { addr: self.name.clone() })
-            }
-            _ => Ok(()),
+        let Some(second) = landing.writer.so_far().filter(is_doubtful) else { return Ok(()) };
+        let second = original(landing, &second);
+        match first != second && (first.starts_with(&second) || second.starts_with(&first)) {
+            true => Err(Error::Doubtful { addr: self.name.clone() }),
+            false => Ok(()),
         }
     }
 
@@ -180,7 +194,7 @@ impl Proxy {
     async fn stream(&self, landing: &mut Landing, request: &[u8]) -> Result<(), Error> {
         let (_place, mut reply) = self.ask(request).await?;
         while let Some(bytes) = reply.next().await? {
-            landing.writer.room().await?;
+            self.await_readers(landing).await?;
             self.make_room(landing, bytes.len() as u64);
             landing.writer.append(bytes);
         }
@@ -190,14 +204,26 @@ impl Proxy {
         Ok(())
     }
 
+    /// A poem over the window goes at the pace of its fastest reader, but not at any pace while others wait for the
+    /// upstream: readers who don't take a single chunk in this time would cost everybody else his poem.
+    async fn await_readers(&self, landing: &Landing) -> Result<(), Error> {
+        loop {
+            match net::within(self.settings.patience, landing.writer.room()).await {
+                Some(room) => return room,
+                None if self.gate.is_crowded() => return Err(Error::TooSlow { addr: self.name.clone() }),
+                None => {}
+            }
+        }
+    }
+
     /// Once a poem is too long to be kept, or there is no room for it, it passes through, and its key is free again
     /// before its beginning leaves the window.
     fn make_room(&self, landing: &mut Landing, more: u64) {
         let total = landing.writer.len() + more;
         let Some(fill) = &mut landing.fill else { return };
-        if total > self.settings.max_poem {
+        if total > self.longest() {
             landing.too_long(Instant::now());
-        } else if !fill.reserve(total + landing.key_len) {
+        } else if !fill.reserve(total) {
             landing.pass_through();
         }
     }
@@ -210,6 +236,7 @@ impl Proxy {
         workshop: &Workshop,
     ) -> Result<(), Error> {
         let poem = self.collect(landing, request).await?;
+        landing.original = poem.clone();
         let limit = self.settings.max_poem;
         let done = match workshop.apply(poem.clone(), limit, self.settings.timeouts).await {
             Err(error) if self.settings.original_on_failure => {
@@ -229,7 +256,7 @@ impl Proxy {
 
     /// The whole reply, when it is complete.
     async fn collect(&self, landing: &mut Landing, request: &[u8]) -> Result<Bytes, Error> {
-        let limit = self.settings.max_poem;
+        let limit = self.longest();
         let (_place, mut reply) = self.ask(request).await?;
         let mut poem = Vec::new();
         while let Some(bytes) = reply.next().await? {
@@ -246,10 +273,18 @@ impl Proxy {
 
     /// Reserves room for so many bytes that nobody can be sent yet.
     fn hold(&self, landing: &mut Landing, bytes: usize) -> Result<(), Error> {
-        let total = bytes as u64 + landing.key_len;
-        match landing.fill.as_mut().is_none_or(|fill| fill.reserve(total)) {
+        match landing.fill.as_mut().is_none_or(|fill| fill.reserve(bytes as u64)) {
             true => Ok(()),
             false => Err(Error::NoRoom { addr: self.name.clone(), capacity: self.settings.policy.capacity }),
+        }
+    }
+
+    /// The longest reply that is kept: a poem, and its framing where it has one.
+    fn longest(&self) -> u64 {
+        const FRAMING: u64 = 22; // the digits of the largest length there is, a colon and a comma
+        match self.settings.protocol {
+            Protocol::Netstring => self.settings.max_poem.saturating_add(FRAMING),
+            Protocol::Poem | Protocol::Line => self.settings.max_poem,
         }
     }
 
@@ -295,7 +330,7 @@ impl Handler for Proxy {
     fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer {
         let key = self.key(&request);
         loop {
-            let flight = match self.cache.lookup(&key, now, || flight::launch(self.settings.max_poem)) {
+            let flight = match self.cache.lookup(&key, now, || flight::launch(self.longest())) {
                 Lookup::Hit(poem, ttl) => return Answer { reader: Reader::of(poem), how: How::Hit(ttl) },
                 Lookup::Stale(poem, lead) => {
                     lead.map(|lead| self.fly(lead, request));
@@ -323,8 +358,8 @@ struct Landing {
     /// The right to keep the poem, and the room for it; `None` once the poem passes through.
     fill: Option<Fill<Key, Poem, Flight>>,
     writer: Writer,
-    /// The length of the key, which is held as well.
-    key_len: u64,
+    /// With a transformation, the poem before it.
+    original: Bytes,
     /// Why the poem is not to be kept although it is whole.
     objection: Option<&'static str>,
 }
@@ -350,10 +385,10 @@ impl Landing {
 
     /// The poem is whole. Says whether it was kept.
     fn land(self, now: Instant) -> bool {
-        let Landing { fill, writer, key_len, objection } = self;
+        let Landing { fill, writer, objection, .. } = self;
         let mut kept = false;
         writer.finish(|poem| {
-            let bytes = poem.len() + key_len;
+            let bytes = poem.len();
             let Some(fill) = fill else { return Err(None) };
             match objection {
                 None => fill.commit(poem, bytes, now).map_err(Some)?,

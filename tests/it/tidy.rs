@@ -85,7 +85,7 @@ fn the_runtime_is_named_in_one_file() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for path in files("src", ".rs").iter().chain(&files("tests", ".rs")) {
+    for path in files("src", ".rs").iter().chain(&files("tests", ".rs")).chain(&files("benches", ".rs")) {
         assert!(std::fs::read_to_string(path).unwrap().starts_with("//!"), "{}", path.display());
     }
 }

@@ -1,0 +1,173 @@
+//! Figures: ratios paired round by round, their medians and quartiles, and what was wanted of them.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What is wanted of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// So much or more.
+    AtLeast(f64),
+    /// So much or less.
+    AtMost(f64),
+    /// Nothing: it is there to compare with.
+    Shown,
+}
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Times as much.
+    Ratio,
+    /// Bytes.
+    Bytes,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Figure {
+    /// The part of the benches that measures it.
+    pub part: String,
+    /// What is done.
+    pub work: String,
+    /// What is compared with what.
+    pub figure: String,
+    pub wanted: Wanted,
+    pub unit: Unit,
+    /// What was measured, or why it was not.
+    pub got: Result<Spread, String>,
+    /// The day.
+    pub date: String,
+}
+
+/// The median of several rounds, and the quartiles around it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub low: f64,
+    pub median: f64,
+    pub high: f64,
+    pub rounds: usize,
+}
+
+impl Spread {
+    /// Of at least one sample.
+    pub fn of(samples: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut sorted: Vec<f64> = samples.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1)?;
+        // Between two samples, the one in proportion.
+        let at = |part: f64| {
+            let place = part * last as f64;
+            let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+            below + (above - below) * place.fract()
+        };
+        Some(Spread { low: at(0.25), median: at(0.5), high: at(0.75), rounds: sorted.len() })
+    }
+}
+
+/// One sample a round, or why there is none.
+pub type Samples = Result<Vec<f64>, String>;
+
+/// The ratios of two series, each round's own.
+pub fn paired(above: &Samples, below: &Samples) -> Samples {
+    match (above, below) {
+        (Ok(above), Ok(below)) => Ok(above.iter().zip(below).map(|(a, b)| a / b).collect()),
+        (Err(why), _) | (_, Err(why)) => Err(why.clone()),
+    }
+}
+
+/// What was measured of one figure.
+pub struct Measured<'a> {
+    pub work: &'a str,
+    pub figure: &'a str,
+    pub wanted: Wanted,
+    pub unit: Unit,
+    pub samples: Samples,
+}
+
+impl Figure {
+    pub fn new(part: &str, measured: Measured<'_>) -> Figure {
+        let got =
+            measured.samples.and_then(|s| Spread::of(s).ok_or_else(|| "no round was whole".to_string()));
+        let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        Figure {
+            part: part.into(),
+            work: measured.work.into(),
+            figure: measured.figure.into(),
+            wanted: measured.wanted,
+            unit: measured.unit,
+            got,
+            date: now.chars().take_while(|c| *c != 'T').collect(),
+        }
+    }
+
+    /// Whether the figure is reached by its median.
+    pub fn verdict(&self) -> &'static str {
+        match (&self.got, self.wanted) {
+            (Err(_), _) => "not measured",
+            (Ok(_), Wanted::Shown) => "",
+            (Ok(got), Wanted::AtLeast(least)) if got.median >= least => "ok",
+            (Ok(got), Wanted::AtMost(most)) if got.median <= most => "ok",
+            _ => "short",
+        }
+    }
+
+    /// How many times as good as wanted; nothing where nothing is wanted, or was measured.
+    pub fn reached(&self) -> Option<f64> {
+        let got = self.got.as_ref().ok()?.median;
+        match self.wanted {
+            Wanted::AtLeast(least) => Some(got / least),
+            Wanted::AtMost(most) => Some(most / got),
+            Wanted::Shown => None,
+        }
+    }
+
+    fn number(&self, value: f64) -> String {
+        match self.unit {
+            Unit::Ratio => format!("{value:.2}"),
+            Unit::Bytes if value.abs() >= 10_000.0 => format!("{:.0} kB", value / 1000.0),
+            Unit::Bytes => format!("{value:.0} B"),
+        }
+    }
+
+    fn wanted(&self) -> String {
+        match self.wanted {
+            Wanted::AtLeast(least) => format!(">= {}", self.number(least)),
+            Wanted::AtMost(most) => format!("<= {}", self.number(most)),
+            Wanted::Shown => "-".into(),
+        }
+    }
+
+    fn got(&self) -> String {
+        match &self.got {
+            Ok(s) => format!("{} [{} to {}]", self.number(s.median), self.number(s.low), self.number(s.high)),
+            Err(why) => why.clone(),
+        }
+    }
+
+    /// The columns of the table.
+    pub fn columns(&self) -> [String; 5] {
+        [self.work.clone(), self.figure.clone(), self.wanted(), self.got(), self.verdict().to_string()]
+    }
+}
+
+/// The heads of the columns.
+pub const COLUMNS: [&str; 5] = ["work", "figure", "wanted", "got: median [quartiles]", "verdict"];
+
+/// The table as it is printed on a terminal.
+pub struct Table<'a>(pub &'a [Figure]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![COLUMNS.map(String::from)];
+        rows.extend(self.0.iter().map(Figure::columns));
+        let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+        for row in &rows {
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}

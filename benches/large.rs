@@ -1,0 +1,43 @@
+//! Large poems, against a plain send loop: whole slices, until the kernel is full.
+
+use crate::figures::{paired, Figure, Measured, Samples, Unit, Wanted};
+use crate::load::transfer;
+use crate::peers::{own, poetry, Server};
+use crate::Context;
+use std::io;
+
+pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
+    let gib = context.scaled(1 << 30, 64 << 20);
+    let alone = compare(context, gib, 1)?;
+    let shared = compare(context, context.scaled(64 << 20, 4 << 20), 32)?;
+    let figure = |work, samples| {
+        let (figure, wanted) = ("bytes a second, poetry serve / a send loop", Wanted::AtLeast(0.97));
+        Figure::new("large", Measured { work, figure, wanted, unit: Unit::Ratio, samples })
+    };
+    Ok(vec![figure("1 GiB to one client", alone), figure("64 MiB to 32 clients", shared)])
+}
+
+fn compare(context: &Context, len: usize, clients: usize) -> io::Result<Samples> {
+    let poem = context.poem(len)?;
+    let servers = [own(context.cores, "large", &poem)?, poetry(context.cores, &["serve", &poem])?];
+    let [floor, ours] = transfers(context, &servers, len as u64, clients)?;
+    std::fs::remove_file(&poem)?; // it may be large
+    Ok(paired(&Ok(floor), &Ok(ours)))
+}
+
+/// The times of two servers in turn, each first in every other round.
+pub fn transfers(
+    context: &Context,
+    servers: &[Server; 2],
+    len: u64,
+    clients: usize,
+) -> io::Result<[Vec<f64>; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..context.scaled(11, 3) {
+        for turn in 0..2 {
+            let at = (round + turn) % 2;
+            times[at].push(transfer(servers[at].target(len), clients)?);
+        }
+    }
+    Ok(times)
+}

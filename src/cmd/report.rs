@@ -292,7 +292,10 @@ fn object(record: &Record<'_>) -> String {
         "key": String::from_utf8_lossy(record.request),
     });
     match record.how {
-        How::Hit(ttl) => object["ttl"] = json!(ttl.as_secs()),
+        How::Hit(until) => {
+            let ttl = until.saturating_duration_since(std::time::Instant::now());
+            object["ttl"] = json!(ttl.as_secs());
+        }
         How::Miss => {
             object["fwd"] = json!("miss");
             object["stored"] = json!(record.stored);

@@ -26,7 +26,7 @@
 //!
 //! **Space.** What is kept, remembered and reserved for flights stays together within the capacity: each has its
 //! [`Room`], which gives its bytes back when it is dropped. Memories go first, then values in the order they came, but
-//! one that was asked for since its last turn gets another (the CLOCK policy). Flights never go.
+//! one that was asked for since its last turn is spared once (the SIEVE policy). Flights never go.
 //!
 //! **Locks.** Keys are spread over shards, each behind a lock of its own; no two are ever held at once. A hit takes its
 //! shard's lock shared, so that hits of one poem don't wait for each other.
@@ -69,15 +69,16 @@ pub struct Cache<K, V, F> {
     next_shard: AtomicUsize,
 }
 
-/// At most so many shards, and none for less capacity than this: a small cache is evicted in order.
+/// At most so many shards, and none for less capacity than this: a small cache is evicted in order. Their number is a
+/// power of two: a division would cost as much as the rest of choosing one.
 const SHARDS: u64 = 32;
 const SHARD_CAPACITY: u64 = 64 << 10;
 
 /// The answer of a look-up.
 #[derive(Debug)]
 pub enum Lookup<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
-    /// A fresh value, and how long it stays fresh.
-    Hit(V, Duration),
+    /// A fresh value, and until when it is.
+    Hit(V, Instant),
     /// A value past its ttl but within grace, and the duty to refresh it where nobody has it yet.
     Stale(V, Option<Lead<K, V, F, W>>),
     /// Somebody is fetching it: join the flight.
@@ -119,7 +120,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     /// An empty cache, told how many bytes a key holds.
     pub fn weighing(policy: Policy, weigh: fn(&K) -> u64) -> Arc<Self> {
-        let shards = (policy.capacity / SHARD_CAPACITY).clamp(1, SHARDS);
+        let shards = 1u64 << (policy.capacity / SHARD_CAPACITY).clamp(1, SHARDS).ilog2();
         Arc::new(Cache {
             policy,
             hasher: RandomState::new(),
@@ -133,15 +134,16 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     fn shard(&self, hash: u64) -> &RwLock<Table<K, V, F>> {
         let spread = (hash >> 32) as usize; // the table below uses the lowest and the highest bits
-        &self.shards[spread % self.shards.len()]
+        &self.shards[spread & (self.shards.len() - 1)]
     }
 
     fn lock(&self, hash: u64) -> RwLockWriteGuard<'_, Table<K, V, F>> {
         self.shard(hash).write().expect(UNPOISONED)
     }
 
-    /// Who has the value of this key now, waits for it, or must fetch it. Calls `launch`, under the lock, only when
+    /// Who has the value of this key now, waits for it, or must fetch it. A hit is told under a shared lock. Calls `launch`, under the lock, only when
     /// the caller is the one to fetch: it makes the flight's two ends.
+    #[inline]
     pub fn lookup<W>(
         self: &Arc<Self>,
         key: &K,
@@ -149,14 +151,26 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
         let hash = self.hasher.hash_one(key);
-        if let Some((value, ttl)) = self.shard(hash).read().expect(UNPOISONED).fresh(hash, key, now) {
-            return Lookup::Hit(value, ttl);
+        if let Some((value, until)) = self.shard(hash).read().expect(UNPOISONED).fresh(hash, key, now) {
+            return Lookup::Hit(value, until);
         }
+        self.decide(hash, key, now, launch)
+    }
+
+    /// The whole decision, under a lock that nobody shares.
+    #[cold]
+    fn decide<W>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        now: Instant,
+        launch: impl FnOnce() -> (W, F),
+    ) -> Lookup<K, V, F, W> {
         let _ended; // declared before the guard, so dropped after it
         let mut table = self.lock(hash);
         // Between the two locks a fetch may have ended, so everything is looked at anew.
-        if let Some((value, ttl)) = table.fresh(hash, key, now) {
-            return Lookup::Hit(value, ttl);
+        if let Some((value, until)) = table.fresh(hash, key, now) {
+            return Lookup::Hit(value, until);
         }
         let entry = table.entry(hash, key);
         _ended = entry.settle(now);
@@ -164,7 +178,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             kept.ask();
             kept.value.clone()
         });
-        match (kept, &entry.flying) {
+        match (kept, entry.flying.as_deref()) {
             (Some(value), Some(_)) => Lookup::Stale(value, None),
             (None, Some(Flying { state: State::Aloft(flight) | State::Failed(flight, _), .. })) => {
                 Lookup::Coalesced(flight.clone())
@@ -176,7 +190,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             (value, None) => {
                 let (writer, flight) = launch();
                 let ticket = self.ticket();
-                entry.flying = Some(Flying { ticket, state: State::Aloft(flight.clone()) });
+                entry.flying = Some(Box::new(Flying { ticket, state: State::Aloft(flight.clone()) }));
                 let lead = Lead { fill: self.fill(hash, key, ticket), writer, flight };
                 match value {
                     Some(value) => Lookup::Stale(value, Some(lead)),
@@ -284,7 +298,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             drop(table);
             return Err(self.take_room());
         };
-        gone.flights.extend(entry.flying.take().and_then(Flying::into_flight));
+        gone.flights.extend(entry.flying.take().and_then(|flying| flying.into_flight()));
         gone.values.extend(entry.kept.take().map(|old| old.value));
         if stale_until <= now || weight > policy.capacity {
             table.clear_if_void(self.hash, &self.key);

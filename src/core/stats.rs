@@ -5,13 +5,13 @@ use crate::error::Error;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How an answer was come by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// From the cache, fresh for this long yet.
-    Hit(Duration),
+    /// From the cache, fresh until then.
+    Hit(Instant),
     /// From the cache, past its ttl but within grace.
     Stale,
     /// By joining a fetch that was already under way.

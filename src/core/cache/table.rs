@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What an entry costs beside its value and key: the table and the queue (estimated, in bytes).
 pub(super) const ENTRY_WEIGHT: u64 = 256;
@@ -90,8 +90,10 @@ impl Drop for Room {
 
 pub(super) struct Table<K, V, F> {
     entries: HashTable<Entry<K, V, F>>,
-    /// Turns of the eviction clock, oldest first; a turn whose ticket is not its entry's is void.
-    clock: VecDeque<Turn>,
+    /// Turns to be let go, in the order the values came, in two parts: those the hand has yet to look at on its way to
+    /// the newest, and those it has passed and spared. A turn whose ticket is not its entry's is void.
+    ahead: VecDeque<Turn>,
+    spared: VecDeque<Turn>,
     /// What is remembered and until when, oldest first: forgotten in time even if nobody asks for it again.
     memories: VecDeque<(Turn, Instant)>,
 }
@@ -106,7 +108,8 @@ pub(super) struct Entry<K, V, F> {
     key: K,
     hash: u64,
     pub(super) kept: Option<Kept<V>>,
-    pub(super) flying: Option<Flying<F>>,
+    /// Apart, because few entries have one, and hits don't look at it.
+    pub(super) flying: Option<Box<Flying<F>>>,
 }
 
 pub(super) struct Kept<V> {
@@ -177,7 +180,7 @@ impl<V> Kept<V> {
 
 impl<K, V, F> Entry<K, V, F> {
     /// Takes out what time has ended: a value past its grace, a memory past its time.
-    pub(super) fn settle(&mut self, now: Instant) -> (Option<Kept<V>>, Option<Flying<F>>) {
+    pub(super) fn settle(&mut self, now: Instant) -> (Option<Kept<V>>, Option<Box<Flying<F>>>) {
         let kept = self.kept.take_if(|kept| now >= kept.stale_until);
         let flying = self.flying.take_if(|flying| flying.is_over(now));
         (kept, flying)
@@ -208,15 +211,19 @@ impl<V, F> Gone<V, F> {
 
 impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     pub(super) fn new() -> Self {
-        Table { entries: HashTable::new(), clock: VecDeque::new(), memories: VecDeque::new() }
+        let queue = VecDeque::new;
+        Table { entries: HashTable::new(), ahead: queue(), spared: queue(), memories: VecDeque::new() }
     }
 
-    /// The value of this key if it is fresh, and for how long it will be.
-    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V, Duration)> {
+    /// The value of this key if it is fresh, and until when it will be.
+    #[inline]
+    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V, Instant)> {
         let kept = self.entries.find(hash, |entry| entry.key == *key)?.kept.as_ref()?;
-        let ttl = kept.fresh_until.checked_duration_since(now).filter(|ttl| !ttl.is_zero())?;
+        if now >= kept.fresh_until {
+            return None;
+        }
         kept.ask();
-        Some((kept.value.clone(), ttl))
+        Some((kept.value.clone(), kept.fresh_until))
     }
 
     pub(super) fn find(&mut self, hash: u64, key: &K) -> Option<&mut Entry<K, V, F>> {
@@ -241,16 +248,18 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         }
     }
 
-    /// Gives a value that was just kept its first turn.
+    /// Gives a value that was just kept its turn, behind all others.
     pub(super) fn queue(&mut self, hash: u64, ticket: u64) {
-        self.clock.push_back(Turn { hash, ticket });
-        if self.clock.len() > 2 * self.entries.len() + 16 {
+        self.ahead.push_back(Turn { hash, ticket });
+        if self.ahead.len() + self.spared.len() > 2 * self.entries.len() + 16 {
             // Void turns pile up where one key is replaced again and again.
             let entries = &self.entries;
             let kept = |turn: &Turn, entry: &Entry<K, V, F>| {
                 entry.kept.as_ref().is_some_and(|kept| kept.ticket == turn.ticket)
             };
-            self.clock.retain(|turn| entries.find(turn.hash, |entry| kept(turn, entry)).is_some());
+            let is_valid = |turn: &Turn| entries.find(turn.hash, |entry| kept(turn, entry)).is_some();
+            self.ahead.retain(is_valid);
+            self.spared.retain(is_valid);
         }
     }
 
@@ -275,17 +284,23 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    /// Lets go of the kept value whose turn it is. False where all of them were asked for since their last turn; then
-    /// none of them has another to come, and the next call finds one.
+    /// Lets go of the kept value whose turn it is. False where there is none, or where all of them were asked for since
+    /// the hand last came by; then it has spared them for this time, and the next call finds one.
+    ///
+    /// This is SIEVE (Zhang et al., NSDI 2024): what was asked for is spared where it stands, and not put behind the
+    /// newest as by CLOCK. So the hand soon comes to those that are new and that nobody has asked for again.
     pub(super) fn evict_value(&mut self, gone: &mut Gone<V, F>) -> bool {
-        for _ in 0..self.clock.len() {
-            let Some(turn) = self.clock.pop_front() else { return false };
+        for _ in 0..self.ahead.len() + self.spared.len() {
+            if self.ahead.is_empty() {
+                std::mem::swap(&mut self.ahead, &mut self.spared); // the hand begins anew with the oldest
+            }
+            let Some(turn) = self.ahead.pop_front() else { return false };
             let own = |kept: &Kept<V>| kept.ticket == turn.ticket;
             let is_its = |entry: &Entry<K, V, F>| entry.kept.as_ref().is_some_and(own);
             let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else { continue };
             let kept = entry.get().kept.as_ref();
             if kept.is_some_and(|kept| kept.asked_for.swap(false, Ordering::Relaxed)) {
-                self.clock.push_back(turn);
+                self.spared.push_back(turn);
                 continue;
             }
             gone.values.extend(entry.get_mut().kept.take().map(|kept| kept.value));
@@ -315,6 +330,6 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
 
     #[cfg(test)]
     pub(super) fn turns(&self) -> usize {
-        self.clock.len()
+        self.ahead.len() + self.spared.len()
     }
 }

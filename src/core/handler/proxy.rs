@@ -331,7 +331,7 @@ impl Handler for Proxy {
         let key = self.key(&request);
         loop {
             let flight = match self.cache.lookup(&key, now, || flight::launch(self.longest())) {
-                Lookup::Hit(poem, ttl) => return Answer { reader: Reader::of(poem), how: How::Hit(ttl) },
+                Lookup::Hit(poem, until) => return Answer { reader: Reader::of(poem), how: How::Hit(until) },
                 Lookup::Stale(poem, lead) => {
                     lead.map(|lead| self.fly(lead, request));
                     return Answer { reader: Reader::of(poem), how: How::Stale };

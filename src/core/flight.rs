@@ -96,16 +96,24 @@ pub struct Writer {
 impl Writer {
     /// Adds to the poem and wakes everyone who waits for more.
     pub fn append(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
-            return;
-        }
-        let mut state = self.shared.lock();
-        state.push(bytes);
-        let trimmed = state.trim();
-        let waiting = state.waiting();
-        drop(state);
-        drop(trimmed);
+        let waiting = self.add(bytes, State::waiting);
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Adds the end of the poem, and leaves the waking to [`Writer::finish`] or [`Writer::fail`], which is to follow at
+    /// once: so nobody is woken twice, and the end can be sent with the last bytes.
+    pub fn append_end(&mut self, bytes: Bytes) {
+        self.add(bytes, |_| ());
+    }
+
+    fn add<T>(&mut self, bytes: Bytes, then: impl FnOnce(&mut State) -> T) -> T {
+        let _trimmed; // dropped after the lock is released
+        let mut state = self.shared.lock();
+        if !bytes.is_empty() {
+            state.push(bytes);
+        }
+        _trimmed = state.trim();
+        then(&mut state)
     }
 
     /// All bytes appended so far.

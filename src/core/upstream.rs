@@ -10,6 +10,7 @@ use crate::program::Program;
 use crate::protocol::{Judge, Protocol, Scanner};
 use crate::transform::Transform;
 use bytes::Bytes;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -114,9 +115,14 @@ pub async fn ask(addr: &Addr, question: &Question<'_>) -> Result<Reply, Error> {
     let idle = question.timeouts.idle;
     match net::within(idle, stream.send_all(&framed)).await {
         // A server that has said all it wants may close before it has read our request: its reply still decides.
-        Some(_) => {
-            Ok(Reply::Server(Box::new(Conversation { stream, judge, idle, over: false, buffer: Vec::new() })))
-        }
+        Some(_) => Ok(Reply::Server(Box::new(Conversation {
+            stream,
+            judge,
+            idle,
+            over: false,
+            end: None,
+            buffer: Vec::new(),
+        }))),
         None => {
             Err(Error::Timeout { addr: addr.to_string(), stage: "the request was not taken", limit: idle })
         }
@@ -142,6 +148,14 @@ impl Reply {
             Reply::Recital(recital) => Ok(recital.next().await),
         }
     }
+
+    /// Whether it is known that nothing more comes, and that the reply is complete.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Reply::Server(conversation) => conversation.over,
+            Reply::Recital(recital) => recital.poem.is_empty(),
+        }
+    }
 }
 
 /// A connection to a server that is sending its reply.
@@ -149,7 +163,10 @@ pub struct Conversation {
     stream: Stream,
     judge: Judge,
     idle: Duration,
+    /// Whether the reply is complete.
     over: bool,
+    /// How the connection ended, where that was seen behind the last bytes: it can't be seen twice.
+    end: Option<io::Result<()>>,
     buffer: Vec<u8>,
 }
 
@@ -158,16 +175,34 @@ impl Conversation {
         if self.over {
             return Ok(None);
         }
-        self.buffer.resize(READ, 0);
-        match net::within(self.idle, self.stream.read(&mut self.buffer)).await {
-            None => Err(self.judge.silent(self.idle)),
-            Some(Err(e)) => Err(self.judge.broken(&e)),
-            Some(Ok(0)) => self.judge.ended().map(|()| None),
-            Some(Ok(count)) => {
-                self.over = self.judge.take(&self.buffer[..count])?;
-                Ok(Some(Bytes::copy_from_slice(&self.buffer[..count])))
+        if self.end.is_none() {
+            self.buffer.resize(READ, 0);
+            match net::within(self.idle, self.stream.read(&mut self.buffer)).await {
+                None => return Err(self.judge.silent(self.idle)),
+                Some(Err(e)) => self.end = Some(Err(e)),
+                Some(Ok(0)) => self.end = Some(Ok(())),
+                Some(Ok(count)) => return self.take(count).map(Some),
             }
         }
+        match self.end.take() {
+            Some(Err(e)) => Err(self.judge.broken(&e)),
+            _ => self.judge.ended().map(|()| None),
+        }
+    }
+
+    /// So many bytes have come. Looks for what is right behind them: more, or the end, which is worth knowing early.
+    fn take(&mut self, mut count: usize) -> Result<Bytes, Error> {
+        while count < READ && self.end.is_none() {
+            match self.stream.read_now(&mut self.buffer[count..]) {
+                Ok(0) => self.end = Some(Ok(())),
+                Ok(more) => count += more,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => self.end = Some(Err(e)),
+            }
+        }
+        let bytes = &self.buffer[..count];
+        self.over = self.judge.take(bytes)? || matches!(self.end, Some(Ok(()))) && self.judge.ended().is_ok();
+        Ok(Bytes::copy_from_slice(bytes))
     }
 }
 

@@ -60,16 +60,22 @@ impl Reader {
     /// What comes next, without waiting and without taking it: a reader holds on to no byte, so that one who takes
     /// nothing costs no memory and is not in the way of what is let go.
     pub fn peek(&self) -> Read {
+        self.peek_ahead().0
+    }
+
+    /// The same, and whether it is known to be the last of a whole poem.
+    pub fn peek_ahead(&self) -> (Read, bool) {
         match &self.source {
             Source::Whole { poem, piece, offset } => match poem.pieces().get(*piece) {
-                Some(bytes) => Read::Chunk(bytes.slice(*offset..)),
-                None => Read::End,
+                Some(bytes) => (Read::Chunk(bytes.slice(*offset..)), piece + 1 == poem.pieces().len()),
+                None => (Read::End, true),
             },
             Source::Aloft { shared, place } => {
                 let mut state = shared.lock();
-                let next = state.read(state.places[*place].at);
+                let at = state.places[*place].at;
+                let next = state.read(at);
                 state.seen |= matches!(next, Read::Chunk(_));
-                next
+                (next, state.ends_at(at))
             }
         }
     }

@@ -136,6 +136,11 @@ impl State {
         self.places.iter().map(|(_, place)| place.at).max()
     }
 
+    /// Whether the poem is whole and ends with what [`State::read`] shows at this offset.
+    pub(super) fn ends_at(&self, at: u64) -> bool {
+        matches!(self.end, Some(End::Landed { .. })) && self.chunks.back().is_none_or(|last| last.start <= at)
+    }
+
     /// Whether another chunk may come: the window has room, counted from the fastest reader.
     pub(super) fn room(&self) -> Option<Result<(), Error>> {
         if self.len < self.window {

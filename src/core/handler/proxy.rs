@@ -196,7 +196,10 @@ impl Proxy {
         while let Some(bytes) = reply.next().await? {
             self.await_readers(landing).await?;
             self.make_room(landing, bytes.len() as u64);
-            landing.writer.append(bytes);
+            match reply.is_over() {
+                true => landing.writer.append_end(bytes),
+                false => landing.writer.append(bytes),
+            }
         }
         if let Some(poem) = landing.fill.as_ref().and_then(|_| landing.writer.so_far()) {
             landing.objection = self.objection(poem).await;

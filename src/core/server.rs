@@ -206,8 +206,8 @@ impl<H: Handler> Server<H> {
         }
         let how = answer.how;
         self.look_after(client, now, move |connection| {
-            let first = (delivery.sent > 0).then_some(connection.accepted);
-            let mut answering = Answering { step, first, chatter, ..Answering::new(b"", how, delivery) };
+            let waited = (delivery.sent > 0).then_some(Duration::ZERO);
+            let mut answering = Answering { chatter, waited, ..Answering::new(b"", how, delivery) };
             async move { connection.carry_on(&mut answering).await }
         });
     }
@@ -325,17 +325,16 @@ struct Answering {
     request: Box<[u8]>,
     how: How,
     delivery: Delivery,
-    step: Step,
     chatter: Chatter,
-    /// When its first byte went out.
-    first: Option<Instant>,
+    /// How long it took until its first byte went out.
+    waited: Option<Duration>,
 }
 
 impl Answering {
     fn new(request: &[u8], how: How, delivery: Delivery) -> Answering {
         let request = request[..request.len().min(REQUEST_TOLD)].into();
         let chatter = Chatter::default();
-        Answering { request, how, delivery, step: Step::Waiting, chatter, first: None }
+        Answering { request, how, delivery, chatter, waited: None }
     }
 }
 
@@ -408,9 +407,12 @@ impl<H: Handler> Connection<H> {
     /// What is rare or late here is boxed: a task is as large as its largest wait, and ten thousand clients wait for
     /// a poem, not for its end.
     async fn carry_on(&self, answering: &mut Answering) {
-        let Answering { delivery, chatter, step, .. } = answering;
         let outcome = loop {
-            match std::mem::replace(step, Step::Waiting) {
+            let step = answering.delivery.step(|bytes, then| self.stream.send(bytes, then));
+            if answering.waited.is_none() && answering.delivery.sent > 0 {
+                answering.waited = Some(self.accepted.elapsed());
+            }
+            match step {
                 Step::Full => {
                     let taken = net::within(self.server.limits.client_timeout, self.stream.writable());
                     match Box::pin(taken).await {
@@ -420,38 +422,40 @@ impl<H: Handler> Connection<H> {
                     }
                 }
                 Step::Waiting => {
+                    let Answering { delivery, chatter, .. } = &mut *answering;
                     if net::race(delivery.reader.ready(), self.gone(chatter)).await.is_err() {
                         break Outcome::Left;
                     }
                 }
                 Step::Ended => {
-                    Box::pin(self.close_politely(delivery.sent, *chatter)).await;
+                    Box::pin(self.close_politely(answering.delivery.sent, answering.chatter)).await;
                     break Outcome::Whole;
                 }
-                Step::Failed(error) => match (&*error, delivery.sent) {
-                    (Error::Declined { .. }, 0) => {
-                        Box::pin(self.close_politely(0, *chatter)).await;
-                        break Outcome::Declined;
-                    }
-                    (_, 0) => break Outcome::Failed(error),
-                    (_, _) => {
-                        let _flushed = Box::pin(net::within(FLUSH, self.stream.emptied())).await;
-                        break Outcome::Failed(error);
-                    }
-                },
+                Step::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
                 Step::Gone => break Outcome::Left,
-            }
-            *step = delivery.step(|bytes, then| self.stream.send(bytes, then));
-            if answering.first.is_none() && delivery.sent > 0 {
-                answering.first = Some(Instant::now());
             }
         };
         self.record(answering, outcome);
     }
 
+    /// The end of an answer that will never be whole.
+    async fn give_up(&self, answering: &Answering, error: Arc<Error>) -> Outcome {
+        match (&*error, answering.delivery.sent) {
+            (Error::Declined { .. }, 0) => {
+                self.close_politely(0, answering.chatter).await;
+                return Outcome::Declined;
+            }
+            (_, 0) => {}
+            (_, _) => {
+                let _flushed = net::within(FLUSH, self.stream.emptied()).await;
+            }
+        }
+        Outcome::Failed(error)
+    }
+
     fn record(&self, answering: &Answering, outcome: Outcome) {
-        let Answering { request, how, delivery, first, .. } = answering;
-        let wait = first.unwrap_or_else(Instant::now).saturating_duration_since(self.accepted);
+        let Answering { request, how, delivery, waited, .. } = answering;
+        let wait = waited.unwrap_or_else(|| self.accepted.elapsed());
         let (peer, how, bytes) = (&self.peer, *how, delivery.sent);
         let stored = how == How::Miss && delivery.reader.was_kept();
         self.server.record(Record { peer, request, how, outcome, bytes, wait, stored });

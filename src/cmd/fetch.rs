@@ -1,13 +1,15 @@
 //! `poetry fetch`: poems on standard output, in the order asked, and nothing else there.
 //!
-//! Every server is asked at once, each by a task that writes a flight; the poems are printed by reading the flights
-//! one after the other. Where nothing may be shown before it is whole (`--output`, `--json`), the flight is held until
+//! Every server is asked at once, each into a flight of its own; the poems are printed by reading the flights one
+//! after the other. Where nothing may be shown before it is whole (`--output`, `--json`), the flight is held until
 //! it has ended.
 
 use crate::cmd::report;
 use crate::cmd::{connect_addr, positive_duration, size, workshop, Connecting, Output};
 use base64::Engine;
+use bytes::Bytes;
 use futures::channel::oneshot;
+use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use poetry::addr::Addr;
 use poetry::error::{reason, Error};
@@ -15,11 +17,13 @@ use poetry::flight::{self, Read, Reader, Writer};
 use poetry::net;
 use poetry::protocol::{check_line, Protocol};
 use poetry::upstream::{ask, Question, Repertoire, Timeouts, Workshop};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::convert::Infallible;
+use std::future::Future;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Print the poems of one or many servers
@@ -74,8 +78,8 @@ const HELD_MAX: u64 = 1 << 30;
 /// The pause before the second attempt; it doubles up to the longest.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(64));
 
-/// Fetches and prints.
-pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
+/// Fetches and prints; the exit code.
+pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
     let progress = progress(&args, output);
     let plan = Plan {
         timeout: args.timeout,
@@ -91,17 +95,39 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         progress: progress.clone(),
     };
     let held = args.output.is_some() || args.json;
-    let under_way: Vec<UnderWay> = args.addrs.iter().map(|addr| plan.begin(addr, held)).collect();
-    let mut sink = Sink::open(args.output.as_deref())?;
+    let (under_way, fetches): (Vec<UnderWay>, Vec<_>) =
+        args.addrs.iter().map(|addr| plan.begin(addr, held)).unzip();
+    let printing = async {
+        let sink = Sink::open(args.output.as_deref())?;
+        print_all(under_way, sink, args.json, held, &progress).await
+    };
+    // In one task: nothing here needs a second thread, and starting one takes longer than a small poem.
+    let fetching = async {
+        join_all(fetches).await;
+        std::future::pending::<Infallible>().await // what they wrote is yet to be printed
+    };
+    match net::race(printing, fetching).await {
+        Ok(code) => code,
+        Err(never) => match never {},
+    }
+}
+
+async fn print_all(
+    under_way: Vec<UnderWay>,
+    mut sink: Sink,
+    json: bool,
+    held: bool,
+    progress: &ProgressBar,
+) -> Result<u8, Error> {
     let mut first_failure = None;
     for mut fetch in under_way {
-        let told = match args.json {
+        let told = match json {
             true => fetch.print_json(&mut sink).await,
             false => fetch.print(held, &mut sink).await,
         };
         match told {
             Ok(()) => {}
-            Err(Stop::ClosedOutput) => return Ok(ExitCode::SUCCESS),
+            Err(Stop::ClosedOutput) => return Ok(0),
             Err(Stop::Failed(error @ Error::Output { .. })) => return Err(error),
             Err(Stop::Failed(error)) => {
                 progress.suspend(|| report::error(&error));
@@ -111,9 +137,9 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     }
     progress.finish_and_clear();
     match first_failure {
-        None => sink.keep().map(|()| ExitCode::SUCCESS),
-        Some(code) if args.json => sink.keep().map(|()| ExitCode::from(code)),
-        Some(code) => Ok(ExitCode::from(code)),
+        None => sink.keep().map(|()| 0),
+        Some(code) if json => sink.keep().map(|()| code),
+        Some(code) => Ok(code),
     }
 }
 
@@ -158,13 +184,12 @@ struct UnderWay {
 }
 
 impl Plan {
-    fn begin(&self, addr: &Addr, held: bool) -> UnderWay {
+    /// What is to be read, and the work that writes it.
+    fn begin<'a>(&'a self, addr: &'a Addr, held: bool) -> (UnderWay, impl Future<Output = ()> + 'a) {
         let (writer, flight) = flight::launch(if held { u64::MAX } else { AHEAD });
         let reader = flight.join().expect("a flight just launched has its beginning");
         let (tell, told) = oneshot::channel();
-        let (plan, addr_of_task) = (self.clone(), addr.clone());
-        net::spawn(async move { plan.fetch(&addr_of_task, writer, tell).await });
-        UnderWay { addr: addr.clone(), reader, told: Some(told) }
+        (UnderWay { addr: addr.clone(), reader, told: Some(told) }, self.fetch(addr, writer, tell))
     }
 
     async fn fetch(&self, addr: &Addr, mut writer: Writer, tell: oneshot::Sender<Told>) {
@@ -258,13 +283,10 @@ impl UnderWay {
         }
         loop {
             match self.reader.read() {
-                Read::Chunk(bytes) => sink.write(&bytes)?,
+                Read::Chunk(bytes) => sink.write(bytes).await?,
                 Read::Pending => self.reader.ready().await,
-                Read::End => return sink.flush(),
-                Read::Failed(error) => {
-                    sink.flush()?;
-                    return Err(Stop::Failed((*error).clone()));
-                }
+                Read::End => return Ok(()),
+                Read::Failed(error) => return Err(Stop::Failed((*error).clone())),
             }
         }
     }
@@ -304,14 +326,29 @@ impl UnderWay {
                 }
             }
         }
-        sink.write(format!("{object}\n").as_bytes())?;
-        sink.flush()?;
+        sink.write(format!("{object}\n").into()).await?;
         end.map_or(Ok(()), |error| Err(Stop::Failed((*error).clone())))
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes and flushes. Whoever reads our output may take his time (a pager), and the servers must not wait for him: so
+/// what could block is written by another thread.
+async fn write_out(out: &io::Stdout, bytes: Bytes) -> io::Result<()> {
+    const PIPE_BUF: usize = 4096; // so much fits where a pipe is writable (POSIX; Linux's pipes are)
+    let write = |out: &io::Stdout, bytes: &[u8]| {
+        let mut out = out.lock();
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    let mut fds = [PollFd::new(out, PollFlags::OUT)];
+    let ready = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0);
+    match ready && bytes.len() <= PIPE_BUF {
+        true => write(out, &bytes),
+        false => net::unblock(move || write(&io::stdout(), &bytes)).await,
+    }
 }
 
 /// Where poems go.
@@ -355,20 +392,13 @@ impl Sink {
         Ok(Sink::File { part, path })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Stop> {
         let done = match self {
-            Sink::Stdout(out) => out.write_all(bytes),
-            Sink::File { part, .. } => part.write_all(bytes),
-            Sink::Special { held, .. } => held.write_all(bytes),
+            Sink::Stdout(out) => write_out(out, bytes).await,
+            Sink::File { part, .. } => part.write_all(&bytes),
+            Sink::Special { held, .. } => held.write_all(&bytes),
         };
         done.map_err(|e| self.stop(&e))
-    }
-
-    fn flush(&mut self) -> Result<(), Stop> {
-        match self {
-            Sink::Stdout(out) => out.flush().map_err(|e| self.stop(&e)),
-            Sink::File { .. } | Sink::Special { .. } => Ok(()),
-        }
     }
 
     fn stop(&self, error: &io::Error) -> Stop {

@@ -97,13 +97,22 @@ struct Connecting {
 
 /// Parses, runs, and says how it went.
 pub fn main() -> ExitCode {
-    let matches = command().get_matches();
+    // Only the command that is called needs its environment variables: building all four costs as much as all parsing.
+    let called = std::env::args().find(|arg| SUBCOMMANDS.contains(&arg.as_str()));
+    let matches = command(called.as_deref()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::set_color(cli.output.color);
     let result = match cli.command {
         Command::Serve(args) => net::block_on(serve::run(args, &cli.output)),
         Command::Proxy(args) => net::block_on(proxy::run(args, &cli.output)),
-        Command::Fetch(args) => net::block_on(fetch::run(args, &cli.output)),
+        // It exits within: a runtime that is left starts its own thread first, a tenth of a small poem's time.
+        Command::Fetch(args) => net::block_on(async {
+            let code = fetch::run(args, &cli.output).await.unwrap_or_else(|error| {
+                report::error(&error);
+                error.exit_code()
+            });
+            std::process::exit(code.into())
+        }),
         Command::Transform(args) => net::block_on(transform::run(args, &cli.output)),
         Command::Generate(args) => generate::run(&args),
     };
@@ -125,12 +134,15 @@ pub fn quiet_panics() {
     }));
 }
 
-/// The definition of the command line, with an environment variable for every option.
-pub fn command() -> clap::Command {
+/// Those that people call.
+const SUBCOMMANDS: [&str; 4] = ["serve", "proxy", "fetch", "transform"];
+
+/// The definition of the command line, with an environment variable for every option: of all subcommands, or only of
+/// the one that is called.
+pub fn command(called: Option<&str>) -> clap::Command {
     let mut command = Cli::command();
     let shared: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
-    for name in names.iter().filter(|name| *name != "generate") {
+    for name in SUBCOMMANDS.into_iter().filter(|name| called.is_none_or(|called| called == *name)) {
         let shared = shared.clone();
         command = command.mut_subcommand(name, |sub| {
             sub.args(shared.into_iter().map(|arg| arg.global(false).display_order(1000))).mut_args(|arg| {
@@ -156,7 +168,7 @@ pub fn command() -> clap::Command {
 
 /// A usage error in clap's own form, about a subcommand.
 fn usage_error(subcommand: &str, kind: clap::error::ErrorKind, text: impl std::fmt::Display) -> ! {
-    let mut command = command();
+    let mut command = command(Some(subcommand));
     command.build();
     let named = command.find_subcommand(subcommand).cloned().unwrap_or(command);
     named.clone().error(kind, text).exit()

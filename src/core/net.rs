@@ -27,9 +27,10 @@ const BACKLOG: i32 = 4096;
 /// 3 to 4 MB for a client that never reads; at this size a stuck client costs 0.24 MB and no speed was lost (measured).
 const SEND_BUFFER: usize = 128 << 10;
 
-/// Runs a future to its end on this thread.
+/// Runs a future to its end on this thread. The runtime's own threads start with the first task, so that what needs
+/// none does without.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
-    async_std::task::block_on(work)
+    async_io::block_on(work)
 }
 
 /// Starts a task that belongs to nobody. A panic in it ends it and nothing else: what it owned is dropped, and

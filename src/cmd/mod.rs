@@ -263,8 +263,12 @@ async fn listen<H: Handler>(
         let line = writeln!(std::io::stdout(), "{} on {}", service.doing, listener.addr());
         let _unread = line.and_then(|()| std::io::stdout().flush()); // whoever closed stdout does not want to know
     }
+    let room = descriptors();
+    if room < service.listening.max_clients {
+        report.notice(Notice::FewDescriptors(room));
+    }
     let limits = Limits {
-        max_clients: service.listening.max_clients,
+        max_clients: service.listening.max_clients.min(room),
         client_timeout: service.listening.client_timeout,
         drain_timeout: service.listening.drain_timeout,
     };
@@ -287,6 +291,20 @@ async fn listen<H: Handler>(
     service.log.flush();
     Ok(ExitCode::SUCCESS)
 }
+
+/// How many clients this process has descriptors for. Asks for as many as it may have: the soft limit is for programs
+/// that use `select`, and this is none.
+fn descriptors() -> u64 {
+    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let limit = if raised { maximum } else { current }.unwrap_or(u64::MAX);
+    limit.saturating_sub(OTHER_DESCRIPTORS).max(1)
+}
+
+/// Descriptors that no client has: standard streams, listeners, the reactor, connections to the upstream, a hit that is
+/// just being answered.
+const OTHER_DESCRIPTORS: u64 = 32;
 
 fn signals() -> Result<Signals, Error> {
     Signals::new([Signal::Term, Signal::Int, Signal::Hup])

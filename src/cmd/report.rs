@@ -237,6 +237,11 @@ impl Report for Log {
             Notice::FetchFailed(error, waiting) if !json || waiting == 0 => self.warn(&error.to_string()),
             Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
             Notice::Declined(error) if !json => self.warn(&error.to_string()),
+            Notice::FewDescriptors(room) => {
+                self.warn(&format!(
+                    "looking after {room} clients at once: the limit on open files allows no more"
+                ));
+            }
             Notice::Paused(error, time) => {
                 let why = poetry::error::reason(error);
                 self.warn(&format!("accepting pauses for {}: {why}", short(time)));

@@ -174,7 +174,11 @@ impl<H: Handler> Server<H> {
     /// Answers on the spot where that is possible, and makes a task of the connection where it is not.
     fn greet(self: &Arc<Self>, client: Client, now: Instant) {
         if self.handler.protocol() != Protocol::Poem {
-            return self.look_after(client, now, |connection| async move { connection.converse().await });
+            return self.look_after(
+                client,
+                now,
+                move |connection| async move { connection.converse(now).await },
+            );
         }
         let answer = self.handler.clone().answer(Bytes::new(), now);
         // What goes out in one write is either all or nothing. Anything else is armed before its first byte.
@@ -206,8 +210,7 @@ impl<H: Handler> Server<H> {
         }
         let how = answer.how;
         self.look_after(client, now, move |connection| {
-            let waited = (delivery.sent > 0).then_some(Duration::ZERO);
-            let mut answering = Answering { chatter, waited, ..Answering::new(b"", how, delivery) };
+            let mut answering = Answering { chatter, ..Answering::new(b"", now, how, delivery) };
             async move { connection.carry_on(&mut answering).await }
         });
     }
@@ -241,7 +244,7 @@ impl<H: Handler> Server<H> {
         };
         self.stats.tasks.fetch_add(1, Ordering::AcqRel);
         self.stats.open.fetch_add(1, Ordering::AcqRel);
-        net::spawn(story(Connection { server: self.clone(), stream, peer, accepted }));
+        net::spawn(story(Connection { server: self.clone(), stream, peer }));
     }
 
     fn record(&self, record: Record<'_>) {
@@ -309,7 +312,6 @@ struct Connection<H: Handler> {
     server: Arc<Server<H>>,
     stream: Stream,
     peer: Peer,
-    accepted: Instant,
 }
 
 impl<H: Handler> Drop for Connection<H> {
@@ -326,15 +328,35 @@ struct Answering {
     how: How,
     delivery: Delivery,
     chatter: Chatter,
-    /// How long it took until its first byte went out.
-    waited: Option<Duration>,
+    wait: Wait,
+}
+
+/// From the accept to the answer's first byte.
+#[derive(Clone, Copy)]
+enum Wait {
+    Since(Instant),
+    Over(Duration),
+}
+
+impl Wait {
+    fn end(&mut self) {
+        *self = Wait::Over(self.so_far());
+    }
+
+    fn so_far(self) -> Duration {
+        match self {
+            Wait::Since(accepted) => accepted.elapsed(),
+            Wait::Over(wait) => wait,
+        }
+    }
 }
 
 impl Answering {
-    fn new(request: &[u8], how: How, delivery: Delivery) -> Answering {
+    fn new(request: &[u8], accepted: Instant, how: How, delivery: Delivery) -> Answering {
         let request = request[..request.len().min(REQUEST_TOLD)].into();
         let chatter = Chatter::default();
-        Answering { request, how, delivery, chatter, waited: None }
+        let wait = if delivery.sent > 0 { Wait::Over(Duration::ZERO) } else { Wait::Since(accepted) };
+        Answering { request, how, delivery, chatter, wait }
     }
 }
 
@@ -361,11 +383,12 @@ impl Chatter {
 
 impl<H: Handler> Connection<H> {
     /// The request first, then the answer.
-    async fn converse(&self) {
+    async fn converse(&self, accepted: Instant) {
         match Box::pin(net::within(self.server.limits.client_timeout, self.request())).await {
             Some(Ok(request)) => {
                 let answer = self.server.handler.clone().answer(request.clone(), Instant::now());
-                let mut answering = Answering::new(&request, answer.how, Delivery::new(answer.reader));
+                let mut answering =
+                    Answering::new(&request, accepted, answer.how, Delivery::new(answer.reader));
                 drop(request); // it may be large, and its answer may take long
                 self.carry_on(&mut answering).await;
             }
@@ -373,9 +396,9 @@ impl<H: Handler> Connection<H> {
                 if outcome == Outcome::Declined {
                     Box::pin(self.close_politely(0, Chatter { heard: 1, over: false })).await;
                 }
-                self.refused(outcome);
+                self.refused(accepted, outcome);
             }
-            None => self.refused(Outcome::Stuck),
+            None => self.refused(accepted, Outcome::Stuck),
         }
     }
 
@@ -409,8 +432,8 @@ impl<H: Handler> Connection<H> {
     async fn carry_on(&self, answering: &mut Answering) {
         let outcome = loop {
             let step = answering.delivery.step(|bytes, then| self.stream.send(bytes, then));
-            if answering.waited.is_none() && answering.delivery.sent > 0 {
-                answering.waited = Some(self.accepted.elapsed());
+            if answering.delivery.sent > 0 {
+                answering.wait.end();
             }
             match step {
                 Step::Full => {
@@ -454,8 +477,8 @@ impl<H: Handler> Connection<H> {
     }
 
     fn record(&self, answering: &Answering, outcome: Outcome) {
-        let Answering { request, how, delivery, waited, .. } = answering;
-        let wait = waited.unwrap_or_else(|| self.accepted.elapsed());
+        let Answering { request, how, delivery, wait, .. } = answering;
+        let wait = wait.so_far();
         let (peer, how, bytes) = (&self.peer, *how, delivery.sent);
         let stored = how == How::Miss && delivery.reader.was_kept();
         self.server.record(Record { peer, request, how, outcome, bytes, wait, stored });
@@ -499,8 +522,8 @@ impl<H: Handler> Connection<H> {
     }
 
     /// The end of a connection without a request that could be answered.
-    fn refused(&self, outcome: Outcome) {
-        let wait = self.accepted.elapsed();
+    fn refused(&self, accepted: Instant, outcome: Outcome) {
+        let wait = accepted.elapsed();
         let (peer, how) = (&self.peer, How::Unasked);
         self.server.record(Record { peer, request: b"", how, outcome, bytes: 0, wait, stored: false });
     }

@@ -134,6 +134,8 @@ pub enum Notice<'a> {
     Untransformed(&'a Error),
     /// A request was declined because its transformation failed.
     Declined(&'a Error),
+    /// There are descriptors for so many clients only; further ones wait in the kernel's queue.
+    FewDescriptors(u64),
     /// No connection can be accepted for lack of resources, and accepting pauses this long.
     Paused(&'a std::io::Error, Duration),
     /// Stopped accepting; this many connections are being finished.

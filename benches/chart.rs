@@ -40,12 +40,13 @@ pub fn draw(results: &Results, path: &Path) -> Drawn {
     let date = results.figures.iter().map(|figure| figure.date.as_str()).max().unwrap_or("never");
     let mut pen = Pen { root, at: LINE };
     pen.title(&format!("{}, {date}", results.machine))?;
+    let longest = hits.iter().flatten().map(|bar| bar.value).fold(1.2, f64::max);
     for (bars, title) in
         hits.into_iter().zip(["queued hits served (drain)", "hits a second of one full core"])
     {
         if !bars.is_empty() {
             pen.title(&format!("{title}: a server's speed, with the floor's as 1"))?;
-            pen.bars(&bars, |value| value / 1.2, 1.0)?;
+            pen.bars(&bars, |value| value / longest, 1.0)?;
         }
     }
     pen.title("every figure: how many times as good as wanted (logarithmic; 1 is reached)")?;

@@ -83,6 +83,7 @@ fn a_part_is_found_also_where_a_transformation_puts_the_end_first() {
     let mut client = proxy.connect();
     bard.call().say(b"one\ntwo\nthree\n").finish();
     assert_eq!(client.rest().unwrap(), b"three\ntwo\none\n");
+    until_count("kept", &proxy.stats.kept, 1); // counted just behind its end
     for (first, second, kept) in [
         (&b"one\n"[..], &b"one\ntwo\nthree\nfour\n"[..], &b"four\nthree\ntwo\none\n"[..]), // cut, then whole
         (b"one\n", b"one\ntwo\n", b"four\nthree\ntwo\none\n"),                             // cut twice

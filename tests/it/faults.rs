@@ -1,7 +1,9 @@
 //! What goes wrong, and what it must not cost anyone else.
 
 use crate::bard::{reset, settings, Bard, Daemon, Running, LIMITS};
+use poetry::handler::proxy::Proxy;
 use poetry::server::Limits;
+use poetry::stats::{Notice, Record, Report};
 use rustix::process::Signal;
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::Ordering;
@@ -132,4 +134,32 @@ fn what_is_not_finished_in_time_is_reset_and_a_second_signal_does_it_at_once() {
     assert_eq!(daemon.exit_code(), Some(128 + 15));
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
     drop(call);
+}
+
+/// Panics in the first fetch's task, as a bug of ours would.
+struct Panicking(std::sync::atomic::AtomicBool);
+
+impl Report for Panicking {
+    fn request(&self, _: &Record<'_>) {}
+
+    fn notice(&self, notice: Notice<'_>) {
+        if matches!(notice, Notice::Fetching(_)) && !self.0.swap(true, Ordering::AcqRel) {
+            panic!("a bug, on purpose: it is part of a test");
+        }
+    }
+}
+
+#[test]
+fn a_fetch_that_panics_fails_its_readers_and_nothing_else() {
+    let bard = Bard::new();
+    let settings = settings(&bard);
+    let proxy = Running::start(LIMITS, |stats| {
+        Proxy::new(settings, std::sync::Arc::new(Panicking(false.into())), stats)
+    });
+    assert_eq!(proxy.ask(), Err(ErrorKind::ConnectionReset));
+    let mut client = proxy.connect();
+    bard.call().say(b"poem").finish();
+    assert_eq!(client.rest().unwrap(), b"poem", "the key is free again, and the process lives");
+    assert_eq!(proxy.ask().unwrap(), b"poem");
+    proxy.open(0);
 }

@@ -163,3 +163,29 @@ fn a_fetch_that_panics_fails_its_readers_and_nothing_else() {
     assert_eq!(proxy.ask().unwrap(), b"poem");
     proxy.open(0);
 }
+
+#[test]
+fn with_few_descriptors_fewer_clients_are_looked_after_and_all_are_served() {
+    let bard = Bard::new();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" proxy --port 0 \"$1\""]);
+    command.args([env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
+    let mut daemon = Daemon::start_command(command);
+    let mut clients: Vec<_> = (0..200).map(|_| crate::bard::Client::connect(daemon.addr)).collect();
+    let call = bard.call().say(b"half ");
+    assert_eq!(clients[0].take(5), b"half ");
+    call.say(b"whole").finish();
+    assert_eq!(clients[0].rest().unwrap(), b"whole");
+    for client in &mut clients[1..] {
+        assert_eq!(client.rest().unwrap(), b"half whole");
+    }
+    assert_eq!(bard.callers(), 1);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    let told = daemon.stderr();
+    assert!(
+        told.contains("looking after 32 clients at once") && !told.contains("accepting pauses"),
+        "{told}"
+    );
+    assert!(told.lines().count() < 12, "it is no flood: {told}");
+}

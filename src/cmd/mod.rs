@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures::StreamExt;
+use listenfd::ListenFd;
 use poetry::addr::Addr;
 use poetry::error::Error;
 use poetry::net::{self, Listener};
@@ -20,9 +21,11 @@ use poetry::program;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Notice, Report, Stats};
 use poetry::upstream::{Repertoire, Workshop};
+use sd_notify::NotifyState;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Serve, cache and fetch poems over plain TCP
@@ -97,6 +100,7 @@ struct Connecting {
 
 /// Parses, runs, and says how it went.
 pub fn main() -> ExitCode {
+    let _once = INHERITED.set(Mutex::new(ListenFd::from_env()));
     // Only the command that is called needs its environment variables: building all four costs as much as all parsing.
     let called = std::env::args().find(|arg| SUBCOMMANDS.contains(&arg.as_str()));
     let matches = command(called.as_deref()).get_matches();
@@ -255,14 +259,17 @@ async fn listen<H: Handler>(
     let report: Arc<dyn Report> = Arc::new(service.log.clone());
     let stats = Arc::new(Stats::default());
     let handler = handler(report.clone(), stats.clone())?;
-    let mut listeners = Vec::new();
-    for addr in service.addrs {
-        listeners.push(Listener::bind(addr).await?);
+    let mut listeners = inherited()?;
+    if listeners.is_empty() {
+        for addr in service.addrs {
+            listeners.push(Listener::bind(addr).await?);
+        }
     }
     for listener in &listeners {
         let line = writeln!(std::io::stdout(), "{} on {}", service.doing, listener.addr());
         let _unread = line.and_then(|()| std::io::stdout().flush()); // whoever closed stdout does not want to know
     }
+    let _no_service_manager = sd_notify::notify(&[NotifyState::Ready]);
     let room = descriptors();
     if room < service.listening.max_clients {
         report.notice(Notice::FewDescriptors(room));
@@ -285,11 +292,35 @@ async fn listen<H: Handler>(
     server
         .run(listeners, async {
             told.await;
+            let _no_service_manager = sd_notify::notify(&[NotifyState::Stopping]);
             second_signal_ends_at_once();
         })
         .await;
     service.log.flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sockets that a service manager opened for us (sd_listen_fds(3)), read before there is any thread.
+static INHERITED: OnceLock<Mutex<ListenFd>> = OnceLock::new();
+
+/// Those sockets: then `--listen` is not looked at.
+fn inherited() -> Result<Vec<Listener>, Error> {
+    let Some(inherited) = INHERITED.get() else { return Ok(Vec::new()) };
+    let mut inherited = inherited.lock().expect("nobody panics while he takes inherited sockets");
+    let local =
+        |e: std::io::Error| Error::Local { what: "inherited sockets".into(), why: poetry::error::reason(&e) };
+    let mut listeners = Vec::new();
+    for at in 0..inherited.len() {
+        let socket: OwnedFd = match inherited.take_unix_listener(at) {
+            Ok(Some(socket)) => socket.into(),
+            _ => match inherited.take_tcp_listener(at).map_err(local)? {
+                Some(socket) => socket.into(),
+                None => continue,
+            },
+        };
+        listeners.push(Listener::inherit(socket).map_err(local)?);
+    }
+    Ok(listeners)
 }
 
 /// How many clients this process has descriptors for. Asks for as many as it may have: the soft limit is for programs

@@ -128,6 +128,22 @@ impl Listener {
         Ok(Listener { socket: Async::new(socket)?, addr, file })
     }
 
+    /// Listens on a socket that somebody else has bound.
+    ///
+    /// # Errors
+    /// Those of the system, where it is none that can listen.
+    pub fn inherit(socket: OwnedFd) -> io::Result<Listener> {
+        let socket = Socket::from(socket);
+        let local = socket.local_addr()?;
+        if local.as_socket().is_some() {
+            socket.set_send_buffer_size(SEND_BUFFER)?;
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.listen(BACKLOG)?;
+        let addr = shown(&local).ok_or(ErrorKind::AddrNotAvailable)?;
+        Ok(Listener { socket: Async::new(socket)?, addr, file: None })
+    }
+
     /// Where it listens, with the real port.
     pub fn addr(&self) -> &Addr {
         &self.addr

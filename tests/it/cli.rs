@@ -196,3 +196,33 @@ fn every_request_is_in_one_class_of_the_json_log_and_the_classes_add_up() {
         .collect();
     assert_eq!(stored, ["miss"]);
 }
+
+#[test]
+fn a_socket_that_a_service_manager_opened_is_served_and_readiness_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let told_to = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&told_to).unwrap();
+    manager.set_read_timeout(Some(crate::bard::LONG)).unwrap();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    // The shell makes it descriptor 3, where sd_listen_fds(3) looks for it.
+    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve poetry/furuike.txt";
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_poetry")])
+        .env("NOTIFY_SOCKET", &told_to)
+        .stdin(std::os::fd::OwnedFd::from(socket))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = [0; 64];
+    let count = manager.recv(&mut told).unwrap();
+    assert!(text(&told[..count]).contains("READY=1"));
+    assert_eq!(Client::connect(addr).rest().unwrap(), std::fs::read("poetry/furuike.txt").unwrap());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let count = manager.recv(&mut told).unwrap();
+    assert!(text(&told[..count]).contains("STOPPING=1"));
+    let mut ready = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut ready).unwrap();
+    assert_eq!(ready, format!("Serving 1 poem on {addr}\n"));
+}

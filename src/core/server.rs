@@ -21,6 +21,7 @@ use event_listener::Event;
 use futures::future::join_all;
 use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -180,7 +181,13 @@ impl<H: Handler> Server<H> {
                 move |connection| async move { connection.converse(now).await },
             );
         }
-        let answer = self.handler.clone().answer(Bytes::new(), now);
+        // This is the acceptor's own task: a bug in an answer must cost this client, and nobody else.
+        let answering = AssertUnwindSafe(|| self.handler.clone().answer(Bytes::new(), now));
+        let Ok(answer) = std::panic::catch_unwind(answering) else {
+            client.arm();
+            let outcome = Outcome::Failed(Arc::new(Error::Abandoned));
+            return self.unanswered(&client.peer(), outcome, Duration::ZERO);
+        };
         // What goes out in one write is either all or nothing. Anything else is armed before its first byte.
         let short = answer.reader.whole_len().is_some_and(|len| len <= ON_THE_WIRE);
         if !short {
@@ -245,6 +252,12 @@ impl<H: Handler> Server<H> {
         self.stats.tasks.fetch_add(1, Ordering::AcqRel);
         self.stats.open.fetch_add(1, Ordering::AcqRel);
         net::spawn(story(Connection { server: self.clone(), stream, peer }));
+    }
+
+    /// The end of a connection without an answer.
+    fn unanswered(&self, peer: &Peer, outcome: Outcome, wait: Duration) {
+        let how = How::Unasked;
+        self.record(Record { peer, request: b"", how, outcome, bytes: 0, wait, stored: false });
     }
 
     fn record(&self, record: Record<'_>) {
@@ -523,9 +536,7 @@ impl<H: Handler> Connection<H> {
 
     /// The end of a connection without a request that could be answered.
     fn refused(&self, accepted: Instant, outcome: Outcome) {
-        let wait = accepted.elapsed();
-        let (peer, how) = (&self.peer, How::Unasked);
-        self.server.record(Record { peer, request: b"", how, outcome, bytes: 0, wait, stored: false });
+        self.server.unanswered(&self.peer, outcome, accepted.elapsed());
     }
 }
 

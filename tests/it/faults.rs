@@ -1,9 +1,12 @@
 //! What goes wrong, and what it must not cost anyone else.
 
 use crate::bard::{reset, settings, Bard, Daemon, Running, LIMITS};
+use poetry::error::Error;
+use poetry::flight::Reader;
 use poetry::handler::proxy::Proxy;
-use poetry::server::Limits;
-use poetry::stats::{Notice, Record, Report};
+use poetry::protocol::Protocol;
+use poetry::server::{Answer, Handler, Limits};
+use poetry::stats::{How, Notice, Record, Report};
 use rustix::process::Signal;
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::Ordering;
@@ -188,4 +191,35 @@ fn with_few_descriptors_fewer_clients_are_looked_after_and_all_are_served() {
         "{told}"
     );
     assert!(told.lines().count() < 12, "it is no flood: {told}");
+}
+
+/// Panics at its first request.
+struct Stumbling(std::sync::atomic::AtomicBool);
+
+impl Handler for Stumbling {
+    fn protocol(&self) -> Protocol {
+        Protocol::Poem
+    }
+
+    fn request_limit(&self) -> u64 {
+        0
+    }
+
+    fn renew(&self) -> Result<&'static str, Error> {
+        Ok("nothing to do")
+    }
+
+    fn answer(self: std::sync::Arc<Self>, _: bytes::Bytes, _: std::time::Instant) -> Answer {
+        if !self.0.swap(true, Ordering::AcqRel) {
+            panic!("a bug, on purpose: it is part of a test");
+        }
+        Answer { reader: Reader::of("poem".into()), how: How::Own }
+    }
+}
+
+#[test]
+fn a_panic_at_the_door_costs_one_client_and_not_the_server() {
+    let server = Running::start(LIMITS, |_| std::sync::Arc::new(Stumbling(false.into())));
+    assert_eq!(server.ask(), Err(ErrorKind::ConnectionReset));
+    assert_eq!(server.ask().unwrap(), b"poem");
 }

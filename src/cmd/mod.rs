@@ -102,8 +102,8 @@ struct Connecting {
 pub fn main() -> ExitCode {
     let _once = INHERITED.set(Mutex::new(ListenFd::from_env()));
     // Only the command that is called needs its environment variables: building all four costs as much as all parsing.
-    let called = std::env::args().find(|arg| SUBCOMMANDS.contains(&arg.as_str()));
-    let matches = command(called.as_deref()).get_matches();
+    let called = std::env::args_os().find_map(|arg| SUBCOMMANDS.into_iter().find(|name| arg == *name));
+    let matches = command(called).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::set_color(cli.output.color);
     let result = match cli.command {

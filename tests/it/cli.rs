@@ -97,6 +97,14 @@ fn a_proxy_of_another_address_with_the_same_port_is_none_of_itself() {
 }
 
 #[test]
+fn an_argument_that_is_no_text_is_a_usage_error_and_no_panic() {
+    let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff");
+    let out = command(&[]).arg(odd).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(!text(&out.stderr).contains("internal error"), "{}", text(&out.stderr));
+}
+
+#[test]
 fn options_can_come_from_the_environment() {
     let mut serve = command(&["serve"]);
     serve.env("POEM_SERVE_LISTEN", "127.0.0.1:0");

@@ -78,6 +78,13 @@ const HELD_MAX: u64 = 1 << 30;
 /// The pause before the second attempt; it doubles up to the longest.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(64));
 
+impl Args {
+    /// Whether nothing may be shown of a poem before it is whole.
+    fn is_held(&self) -> bool {
+        self.output.is_some() || self.json
+    }
+}
+
 /// Fetches and prints; the exit code.
 pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
     let progress = progress(&args, output);
@@ -88,18 +95,17 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
             idle: args.connecting.idle_timeout,
             total: args.timeout,
         },
-        ask: args.ask,
+        ask: args.ask.clone(),
         retry: args.retry,
         workshop: workshop("fetch", &args.transform, args.via.as_ref(), &Repertoire::default()),
         max_poem: args.max_poem.unwrap_or(u64::MAX),
         progress: progress.clone(),
     };
-    let held = args.output.is_some() || args.json;
     let (under_way, fetches): (Vec<UnderWay>, Vec<_>) =
-        args.addrs.iter().map(|addr| plan.begin(addr, held)).unzip();
+        args.addrs.iter().map(|addr| plan.begin(addr, args.is_held())).unzip();
     let printing = async {
         let sink = Sink::open(args.output.as_deref())?;
-        print_all(under_way, sink, args.json, held, &progress).await
+        print_all(under_way, sink, &args, &progress).await
     };
     // In one task: nothing here needs a second thread, and starting one takes longer than a small poem.
     let fetching = async {
@@ -115,15 +121,14 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
 async fn print_all(
     under_way: Vec<UnderWay>,
     mut sink: Sink,
-    json: bool,
-    held: bool,
+    args: &Args,
     progress: &ProgressBar,
 ) -> Result<u8, Error> {
     let mut first_failure = None;
     for mut fetch in under_way {
-        let told = match json {
+        let told = match args.json {
             true => fetch.print_json(&mut sink).await,
-            false => fetch.print(held, &mut sink).await,
+            false => fetch.print(args.is_held(), &mut sink).await,
         };
         match told {
             Ok(()) => {}
@@ -138,7 +143,7 @@ async fn print_all(
     progress.finish_and_clear();
     match first_failure {
         None => sink.keep().map(|()| 0),
-        Some(code) if json => sink.keep().map(|()| code),
+        Some(code) if args.json => sink.keep().map(|()| code),
         Some(code) => Ok(code),
     }
 }
@@ -201,7 +206,7 @@ impl Plan {
         told.total = begun.elapsed();
         let _nobody_asks = tell.send(told);
         match result {
-            Ok(()) => writer.finish(|_| Err(())),
+            Ok(()) => writer.finish_unkept(),
             Err(error) => writer.fail(error),
         }
     }

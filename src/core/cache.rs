@@ -141,8 +141,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         self.shard(hash).write().expect(UNPOISONED)
     }
 
-    /// Who has the value of this key now, waits for it, or must fetch it. A hit is told under a shared lock. Calls `launch`, under the lock, only when
-    /// the caller is the one to fetch: it makes the flight's two ends.
+    /// Who has the value of this key now, waits for it, or must fetch it. A hit is told under a shared lock. Calls
+    /// `launch`, under the lock, only when the caller is the one to fetch: it makes the flight's two ends.
     #[inline]
     pub fn lookup<W>(
         self: &Arc<Self>,
@@ -273,11 +273,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     pub fn reserve(&mut self, total: u64) -> bool {
         let before = self.room.bytes();
         self.room.set(self.entry_weight + total);
-        let fits = self.cache.gauges.in_flight.load(Ordering::Relaxed) <= self.cache.policy.capacity;
-        if !fits || !self.cache.shrink() {
+        let in_flight = self.cache.gauges.in_flight.load(Ordering::Relaxed);
+        let fits = in_flight <= self.cache.policy.capacity && self.cache.shrink();
+        if !fits {
             self.room.set(before);
         }
-        self.room.bytes() == self.entry_weight + total
+        fits
     }
 
     /// Keeps the value, of this many bytes, from now on.

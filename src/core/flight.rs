@@ -74,11 +74,6 @@ impl Flight {
             Reader::aloft(self.shared.clone(), place)
         })
     }
-
-    /// How many read along right now.
-    pub fn readers(&self) -> usize {
-        self.shared.lock().places.len()
-    }
 }
 
 impl std::fmt::Debug for Flight {
@@ -192,8 +187,8 @@ impl Writer {
 
     /// The poem is complete. `keep` gets it before any reader is told, so that whoever has read to the end and asks
     /// again finds it kept; where it does not keep it, it may return something to be dropped with the bytes. A poem
-    /// longer than the window is not whole any more and is not offered.
-    pub fn finish<C: Any + Send + Sync>(mut self, keep: impl FnOnce(Poem) -> Result<(), C>) {
+    /// longer than the window is not whole any more and is not offered. Says whether it was kept.
+    pub fn finish<C: Any + Send + Sync>(mut self, keep: impl FnOnce(Poem) -> Result<(), C>) -> bool {
         let (pieces, whole) = {
             let state = self.shared.lock();
             let pieces: Vec<Bytes> = state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
@@ -205,6 +200,12 @@ impl Writer {
             keep(poem).map_err(|cargo| self.load(cargo)).is_ok()
         };
         self.end(End::Landed { kept });
+        kept
+    }
+
+    /// The poem is complete, and for its readers alone.
+    pub fn finish_unkept(self) {
+        self.finish(|_| Err(()));
     }
 
     /// The poem will never be complete; every reader is told why.
@@ -286,7 +287,7 @@ mod tests {
         assert!(is_ready(&reader));
         assert!(matches!(reader.read(), Read::Chunk(_)));
         assert!(!is_ready(&reader));
-        writer.finish(|_| Err(()));
+        writer.finish_unkept();
         assert!(is_ready(&reader));
     }
 

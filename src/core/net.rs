@@ -286,14 +286,21 @@ fn send(socket: &Socket, bytes: &[u8], then: Then) -> io::Result<usize> {
 }
 
 fn hear(socket: &Socket, into: &mut [u8]) -> Heard {
+    match receive(socket, into) {
+        Ok(0) => Heard::End,
+        Ok(count) => Heard::Bytes(count),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Heard::Silence,
+        Err(_) => Heard::Gone,
+    }
+}
+
+fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     loop {
-        return match rustix::net::recv(socket, &mut *into, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Heard::End,
-            Ok((count, _)) => Heard::Bytes(count),
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(rustix::io::Errno::AGAIN) => Heard::Silence,
-            Err(_) => Heard::Gone,
-        };
+        match rustix::net::recv(socket, &mut *into, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => return Ok(count),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 
@@ -350,13 +357,7 @@ impl Stream {
     /// The next bytes if they are there; 0 at a clean end. An error is told once: the next call would take what is
     /// behind it for a clean end.
     pub fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match rustix::net::recv(self.socket.get_ref(), &mut *into, RecvFlags::DONTWAIT) {
-                Ok((count, _)) => return Ok(count),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        receive(self.socket.get_ref(), into)
     }
 
     /// Waits until the kernel takes more.

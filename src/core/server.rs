@@ -236,17 +236,7 @@ impl<H: Handler> Server<H> {
             Ok(stream) => stream,
             Err(e) => {
                 let why = Error::Local { what: "connection".into(), why: crate::error::reason(&e) };
-                let (how, outcome, wait) = (How::Unasked, Outcome::Failed(Arc::new(why)), accepted.elapsed());
-                let peer = &peer;
-                return self.record(Record {
-                    peer,
-                    request: b"",
-                    how,
-                    outcome,
-                    bytes: 0,
-                    wait,
-                    stored: false,
-                });
+                return self.unanswered(&peer, Outcome::Failed(Arc::new(why)), accepted.elapsed());
             }
         };
         self.stats.tasks.fetch_add(1, Ordering::AcqRel);

@@ -334,14 +334,6 @@ pub enum Workshop {
 }
 
 impl Workshop {
-    /// The names of the transformations, in order.
-    pub fn names(&self) -> Vec<&str> {
-        match self {
-            Workshop::Own(crafts) => crafts.iter().map(Craft::name).collect(),
-            Workshop::Via(_, names) => names.iter().map(String::as_str).collect(),
-        }
-    }
-
     /// The transformed poem. The total of the timeouts is for each transformation.
     ///
     /// # Errors

@@ -12,6 +12,13 @@ fn service(programs: &[&str]) -> Running {
     Running::transform(repertoire, LIMITS)
 }
 
+/// A service of its own process that gives programs 300 ms and 1 KiB.
+fn impatient(programs: &[&str]) -> Daemon {
+    let mut args = vec!["transform", "--listen", "0", "--timeout", "300ms", "--max-poem", "1KiB"];
+    args.extend(programs.iter().flat_map(|program| ["--exec", program]));
+    Daemon::start(&args)
+}
+
 fn netstring(text: &[u8]) -> Vec<u8> {
     [format!("{}:", text.len()).as_bytes(), text, b","].concat()
 }
@@ -282,23 +289,7 @@ fn a_program_runs_no_more_often_at_once_than_there_are_places() {
 #[test]
 fn a_request_that_fails_is_declined_and_the_log_says_why() {
     let missing = "missing=/no/such/program";
-    let mut daemon = Daemon::start(&[
-        "transform",
-        "--listen",
-        "0",
-        "--timeout",
-        "300ms",
-        "--max-poem",
-        "1KiB",
-        "--exec",
-        missing,
-        "--exec",
-        "fail=false",
-        "--exec",
-        "flood=yes",
-        "--exec",
-        "hang=sleep 1000",
-    ]);
+    let mut daemon = impatient(&[missing, "fail=false", "flood=yes", "hang=sleep 1000"]);
     for name in ["missing", "fail", "flood", "hang", "unknown"] {
         let mut client = Client::connect(daemon.addr);
         client.say(&netstring(format!("{name}.poem").as_bytes()));
@@ -319,23 +310,7 @@ fn a_request_that_fails_is_declined_and_the_log_says_why() {
 
 #[test]
 fn programs_leave_no_zombie_and_no_descriptor_behind() {
-    let daemon = Daemon::start(&[
-        "transform",
-        "--listen",
-        "0",
-        "--timeout",
-        "300ms",
-        "--max-poem",
-        "1KiB",
-        "--exec",
-        "cat=cat",
-        "--exec",
-        "flood=yes",
-        "--exec",
-        "hang=sleep 1000",
-        "--exec",
-        "missing=/no/such",
-    ]);
+    let daemon = impatient(&["cat=cat", "flood=yes", "hang=sleep 1000", "missing=/no/such"]);
     let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).unwrap().count();
     let ask = || {
         for name in ["cat", "flood", "hang", "missing"] {

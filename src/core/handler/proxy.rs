@@ -122,14 +122,13 @@ impl Proxy {
             Ok(()) => {
                 let (bytes, objection) = (landing.writer.len(), landing.objection);
                 let kept = landing.land(Instant::now());
-                match (objection, kept) {
-                    (None, true) => self.stats.kept.fetch_add(1, Ordering::Release),
-                    (None, false) => 0,
-                    (Some(why), _) => {
-                        self.report.notice(Notice::Rejected(&self.name, why));
-                        self.stats.failed_fetches.fetch_add(1, Ordering::Release)
-                    }
-                };
+                if kept {
+                    self.stats.kept.fetch_add(1, Ordering::Release);
+                }
+                if let Some(why) = objection {
+                    self.report.notice(Notice::Rejected(&self.name, why));
+                    self.stats.failed_fetches.fetch_add(1, Ordering::Release);
+                }
                 self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
             }
             Err(error) => {
@@ -389,18 +388,14 @@ impl Landing {
     /// The poem is whole. Says whether it was kept.
     fn land(self, now: Instant) -> bool {
         let Landing { fill, writer, objection, .. } = self;
-        let mut kept = false;
         writer.finish(|poem| {
             let bytes = poem.len();
-            let Some(fill) = fill else { return Err(None) };
+            let fill = fill.ok_or(None)?;
             match objection {
-                None => fill.commit(poem, bytes, now).map_err(Some)?,
-                Some(_) => return Err(fill.reject(now)),
+                None => fill.commit(poem, bytes, now).map_err(Some),
+                Some(_) => Err(fill.reject(now)),
             }
-            kept = true;
-            Ok(())
-        });
-        kept
+        })
     }
 
     /// It never will be.

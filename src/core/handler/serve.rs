@@ -141,7 +141,7 @@ fn recite(poem: Poem, pace: Pace) -> Reader {
             }
             writer.append(bytes);
         }
-        writer.finish(|_| Err(()));
+        writer.finish_unkept();
     });
     reader
 }

@@ -68,7 +68,7 @@ impl Handler for TransformService {
             match net::race(work, writer.deserted()).await {
                 Ok(Ok(poem)) => {
                     writer.append(netstring(&poem).into());
-                    writer.finish(|_| Err(()));
+                    writer.finish_unkept();
                 }
                 Ok(Err(error)) => {
                     self.report.notice(Notice::Declined(&error));

@@ -8,6 +8,7 @@ use crate::cmd::Output;
 use clap::ValueEnum;
 use colored::{Color, Colorize};
 use poetry::error::Error;
+use poetry::escape;
 use poetry::stats::{How, Notice, Outcome, Record, Report};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -52,21 +53,12 @@ pub fn set_color(when: ColorWhen) {
 
 /// An error, in one line.
 pub fn error(error: &Error) {
-    let text = format!("{} {}", "poetry:".color(Color::Red).bold(), escaped(&error.to_string()));
+    let text = format!("{} {}", "poetry:".color(Color::Red).bold(), escape::text(&error.to_string()));
     line(&text);
 }
 
 fn line(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}"); // there is nowhere to say that stderr is closed
-}
-
-/// Control bytes of others must not reach a terminal.
-pub fn escaped(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().collect::<String>(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
 }
 
 /// Whether a person looks at stderr while stdout goes elsewhere.
@@ -197,8 +189,8 @@ impl Log {
 
     fn warn(&self, text: &str) {
         match self.shared.format {
-            LogFormat::Text => self.say(format!("{} {}", "poetry:".color(Color::Yellow), escaped(text))),
-            LogFormat::Json => self.say(escaped_json(json!({ "time": now(), "notice": text }).to_string())),
+            LogFormat::Text => self.say(format!("{} {}", "poetry:".color(Color::Yellow), escape::text(text))),
+            LogFormat::Json => self.say(escape::json(json!({ "time": now(), "notice": text }).to_string())),
         }
     }
 }
@@ -273,7 +265,7 @@ fn sentence(record: &Record<'_>) -> String {
         How::Unasked => "no request",
     };
     let end = match &record.outcome {
-        Outcome::Failed(error) => format!("failed: {}", escaped(&error.to_string())),
+        Outcome::Failed(error) => format!("failed: {}", escape::text(&error.to_string())),
         other => other.word().replace('_', " "),
     };
     format!("{}: {how}, {} bytes, {end}", record.peer, record.bytes)
@@ -309,31 +301,5 @@ fn object(record: &Record<'_>) -> String {
         How::Stale => object["fwd"] = json!("stale"),
         How::Own | How::Unasked => {}
     }
-    escaped_json(object.to_string())
-}
-
-/// JSON leaves control characters above 0x7e as they are; a terminal would not.
-fn escaped_json(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text; // all but a few: this is on the path of every request
-    }
-    let escape = |c: char| match c.is_control() {
-        true => format!("\\u{:04x}", c as u32),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_control_character_of_a_request_reaches_the_log_in_either_form() {
-        let all: String = (0..0x100u32).filter_map(char::from_u32).collect();
-        let json = escaped_json(json!({ "key": all }).to_string());
-        assert!(!json.chars().any(char::is_control) && !escaped(&all).chars().any(char::is_control));
-        let back: serde_json::Value = serde_json::from_str(&json).expect("it is still JSON");
-        assert_eq!(back["key"], all.as_str());
-    }
+    escape::json(object.to_string())
 }

@@ -1,6 +1,6 @@
 //! `poetry transform`: a filter, and the service.
 
-use crate::cmd::report::{escaped, Log};
+use crate::cmd::report::Log;
 use crate::cmd::{
     connect_addr, listen, listen_addr, positive_duration, signals, size, usage_error, workshop, Connecting,
     Listening, Output, Service,
@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use futures::StreamExt;
 use poetry::addr::Addr;
 use poetry::error::{reason, Error};
+use poetry::escape;
 use poetry::handler::transform::TransformService;
 use poetry::net;
 use poetry::program::{BadProgram, Program};
@@ -141,7 +142,7 @@ fn list(repertoire: &Repertoire) -> Result<ExitCode, Error> {
     let width = repertoire.crafts().map(|craft| craft.name().chars().count()).max().unwrap_or(0);
     let lines: String = repertoire
         .crafts()
-        .map(|craft| format!("{:<width$}  {}\n", craft.name(), escaped(&craft.about())))
+        .map(|craft| format!("{:<width$}  {}\n", craft.name(), escape::text(&craft.about())))
         .collect();
     write(lines.as_bytes())
 }

@@ -36,8 +36,9 @@ fn code(path: &Path) -> String {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "error",
+    "escape",
     "addr",
     "poem",
     "transform",

@@ -115,14 +115,11 @@ pub async fn ask(addr: &Addr, question: &Question<'_>) -> Result<Reply, Error> {
     let idle = question.timeouts.idle;
     match net::within(idle, stream.send_all(&framed)).await {
         // A server that has said all it wants may close before it has read our request: its reply still decides.
-        Some(_) => Ok(Reply::Server(Box::new(Conversation {
-            stream,
-            judge,
-            idle,
-            over: false,
-            end: None,
-            buffer: Vec::new(),
-        }))),
+        Some(sent) => {
+            let cut = sent.err().filter(|e| e.kind() == io::ErrorKind::ConnectionReset);
+            let (over, end, buffer) = (false, None, Vec::new());
+            Ok(Reply::Server(Box::new(Conversation { stream, judge, idle, cut, over, end, buffer })))
+        }
         None => {
             Err(Error::Timeout { addr: addr.to_string(), stage: "the request was not taken", limit: idle })
         }
@@ -163,6 +160,9 @@ pub struct Conversation {
     stream: Stream,
     judge: Judge,
     idle: Duration,
+    /// The reset that sending the request met with. It is told once: reading would show a clean end instead (measured,
+    /// and Linux's `sk_stream_error`). One that came behind the server's FIN is told as a broken pipe, and cuts nothing.
+    cut: Option<io::Error>,
     /// Whether the reply is complete.
     over: bool,
     /// How the connection ended, where that was seen behind the last bytes: it can't be seen twice.
@@ -180,7 +180,7 @@ impl Conversation {
             match net::within(self.idle, self.stream.read(&mut self.buffer)).await {
                 None => return Err(self.judge.silent(self.idle)),
                 Some(Err(e)) => self.end = Some(Err(e)),
-                Some(Ok(0)) => self.end = Some(Ok(())),
+                Some(Ok(0)) => self.end = Some(self.closed()),
                 Some(Ok(count)) => return self.take(count).map(Some),
             }
         }
@@ -190,11 +190,16 @@ impl Conversation {
         }
     }
 
+    /// What an end that reads as a clean one is.
+    fn closed(&mut self) -> io::Result<()> {
+        self.cut.take().map_or(Ok(()), Err)
+    }
+
     /// So many bytes have come. Looks for what is right behind them: more, or the end, which is worth knowing early.
     fn take(&mut self, mut count: usize) -> Result<Bytes, Error> {
         while count < READ && self.end.is_none() {
             match self.stream.read_now(&mut self.buffer[count..]) {
-                Ok(0) => self.end = Some(Ok(())),
+                Ok(0) => self.end = Some(self.closed()),
                 Ok(more) => count += more,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => self.end = Some(Err(e)),

@@ -4,16 +4,20 @@
 //! Sockets are kept plain until they have to wait: an accepted [`Client`] can be sent to, looked at and closed
 //! without ever being registered with the reactor; [`Client::register`] makes it a [`Stream`] that can wait.
 
+mod name;
+
 use crate::addr::Addr;
 use crate::error::{reason, Error};
 use async_io::{Async, Timer};
 use futures::future::FutureExt;
 use futures_lite::future;
+pub use name::leads_to;
+use name::resolve;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -21,11 +25,26 @@ use std::time::Duration;
 
 /// How many connections the kernel may hold for us. The 128 of std lets syncookies leave clients hanging for ever
 /// after a pause of 0.3 s (measured: 2063 of 3000); with 4096, none of 10,000.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: u16 = 4096;
 
 /// The kernel's send buffer of a connection, before the kernel doubles it for its own overhead. Left alone it grows to
 /// 3 to 4 MB for a client that never reads; at this size a stuck client costs 0.24 MB and no speed was lost (measured).
 const SEND_BUFFER: usize = 128 << 10;
+
+/// How much of an answer the kernel takes before the network has taken what came before (TCP_NOTSENT_LOWAT). Without it
+/// a stuck client's send queue grows to [`SEND_BUFFER`] and beyond; with it, to this and a segment of at most 64 KiB
+/// less a header. The speed of large poems is the same (measured); packets on their way do not count.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 16 << 10;
+
+/// What an accepted connection inherits from its listener; setting it there costs nothing per connection.
+fn set_up(listener: &Socket) -> io::Result<()> {
+    listener.set_send_buffer_size(SEND_BUFFER)?;
+    listener.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
+}
 
 /// Runs a future to its end on this thread. The runtime's own threads start with the first task, so that what needs
 /// none does without.
@@ -79,6 +98,9 @@ pub fn race<A, B>(
     future::or(first.map(Ok), second.map(Err))
 }
 
+/// How long a look-up of a name to listen on may take.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A socket that listens.
 pub struct Listener {
     socket: Async<Socket>,
@@ -116,14 +138,12 @@ impl Listener {
             }
             Addr::Tcp { .. } => {
                 socket.set_reuse_address(true)?;
-                // Connections inherit these; setting them here costs nothing per connection.
-                socket.set_send_buffer_size(SEND_BUFFER)?;
-                socket.set_tcp_nodelay(true)?;
+                set_up(&socket)?;
                 None
             }
         };
         socket.bind(target)?;
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG.into())?;
         let addr = shown(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
         Ok(Listener { socket: Async::new(socket)?, addr, file })
     }
@@ -136,10 +156,9 @@ impl Listener {
         let socket = Socket::from(socket);
         let local = socket.local_addr()?;
         if local.as_socket().is_some() {
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-            socket.set_tcp_nodelay(true)?;
+            set_up(&socket)?;
         }
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG.into())?;
         let addr = shown(&local).ok_or(ErrorKind::AddrNotAvailable)?;
         Ok(Listener { socket: Async::new(socket)?, addr, file: None })
     }
@@ -430,90 +449,6 @@ impl Pipe {
         }
         Ok(())
     }
-}
-
-/// How long a look-up of a name to listen on may take.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// All the addresses of a name, in the resolver's order.
-async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
-    let unresolved = |why: String| Error::Unresolved { addr: addr.to_string(), why };
-    match addr {
-        Addr::Unix(path) => match SockAddr::unix(path) {
-            Ok(addr) => Ok(vec![addr]),
-            Err(e) => Err(Error::Local { what: addr.to_string(), why: reason(&e) }),
-        },
-        Addr::Tcp { host, port } => {
-            if let Ok(ip) = host.parse::<IpAddr>() {
-                return Ok(vec![SocketAddr::new(ip, *port).into()]);
-            }
-            use async_std::net::ToSocketAddrs;
-            let lookup = (host.as_str(), *port).to_socket_addrs();
-            let found = within(limit, lookup)
-                .await
-                .ok_or_else(|| unresolved("the resolver did not answer".into()))?;
-            let found: Vec<SockAddr> =
-                found.map_err(|e| unresolved(resolver_reason(&e)))?.map(SockAddr::from).collect();
-            match found.is_empty() {
-                true => Err(unresolved("the name has no address".into())),
-                false => Ok(found),
-            }
-        }
-    }
-}
-
-/// Whether connecting to `target` would reach whoever listens on `listening`, as far as that can be seen from here:
-/// detours through other machines can't.
-pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
-    match (target, listening) {
-        (Addr::Unix(target), Addr::Unix(listening)) => {
-            let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-            real(target) == real(listening)
-        }
-        (Addr::Tcp { port, .. }, Addr::Tcp { port: own, .. }) if port == own => {
-            let ips = |addrs: Vec<SockAddr>| addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip()));
-            let targets = resolve(target, SIGHT).await.unwrap_or_default();
-            let own: Vec<IpAddr> = ips(resolve(listening, SIGHT).await.unwrap_or_default()).collect();
-            ips(targets).any(|ip| own.iter().any(|own| reaches(ip, *own)))
-        }
-        _ => false,
-    }
-}
-
-/// How long a name may take that is only looked up to see whether it is ourselves.
-const SIGHT: Duration = Duration::from_secs(1);
-
-/// Whether a connection to `target` arrives at a socket of this machine that listens on `own`, at the same port.
-fn reaches(target: IpAddr, own: IpAddr) -> bool {
-    let target = match target.to_canonical() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(), // as the kernel has it
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    match own {
-        IpAddr::V4(own) if own.is_unspecified() => target.is_ipv4() && is_ours(target),
-        IpAddr::V6(own) if own.is_unspecified() => is_ours(target), // of either family
-        own => own.to_canonical() == target,
-    }
-}
-
-/// Whether this is an address of this machine: what is sent to it is sent from it.
-fn is_ours(ip: IpAddr) -> bool {
-    let own_end = || {
-        let any =
-            if ip.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = std::net::UdpSocket::bind((any, 0))?;
-        socket.connect((ip, 9))?; // sends nothing, and asks only the routing table
-        socket.local_addr()
-    };
-    ip.is_loopback() || own_end().is_ok_and(|own| own.ip() == ip)
-}
-
-/// The resolver's own words; async-std's wrapping would repeat the name.
-fn resolver_reason(error: &io::Error) -> String {
-    let wrapped = error.get_ref().and_then(|inner| inner.source()).map(|source| source.to_string());
-    let text = wrapped.unwrap_or_else(|| reason(error));
-    text.trim_start_matches("failed to lookup address information: ").to_lowercase()
 }
 
 /// Connects to the address; of a name with several addresses, to the first that answers. The limit is for the name

@@ -211,21 +211,31 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     }
 
     /// Lets things go until no more than the capacity is held: memories, and then values. False where that can't be
-    /// done.
+    /// done: what is in flight, or is still read after it was let go, never makes way.
     fn shrink(&self) -> bool {
-        let mut gone = Gone::new();
         let shards = self.shards.len();
         let fits = || self.held() <= self.policy.capacity;
         let mut in_vain = 0;
         while !fits() && in_vain < shards && self.gauges.remembered.load(Ordering::Relaxed) > 0 {
-            in_vain = if self.next_shard().evict_memory(&mut gone) { 0 } else { in_vain + 1 };
+            in_vain = if self.evict(Purpose::Memory) { 0 } else { in_vain + 1 };
         }
         in_vain = 0;
         // Twice round: the first time, all that a shard has may just have been asked for.
         while !fits() && in_vain < 2 * shards {
-            in_vain = if self.next_shard().evict_value(&mut gone) { 0 } else { in_vain + 1 };
+            in_vain = if self.evict(Purpose::Value) { 0 } else { in_vain + 1 };
         }
         fits()
+    }
+
+    /// Lets one thing go from the shard whose turn it is; it is dropped once no lock is held.
+    fn evict(&self, what: Purpose) -> bool {
+        let mut gone = Gone::new();
+        let mut table = self.next_shard();
+        match what {
+            Purpose::Flight => false,
+            Purpose::Memory => table.evict_memory(&mut gone),
+            Purpose::Value => table.evict_value(&mut gone),
+        }
     }
 
     fn next_shard(&self) -> RwLockWriteGuard<'_, Table<K, V, F>> {
@@ -281,12 +291,26 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// Keeps the value, of this many bytes, from now on.
+    /// Keeps the value, of this many bytes, from now on. Hands out the room it is counted by.
     ///
     /// # Errors
     /// The room, where the value is not kept: after a purge, when ttl and grace are zero, or when it is larger than
     /// the capacity.
-    pub fn commit(mut self, value: V, bytes: u64, now: Instant) -> Result<(), Room> {
+    pub fn commit(self, value: V, bytes: u64, now: Instant) -> Result<Arc<Room>, Room> {
+        self.commit_with(|_| value, bytes, now)
+    }
+
+    /// The same, for a value that holds on to its room: then it is counted as long as anybody has a copy of it, also
+    /// after it was evicted.
+    ///
+    /// # Errors
+    /// Those of [`Fill::commit`].
+    pub fn commit_with(
+        mut self,
+        value: impl FnOnce(Arc<Room>) -> V,
+        bytes: u64,
+        now: Instant,
+    ) -> Result<Arc<Room>, Room> {
         let mut gone = Gone::new();
         let cache = self.cache.clone();
         let policy = cache.policy;
@@ -308,60 +332,62 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         }
         let mut room = self.take_room().becomes(Purpose::Value);
         room.set(weight);
-        let ticket = cache.ticket();
-        let asked_for = false.into();
-        entry.kept = Some(Kept { value, fresh_until, stale_until, ticket, _room: room, asked_for });
+        let room = Arc::new(room);
+        let (value, ticket, asked_for) = (value(room.clone()), cache.ticket(), false.into());
+        entry.kept = Some(Kept { value, fresh_until, stale_until, ticket, _room: room.clone(), asked_for });
         table.queue(self.hash, ticket);
         drop(table);
+        drop(gone); // what it replaces makes way first
         cache.shrink();
-        Ok(())
+        Ok(room)
     }
 
     /// Remembers the failure for the policy's `fail_ttl`; the key is otherwise what it was.
     pub fn fail(mut self, now: Instant) -> Room {
-        let _mark = self.mark(now, self.memory(), State::Failed);
+        self.mark(now, self.memory(), State::Failed);
         self.take_room()
     }
 
     /// The value came whole but is not good enough to be kept: for the policy's `fail_ttl` newcomers still get it from
-    /// its flight. The room, where that is not so.
-    pub fn reject(mut self, now: Instant) -> Option<Room> {
-        let room = self.take_room().becomes(Purpose::Memory);
-        self.mark(now, room, State::Failed)
+    /// its flight. Hands out the room, which is counted for as long as it is remembered or read.
+    pub fn reject(mut self, now: Instant) -> Arc<Room> {
+        let room = Arc::new(self.take_room().becomes(Purpose::Memory));
+        self.mark(now, room.clone(), State::Failed);
+        room
     }
 
     /// The value is too long to be shared: for the policy's `fail_ttl` everyone who asks fetches alone.
     pub fn too_long(mut self, now: Instant) -> Room {
-        let _mark = self.mark(now, self.memory(), |_, memory| State::Alone(memory));
+        self.mark(now, self.memory(), |_, memory| State::Alone(memory));
         self.take_room()
     }
 
-    fn memory(&self) -> Room {
-        Room::new(&self.cache.gauges, Purpose::Memory, self.entry_weight)
+    fn memory(&self) -> Arc<Room> {
+        Room::new(&self.cache.gauges, Purpose::Memory, self.entry_weight).into()
     }
 
-    /// Makes a memory of the flight, if it is its own still and failures are remembered; hands the room back if not.
-    fn mark(&self, now: Instant, room: Room, as_what: impl FnOnce(F, Memory) -> State<F>) -> Option<Room> {
+    /// Makes a memory of the flight, if it is its own still and failures are remembered.
+    fn mark(&self, now: Instant, room: Arc<Room>, as_what: impl FnOnce(F, Memory) -> State<F>) {
         let fail_ttl = self.cache.policy.fail_ttl;
         if fail_ttl.is_zero() {
-            return Some(room); // dropping the fill is all there is to do
+            return; // dropping the fill is all there is to do
         }
         let mut gone = Gone::new(); // dropped after the lock is released
         let mut table = self.cache.lock(self.hash);
         table.forget(now, &mut gone);
         let entry = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(self.ticket));
-        let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else { return Some(room) };
+        let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else { return };
         let until = now + fail_ttl;
-        let memory = Memory { until, room };
+        let memory = Memory { until, _room: room };
         match &flying.state {
             State::Aloft(flight) => flying.state = as_what(flight.clone(), memory),
             // One of those who fetch alone: how it went for him is not remembered for all.
-            State::Failed(..) | State::Alone(_) => return Some(memory.room),
+            State::Failed(..) | State::Alone(_) => return,
         }
         table.remember(self.hash, self.ticket, until);
         drop(table);
+        drop(gone);
         self.cache.shrink();
-        None
     }
 
     /// Leaves the key as it was, and hands out the room: the value is passed through and can't be kept any more.
@@ -515,6 +541,26 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_was_evicted_is_counted_until_the_last_who_reads_it_lets_go() {
+        let policy = Policy { capacity: 2 * (1000 + ENTRY_WEIGHT), ..POLICY };
+        let (cache, now) = (Cache::<u32, Arc<Room>, u32>::new(policy), Instant::now());
+        let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
+        let fetch = |key: u32| match ask(key) {
+            Lookup::Miss(lead) => lead.fill,
+            other => panic!("{other:?}"),
+        };
+        let read: Vec<_> =
+            (0..2).map(|key| fetch(key).commit_with(|room| room, 1000, now).unwrap()).collect();
+        let mut third = fetch(2);
+        assert!(!third.reserve(1000), "what is evicted for it is still read");
+        assert_eq!((cache.len(), cache.held()), (1, policy.capacity + ENTRY_WEIGHT));
+        drop(read);
+        assert!(third.reserve(1000));
+        assert!(third.commit_with(|room| room, 1000, now).is_ok());
+        assert_eq!((cache.len(), cache.held()), (1, 1000 + ENTRY_WEIGHT));
+    }
+
+    #[test]
     fn a_value_too_long_to_share_is_fetched_alone_by_everyone_until_it_is_short_again() {
         let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
         drop(lead(ask(&cache, 1, now)).too_long(now));
@@ -535,7 +581,7 @@ mod tests {
         let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
         let mut fill = lead(ask(&cache, 1, now));
         assert!(fill.reserve(1000));
-        assert!(fill.reject(now).is_none());
+        drop(fill.reject(now));
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
         assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is counted as long as it is remembered");
         let _again = lead(ask(&cache, 3, now + HOUR));

@@ -154,6 +154,11 @@ impl Writer {
         }
     }
 
+    /// The readers, to be watched beyond the flight's end.
+    pub fn watch(&self) -> Watch {
+        Watch { shared: self.shared.clone() }
+    }
+
     /// What has been appended so far, as a poem; `None` once its beginning has left the window.
     pub fn so_far(&self) -> Option<Poem> {
         let state = self.shared.lock();
@@ -182,13 +187,17 @@ impl Writer {
 
     /// Something that is dropped no sooner than the bytes are.
     pub fn load(&mut self, cargo: impl Any + Send + Sync) {
-        let _before = self.shared.lock().cargo.replace(Box::new(cargo)); // dropped after the lock is released
+        self.shared.lock().cargo.push(Box::new(cargo));
     }
 
     /// The poem is complete. `keep` gets it before any reader is told, so that whoever has read to the end and asks
-    /// again finds it kept; where it does not keep it, it may return something to be dropped with the bytes. A poem
+    /// again finds it kept, and may return something to be dropped with the bytes, whether it kept it or not. A poem
     /// longer than the window is not whole any more and is not offered. Says whether it was kept.
-    pub fn finish<C: Any + Send + Sync>(mut self, keep: impl FnOnce(Poem) -> Result<(), C>) -> bool {
+    pub fn finish<K, C>(mut self, keep: impl FnOnce(Poem) -> Result<K, C>) -> bool
+    where
+        K: Any + Send + Sync,
+        C: Any + Send + Sync,
+    {
         let (pieces, whole) = {
             let state = self.shared.lock();
             let pieces: Vec<Bytes> = state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
@@ -197,7 +206,8 @@ impl Writer {
         let kept = whole && {
             let poem = Poem::from_pieces(compact(pieces));
             self.shared.lock().replace(&poem);
-            keep(poem).map_err(|cargo| self.load(cargo)).is_ok()
+            let kept = keep(poem).map(|cargo| self.load(cargo));
+            kept.map_err(|cargo| self.load(cargo)).is_ok()
         };
         self.end(End::Landed { kept });
         kept
@@ -205,7 +215,7 @@ impl Writer {
 
     /// The poem is complete, and for its readers alone.
     pub fn finish_unkept(self) {
-        self.finish(|_| Err(()));
+        self.finish(|_| Err::<(), ()>(()));
     }
 
     /// The poem will never be complete; every reader is told why.
@@ -234,6 +244,31 @@ impl std::fmt::Debug for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.end(End::Failed(Arc::new(Error::Abandoned)));
+    }
+}
+
+/// The readers of a flight, from the side of whoever pays for the bytes they have yet to take.
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// Waits until no reader has anything left to take of what there is.
+    pub async fn done(&self) {
+        while self.shared.lock().is_behind() {
+            let taken = self.shared.taken.listen(); // before the second look, or a wake between the two is lost
+            if !self.shared.lock().is_behind() {
+                return;
+            }
+            taken.await;
+        }
+    }
+
+    /// Lets go of what there is: whoever has not taken all of it has fallen behind.
+    pub fn let_go(self) {
+        let mut state = self.shared.lock();
+        let _gone = std::mem::take(&mut state.chunks); // dropped after the lock is released
+        drop(state);
     }
 }
 
@@ -324,7 +359,7 @@ mod tests {
         assert!(matches!(reader.read(), Read::Chunk(_)));
         writer.finish(|_| {
             assert!(matches!(reader.read(), Read::Pending));
-            Err(())
+            Err::<(), ()>(())
         });
         assert!(matches!(reader.read(), Read::End));
     }
@@ -381,6 +416,37 @@ mod tests {
     }
 
     #[test]
+    fn after_its_end_a_poem_can_be_let_go_and_costs_only_those_who_have_not_read_it() {
+        let (mut writer, flight) = launch(100);
+        let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
+        let watch = writer.watch();
+        writer.append("poem".into());
+        writer.finish_unkept();
+        assert_eq!(text(&mut fast).0, "poem");
+        assert!(watch.done().now_or_never().is_none());
+        slow.advance(3);
+        watch.let_go();
+        assert!(matches!(fast.read(), Read::End));
+        assert!(matches!(slow.read(), Read::Failed(e) if matches!(*e, Error::FellBehind { .. })));
+        assert!(flight.join().is_none(), "who comes late must ask again");
+    }
+
+    #[test]
+    fn the_watch_ends_when_the_last_reader_has_all_or_has_left() {
+        let (mut writer, flight) = launch(100);
+        let (mut reader, leaver) = (flight.join().unwrap(), flight.join().unwrap());
+        let watch = writer.watch();
+        writer.append("poem".into());
+        writer.finish_unkept();
+        let mut done = std::pin::pin!(watch.done());
+        assert!(done.as_mut().now_or_never().is_none());
+        assert_eq!(text(&mut reader).0, "poem");
+        assert!(done.as_mut().now_or_never().is_none());
+        drop(leaver);
+        assert!(done.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
     fn a_flight_may_start_again_only_while_nobody_has_seen_any_of_it() {
         let (mut writer, flight) = launch(100);
         let mut reader = flight.join().unwrap();
@@ -402,7 +468,7 @@ mod tests {
         assert!(writer.shared.lock().chunks.len() < 20);
         writer.finish(|poem| {
             assert_eq!((poem.len(), poem.pieces().len()), (100_000, 1));
-            Err(())
+            Err::<(), ()>(())
         });
     }
 

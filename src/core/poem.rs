@@ -5,23 +5,33 @@
 //! 1 MiB run at the speed of one write of the whole, writes of 64 KiB at half of it).
 
 use bytes::Bytes;
+use std::any::Any;
 use std::sync::Arc;
 
 /// A complete poem. Cloning shares it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Poem(Arc<Body>);
 
-#[derive(PartialEq, Eq)]
 struct Body {
     pieces: Vec<Bytes>,
     len: u64,
+    /// Dropped when nobody has the poem any more.
+    _cargo: Option<Cargo>,
 }
+
+/// Whatever is to last as long as a poem does.
+pub type Cargo = Arc<dyn Any + Send + Sync>;
 
 impl Poem {
     /// The poem that these pieces make, one after the other.
     pub fn from_pieces(pieces: Vec<Bytes>) -> Poem {
         let len = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Poem(Arc::new(Body { pieces, len }))
+        Poem(Arc::new(Body { pieces, len, _cargo: None }))
+    }
+
+    /// The same poem; with the last copy of it, and no sooner, this is dropped.
+    pub fn with(&self, cargo: Cargo) -> Poem {
+        Poem(Arc::new(Body { pieces: self.0.pieces.clone(), len: self.0.len, _cargo: Some(cargo) }))
     }
 
     /// The pieces in order; most poems have one.

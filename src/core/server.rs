@@ -13,7 +13,7 @@
 
 use crate::error::Error;
 use crate::flight::{Read, Reader};
-use crate::net::{self, Client, Heard, Listener, Peer, Stream, Then};
+use crate::net::{self, Client, Heard, Listener, Peer, Stream, Then, BACKLOG};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Notice, Outcome, Record, Report, Stats};
 use bytes::Bytes;
@@ -109,13 +109,21 @@ impl<H: Handler> Server<H> {
     pub async fn run(self: Arc<Self>, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
         let accepting = join_all(listeners.iter().map(|listener| self.clone().accept(listener)));
         let _shut_down = net::race(accepting, shutdown).await;
-        for listener in &listeners {
-            while let Ok(client) = listener.accept() {
-                self.greet(client, Instant::now()); // they believe they are connected: serve them
-            }
-        }
+        listeners.iter().for_each(|listener| self.greet_the_queue(listener));
         drop(listeners);
         self.drain().await;
+    }
+
+    /// Those in the kernel's queue believe that they are connected: they are served. Others may come all the time, so
+    /// there must be an end to it: nobody who was there when we were told to stop is behind so many.
+    fn greet_the_queue(self: &Arc<Self>, listener: &Listener) {
+        for _ in 0..=BACKLOG {
+            match listener.accept() {
+                Ok(client) => self.greet(client, Instant::now()),
+                Err(e) if is_about_one_connection(&e) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     async fn drain(&self) {
@@ -330,6 +338,8 @@ struct Answering {
     request: Box<[u8]>,
     how: How,
     delivery: Delivery,
+    /// Whether the fetch it caused was kept; known in the end.
+    stored: bool,
     chatter: Chatter,
     wait: Wait,
 }
@@ -359,7 +369,11 @@ impl Answering {
         let request = request[..request.len().min(REQUEST_TOLD)].into();
         let chatter = Chatter::default();
         let wait = if delivery.sent > 0 { Wait::Over(Duration::ZERO) } else { Wait::Since(accepted) };
-        Answering { request, how, delivery, chatter, wait }
+        Answering { request, how, delivery, stored: false, chatter, wait }
+    }
+
+    fn is_stored(&self) -> bool {
+        self.how == How::Miss && self.delivery.reader.was_kept()
     }
 }
 
@@ -454,6 +468,9 @@ impl<H: Handler> Connection<H> {
                     }
                 }
                 Step::Ended => {
+                    // The kernel has it all; a client that takes its time to close must not hold on to it.
+                    answering.stored = answering.is_stored();
+                    answering.delivery.reader.release();
                     Box::pin(self.close_politely(answering.delivery.sent, answering.chatter)).await;
                     break Outcome::Whole;
                 }
@@ -480,10 +497,9 @@ impl<H: Handler> Connection<H> {
     }
 
     fn record(&self, answering: &Answering, outcome: Outcome) {
-        let Answering { request, how, delivery, wait, .. } = answering;
+        let Answering { request, how, delivery, stored, wait, .. } = answering;
         let wait = wait.so_far();
-        let (peer, how, bytes) = (&self.peer, *how, delivery.sent);
-        let stored = how == How::Miss && delivery.reader.was_kept();
+        let (peer, how, bytes, stored) = (&self.peer, *how, delivery.sent, *stored);
         self.server.record(Record { peer, request, how, outcome, bytes, wait, stored });
     }
 

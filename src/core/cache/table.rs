@@ -117,8 +117,8 @@ pub(super) struct Kept<V> {
     pub(super) fresh_until: Instant,
     pub(super) stale_until: Instant,
     pub(super) ticket: u64,
-    /// Given back with the value.
-    pub(super) _room: Room,
+    /// Given back with the value, or when the last who got it lets go, if the value holds on to it.
+    pub(super) _room: Arc<Room>,
     /// Since its last turn; set under a shared lock.
     pub(super) asked_for: AtomicBool,
 }
@@ -140,8 +140,8 @@ pub(super) enum State<F> {
 /// Why a key is not simply free again, and for how long.
 pub(super) struct Memory {
     pub(super) until: Instant,
-    /// What it costs to remember; given back with it.
-    pub(super) room: Room,
+    /// What it costs to remember; given back with it, or by the last who reads its flight.
+    pub(super) _room: Arc<Room>,
 }
 
 impl<F> Flying<F> {
@@ -197,7 +197,7 @@ impl<K, V, F> Entry<K, V, F> {
     }
 }
 
-/// What left the table and is dropped once no lock is held: a poem can be large. The room it took is free at once.
+/// What left the table and is dropped once no lock is held: a poem can be large.
 pub(super) struct Gone<V, F> {
     pub(super) values: Vec<V>,
     pub(super) flights: Vec<F>,

@@ -30,6 +30,7 @@ pub struct Reader {
 enum Source {
     Whole { poem: Poem, piece: usize, offset: usize },
     Aloft { shared: Arc<Shared>, place: usize },
+    Released,
 }
 
 impl Reader {
@@ -49,11 +50,16 @@ impl Reader {
         flight.join().expect("a flight without a byte still has its beginning")
     }
 
+    /// Lets go of the poem, of which there is nothing left to read.
+    pub fn release(&mut self) {
+        drop(std::mem::replace(self, Reader { source: Source::Released }));
+    }
+
     /// The length of the poem, if all of it is here already.
     pub fn whole_len(&self) -> Option<u64> {
         match &self.source {
             Source::Whole { poem, .. } => Some(poem.len()),
-            Source::Aloft { .. } => None,
+            Source::Aloft { .. } | Source::Released => None,
         }
     }
 
@@ -77,6 +83,7 @@ impl Reader {
                 state.seen |= matches!(next, Read::Chunk(_));
                 (next, state.ends_at(at))
             }
+            Source::Released => (Read::End, true),
         }
     }
 
@@ -93,6 +100,7 @@ impl Reader {
                 shared.lock().places[*place].at += count as u64;
                 shared.taken.notify(1);
             }
+            Source::Released => {}
         }
     }
 
@@ -110,6 +118,7 @@ impl Reader {
         match &self.source {
             Source::Whole { .. } => true,
             Source::Aloft { shared, .. } => matches!(shared.lock().end, Some(End::Landed { kept: true })),
+            Source::Released => false,
         }
     }
 
@@ -149,6 +158,7 @@ impl std::fmt::Debug for Reader {
         match &self.source {
             Source::Whole { poem, .. } => write!(f, "Reader({poem:?})"),
             Source::Aloft { .. } => write!(f, "Reader(aloft)"),
+            Source::Released => write!(f, "Reader(released)"),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) seen: bool,
     pub(super) end: Option<End>,
     /// Dropped when the chunks are.
-    pub(super) cargo: Option<Cargo>,
+    pub(super) cargo: Vec<Cargo>,
 }
 
 /// Where a reader is, and whom to wake when there is more for it. (The wakers are here and not in a list of an event's
@@ -57,7 +57,7 @@ impl Chunk {
 impl State {
     pub(super) fn new(window: u64) -> State {
         let (chunks, places) = (VecDeque::new(), Slab::new());
-        State { chunks, len: 0, window, places, seen: false, end: None, cargo: None }
+        State { chunks, len: 0, window, places, seen: false, end: None, cargo: Vec::new() }
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
@@ -98,10 +98,10 @@ impl State {
 
     /// What came of a failed poem is of use to those who read it along, and to nobody after them: a failure that is
     /// remembered for long must not hold on to it.
-    pub(super) fn let_go(&mut self) -> (VecDeque<Chunk>, Option<Cargo>) {
+    pub(super) fn let_go(&mut self) -> (VecDeque<Chunk>, Vec<Cargo>) {
         match self.has_failed() && self.places.is_empty() {
-            true => (std::mem::take(&mut self.chunks), self.cargo.take()),
-            false => (VecDeque::new(), None),
+            true => (std::mem::take(&mut self.chunks), std::mem::take(&mut self.cargo)),
+            false => (VecDeque::new(), Vec::new()),
         }
     }
 
@@ -134,6 +134,11 @@ impl State {
 
     fn fastest(&self) -> Option<u64> {
         self.places.iter().map(|(_, place)| place.at).max()
+    }
+
+    /// Whether any reader has yet to take something of what is here.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.chunks.is_empty() && self.places.iter().any(|(_, place)| place.at < self.len)
     }
 
     /// Whether the poem is whole and ends with what [`State::read`] shows at this offset.

@@ -12,7 +12,7 @@
 
 use crate::cache::{Cache, Fill, Lookup, Policy};
 use crate::error::Error;
-use crate::flight::{self, Flight, Reader, Writer};
+use crate::flight::{self, Flight, Reader, Watch, Writer};
 use crate::gate::{Gate, Place};
 use crate::net;
 use crate::poem::Poem;
@@ -101,8 +101,14 @@ impl Proxy {
 
     fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) -> Flight {
         let flight = lead.flight.clone();
-        let landing =
-            Landing { fill: Some(lead.fill), writer: lead.writer, original: Bytes::new(), objection: None };
+        let landing = Landing {
+            fill: Some(lead.fill),
+            writer: lead.writer,
+            place: None,
+            is_uncounted: false,
+            original: Bytes::new(),
+            objection: None,
+        };
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         net::spawn(self.clone().fetch(landing, request));
         flight
@@ -121,6 +127,7 @@ impl Proxy {
         match net::within(total, work).await.unwrap_or_else(|| Err(late())) {
             Ok(()) => {
                 let (bytes, objection) = (landing.writer.len(), landing.objection);
+                let uncounted = landing.is_uncounted.then(|| (landing.writer.watch(), landing.place.take()));
                 let kept = landing.land(Instant::now());
                 if kept {
                     self.stats.kept.fetch_add(1, Ordering::Release);
@@ -130,6 +137,9 @@ impl Proxy {
                     self.stats.failed_fetches.fetch_add(1, Ordering::Release);
                 }
                 self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
+                if let Some((readers, _place)) = uncounted {
+                    self.await_the_last(readers).await;
+                }
             }
             Err(error) => {
                 self.report.notice(Notice::FetchFailed(&error, landing.writer.readers()));
@@ -181,17 +191,19 @@ impl Proxy {
         }
     }
 
-    /// Waits for its turn, then asks. The place is to be held until the reply has ended.
-    async fn ask(&self, request: &[u8]) -> Result<(Place, Reply), Error> {
+    /// Waits for its turn, then asks.
+    async fn ask(&self, landing: &mut Landing, request: &[u8]) -> Result<Reply, Error> {
         let Settings { protocol, timeouts, max_poem, .. } = self.settings;
-        let place = self.gate.enter().await;
+        if landing.place.is_none() {
+            landing.place = Some(self.gate.enter().await);
+        }
         let question = Question { protocol, request, limit: max_poem, timeouts };
-        Ok((place, self.settings.upstream.ask(&question).await?))
+        self.settings.upstream.ask(&question).await
     }
 
     /// Passes the poem on as it comes.
     async fn stream(&self, landing: &mut Landing, request: &[u8]) -> Result<(), Error> {
-        let (_place, mut reply) = self.ask(request).await?;
+        let mut reply = self.ask(landing, request).await?;
         while let Some(bytes) = reply.next().await? {
             self.await_readers(landing).await?;
             self.make_room(landing, bytes.len() as u64);
@@ -227,6 +239,18 @@ impl Proxy {
             landing.too_long(Instant::now());
         } else if !fill.reserve(total) {
             landing.pass_through();
+            landing.is_uncounted = true;
+        }
+    }
+
+    /// The end of a poem for which there was no room. Until it is read it keeps its place, so that no more than
+    /// `upstream_conns` such poems are there at a time; while others want the place, what is left is to be read within
+    /// the readers' patience, and is let go then.
+    async fn await_the_last(&self, readers: Watch) {
+        while net::within(self.settings.patience, readers.done()).await.is_none() {
+            if self.gate.is_crowded() {
+                return readers.let_go();
+            }
         }
     }
 
@@ -259,7 +283,7 @@ impl Proxy {
     /// The whole reply, when it is complete.
     async fn collect(&self, landing: &mut Landing, request: &[u8]) -> Result<Bytes, Error> {
         let limit = self.longest();
-        let (_place, mut reply) = self.ask(request).await?;
+        let mut reply = self.ask(landing, request).await?;
         let mut poem = Vec::new();
         while let Some(bytes) = reply.next().await? {
             if (poem.len() + bytes.len()) as u64 > limit {
@@ -360,6 +384,11 @@ struct Landing {
     /// The right to keep the poem, and the room for it; `None` once the poem passes through.
     fill: Option<Fill<Key, Poem, Flight>>,
     writer: Writer,
+    /// The place among `upstream_conns`, once it was this fetch's turn. What it does elsewhere, another attempt or a
+    /// transformation, is done in the same place.
+    place: Option<Place>,
+    /// Whether the poem passes through without room: what it holds bursts the capacity.
+    is_uncounted: bool,
     /// With a transformation, the poem before it.
     original: Bytes,
     /// Why the poem is not to be kept although it is whole.
@@ -390,10 +419,12 @@ impl Landing {
         let Landing { fill, writer, objection, .. } = self;
         writer.finish(|poem| {
             let bytes = poem.len();
-            let fill = fill.ok_or(None)?;
+            let Some(fill) = fill else { return Err(None) };
             match objection {
-                None => fill.commit(poem, bytes, now).map_err(Some),
-                Some(_) => Err(fill.reject(now)),
+                None => {
+                    fill.commit_with(|room| poem.with(room), bytes, now).map_err(|room| Some(room.into()))
+                }
+                Some(_) => Err(Some(fill.reject(now))),
             }
         })
     }

@@ -248,6 +248,16 @@ struct Service<'a> {
     log: Log,
     /// What the ready line says before ` on ADDR`.
     doing: String,
+    needs: Descriptors,
+}
+
+/// The descriptors a command needs beside one for each client.
+#[derive(Clone, Copy, Default)]
+struct Descriptors {
+    /// Whatever the number of clients.
+    fixed: u64,
+    /// For each client.
+    per_client: u64,
 }
 
 /// Binds, says so, serves until a signal, drains.
@@ -265,15 +275,15 @@ async fn listen<H: Handler>(
             listeners.push(Listener::bind(addr).await?);
         }
     }
+    let room = service.needs.room(listeners.len());
+    if room < service.listening.max_clients {
+        report.notice(Notice::FewDescriptors(room));
+    }
     for listener in &listeners {
         let line = writeln!(std::io::stdout(), "{} on {}", service.doing, listener.addr());
         let _unread = line.and_then(|()| std::io::stdout().flush()); // whoever closed stdout does not want to know
     }
     let _no_service_manager = sd_notify::notify(&[NotifyState::Ready]);
-    let room = descriptors();
-    if room < service.listening.max_clients {
-        report.notice(Notice::FewDescriptors(room));
-    }
     let limits = Limits {
         max_clients: service.listening.max_clients.min(room),
         client_timeout: service.listening.client_timeout,
@@ -281,19 +291,16 @@ async fn listen<H: Handler>(
     };
     let (renewing, told_of_renewal) = (handler.clone(), report.clone());
     let server = Server::new(handler, limits, report, stats);
-    let told = async {
-        while let Some(Ok(Signal::Hup)) = signals.next().await {
-            match renewing.renew() {
-                Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
-                Err(error) => report::error(&error), // what was there stays
-            }
-        }
-    };
     server
-        .run(listeners, async {
-            told.await;
+        .run(listeners, async move {
+            while let Some(Ok(Signal::Hup)) = signals.next().await {
+                match renewing.renew() {
+                    Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
+                    Err(error) => report::error(&error), // what was there stays
+                }
+            }
             let _no_service_manager = sd_notify::notify(&[NotifyState::Stopping]);
-            second_signal_ends_at_once();
+            next_signal_ends_at_once(signals);
         })
         .await;
     service.log.flush();
@@ -323,29 +330,33 @@ fn inherited() -> Result<Vec<Listener>, Error> {
     Ok(listeners)
 }
 
-/// How many clients this process has descriptors for. Asks for as many as it may have: the soft limit is for programs
-/// that use `select`, and this is none.
-fn descriptors() -> u64 {
-    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    let limit = if raised { maximum } else { current }.unwrap_or(u64::MAX);
-    limit.saturating_sub(OTHER_DESCRIPTORS).max(1)
+impl Descriptors {
+    /// How many clients this process has descriptors for, at least one. Asks for as many as it may have: the soft limit
+    /// is for programs that use `select`, and this is none.
+    fn room(self, listeners: usize) -> u64 {
+        use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+        let limit = if raised { maximum } else { current }.unwrap_or(u64::MAX);
+        let others = OTHER_DESCRIPTORS.saturating_add(self.fixed).saturating_add(listeners as u64);
+        (limit.saturating_sub(others) / (1 + self.per_client)).max(1)
+    }
 }
 
-/// Descriptors that no client has: standard streams, listeners, the reactor, connections to the upstream, a hit that is
-/// just being answered.
-const OTHER_DESCRIPTORS: u64 = 32;
+/// Descriptors that every service needs: three standard streams, three of the reactor and two for signals; one for a
+/// hit that is just being answered, two for poems that are read again, eight for names that are looked up; and five
+/// to spare.
+const OTHER_DESCRIPTORS: u64 = 24;
 
 fn signals() -> Result<Signals, Error> {
     Signals::new([Signal::Term, Signal::Int, Signal::Hup])
         .map_err(|e| Error::Local { what: "signals".into(), why: poetry::error::reason(&e) })
 }
 
-/// While connections are being finished, another signal ends the process at once; the kernel resets what is open.
-fn second_signal_ends_at_once() {
-    net::spawn(async {
-        let Ok(mut signals) = signals() else { return };
+/// While connections are being finished, another signal ends the process at once; the kernel resets what is open. It
+/// may be there already, so these are the signals that were listened to before.
+fn next_signal_ends_at_once(mut signals: Signals) {
+    net::spawn(async move {
         while let Some(Ok(signal)) = signals.next().await {
             if signal != Signal::Hup {
                 program::end_all();

@@ -2,8 +2,8 @@
 
 use crate::cmd::report::Log;
 use crate::cmd::{
-    connect_addr, duration, listen, listen_addr, positive_duration, size, workshop, Connecting, Listening,
-    Output, Service,
+    connect_addr, duration, listen, listen_addr, positive_duration, size, workshop, Connecting, Descriptors,
+    Listening, Output, Service,
 };
 use clap::ValueEnum;
 use poetry::addr::Addr;
@@ -161,7 +161,8 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     };
     let log = Log::start(output);
-    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing }, |report, stats| {
+    let needs = Descriptors { fixed: args.upstream_conns.into(), per_client: 0 };
+    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing, needs }, |report, stats| {
         Ok(Proxy::new(settings, report, stats))
     })
     .await

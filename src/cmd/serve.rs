@@ -1,7 +1,7 @@
 //! `poetry serve`.
 
 use crate::cmd::report::Log;
-use crate::cmd::{duration, listen, listen_addr, Listening, Output, Service};
+use crate::cmd::{duration, listen, listen_addr, Descriptors, Listening, Output, Service};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::Source;
@@ -86,5 +86,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     let count = serve.len();
     let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
     let log = Log::start(output);
-    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing }, |_, _| Ok(serve)).await
+    let needs = Descriptors::default();
+    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing, needs }, |_, _| Ok(serve))
+        .await
 }

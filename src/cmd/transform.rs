@@ -3,7 +3,7 @@
 use crate::cmd::report::Log;
 use crate::cmd::{
     connect_addr, listen, listen_addr, positive_duration, signals, size, usage_error, workshop, Connecting,
-    Listening, Output, Service,
+    Descriptors, Listening, Output, Service,
 };
 use async_signal::Signal;
 use clap::error::ErrorKind;
@@ -92,13 +92,17 @@ pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
 
 /// Filters, lists, or serves until a signal.
 pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
+    let runs_programs = !args.exec.is_empty();
     let repertoire = repertoire(args.exec);
     if args.list {
         return list(&repertoire);
     }
     if let Some(addrs) = &args.listen {
         let log = Log::start(output);
-        let service = Service { addrs, listening: &args.listening, log, doing: "Transforming".into() };
+        // A program's two pipes; as it starts also their other ends, and a pipe to tell whether it does.
+        let per_client = if runs_programs { 6 } else { 0 };
+        let needs = Descriptors { fixed: 0, per_client };
+        let service = Service { addrs, listening: &args.listening, log, doing: "Transforming".into(), needs };
         return listen(service, |report, _| {
             Ok(TransformService::new(repertoire, args.max_poem, args.timeout, report))
         })

@@ -1,6 +1,8 @@
 //! The company the tests need: a scripted upstream, in-process services, plain clients on std's sockets, and the
 //! program itself.
 
+mod program;
+
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::handler::proxy::{Proxy, Rejects, Settings};
@@ -10,9 +12,9 @@ use poetry::protocol::Protocol;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Report, Silent, Stats};
 use poetry::upstream::{Repertoire, Timeouts, Upstream};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+pub use program::{command, poetry, text, Daemon};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver};
 use std::sync::Arc;
@@ -75,10 +77,14 @@ impl Bard {
 
     /// Answers every caller with this poem from now on.
     pub fn recite(self, poem: &'static [u8]) {
+        self.each(|_, call| call.say(poem).finish());
+    }
+
+    /// Does this with every caller from now on, one after the other; they are numbered from 0.
+    pub fn each(self, act: impl Fn(usize, Call) + Send + 'static) {
         std::thread::spawn(move || {
-            while let Ok(stream) = self.calls.recv() {
-                Call { stream }.say(poem).finish();
-            }
+            let calls = self.calls.into_iter().map(|stream| Call { stream });
+            calls.enumerate().for_each(|(number, call)| act(number, call));
         });
     }
 
@@ -98,6 +104,12 @@ impl Call {
         self
     }
 
+    /// The same, as far as anybody listens.
+    pub fn try_say(mut self, text: &[u8]) -> Call {
+        let _gone = self.stream.write_all(text);
+        self
+    }
+
     /// Reads this much of the request.
     pub fn hear(mut self, count: usize) -> (Call, Vec<u8>) {
         let mut heard = vec![0; count];
@@ -110,8 +122,22 @@ impl Call {
         let _gone = self.stream.read(&mut [0]);
     }
 
+    /// Says a byte at a time, each in a packet of its own, until all is said or nobody listens.
+    pub fn spell(mut self, text: &[u8], pause: Duration) -> Call {
+        self.stream.set_nodelay(true).unwrap();
+        for byte in text {
+            if self.stream.write_all(&[*byte]).is_err() {
+                break;
+            }
+            if !pause.is_zero() {
+                std::thread::park_timeout(pause);
+            }
+        }
+        self
+    }
+
     pub fn finish(self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        let _gone = self.stream.shutdown(Shutdown::Write);
     }
 
     pub fn reset(self) {
@@ -119,6 +145,39 @@ impl Call {
     }
 }
 
+/// An address where nobody listens.
+pub fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// An address where connecting neither succeeds nor fails: the queue of the listener is full, and the kernel drops
+/// whatever comes.
+pub struct BlackHole {
+    pub addr: SocketAddr,
+    _listener: socket2::Socket,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    pub fn new() -> BlackHole {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let addr = listener.local_addr().unwrap().as_socket().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(100)).ok();
+        let queued = (0..3).map_while(connect).collect();
+        BlackHole { addr, _listener: listener, _queued: queued }
+    }
+}
+
+/// As many descriptors as this process may have: some tests hold thousands of clients, and they run side by side.
+pub fn many_descriptors() {
+    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _as_it_was = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// Ends the connection in a reset.
 pub fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
@@ -220,6 +279,15 @@ impl Client {
         Client { stream }
     }
 
+    /// One that takes as little ahead as the kernel allows: what it does not read stays with the server.
+    pub fn narrow(addr: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.connect(&addr.into()).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        Client { stream: socket.into() }
+    }
+
     /// Exactly this many bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         let mut taken = vec![0; count];
@@ -236,71 +304,11 @@ impl Client {
     pub fn say(&mut self, text: &[u8]) {
         self.stream.write_all(text).unwrap();
     }
-}
 
-/// The program itself, run to its end.
-pub fn poetry(args: &[&str]) -> Output {
-    command(args).stdin(Stdio::null()).output().unwrap()
-}
-
-pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_poetry"));
-    command.args(args).env_remove("NO_COLOR");
-    command
-}
-
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// The program as a service; killed in the end.
-pub struct Daemon {
-    pub child: Child,
-    pub ready: String,
-    pub addr: SocketAddr,
-}
-
-impl Daemon {
-    pub fn start(args: &[&str]) -> Daemon {
-        Daemon::start_command(command(args))
-    }
-
-    pub fn start_command(mut command: Command) -> Daemon {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let ready = ready.trim_end().to_string();
-        let addr = ready.rsplit(' ').next().unwrap_or("").parse();
-        Daemon { child, addr: addr.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), ready }
-    }
-
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    pub fn exit_code(&mut self) -> Option<i32> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(begun.elapsed() < LONG, "the process does not end");
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-    }
-
-    pub fn stderr(&mut self) -> String {
-        let mut told = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-        told
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+    /// Says all of it, and hears what comes until a clean end, or the error that came instead.
+    pub fn ask(addr: SocketAddr, request: &[u8]) -> Result<Vec<u8>, ErrorKind> {
+        let mut client = Client::connect(addr);
+        let _early_reset = client.stream.write_all(request);
+        client.rest()
     }
 }

@@ -1,0 +1,285 @@
+//! What runs out: descriptors, places, capacity, disk, and the patience of whoever reads what we print.
+
+use crate::bard::{
+    command, many_descriptors, poetry, settings, text, until, Bard, Client, Daemon, Running, LIMITS, LONG,
+};
+use poetry::handler::proxy::Settings;
+use poetry::protocol::Protocol;
+use poetry::server::Limits;
+use rustix::process::{getrlimit, prlimit, Resource, Rlimit, Signal};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+#[test]
+fn over_max_clients_the_backlog_waits_and_nobody_is_turned_away() {
+    let bard = Bard::new();
+    let proxy = Running::proxy_with(settings(&bard), Limits { max_clients: 2, ..LIMITS });
+    let mut clients: Vec<_> = (0..10).map(|_| proxy.connect()).collect();
+    proxy.open(2);
+    bard.call().say(b"poem").finish();
+    for client in &mut clients {
+        assert_eq!(client.rest().unwrap(), b"poem");
+    }
+    assert_eq!(bard.callers(), 1);
+}
+
+#[test]
+fn with_few_descriptors_fewer_clients_are_looked_after_and_all_are_served() {
+    let bard = Bard::new();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" proxy --port 0 \"$1\""]);
+    command.args([env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
+    let mut daemon = Daemon::start_command(command);
+    let mut clients: Vec<_> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
+    let call = bard.call().say(b"half ");
+    assert_eq!(clients[0].take(5), b"half ");
+    call.say(b"whole").finish();
+    assert_eq!(clients[0].rest().unwrap(), b"whole");
+    for client in &mut clients[1..] {
+        assert_eq!(client.rest().unwrap(), b"half whole");
+    }
+    assert_eq!(bard.callers(), 1);
+    assert!(daemon.cpu_time() < Duration::from_secs(1), "it did not spin: {:?}", daemon.cpu_time());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    let told = daemon.stderr();
+    assert!(
+        told.contains("looking after 31 clients at once") && !told.contains("accepting pauses"),
+        "{told}"
+    );
+    assert!(told.lines().count() < 12, "it is no flood: {told}");
+}
+
+#[test]
+fn where_descriptors_run_out_all_the_same_accepting_pauses_without_spinning_and_recovers() {
+    let mut daemon = Daemon::start(&["serve", "-q", "--port", "0", "poetry/furuike.txt"]);
+    let poem = std::fs::read("poetry/furuike.txt").unwrap();
+    let none = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(Some(daemon.pid()), Resource::Nofile, none).unwrap();
+    let (cpu, told) = (daemon.cpu_time(), daemon.stderr_lines());
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(daemon.addr)).collect();
+    for pause in ["50ms", "100ms", "200ms", "400ms"] {
+        let line = told.recv_timeout(LONG).unwrap();
+        assert_eq!(line, format!("poetry: accepting pauses for {pause}: too many open files"));
+    }
+    let busy = daemon.cpu_time() - cpu;
+    assert!(busy < Duration::from_millis(200), "it spins: {busy:?}");
+    prlimit(Some(daemon.pid()), Resource::Nofile, before).unwrap();
+    clients.iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), poem));
+}
+
+#[test]
+fn connections_to_the_upstream_are_counted_among_the_descriptors() {
+    let bard = Bard::new();
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -n 100; exec \"$0\" proxy --port 0 --protocol line --upstream-conns 40 \"$1\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
+    let mut daemon = Daemon::start_command(command);
+    let ask = |number: usize| {
+        let mut client = Client::connect(daemon.addr);
+        client.say(format!("name{number:03}\n").as_bytes());
+        client
+    };
+    let mut clients: Vec<Client> = (0..150).map(ask).collect();
+    for _ in 0..150 {
+        let (call, name) = bard.call().hear(9);
+        call.say(&name[..7]).finish();
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.rest().unwrap(), format!("name{number:03}").as_bytes());
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    let told = daemon.stderr();
+    assert!(told.contains("looking after 35 clients at once"), "{told}");
+    assert!(!told.contains("too many open files"), "{told}");
+}
+
+#[test]
+fn a_stuck_client_leaves_little_in_the_kernels_send_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.txt");
+    std::fs::write(&file, vec![b'x'; 8 << 20]).unwrap();
+    let daemon = Daemon::start(&["serve", "--port", "0", file.to_str().unwrap()]);
+    for client in [Client::connect(daemon.addr), Client::narrow(daemon.addr)] {
+        let here = client.stream.local_addr().unwrap();
+        let (mut queued, mut since) = (0, Instant::now());
+        until("the queue has been the same for longer than an acknowledgement takes", || {
+            let before = std::mem::replace(&mut queued, send_queue(daemon.addr, here));
+            if queued != before || queued == 0 {
+                since = Instant::now();
+            }
+            since.elapsed() > Duration::from_millis(100)
+        });
+        assert!(queued <= 64 << 10, "{queued} bytes");
+    }
+}
+
+/// What the server's kernel holds for a client: sent and not acknowledged, or not sent yet.
+fn send_queue(server: std::net::SocketAddr, client: std::net::SocketAddr) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let ports = format!(":{:04X} 0100007F:{:04X} ", server.port(), client.port());
+    let line = table.lines().find(|line| line.contains(&ports));
+    let queues = line.and_then(|line| line.split_whitespace().nth(4)).unwrap_or("0:0");
+    u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn a_thousand_keys_in_flight_stay_within_the_capacity() {
+    many_descriptors();
+    let bard = Bard::new();
+    let upstream = bard.addr.to_string();
+    let args = ["proxy", "--port", "0", "--protocol", "line", "--capacity", "4MiB", "--upstream-conns", "8"];
+    let daemon = Daemon::start(&[&args[..], &[&upstream]].concat());
+    let poem = |name: &[u8]| name.repeat(16 << 10); // 7 bytes each: 112 KiB, a hundred MiB together
+    let memory = daemon.memory();
+    bard.each(move |_, call| {
+        let (call, name) = call.hear(9);
+        call.try_say(&poem(&name[..7])).finish();
+    });
+    let mut clients = Vec::new();
+    for number in 0..1000 {
+        let mut client = Client::connect(daemon.addr);
+        client.say(format!("key{number:04}\n").as_bytes());
+        clients.push(client);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let got = client.rest().unwrap();
+        assert!(got == poem(format!("key{number:04}").as_bytes()), "{number}: {} bytes", got.len());
+    }
+    let more = daemon.memory().saturating_sub(memory);
+    assert!(more < 24 << 20, "{more} bytes for a capacity of 4 MiB");
+}
+
+#[test]
+fn a_full_disk_is_told_by_23_and_a_poem_that_was_there_survives() {
+    let bard = Bard::new();
+    let addr = bard.addr.to_string();
+    bard.recite(&[b'x'; 64 << 10]);
+    let out = poetry(&["fetch", &addr, "-o", "/dev/full"]);
+    let told = "poetry: /dev/full: could not be written: no space left on device\n";
+    assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(23), told));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("poem");
+    std::fs::write(&file, "the old one").unwrap();
+    // A limit on the size of files stands in for a full disk: 8 blocks of 512 bytes.
+    let mut fetch = std::process::Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" fetch \"$1\" -o \"$2\"";
+    fetch.args(["-c", script, env!("CARGO_BIN_EXE_poetry"), &addr, file.to_str().unwrap()]);
+    let out = fetch.output().unwrap();
+    assert_eq!(out.status.code(), Some(23), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).ends_with("could not be written: file too large\n"), "{}", text(&out.stderr));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the old one");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
+}
+
+#[test]
+fn a_closed_stdout_ends_a_filter_quietly_and_stops_no_server() {
+    let mut filter =
+        command(&["transform", "shout"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(filter.stdout.take());
+    filter.stdin.take().unwrap().write_all(&[b'x'; 1 << 20]).unwrap();
+    assert_eq!(filter.wait().unwrap().code(), Some(0));
+    let (folder, poem) = (tempfile::tempdir().unwrap(), std::fs::read("poetry/furuike.txt").unwrap());
+    let path = folder.path().join("s");
+    let listen = format!("unix:{}", path.display());
+    let script = "exec \"$0\" serve --listen \"$1\" poetry/furuike.txt >&- 2>&-";
+    let mut server = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_poetry"), &listen])
+        .spawn()
+        .unwrap();
+    let mut got = Vec::new();
+    until("it serves", || {
+        UnixStream::connect(&path).is_ok_and(|mut stream| stream.read_to_end(&mut got).is_ok())
+    });
+    assert_eq!(got, poem);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server), Signal::TERM).unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let mut daemon = Daemon::start(&["serve", "--port", "0", "-v", "poetry/furuike.txt"]);
+    let poem = std::fs::read("poetry/furuike.txt").unwrap();
+    for _ in 0..6000 {
+        assert_eq!(Client::connect(daemon.addr).rest().unwrap(), poem); // far more lines than a pipe and the queue hold
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_refused_at_the_start_and_costs_its_holder_nothing() {
+    let daemon = Daemon::start(&["serve", "--port", "0", "poetry/furuike.txt"]);
+    let out = poetry(&["proxy", "--listen", &daemon.addr.to_string(), "1"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        text(&out.stderr).ends_with("could not listen: address already in use\n"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(Client::connect(daemon.addr).rest().is_ok());
+}
+
+#[test]
+fn only_a_socket_file_that_nobody_listens_on_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let listen = format!("unix:{}", path.display());
+    let refused = || {
+        let out = poetry(&["serve", "--listen", &listen]);
+        (out.status.code(), text(&out.stderr))
+    };
+    let told = (Some(1), format!("poetry: {listen}: could not listen: address already in use\n"));
+    std::fs::write(&path, "a file of somebody's").unwrap();
+    assert_eq!(refused(), told);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file of somebody's");
+    std::fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    assert_eq!(refused(), told);
+    assert!(UnixStream::connect(&path).is_ok(), "it is still its holder's");
+    drop(listener);
+    let daemon = Daemon::start(&["serve", "--listen", &listen]);
+    assert!(daemon.ready.ends_with(&listen));
+}
+
+#[test]
+fn places_are_given_back_however_a_client_ends() {
+    let bard = Bard::new();
+    let proxy = Running::proxy_with(
+        Settings { protocol: Protocol::Line, ..settings(&bard) },
+        Limits { max_clients: 1, client_timeout: Duration::from_millis(100), ..LIMITS },
+    );
+    for request in [&b"\x01\n"[..], b"slow", b""] {
+        let _answer = Client::ask(proxy.addr, request); // refused, too slow, or just there
+    }
+    crate::bard::reset(proxy.connect().stream);
+    let mut client = proxy.connect();
+    client.say(b"name\n");
+    bard.call().hear(6).0.say(b"poem").finish();
+    assert_eq!(client.rest().unwrap(), b"poem");
+}
+
+/// A wall clock that is set back or forth must make nothing old, fresh or late: all times here are the monotonic
+/// clock's, and the wall clock is read in one place, to date the log's lines. (Which is what can be tested without
+/// setting the machine's clock.)
+#[test]
+fn the_wall_clock_is_read_for_the_log_and_for_nothing_else() {
+    let mut readers = Vec::new();
+    let mut folders = vec![std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for item in std::fs::read_dir(folder).unwrap() {
+            let path = item.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let count = std::fs::read_to_string(&path).unwrap().matches("SystemTime").count();
+                    readers.extend(std::iter::repeat_n(path, count));
+                }
+            }
+        }
+    }
+    assert!(readers.len() == 1 && readers[0].ends_with("cmd/report.rs"), "{readers:?}");
+}

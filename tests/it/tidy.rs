@@ -145,6 +145,56 @@ fn every_claim_about_deferreds_points_at_a_test_that_exists() {
     }
 }
 
+/// What happens when, in the proxy's man page: entry by entry the tests that are named, and the entry.
+fn what_happens_when() -> Vec<(Vec<String>, String)> {
+    let page = read("man/more/proxy.roff");
+    let section = page.split(".SH WHAT HAPPENS WHEN").nth(1).unwrap().split(".SH ").next().unwrap();
+    let entry = |text: &str| {
+        let (names, rest): (Vec<&str>, Vec<&str>) =
+            text.trim().lines().partition(|line| line.starts_with(".\\\" "));
+        (names.iter().map(|name| name[4..].to_string()).collect(), rest.join("\n"))
+    };
+    section.split(".TP\n").skip(1).map(entry).collect()
+}
+
+#[test]
+fn what_the_man_page_says_happens_is_shown_by_tests_that_exist() {
+    let entries = what_happens_when();
+    assert!(entries.len() >= 20);
+    let mut shown = std::collections::BTreeSet::new();
+    for (names, entry) in entries {
+        assert!(!names.is_empty(), "no test shows: {entry}");
+        assert_eq!(entry.lines().count(), 2, "a question and its answer: {entry}");
+        for name in names {
+            let (module, test) = name.rsplit_once("::").unwrap();
+            let path = format!("{}.rs", module.replace("::", "/"));
+            let places = [root().join("tests/it").join(&path), root().join("src/core").join(&path)];
+            let file =
+                places.iter().find(|place| place.exists()).unwrap_or_else(|| panic!("{name}: no such file"));
+            let code = std::fs::read_to_string(file).unwrap();
+            assert!(
+                code.contains(&format!("#[test]\nfn {test}("))
+                    || code.contains(&format!("#[test]\n    fn {test}(")),
+                "{name} does not exist"
+            );
+            shown.insert(module.to_string());
+        }
+    }
+    for group in files("tests/it/faults", ".rs") {
+        let module = format!("faults::{}", group.file_stem().unwrap().to_string_lossy());
+        assert!(shown.contains(&module), "the man page says nothing of {module}");
+    }
+}
+
+#[test]
+fn there_are_at_least_sixty_scenarios_in_the_catalogue_of_faults() {
+    let scenarios = files("tests/it/faults", ".rs")
+        .iter()
+        .map(|path| code(path).matches("#[test]").count())
+        .sum::<usize>();
+    assert!(scenarios >= 60, "{scenarios}");
+}
+
 #[test]
 fn every_poem_has_its_source_noted() {
     let page = read("poetry/README.md");

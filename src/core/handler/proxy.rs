@@ -10,10 +10,12 @@
 //! The fetch is a task of its own and belongs to no client. `Landing` orders its end: the cache's entry is settled
 //! before any reader learns of the end.
 
+mod landing;
+
 use crate::cache::{Cache, Fill, Lookup, Policy};
 use crate::error::Error;
 use crate::flight::{self, Flight, Reader, Watch, Writer};
-use crate::gate::{Gate, Place};
+use crate::gate::Gate;
 use crate::net;
 use crate::poem::Poem;
 use crate::protocol::{netstring, Protocol};
@@ -21,6 +23,7 @@ use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report, Stats};
 use crate::upstream::{Question, Reply, Timeouts, Upstream, Workshop};
 use bytes::Bytes;
+use landing::Landing;
 use regex::bytes::Regex;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -101,14 +104,7 @@ impl Proxy {
 
     fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) -> Flight {
         let flight = lead.flight.clone();
-        let landing = Landing {
-            fill: Some(lead.fill),
-            writer: lead.writer,
-            place: None,
-            is_uncounted: false,
-            original: Bytes::new(),
-            objection: None,
-        };
+        let landing = Landing::new(lead.fill, lead.writer);
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         net::spawn(self.clone().fetch(landing, request));
         flight
@@ -124,29 +120,32 @@ impl Proxy {
             self.believe(&mut landing, &request).await
         };
         let late = || Error::Timeout { addr: self.name.clone(), stage: "not complete", limit: total };
-        match net::within(total, work).await.unwrap_or_else(|| Err(late())) {
-            Ok(()) => {
-                let (bytes, objection) = (landing.writer.len(), landing.objection);
-                let uncounted = landing.is_uncounted.then(|| (landing.writer.watch(), landing.place.take()));
-                let kept = landing.land(Instant::now());
-                if kept {
-                    self.stats.kept.fetch_add(1, Ordering::Release);
-                }
-                if let Some(why) = objection {
-                    self.report.notice(Notice::Rejected(&self.name, why));
-                    self.stats.failed_fetches.fetch_add(1, Ordering::Release);
-                }
-                self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
-                if let Some((readers, _place)) = uncounted {
-                    self.await_the_last(readers).await;
-                }
-            }
+        let result = net::within(total, work).await.unwrap_or_else(|| Err(late()));
+        let uncounted = landing.uncounted();
+        match result {
+            Ok(()) => self.land(landing, begun),
             Err(error) => {
                 self.report.notice(Notice::FetchFailed(&error, landing.writer.readers()));
                 landing.fail(error, Instant::now());
                 self.stats.failed_fetches.fetch_add(1, Ordering::Release);
             }
         }
+        if let Some((readers, _place)) = uncounted {
+            self.await_the_last(readers).await;
+        }
+    }
+
+    fn land(&self, landing: Landing, begun: Instant) {
+        let (bytes, objection) = (landing.writer.len(), landing.objection);
+        let kept = landing.land(Instant::now());
+        if kept {
+            self.stats.kept.fetch_add(1, Ordering::Release);
+        }
+        if let Some(why) = objection {
+            self.report.notice(Notice::Rejected(&self.name, why));
+            self.stats.failed_fetches.fetch_add(1, Ordering::Release);
+        }
+        self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
     }
 
     async fn attempt(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
@@ -238,8 +237,7 @@ impl Proxy {
         if total > self.longest() {
             landing.too_long(Instant::now());
         } else if !fill.reserve(total) {
-            landing.pass_through();
-            landing.is_uncounted = true;
+            landing.squeeze_through();
         }
     }
 
@@ -378,67 +376,6 @@ impl Handler for Proxy {
     }
 }
 
-/// A fetch's two duties, in the order in which they end: dropped as it stands, it frees the key first and fails the
-/// readers then.
-struct Landing {
-    /// The right to keep the poem, and the room for it; `None` once the poem passes through.
-    fill: Option<Fill<Key, Poem, Flight>>,
-    writer: Writer,
-    /// The place among `upstream_conns`, once it was this fetch's turn. What it does elsewhere, another attempt or a
-    /// transformation, is done in the same place.
-    place: Option<Place>,
-    /// Whether the poem passes through without room: what it holds bursts the capacity.
-    is_uncounted: bool,
-    /// With a transformation, the poem before it.
-    original: Bytes,
-    /// Why the poem is not to be kept although it is whole.
-    objection: Option<&'static str>,
-}
-
-/// What a fetch may hold for which there is no room: it must hold something to go on at all.
-const NARROWEST: u64 = 64 << 10;
-
-impl Landing {
-    /// The poem can't be kept: from here on it goes through a window of what it holds by now.
-    fn pass_through(&mut self) {
-        let Some(fill) = self.fill.take() else { return };
-        let room = fill.give_up();
-        self.writer.narrow(room.bytes().max(NARROWEST));
-        self.writer.load(room);
-    }
-
-    /// The poem is longer than any that is kept: the same, and the key is remembered for it.
-    fn too_long(&mut self, now: Instant) {
-        if let Some(fill) = self.fill.take() {
-            self.writer.load(fill.too_long(now));
-        }
-    }
-
-    /// The poem is whole. Says whether it was kept.
-    fn land(self, now: Instant) -> bool {
-        let Landing { fill, writer, objection, .. } = self;
-        writer.finish(|poem| {
-            let bytes = poem.len();
-            let Some(fill) = fill else { return Err(None) };
-            match objection {
-                None => {
-                    fill.commit_with(|room| poem.with(room), bytes, now).map_err(|room| Some(room.into()))
-                }
-                Some(_) => Err(Some(fill.reject(now))),
-            }
-        })
-    }
-
-    /// It never will be.
-    fn fail(self, error: Error, now: Instant) {
-        let Landing { fill, mut writer, .. } = self;
-        if let Some(fill) = fill {
-            writer.load(fill.fail(now));
-        }
-        writer.fail(error);
-    }
-}
-
 fn scope(settings: &Settings) -> Bytes {
     let mut scope = netstring(settings.protocol.name().as_bytes());
     scope.extend(netstring(settings.upstream.to_string().as_bytes()));
@@ -448,4 +385,88 @@ fn scope(settings: &Settings) -> Bytes {
         ));
     }
     netstring(&scope).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Silent;
+    use crate::transform::Transform;
+    use crate::upstream::Craft;
+    use std::collections::HashMap;
+
+    /// What is asked for, as it is told to a proxy.
+    fn key(
+        protocol: Protocol,
+        upstream: &[&str],
+        workshop: Option<Workshop>,
+        original: bool,
+        request: &[u8],
+    ) -> Key {
+        let long = Duration::from_secs(1);
+        let addrs = upstream.iter().map(|addr| addr.parse().expect("an address")).collect();
+        let settings = Settings {
+            protocol,
+            upstream: Upstream::Servers(addrs),
+            timeouts: Timeouts { connect: long, idle: long, total: long },
+            policy: Policy { ttl: long, grace: long, fail_ttl: long, capacity: 1 },
+            max_poem: 1,
+            whole: false,
+            rejects: Rejects::default(),
+            upstream_conns: 1,
+            patience: long,
+            workshop,
+            original_on_failure: original,
+        };
+        Proxy::new(settings, Arc::new(Silent), Arc::default()).key(request)
+    }
+
+    #[test]
+    fn no_two_questions_have_the_same_key() {
+        let upstreams: [&[&str]; 6] =
+            [&["1"], &["1", "2"], &["2", "1"], &["unix:1, 127.0.0.1:2"], &["localhost:1"], &["[::1]:1"]];
+        let own = |transforms: &[Transform]| {
+            Some(Workshop::Own(transforms.iter().map(|transform| (*transform).into()).collect()))
+        };
+        let via = |addr: &str, names: &[&str]| {
+            let names = names.iter().map(|name| name.to_string()).collect();
+            Some(Workshop::Via(addr.parse().expect("an address"), names))
+        };
+        let program =
+            |text: &str| Some(Workshop::Own(vec![Craft::Program(text.parse().expect("a program"))]));
+        let workshops = [
+            None,
+            own(&[Transform::Shout]),
+            own(&[Transform::Shout, Transform::Reverse]),
+            own(&[Transform::Reverse, Transform::Shout]),
+            via("1", &["shout"]),
+            via("2", &["shout"]),
+            via("1", &["shout", "reverse"]),
+            via("1", &["shout, reverse"]),
+            program("x=tr a b"),
+            program("x=tr 'a b'"),
+        ];
+        let requests: [&[u8]; 8] = [b"", b"a", b"1:a,", b"0:,", b"a,", b"4:line,", b"\xff", b"1:a,0:,"];
+        let mut seen = HashMap::new();
+        for protocol in [Protocol::Poem, Protocol::Line, Protocol::Netstring] {
+            let asked = if protocol == Protocol::Poem { &requests[..1] } else { &requests };
+            for upstream in upstreams {
+                for workshop in &workshops {
+                    for original in [false, true] {
+                        for request in asked {
+                            let what =
+                                format!("{protocol:?} {upstream:?} {workshop:?} {original} {request:?}");
+                            let key = key(protocol, upstream, workshop.clone(), original, request);
+                            // Without a transformation there is no failure of one to tell apart.
+                            if let Some(other) = seen.insert(key, what.clone()) {
+                                let alike = other.replace("None false", "None true");
+                                assert_eq!(alike, what, "the same key");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(seen.len() > 1500);
+    }
 }

@@ -1,0 +1,87 @@
+//! The end of a fetch: the cache's entry is settled before any reader learns of it.
+
+use super::Key;
+use crate::cache::Fill;
+use crate::error::Error;
+use crate::flight::{Flight, Watch, Writer};
+use crate::gate::Place;
+use crate::poem::Poem;
+use bytes::Bytes;
+use std::time::Instant;
+
+/// A fetch's two duties, in the order in which they end: dropped as it stands, it frees the key first and fails the
+/// readers then.
+pub(super) struct Landing {
+    /// The right to keep the poem, and the room for it; `None` once the poem passes through.
+    pub(super) fill: Option<Fill<Key, Poem, Flight>>,
+    pub(super) writer: Writer,
+    /// The place among `upstream_conns`, once it was this fetch's turn. What it does elsewhere, another attempt or a
+    /// transformation, is done in the same place.
+    pub(super) place: Option<Place>,
+    /// Whether the poem passes through without room: what it holds bursts the capacity.
+    is_uncounted: bool,
+    /// With a transformation, the poem before it.
+    pub(super) original: Bytes,
+    /// Why the poem is not to be kept although it is whole.
+    pub(super) objection: Option<&'static str>,
+}
+
+/// What a fetch may hold for which there is no room: it must hold something to go on at all.
+const NARROWEST: u64 = 64 << 10;
+
+impl Landing {
+    pub(super) fn new(fill: Fill<Key, Poem, Flight>, writer: Writer) -> Landing {
+        let (place, is_uncounted, original, objection) = (None, false, Bytes::new(), None);
+        Landing { fill: Some(fill), writer, place, is_uncounted, original, objection }
+    }
+
+    /// The poem can't be kept: from here on it goes through a window of what it holds by now.
+    pub(super) fn pass_through(&mut self) {
+        let Some(fill) = self.fill.take() else { return };
+        let room = fill.give_up();
+        self.writer.narrow(room.bytes().max(NARROWEST));
+        self.writer.load(room);
+    }
+
+    /// The same for lack of room.
+    pub(super) fn squeeze_through(&mut self) {
+        self.pass_through();
+        self.is_uncounted = true;
+    }
+
+    /// Where the poem has no room: its readers, and the place that is to be kept until they have read it.
+    pub(super) fn uncounted(&mut self) -> Option<(Watch, Option<Place>)> {
+        self.is_uncounted.then(|| (self.writer.watch(), self.place.take()))
+    }
+
+    /// The poem is longer than any that is kept: it passes through, and the key is remembered for it.
+    pub(super) fn too_long(&mut self, now: Instant) {
+        if let Some(fill) = self.fill.take() {
+            self.writer.load(fill.too_long(now));
+        }
+    }
+
+    /// The poem is whole. Says whether it was kept.
+    pub(super) fn land(self, now: Instant) -> bool {
+        let Landing { fill, writer, objection, .. } = self;
+        writer.finish(|poem| {
+            let bytes = poem.len();
+            let Some(fill) = fill else { return Err(None) };
+            match objection {
+                None => {
+                    fill.commit_with(|room| poem.with(room), bytes, now).map_err(|room| Some(room.into()))
+                }
+                Some(_) => Err(Some(fill.reject(now))),
+            }
+        })
+    }
+
+    /// It never will be.
+    pub(super) fn fail(self, error: Error, now: Instant) {
+        let Landing { fill, mut writer, .. } = self;
+        if let Some(fill) = fill {
+            writer.load(fill.fail(now));
+        }
+        writer.fail(error);
+    }
+}

@@ -1,0 +1,307 @@
+//! One connection: what it is asked, how its answer goes out, and how it ends.
+
+use super::{Handler, Server, ON_THE_WIRE};
+use crate::error::Error;
+use crate::flight::{Read, Reader};
+use crate::net::{self, Heard, Peer, Stream, Then};
+use crate::protocol::{Malformed, Protocol, RequestDecoder};
+use crate::stats::{How, Outcome, Record};
+use bytes::Bytes;
+use std::io::{self, ErrorKind};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long and for how many bytes a polite close listens to a client whose poem is on the wire.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u32 = 64 << 10;
+
+/// So much of a request is told in logs, in bytes.
+const REQUEST_TOLD: usize = 1024;
+
+/// How long a failed answer's first part may take to leave the kernel before the reset.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// An answer on its way to one client.
+pub(super) struct Delivery {
+    pub(super) reader: Reader,
+    pub(super) sent: u64,
+}
+
+/// How far a delivery goes without waiting.
+pub(super) enum Step {
+    /// The kernel takes no more for now.
+    Full,
+    /// There is no more to send for now.
+    Waiting,
+    /// Everything was taken.
+    Ended,
+    /// There will never be more.
+    Failed(Arc<Error>),
+    /// The client is gone.
+    Gone,
+}
+
+impl Delivery {
+    pub(super) fn new(reader: Reader) -> Delivery {
+        Delivery { reader, sent: 0 }
+    }
+
+    pub(super) fn step(&mut self, send: impl Fn(&[u8], Then) -> io::Result<usize>) -> Step {
+        loop {
+            let (next, is_last) = self.reader.peek_ahead();
+            let bytes = match next {
+                Read::Chunk(bytes) => bytes,
+                Read::Pending => return Step::Waiting,
+                Read::End => return Step::Ended,
+                Read::Failed(error) => return Step::Failed(error),
+            };
+            match send(&bytes, if is_last { Then::Finish } else { Then::Unknown }) {
+                Ok(count) => {
+                    self.reader.advance(count);
+                    self.sent += count as u64;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Step::Full,
+                Err(_) => return Step::Gone,
+            }
+        }
+    }
+}
+
+/// A connection that has to wait, and so has a task of its own.
+pub(super) struct Connection<H: Handler> {
+    pub(super) server: Arc<Server<H>>,
+    pub(super) stream: Stream,
+    pub(super) peer: Peer,
+}
+
+impl<H: Handler> Drop for Connection<H> {
+    fn drop(&mut self) {
+        self.server.stats.open.fetch_sub(1, Ordering::AcqRel);
+        self.server.left.notify(usize::MAX);
+    }
+}
+
+/// A request, and how far its answer is.
+pub(super) struct Answering {
+    /// As much of it as is told.
+    request: Box<[u8]>,
+    how: How,
+    delivery: Delivery,
+    /// Whether the fetch it caused was kept; known in the end.
+    stored: bool,
+    pub(super) chatter: Chatter,
+    wait: Wait,
+}
+
+/// From the accept to the answer's first byte.
+#[derive(Clone, Copy)]
+enum Wait {
+    Since(Instant),
+    Over(Duration),
+}
+
+impl Wait {
+    fn end(&mut self) {
+        *self = Wait::Over(self.so_far());
+    }
+
+    fn so_far(self) -> Duration {
+        match self {
+            Wait::Since(accepted) => accepted.elapsed(),
+            Wait::Over(wait) => wait,
+        }
+    }
+}
+
+impl Answering {
+    pub(super) fn new(request: &[u8], accepted: Instant, how: How, delivery: Delivery) -> Answering {
+        let request = request[..request.len().min(REQUEST_TOLD)].into();
+        let chatter = Chatter::default();
+        let wait = if delivery.sent > 0 { Wait::Over(Duration::ZERO) } else { Wait::Since(accepted) };
+        Answering { request, how, delivery, stored: false, chatter, wait }
+    }
+
+    fn is_stored(&self) -> bool {
+        self.how == How::Miss && self.delivery.reader.was_kept()
+    }
+}
+
+/// What a client says although nobody asks it any more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Chatter {
+    pub(super) heard: u32,
+    over: bool,
+}
+
+impl Chatter {
+    /// Takes and forgets what has come. The buffer is this call's own: one that lived across an await would be part
+    /// of every waiting client's task.
+    fn hear(&mut self, stream: &Stream) -> Heard {
+        let heard = stream.hear(&mut [0; 1024]);
+        match heard {
+            Heard::Bytes(count) => self.heard += count as u32, // of a small buffer
+            Heard::End => self.over = true,
+            Heard::Silence | Heard::Gone => {}
+        }
+        heard
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    /// The request first, then the answer.
+    pub(super) async fn converse(&self, accepted: Instant) {
+        match Box::pin(net::within(self.server.limits.client_timeout, self.request())).await {
+            Some(Ok(request)) => {
+                let answer = self.server.handler.clone().answer(request.clone(), Instant::now());
+                let mut answering =
+                    Answering::new(&request, accepted, answer.how, Delivery::new(answer.reader));
+                drop(request); // it may be large, and its answer may take long
+                self.carry_on(&mut answering).await;
+            }
+            Some(Err(outcome)) => {
+                if outcome == Outcome::Declined {
+                    Box::pin(self.close_politely(0, Chatter { heard: 1, over: false })).await;
+                }
+                self.refused(accepted, outcome);
+            }
+            None => self.refused(accepted, Outcome::Stuck),
+        }
+    }
+
+    async fn request(&self) -> Result<Bytes, Outcome> {
+        let protocol = self.server.handler.protocol();
+        let mut decoder = RequestDecoder::new(protocol, self.server.handler.request_limit());
+        loop {
+            // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
+            let heard = {
+                let mut buffer = [0; 16 << 10];
+                match self.stream.hear(&mut buffer) {
+                    Heard::Bytes(count) => Some(decoder.push(&buffer[..count])),
+                    Heard::Silence => None,
+                    Heard::End => Some(Err(Malformed::Unfinished)),
+                    Heard::Gone => return Err(Outcome::Left),
+                }
+            };
+            match heard {
+                Some(Ok(Some(request))) => return Ok(request),
+                Some(Ok(None)) => {}
+                Some(Err(why)) => return Err(refusal(protocol, &self.peer, why)),
+                None => self.stream.readable().await.map_err(|_| Outcome::Left)?,
+            }
+        }
+    }
+
+    /// The answer, from wherever it stands to its end.
+    ///
+    /// What is rare or late here is boxed: a task is as large as its largest wait, and ten thousand clients wait for
+    /// a poem, not for its end.
+    pub(super) async fn carry_on(&self, answering: &mut Answering) {
+        let outcome = loop {
+            let step = answering.delivery.step(|bytes, then| self.stream.send(bytes, then));
+            if answering.delivery.sent > 0 {
+                answering.wait.end();
+            }
+            match step {
+                Step::Full => {
+                    let taken = net::within(self.server.limits.client_timeout, self.stream.writable());
+                    match Box::pin(taken).await {
+                        Some(Ok(())) => {}
+                        Some(Err(_)) => break Outcome::Left,
+                        None => break Outcome::Stuck,
+                    }
+                }
+                Step::Waiting => {
+                    let Answering { delivery, chatter, .. } = &mut *answering;
+                    if net::race(delivery.reader.ready(), self.gone(chatter)).await.is_err() {
+                        break Outcome::Left;
+                    }
+                }
+                Step::Ended => {
+                    // The kernel has it all; a client that takes its time to close must not hold on to it.
+                    answering.stored = answering.is_stored();
+                    answering.delivery.reader.release();
+                    Box::pin(self.close_politely(answering.delivery.sent, answering.chatter)).await;
+                    break Outcome::Whole;
+                }
+                Step::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
+                Step::Gone => break Outcome::Left,
+            }
+        };
+        self.record(answering, outcome);
+    }
+
+    /// The end of an answer that will never be whole.
+    async fn give_up(&self, answering: &Answering, error: Arc<Error>) -> Outcome {
+        match (&*error, answering.delivery.sent) {
+            (Error::Declined { .. }, 0) => {
+                self.close_politely(0, answering.chatter).await;
+                return Outcome::Declined;
+            }
+            (_, 0) => {}
+            (_, _) => {
+                let _flushed = net::within(FLUSH, self.stream.emptied()).await;
+            }
+        }
+        Outcome::Failed(error)
+    }
+
+    fn record(&self, answering: &Answering, outcome: Outcome) {
+        let Answering { request, how, delivery, stored, wait, .. } = answering;
+        let wait = wait.so_far();
+        let (peer, how, bytes, stored) = (&self.peer, *how, delivery.sent, *stored);
+        self.server.record(Record { peer, request, how, outcome, bytes, wait, stored });
+    }
+
+    /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
+    /// send no more is not gone: it may well read on.
+    async fn gone(&self, chatter: &mut Chatter) {
+        while !chatter.over && chatter.heard < LINGER_BYTES {
+            match chatter.hear(&self.stream) {
+                Heard::Gone => return,
+                Heard::Silence if self.stream.readable().await.is_err() => return,
+                _ => {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// FIN, and then a close that costs the client nothing: closing with unread input would make the kernel reset
+    /// the connection and throw away what it has not sent yet.
+    async fn close_politely(&self, sent: u64, mut chatter: Chatter) {
+        self.stream.disarm();
+        if self.stream.finish().is_err() || chatter.over {
+            return;
+        }
+        if sent <= ON_THE_WIRE && chatter.heard == 0 && self.stream.hear(&mut [0; 64]) == Heard::Silence {
+            return;
+        }
+        let time = if sent <= ON_THE_WIRE { LINGER } else { self.server.limits.client_timeout };
+        chatter.heard = 0;
+        let over = async {
+            while chatter.heard < LINGER_BYTES {
+                match chatter.hear(&self.stream) {
+                    Heard::Bytes(_) => {}
+                    Heard::Silence if self.stream.readable().await.is_ok() => {}
+                    _ => return,
+                }
+            }
+        };
+        let _over = net::within(time, over).await;
+    }
+
+    /// The end of a connection without a request that could be answered.
+    fn refused(&self, accepted: Instant, outcome: Outcome) {
+        self.server.unanswered(&self.peer, outcome, accepted.elapsed());
+    }
+}
+
+/// A request that can't be understood: the netstring protocol says so by closing without a reply; where no framing
+/// would tell, the connection is reset.
+fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
+    match protocol {
+        Protocol::Netstring => Outcome::Declined,
+        _ => Outcome::Failed(Arc::new(Error::Malformed { addr: peer.to_string(), why: why.to_string() })),
+    }
+}

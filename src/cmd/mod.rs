@@ -288,6 +288,7 @@ async fn listen<H: Handler>(
         max_clients: service.listening.max_clients.min(room),
         client_timeout: service.listening.client_timeout,
         drain_timeout: service.listening.drain_timeout,
+        request_room: REQUEST_ROOM,
     };
     let (renewing, told_of_renewal) = (handler.clone(), report.clone());
     let server = Server::new(handler, limits, report, stats);
@@ -329,6 +330,10 @@ fn inherited() -> Result<Vec<Listener>, Error> {
     }
     Ok(listeners)
 }
+
+/// The most that the requests of all clients hold together, in bytes: those of the netstring protocol can be as long as
+/// poems. As much as `--capacity` has by default for poems.
+const REQUEST_ROOM: u64 = 256 << 20;
 
 impl Descriptors {
     /// How many clients this process has descriptors for, at least one. Asks for as many as it may have: the soft limit

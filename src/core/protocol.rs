@@ -172,6 +172,14 @@ impl RequestDecoder {
         }
     }
 
+    /// How many bytes of the request are held so far.
+    pub fn held(&self) -> u64 {
+        match self {
+            RequestDecoder::Poem => 0,
+            RequestDecoder::Line(line) | RequestDecoder::Netstring(_, line) => line.len() as u64,
+        }
+    }
+
     /// Reads on. `Some` once the request is complete; what follows it is nobody's business.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use futures::future::join_all;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,9 @@ pub struct Limits {
     pub client_timeout: Duration,
     /// How long connections may take to finish once the server is told to stop.
     pub drain_timeout: Duration,
+    /// The most that all requests together may hold, in bytes, from their first byte until their answers are made; but
+    /// the longest one that is taken has room.
+    pub request_room: u64,
 }
 
 /// A poem of at most this size is on the wire when `send` returns: ten segments of 1448 bytes (RFC 6928's initial
@@ -84,6 +87,8 @@ pub struct Server<H> {
     stats: Arc<Stats>,
     /// Wakes the acceptor that waits for a place, and the drain.
     left: Event,
+    /// What requests hold.
+    requests: Arc<AtomicU64>,
 }
 
 impl<H: Handler> Server<H> {
@@ -94,7 +99,7 @@ impl<H: Handler> Server<H> {
         report: Arc<dyn Report>,
         stats: Arc<Stats>,
     ) -> Arc<Server<H>> {
-        Arc::new(Server { handler, limits, report, stats, left: Event::new() })
+        Arc::new(Server { handler, limits, report, stats, left: Event::new(), requests: Arc::default() })
     }
 
     /// Serves until `shutdown`, then finishes what runs, for at most the drain timeout. What is not finished by then

@@ -190,7 +190,8 @@ pub struct Running {
     ended: Receiver<()>,
 }
 
-pub const LIMITS: Limits = Limits { max_clients: 10_000, client_timeout: LONG, drain_timeout: LONG };
+pub const LIMITS: Limits =
+    Limits { max_clients: 10_000, client_timeout: LONG, drain_timeout: LONG, request_room: 1 << 30 };
 
 impl Running {
     pub fn start<H: Handler>(limits: Limits, handler: impl FnOnce(Arc<Stats>) -> Arc<H>) -> Running {

@@ -67,6 +67,7 @@ impl Handler for TransformService {
             let work = craft.apply(poem, self.max_poem, self.timeout);
             match net::race(work, writer.deserted()).await {
                 Ok(Ok(poem)) => {
+                    writer.load(request); // what it holds is counted until its answer is read
                     writer.append(netstring(&poem).into());
                     writer.finish_unkept();
                 }

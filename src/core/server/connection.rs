@@ -8,7 +8,7 @@ use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Outcome, Record};
 use bytes::Bytes;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -172,7 +172,10 @@ impl<H: Handler> Connection<H> {
 
     async fn request(&self) -> Result<Bytes, Outcome> {
         let protocol = self.server.handler.protocol();
-        let mut decoder = RequestDecoder::new(protocol, self.server.handler.request_limit());
+        let limit = self.server.handler.request_limit();
+        let mut decoder = RequestDecoder::new(protocol, limit);
+        let mut share = Share { of: self.server.requests.clone(), bytes: 0 };
+        let room = self.server.limits.request_room.max(limit);
         loop {
             // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
             let heard = {
@@ -185,8 +188,12 @@ impl<H: Handler> Connection<H> {
                 }
             };
             match heard {
-                Some(Ok(Some(request))) => return Ok(request),
-                Some(Ok(None)) => {}
+                Some(Ok(Some(request))) => return Ok(share.of_request(request)),
+                Some(Ok(None)) if share.grow(decoder.held()) <= room => {}
+                Some(Ok(None)) => {
+                    let addr = self.peer.to_string();
+                    return Err(Outcome::Failed(Arc::new(Error::NoRoom { addr, capacity: room })));
+                }
                 Some(Err(why)) => return Err(refusal(protocol, &self.peer, why)),
                 None => self.stream.readable().await.map_err(|_| Outcome::Left)?,
             }
@@ -294,6 +301,47 @@ impl<H: Handler> Connection<H> {
     /// The end of a connection without a request that could be answered.
     fn refused(&self, accepted: Instant, outcome: Outcome) {
         self.server.unanswered(&self.peer, outcome, accepted.elapsed());
+    }
+}
+
+/// What a request holds of the room that all requests share. Without it ten thousand clients could each have a request
+/// of the largest size here, which is all the memory there is.
+struct Share {
+    of: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Share {
+    /// Holds so many bytes; what all hold together now.
+    fn grow(&mut self, bytes: u64) -> u64 {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        self.of.fetch_add(more, Ordering::AcqRel) + more
+    }
+
+    /// The request, whose share is given back with the last copy of it. One that came at once is not worth counting.
+    fn of_request(self, request: Bytes) -> Bytes {
+        match self.bytes {
+            0 => request,
+            _ => Bytes::from_owner(Shared { request, _share: self }),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+struct Shared {
+    request: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.request
     }
 }
 

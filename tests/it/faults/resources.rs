@@ -6,8 +6,10 @@ use crate::bard::{
 use poetry::handler::proxy::Settings;
 use poetry::protocol::Protocol;
 use poetry::server::Limits;
+use poetry::upstream::Repertoire;
 use rustix::process::{getrlimit, prlimit, Resource, Rlimit, Signal};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -107,7 +109,7 @@ fn a_stuck_client_leaves_little_in_the_kernels_send_queue() {
         let here = client.stream.local_addr().unwrap();
         let (mut queued, mut since) = (0, Instant::now());
         until("the queue has been the same for longer than an acknowledgement takes", || {
-            let before = std::mem::replace(&mut queued, send_queue(daemon.addr, here));
+            let before = std::mem::replace(&mut queued, queues(daemon.addr, here).0);
             if queued != before || queued == 0 {
                 since = Instant::now();
             }
@@ -117,13 +119,34 @@ fn a_stuck_client_leaves_little_in_the_kernels_send_queue() {
     }
 }
 
-/// What the server's kernel holds for a client: sent and not acknowledged, or not sent yet.
-fn send_queue(server: std::net::SocketAddr, client: std::net::SocketAddr) -> u64 {
+/// What the kernel holds at the near end: sent and not acknowledged, or not sent yet; and come and not read yet.
+fn queues(near: SocketAddr, far: SocketAddr) -> (u64, u64) {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let ports = format!(":{:04X} 0100007F:{:04X} ", server.port(), client.port());
+    let ports = format!(":{:04X} 0100007F:{:04X} ", near.port(), far.port());
     let line = table.lines().find(|line| line.contains(&ports));
-    let queues = line.and_then(|line| line.split_whitespace().nth(4)).unwrap_or("0:0");
-    u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
+    let (sent, come) =
+        line.and_then(|line| line.split_whitespace().nth(4)?.split_once(':')).unwrap_or(("0", "0"));
+    (u64::from_str_radix(sent, 16).unwrap(), u64::from_str_radix(come, 16).unwrap())
+}
+
+#[test]
+fn requests_share_a_room_and_one_that_finds_none_is_reset_while_the_others_go_on() {
+    let limits = Limits { request_room: 1 << 20, ..LIMITS };
+    let service = Running::transform(Repertoire::default(), limits);
+    let (begin, rest) =
+        ([&b"900006:shout."[..], &[b'a'; 600_000]].concat(), [&[b'a'; 300_000][..], b","].concat());
+    let mut first = service.connect();
+    first.say(&begin);
+    let here = first.stream.local_addr().unwrap();
+    until("all of it is read", || queues(here, service.addr).0 == 0 && queues(service.addr, here).1 == 0);
+    assert_eq!(Client::ask(service.addr, &begin), Err(ErrorKind::ConnectionReset));
+    assert_eq!(Client::ask(service.addr, b"9:shout.abc,").unwrap(), b"3:ABC,", "a small one is no burden");
+    first.say(&rest);
+    let answer = [&b"900000:"[..], &[b'A'; 900_000], b","].concat();
+    assert!(first.rest().unwrap() == answer);
+    drop(first);
+    service.open(0);
+    assert!(Client::ask(service.addr, &[begin, rest].concat()).unwrap() == answer, "there is room again");
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn workshop(
 
 /// What a listening command needs to start.
 struct Service<'a> {
-    addrs: &'a [Addr],
+    listeners: Vec<Listener>,
     listening: &'a Listening,
     log: Log,
     /// What the ready line says before ` on ADDR`.
@@ -260,7 +260,18 @@ struct Descriptors {
     per_client: u64,
 }
 
-/// Binds, says so, serves until a signal, drains.
+/// The sockets to listen on: those that a service manager has opened, or else these.
+async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
+    let mut listeners = inherited()?;
+    if listeners.is_empty() {
+        for addr in addrs {
+            listeners.push(Listener::bind(addr).await?);
+        }
+    }
+    Ok(listeners)
+}
+
+/// Says where it listens, serves until a signal, drains.
 async fn listen<H: Handler>(
     service: Service<'_>,
     handler: impl FnOnce(Arc<dyn Report>, Arc<Stats>) -> Result<Arc<H>, Error>,
@@ -269,17 +280,11 @@ async fn listen<H: Handler>(
     let report: Arc<dyn Report> = Arc::new(service.log.clone());
     let stats = Arc::new(Stats::default());
     let handler = handler(report.clone(), stats.clone())?;
-    let mut listeners = inherited()?;
-    if listeners.is_empty() {
-        for addr in service.addrs {
-            listeners.push(Listener::bind(addr).await?);
-        }
-    }
-    let room = service.needs.room(listeners.len());
+    let room = service.needs.room(service.listeners.len());
     if room < service.listening.max_clients {
         report.notice(Notice::FewDescriptors(room));
     }
-    for listener in &listeners {
+    for listener in &service.listeners {
         let line = writeln!(std::io::stdout(), "{} on {}", service.doing, listener.addr());
         let _unread = line.and_then(|()| std::io::stdout().flush()); // whoever closed stdout does not want to know
     }
@@ -293,7 +298,7 @@ async fn listen<H: Handler>(
     let (renewing, told_of_renewal) = (handler.clone(), report.clone());
     let server = Server::new(handler, limits, report, stats);
     server
-        .run(listeners, async move {
+        .run(service.listeners, async move {
             while let Some(Ok(Signal::Hup)) = signals.next().await {
                 match renewing.renew() {
                     Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
@@ -311,7 +316,7 @@ async fn listen<H: Handler>(
 /// Sockets that a service manager opened for us (sd_listen_fds(3)), read before there is any thread.
 static INHERITED: OnceLock<Mutex<ListenFd>> = OnceLock::new();
 
-/// Those sockets: then `--listen` is not looked at.
+/// Those sockets.
 fn inherited() -> Result<Vec<Listener>, Error> {
     let Some(inherited) = INHERITED.get() else { return Ok(Vec::new()) };
     let mut inherited = inherited.lock().expect("nobody panics while he takes inherited sockets");

@@ -2,15 +2,15 @@
 
 use crate::cmd::report::Log;
 use crate::cmd::{
-    connect_addr, duration, listen, listen_addr, positive_duration, size, workshop, Connecting, Descriptors,
-    Listening, Output, Service,
+    connect_addr, duration, listen, listen_addr, open, positive_duration, size, workshop, Connecting,
+    Descriptors, Listening, Output, Service,
 };
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::error::Error;
 use poetry::handler::proxy::{Proxy, Rejects, Settings, PATIENCE};
-use poetry::net;
+use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::upstream::{Repertoire, Timeouts, Upstream};
 use regex::bytes::Regex;
@@ -137,7 +137,8 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         ),
         None => Upstream::built_in(),
     };
-    refuse_circles(&args, &upstream).await;
+    let listeners = open(&args.listen).await?;
+    refuse_circles(&args, &upstream, &listeners).await;
     let doing = format!("Proxying {upstream}");
     let settings = Settings {
         protocol: match args.protocol {
@@ -162,22 +163,21 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     };
     let log = Log::start(output);
     let needs = Descriptors { fixed: args.upstream_conns.into(), per_client: 0 };
-    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing, needs }, |report, stats| {
+    listen(Service { listeners, listening: &args.listening, log, doing, needs }, |report, stats| {
         Ok(Proxy::new(settings, report, stats))
     })
     .await
 }
 
 /// A proxy that asks itself would wait for itself. Longer circles can't be seen; their fetches end by --idle-timeout.
-async fn refuse_circles(args: &Args, upstream: &Upstream) {
+async fn refuse_circles(args: &Args, upstream: &Upstream, listeners: &[Listener]) {
     let servers = match upstream {
         Upstream::Servers(servers) => &servers[..],
         Upstream::Recital(..) => &[],
     };
-    for (server, own) in
-        servers.iter().chain(&args.via).flat_map(|server| args.listen.iter().map(move |own| (server, own)))
-    {
-        if net::leads_to(server, own).await {
+    let servers = servers.iter().chain(&args.via);
+    for (server, own) in servers.flat_map(|server| listeners.iter().map(move |own| (server, own))) {
+        if net::leads_to(server, own.addr()).await {
             let text = format!("'{server}' is where this proxy listens: it would wait for itself");
             crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
         }

@@ -1,7 +1,7 @@
 //! `poetry serve`.
 
 use crate::cmd::report::Log;
-use crate::cmd::{duration, listen, listen_addr, Descriptors, Listening, Output, Service};
+use crate::cmd::{duration, listen, listen_addr, open, Descriptors, Listening, Output, Service};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::Source;
@@ -87,6 +87,6 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
     let log = Log::start(output);
     let needs = Descriptors::default();
-    listen(Service { addrs: &args.listen, listening: &args.listening, log, doing, needs }, |_, _| Ok(serve))
-        .await
+    let listeners = open(&args.listen).await?;
+    listen(Service { listeners, listening: &args.listening, log, doing, needs }, |_, _| Ok(serve)).await
 }

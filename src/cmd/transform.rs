@@ -2,8 +2,8 @@
 
 use crate::cmd::report::Log;
 use crate::cmd::{
-    connect_addr, listen, listen_addr, positive_duration, signals, size, usage_error, workshop, Connecting,
-    Descriptors, Listening, Output, Service,
+    connect_addr, listen, listen_addr, open, positive_duration, signals, size, usage_error, workshop,
+    Connecting, Descriptors, Listening, Output, Service,
 };
 use async_signal::Signal;
 use clap::error::ErrorKind;
@@ -102,7 +102,9 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         // A program's two pipes; as it starts also their other ends, and a pipe to tell whether it does.
         let per_client = if runs_programs { 6 } else { 0 };
         let needs = Descriptors { fixed: 0, per_client };
-        let service = Service { addrs, listening: &args.listening, log, doing: "Transforming".into(), needs };
+        let listeners = open(addrs).await?;
+        let service =
+            Service { listeners, listening: &args.listening, log, doing: "Transforming".into(), needs };
         return listen(service, |report, _| {
             Ok(TransformService::new(repertoire, args.max_poem, args.timeout, report))
         })

@@ -97,6 +97,20 @@ fn a_proxy_of_another_address_with_the_same_port_is_none_of_itself() {
 }
 
 #[test]
+fn a_proxy_of_itself_is_refused_also_where_a_service_manager_opened_its_socket() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap().to_string();
+    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" proxy \"$1\"";
+    let out = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_poetry"), &addr])
+        .stdin(std::os::fd::OwnedFd::from(socket))
+        .output()
+        .unwrap();
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(2), ""));
+    assert!(text(&out.stderr).contains("it would wait for itself"), "{}", text(&out.stderr));
+}
+
+#[test]
 fn an_argument_that_is_no_text_is_a_usage_error_and_no_panic() {
     let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff");
     let out = command(&[]).arg(odd).output().unwrap();

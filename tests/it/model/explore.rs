@@ -1,0 +1,135 @@
+//! All orders there are, up to a size: breadth first over what the model can come to, each by its shortest way, and
+//! every single order up to a smaller depth. The real parts can't be copied, so each order is played from the start.
+
+use super::obvious::{Act, Hours, Limits, Model};
+use super::real::{Broken, Flaw, Rule, World};
+use std::collections::{HashSet, VecDeque};
+
+/// What is tried: with which policy, and with what put together wrongly.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub hours: Hours,
+    pub flaw: Option<Flaw>,
+}
+
+/// An order of acts that breaks a rule with its last one.
+pub struct Counterexample {
+    pub rule: Rule,
+    pub acts: Vec<Act>,
+    told: String,
+}
+
+impl std::fmt::Debug for Counterexample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.told)
+    }
+}
+
+impl Counterexample {
+    fn new(setting: Setting, acts: &[Act], broken: Broken) -> Counterexample {
+        let Broken { rule, what } = broken;
+        let Hours { ttl, grace, fail_ttl } = setting.hours;
+        let told = format!(
+            "{rule:?}: {what}, after\n    play(hours({ttl}, {grace}, {fail_ttl}), &{acts:?})\nwith {:?}",
+            setting.flaw
+        );
+        Counterexample { rule, acts: acts.to_vec(), told }
+    }
+}
+
+/// Which acts are followed by a look at everything. A look asks, and asking makes the cache look at the clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Looks {
+    Last,
+    Each,
+}
+
+/// Plays an order of acts on the model and on the real parts.
+pub fn play(setting: Setting, acts: &[Act], looks: Looks) -> Result<(), Counterexample> {
+    let mut model = Model::new(setting.hours);
+    let mut world = World::new(setting.hours, setting.flaw);
+    for (at, act) in acts.iter().enumerate() {
+        let each = looks == Looks::Each;
+        assert!(!each || model.allows(*act), "{act:?} can't happen after {:?}", &acts[..at]);
+        let looks = each || at + 1 == acts.len();
+        step(&mut model, &mut world, *act, looks)
+            .map_err(|broken| Counterexample::new(setting, &acts[..=at], broken))?;
+    }
+    if setting.flaw.is_none() {
+        world.close().map_err(|broken| Counterexample::new(setting, acts, broken))?;
+    }
+    Ok(())
+}
+
+fn step(model: &mut Model, world: &mut World, act: Act, looks: bool) -> Result<(), Broken> {
+    let ends = matches!(act, Act::End(_) | Act::Reset(_) | Act::Abort(_));
+    match ends {
+        true => model.settle(act),
+        false => model.act(act),
+    }
+    if looks {
+        world.wait();
+    }
+    let mut between = Ok(());
+    world.act(act, |world| {
+        if looks {
+            between = world.check(model);
+        }
+    });
+    between?;
+    model.tell(act);
+    match looks {
+        true => world.check(model),
+        false => Ok(()),
+    }
+}
+
+/// How much was visited.
+#[derive(Debug, Default)]
+pub struct Visited {
+    pub states: usize,
+    pub orders: usize,
+    pub deepest: usize,
+}
+
+/// Every act in every state that the model can come to, each state by a shortest way.
+pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited, Counterexample> {
+    let start = Model::new(setting.hours);
+    let mut visited = Visited { states: 1, ..Visited::default() };
+    let mut known = HashSet::from([start.essence()]);
+    let mut open = VecDeque::from([(start, Vec::new())]);
+    while let Some((model, acts)) = open.pop_front() {
+        for act in model.possible(limits) {
+            let (mut next, mut longer) = (model.clone(), acts.clone());
+            longer.push(act);
+            play(setting, &longer, Looks::Last)?;
+            next.act(act);
+            visited.orders += 1;
+            visited.deepest = longer.len();
+            if longer.len() < depth && known.insert(next.essence()) {
+                visited.states += 1;
+                open.push_back((next, longer));
+            }
+        }
+    }
+    Ok(visited)
+}
+
+/// Every order of so many acts, and all that begin one.
+pub fn orders(setting: Setting, limits: Limits, depth: usize) -> Result<Visited, Counterexample> {
+    let mut visited = Visited { deepest: depth, ..Visited::default() };
+    let mut open = vec![(Model::new(setting.hours), Vec::new())];
+    while let Some((model, acts)) = open.pop() {
+        for act in model.possible(limits) {
+            let (mut next, mut longer) = (model.clone(), acts.clone());
+            longer.push(act);
+            play(setting, &longer, Looks::Last)?;
+            next.act(act);
+            visited.orders += 1;
+            if longer.len() < depth {
+                open.push((next, longer));
+            }
+        }
+    }
+    Ok(visited)
+}

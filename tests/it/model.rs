@@ -78,12 +78,12 @@ fn every_order_of_six_acts_is_as_the_model_says() {
 }
 
 #[test]
-#[ignore = "a minute, also in a release build: cargo test --release --test it model:: -- --ignored"]
+#[ignore = "a minute in a release build: cargo test --release --test it model:: -- --ignored"]
 fn every_act_in_every_state_of_two_fetches_and_three_clients_is_as_the_model_says() {
     for hours in POLICIES {
         for limits in [Limits { pieces: 1, ..MANY }, Limits { aloft: 1, ..MANY }] {
             let visited = visit(hours, |setting| states(setting, limits, ALL));
-            assert!(visited.states > 20_000 && visited.deepest < ALL, "{visited:?}");
+            assert!(visited.states > 15_000 && visited.deepest < ALL, "{visited:?}");
         }
     }
 }

@@ -33,10 +33,11 @@
 
 mod table;
 
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{RwLock, RwLockWriteGuard};
 use ahash::RandomState;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use table::Room;
 use table::{Flying, Gauges, Gone, Kept, Memory, Purpose, State, Table, ENTRY_WEIGHT};

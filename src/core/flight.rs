@@ -25,13 +25,14 @@ mod state;
 
 use crate::error::Error;
 use crate::poem::Poem;
+use crate::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use event_listener::Event;
 pub use reader::{Read, Reader};
 use state::{compact, End, Place, State};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
 
 /// Chunks are merged up to this size: the smallest write that runs as fast as one write of everything (measured).

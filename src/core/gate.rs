@@ -3,9 +3,10 @@
 //! A place is a value: it is handed from the one who leaves straight to the one who waited longest, so that nobody
 //! who comes later slips in between, and it can't be lost: a place that nobody takes any more passes itself on.
 
+use crate::sync::{Mutex, MutexGuard};
 use futures::channel::oneshot::{channel, Sender};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// Lets a number of places be taken at once.
 #[derive(Debug, Clone)]

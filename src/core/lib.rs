@@ -10,6 +10,7 @@
 //!
 //! A module knows only those above it; a test holds this list.
 //!
+//! * locks: `sync` is the standard library's, and in one test a scheduler's that tries their orders.
 //! * values: [`error`], [`escape`], [`addr`], [`poem`], [`transform`], [`script`], [`stats`] are what things are.
 //! * machinery: [`cache`], [`flight`], [`gate`], [`protocol`] do no I/O, know no runtime, and take the time as an argument.
 //! * the world: [`net`], [`program`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
@@ -52,5 +53,6 @@ pub mod protocol;
 pub mod script;
 pub mod server;
 pub mod stats;
+mod sync;
 pub mod transform;
 pub mod upstream;

@@ -36,7 +36,8 @@ fn code(path: &Path) -> String {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
+    "sync",
     "error",
     "escape",
     "addr",

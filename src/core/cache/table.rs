@@ -2,9 +2,9 @@
 //!
 //! Nothing here locks; [`super`] holds each shard behind a lock of its own.
 
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 

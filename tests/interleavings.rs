@@ -6,10 +6,10 @@
 //!
 //! `tests/it/model.rs` tries every order of whole acts; here they are cut at their locks. Each scenario runs some
 //! thousand times, at random and with few, well placed switches (PCT). One who waits for ever is a deadlock to the
-//! scheduler, and fails the test. A failure prints its schedule, a line of hexadecimal digits; to see it again:
+//! scheduler, and fails the test. A failure prints its schedule, lines of hexadecimal digits; to see it again:
 //!
 //! ```text
-//! SCHEDULE=91... cargo test --locked --features shuttle --test interleavings NAME_OF_THE_TEST
+//! SCHEDULE='91...' cargo test --locked --features shuttle --test interleavings NAME_OF_THE_TEST
 //! ```
 
 use poetry::cache::{Cache, Fill, Lookup, Policy};

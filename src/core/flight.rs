@@ -25,9 +25,8 @@ mod state;
 
 use crate::error::Error;
 use crate::poem::Poem;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Event, Mutex, MutexGuard};
 use bytes::Bytes;
-use event_listener::Event;
 pub use reader::{Read, Reader};
 use state::{compact, End, Place, State};
 use std::any::Any;

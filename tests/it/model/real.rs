@@ -116,7 +116,8 @@ impl World {
     pub fn new(hours: Hours, flaw: Option<Flaw>) -> World {
         let hours = [hours.ttl, hours.grace, hours.fail_ttl].map(|hours| HOUR * hours as u32);
         let [ttl, grace, fail_ttl] = hours;
-        let cache = Cache::new(Policy { ttl, grace, fail_ttl, capacity: 1 << 20 });
+        let capacity = 1 << 16; // so little is in one shard
+        let cache = Cache::new(Policy { ttl, grace, fail_ttl, capacity });
         let (fetches, clients) = (Vec::new(), [const { None }; CLIENTS.len()]);
         World { cache, now: Instant::now(), fetches, clients, last: None, flaw, stuck: Vec::new() }
     }

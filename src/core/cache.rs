@@ -40,7 +40,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use table::Room;
-use table::{Flying, Gauges, Gone, Kept, Memory, Purpose, State, Table, ENTRY_WEIGHT};
+use table::{Flying, Gauges, Gone, Hold, Kept, Memory, Purpose, State, Table, ENTRY_WEIGHT};
 
 /// How long things are kept, and how much.
 #[derive(Debug, Clone, Copy)]
@@ -335,7 +335,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         room.set(weight);
         let room = Arc::new(room);
         let (value, ticket, asked_for) = (value(room.clone()), cache.ticket(), false.into());
-        entry.kept = Some(Kept { value, fresh_until, stale_until, ticket, _room: room.clone(), asked_for });
+        entry.kept =
+            Some(Kept { value, fresh_until, stale_until, ticket, _room: Hold(room.clone()), asked_for });
         table.queue(self.hash, ticket);
         drop(table);
         drop(gone); // what it replaces makes way first
@@ -353,7 +354,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// its flight. Hands out the room, which is counted for as long as it is remembered or read.
     pub fn reject(mut self, now: Instant) -> Arc<Room> {
         let room = Arc::new(self.take_room().becomes(Purpose::Memory));
-        self.mark(now, room.clone(), State::Failed);
+        self.mark(now, Hold(room.clone()), State::Failed);
         room
     }
 
@@ -363,12 +364,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.take_room()
     }
 
-    fn memory(&self) -> Arc<Room> {
-        Room::new(&self.cache.gauges, Purpose::Memory, self.entry_weight).into()
+    fn memory(&self) -> Hold {
+        Hold(Room::new(&self.cache.gauges, Purpose::Memory, self.entry_weight).into())
     }
 
     /// Makes a memory of the flight, if it is its own still and failures are remembered.
-    fn mark(&self, now: Instant, room: Arc<Room>, as_what: impl FnOnce(F, Memory) -> State<F>) {
+    fn mark(&self, now: Instant, room: Hold, as_what: impl FnOnce(F, Memory) -> State<F>) {
         let fail_ttl = self.cache.policy.fail_ttl;
         if fail_ttl.is_zero() {
             return; // dropping the fill is all there is to do
@@ -587,6 +588,30 @@ mod tests {
         assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is counted as long as it is remembered");
         let _again = lead(ask(&cache, 3, now + HOUR));
         assert_eq!(cache.held(), ENTRY_WEIGHT);
+    }
+
+    #[test]
+    fn nothing_is_let_go_in_vain_for_what_is_still_read() {
+        for rejected in [true, false] {
+            let (cache, now) = (Cache::<u32, Arc<Room>, u32>::new(POLICY), Instant::now());
+            let ask = |key: u32| match cache.lookup(&key, now, || ((), 0)) {
+                Lookup::Miss(lead) => lead.fill,
+                other => panic!("{other:?}"),
+            };
+            let mut read = ask(0);
+            assert!(read.reserve(POLICY.capacity / 2));
+            let _read = match rejected {
+                true => read.reject(now),
+                false => {
+                    let room = read.commit_with(|room| room, POLICY.capacity / 2, now).unwrap();
+                    cache.purge();
+                    room
+                }
+            };
+            drop(ask(1).commit_with(|room| room, 1000, now));
+            assert!(!ask(2).reserve(POLICY.capacity / 2), "those that are read alone would burst it");
+            assert!(matches!(cache.lookup(&1, now, || ((), 0)), Lookup::Hit(..)));
+        }
     }
 
     #[test]

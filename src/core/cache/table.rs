@@ -50,17 +50,30 @@ pub struct Room {
     gauges: Arc<Gauges>,
     purpose: Purpose,
     bytes: u64,
+    /// Whether the cache has let go of it: whoever still has it can't be made to let go as well, so from then on it
+    /// counts as a flight does.
+    is_retired: AtomicBool,
+}
+
+/// The cache's own hold on a room that others may hold as well.
+pub(super) struct Hold(pub(super) Arc<Room>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.retire();
+    }
 }
 
 impl Room {
     pub(super) fn new(gauges: &Arc<Gauges>, purpose: Purpose, bytes: u64) -> Room {
-        let mut room = Room { gauges: gauges.clone(), purpose, bytes: 0 };
+        let mut room = Room { gauges: gauges.clone(), purpose, bytes: 0, is_retired: false.into() };
         room.set(bytes);
         room
     }
 
     pub(super) fn set(&mut self, bytes: u64) {
-        let gauge = self.gauges.of(self.purpose);
+        let retired = self.is_retired.load(Ordering::Relaxed);
+        let gauge = self.gauges.of(if retired { Purpose::Flight } else { self.purpose });
         match bytes >= self.bytes {
             true => gauge.fetch_add(bytes - self.bytes, Ordering::Relaxed),
             false => gauge.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
@@ -74,6 +87,12 @@ impl Room {
         self.purpose = purpose;
         self.set(bytes);
         self
+    }
+
+    fn retire(&self) {
+        self.gauges.of(Purpose::Flight).fetch_add(self.bytes, Ordering::Relaxed);
+        self.gauges.of(self.purpose).fetch_sub(self.bytes, Ordering::Relaxed);
+        self.is_retired.store(true, Ordering::Relaxed); // the last who drops it sees this, as it sees the rest
     }
 
     /// How many.
@@ -118,7 +137,7 @@ pub(super) struct Kept<V> {
     pub(super) stale_until: Instant,
     pub(super) ticket: u64,
     /// Given back with the value, or when the last who got it lets go, if the value holds on to it.
-    pub(super) _room: Arc<Room>,
+    pub(super) _room: Hold,
     /// Since its last turn; set under a shared lock.
     pub(super) asked_for: AtomicBool,
 }
@@ -141,7 +160,7 @@ pub(super) enum State<F> {
 pub(super) struct Memory {
     pub(super) until: Instant,
     /// What it costs to remember; given back with it, or by the last who reads its flight.
-    pub(super) _room: Arc<Room>,
+    pub(super) _room: Hold,
 }
 
 impl<F> Flying<F> {

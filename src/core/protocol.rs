@@ -130,11 +130,12 @@ impl Scanner {
     fn step(&self, byte: u8) -> Result<Scan, Malformed> {
         match (self.state, byte) {
             (Scan::Length(value, digits), b'0'..=b'9') if digits == 0 || value > 0 => {
-                let value = value.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
-                if value > self.limit {
-                    return Err(Malformed::TooLong(self.limit));
+                // A number past u64 is over any limit, also over one of u64::MAX, which means that there is none.
+                let value = value.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
+                match value.filter(|value| *value <= self.limit) {
+                    Some(value) => Ok(Scan::Length(value, digits + 1)),
+                    None => Err(Malformed::TooLong(self.limit)),
                 }
-                Ok(Scan::Length(value, digits + 1))
             }
             (Scan::Length(0, 1..), b':') => Ok(Scan::Comma),
             (Scan::Length(value, 1..), b':') => Ok(Scan::Payload(value)),
@@ -320,6 +321,15 @@ mod tests {
         assert_eq!(ok("99999999999999999999999999:"), Err(Malformed::TooLong(100)));
         assert_eq!(ok("5:hello;"), Err(Malformed::Comma));
         assert_eq!(ok("0:x"), Err(Malformed::Comma));
+    }
+
+    #[test]
+    fn a_length_that_no_number_holds_is_too_long_also_where_there_is_no_limit() {
+        let scan = |text: &str| Scanner::new(u64::MAX).scan(text.as_bytes(), |_| ());
+        assert_eq!(scan("18446744073709551615:"), Ok(21));
+        for text in ["18446744073709551616:", "99999999999999999999999999:"] {
+            assert_eq!(scan(text), Err(Malformed::TooLong(u64::MAX)), "{text}");
+        }
     }
 
     #[test]

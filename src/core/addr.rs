@@ -66,20 +66,21 @@ impl FromStr for Addr {
 
 /// The host without the brackets of an IPv6 address.
 fn bare_host(host: &str) -> Result<&str, BadAddr> {
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return match inner.contains(':') {
-            true => Ok(inner),
-            false => Err(BadAddr("not an IPv6 address between the brackets")),
-        };
-    }
-    match host {
-        "" => Err(BadAddr("no host before the colon")),
-        host if host.contains(':') => Err(BadAddr("an IPv6 address needs brackets")),
-        host if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c)) => {
-            Err(BadAddr("not a host name"))
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match (inner, inner.unwrap_or(host)) {
+        (None, "") => Err(BadAddr("no host before the colon")),
+        (None, host) if host.contains(':') => Err(BadAddr("an IPv6 address needs brackets")),
+        (None, host) if is_no_host(host) => Err(BadAddr("not a host name")),
+        (Some(_), inner) if !inner.contains(':') || is_no_host(inner) => {
+            Err(BadAddr("not an IPv6 address between the brackets"))
         }
-        host => Ok(host),
+        (_, host) => Ok(host),
     }
+}
+
+/// Whether something is in it that no host has, by name or by number.
+fn is_no_host(host: &str) -> bool {
+    host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c))
 }
 
 /// Digits only: `u16::from_str` would also take a leading plus.
@@ -119,6 +120,14 @@ mod tests {
         {
             let why = shown(text).expect_err(text);
             assert!(why.ends_with("wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn brackets_hold_no_more_than_an_ipv6_address_may() {
+        assert_eq!(shown("[fe80::1%eth0]:80").as_deref(), Ok("[fe80::1%eth0]:80"));
+        for text in ["[::1 ]:1", "[::1\0]:1", "[[::1]]:1", "[http://h]:1"] {
+            assert!(shown(text).is_err_and(|why| why.starts_with("not an IPv6 address")), "{text}");
         }
     }
 }

@@ -4,6 +4,7 @@
 mod bard;
 mod cli;
 mod coalesce;
+mod corpus;
 mod exec;
 mod faults;
 mod fetch;

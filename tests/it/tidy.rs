@@ -87,8 +87,9 @@ fn the_runtime_is_named_in_one_file() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for path in files("src", ".rs").iter().chain(&files("tests", ".rs")).chain(&files("benches", ".rs")) {
-        assert!(std::fs::read_to_string(path).unwrap().starts_with("//!"), "{}", path.display());
+    let folders = ["src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"];
+    for path in folders.iter().flat_map(|folder| files(folder, ".rs")) {
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("//!"), "{}", path.display());
     }
 }
 

@@ -10,12 +10,13 @@ pub mod log_escape;
 pub mod netstring;
 pub mod reply;
 pub mod script;
+pub mod shards;
 
 /// What looks at one input.
 pub type Check = fn(&[u8]);
 
 /// Every target and what it checks; each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const TARGETS: [(&str, Check); 7] = [
+pub const TARGETS: [(&str, Check); 8] = [
     ("addr", addr::check),
     ("cache", cache::check),
     ("line", line::check),
@@ -23,6 +24,7 @@ pub const TARGETS: [(&str, Check); 7] = [
     ("netstring", netstring::check),
     ("reply", reply::check),
     ("script", script::check),
+    ("shards", shards::check),
 ];
 
 /// The first `N` bytes, which choose how the rest is treated, and the rest. Bytes that are missing are zero.

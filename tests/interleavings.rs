@@ -115,8 +115,9 @@ impl Key {
         match self.end {
             End::Whole => {
                 writer.finish(|poem| {
-                    let bytes = poem.len();
-                    fill.commit_with(|room| poem.with(room), bytes, now)
+                    let (bytes, mut counted) = (poem.len(), None);
+                    let kept = fill.commit_with(|room| poem.with(counted.insert(room).clone()), bytes, now);
+                    kept.map(|()| counted)
                 });
             }
             End::Fails => {

@@ -43,6 +43,16 @@ pub fn check(data: &[u8]) {
 /// What was committed, for whom and when.
 type Committed = (u8, u64);
 
+/// A room that somebody holds for whoever reads what it counts.
+enum Held {
+    /// Nobody else has it.
+    Alone(Room),
+    /// It counts what the cache keeps or remembers, or did, and when that came.
+    Shared(Arc<Room>, u64),
+    /// It counts what was never remembered.
+    Unshared(Arc<Room>),
+}
+
 /// The cache and its model, and what is held of both.
 struct Stage {
     cache: Arc<Cache<u8, u32, u32>>,
@@ -51,7 +61,7 @@ struct Stage {
     start: Instant,
     now: u64,
     rights: Vec<(Fill<u8, u32, u32>, Right)>,
-    rooms: Vec<Room>,
+    rooms: Vec<Held>,
     /// Values are their places in this.
     committed: Vec<Committed>,
     flights: u32,
@@ -164,12 +174,22 @@ impl Stage {
         let (value, now) = (self.committed.len() as u32, self.at(self.now));
         let total = bytes(&self.rules, right.key, size);
         self.committed.push((right.key, self.now));
-        let kept = fill.commit(value, total, now);
-        let expected = self.model.commit(right, value, total, self.now);
-        assert_eq!(kept.as_ref().map_err(Room::bytes), expected.as_ref().map_err(|bytes| *bytes));
-        match kept {
-            Ok(()) => self.check_space(),
-            Err(room) => self.rooms.push(room),
+        let mut read = None;
+        let kept = match size % 2 {
+            0 => fill.commit(value, total, now),
+            _ => fill.commit_with(|room| (read.insert(room), value).1, total, now),
+        };
+        let expected = self.model.commit(right, (value, size % 2 != 0), total, self.now);
+        match (kept, expected) {
+            (Ok(()), Ok(came)) => {
+                self.check_space();
+                self.rooms.extend(read.map(|room| Held::Shared(room, came)));
+            }
+            (Err(room), Err(bytes)) => {
+                assert_eq!(room.bytes(), bytes);
+                self.rooms.push(Held::Alone(room));
+            }
+            (kept, expected) => panic!("{kept:?}, but {expected:?}"),
         }
     }
 
@@ -177,28 +197,31 @@ impl Stage {
         let Some((fill, right)) = self.take(which) else { return };
         let room = fill.fail(self.at(self.now));
         assert_eq!(room.bytes(), self.model.fail(right, self.now, true));
-        self.rooms.push(room);
+        self.rooms.push(Held::Alone(room));
     }
 
     fn too_long(&mut self, which: u8) {
         let Some((fill, right)) = self.take(which) else { return };
         let room = fill.too_long(self.at(self.now));
         assert_eq!(room.bytes(), self.model.fail(right, self.now, false));
-        self.rooms.push(room);
+        self.rooms.push(Held::Alone(room));
     }
 
     fn reject(&mut self, which: u8) {
         let Some((fill, right)) = self.take(which) else { return };
-        let room = fill.reject(self.at(self.now));
-        assert_eq!(room.as_ref().map(Room::bytes), self.model.reject(right, self.now));
-        self.rooms.extend(room);
+        let (room, bytes) = (fill.reject(self.at(self.now)), right.bytes);
+        assert_eq!(room.bytes(), bytes);
+        self.rooms.push(match self.model.reject(right, self.now) {
+            Some(came) => Held::Shared(room, came),
+            None => Held::Unshared(room),
+        });
     }
 
     fn give_up(&mut self, which: u8) {
         let Some((fill, right)) = self.take(which) else { return };
         let room = fill.give_up();
         assert_eq!(room.bytes(), self.model.give_up(right));
-        self.rooms.push(room);
+        self.rooms.push(Held::Alone(room));
     }
 
     fn drop_fill(&mut self, which: u8) {
@@ -244,9 +267,17 @@ impl Stage {
     }
 }
 
-fn drop_room(rooms: &mut Vec<Room>, model: &mut Model, which: u8) {
+/// Lets go of one of the rooms.
+fn drop_room(rooms: &mut Vec<Held>, model: &mut Model, which: u8) {
     let Some(at) = place(which, rooms.len()) else { return };
-    model.in_flight -= rooms.swap_remove(at).bytes();
+    match rooms.swap_remove(at) {
+        Held::Alone(room) => model.in_flight -= room.bytes(),
+        Held::Unshared(room) => model.in_flight -= room.bytes(),
+        Held::Shared(room, came) => {
+            drop(room);
+            model.unread(came);
+        }
+    }
 }
 
 /// One of so many, if there are any.

@@ -279,8 +279,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         entry.kept.as_ref().filter(|_| entry.is_filled_by(self.ticket)).map(|kept| kept.value.clone())
     }
 
-    /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and nothing has
-    /// changed, where flights alone would burst it.
+    /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and they are not
+    /// counted, where flights would burst it, or what was let go of is still read.
     pub fn reserve(&mut self, total: u64) -> bool {
         let before = self.room.bytes();
         self.room.set(self.entry_weight + total);
@@ -292,12 +292,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// Keeps the value, of this many bytes, from now on. Hands out the room it is counted by.
+    /// Keeps the value, of this many bytes, from now on.
     ///
     /// # Errors
     /// The room, where the value is not kept: after a purge, when ttl and grace are zero, or when it is larger than
     /// the capacity.
-    pub fn commit(self, value: V, bytes: u64, now: Instant) -> Result<Arc<Room>, Room> {
+    pub fn commit(self, value: V, bytes: u64, now: Instant) -> Result<(), Room> {
         self.commit_with(|_| value, bytes, now)
     }
 
@@ -311,7 +311,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         value: impl FnOnce(Arc<Room>) -> V,
         bytes: u64,
         now: Instant,
-    ) -> Result<Arc<Room>, Room> {
+    ) -> Result<(), Room> {
         let mut gone = Gone::new();
         let cache = self.cache.clone();
         let policy = cache.policy;
@@ -335,13 +335,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         room.set(weight);
         let room = Arc::new(room);
         let (value, ticket, asked_for) = (value(room.clone()), cache.ticket(), false.into());
-        entry.kept =
-            Some(Kept { value, fresh_until, stale_until, ticket, _room: Hold(room.clone()), asked_for });
+        entry.kept = Some(Kept { value, fresh_until, stale_until, ticket, _room: Hold(room), asked_for });
         table.queue(self.hash, ticket);
         drop(table);
         drop(gone); // what it replaces makes way first
         cache.shrink();
-        Ok(room)
+        Ok(())
     }
 
     /// Remembers the failure for the policy's `fail_ttl`; the key is otherwise what it was.
@@ -551,8 +550,11 @@ mod tests {
             Lookup::Miss(lead) => lead.fill,
             other => panic!("{other:?}"),
         };
-        let read: Vec<_> =
-            (0..2).map(|key| fetch(key).commit_with(|room| room, 1000, now).unwrap()).collect();
+        let read = |key: u32| match (fetch(key).commit_with(|room| room, 1000, now), ask(key)) {
+            (Ok(()), Lookup::Hit(room, _)) => room,
+            other => panic!("{other:?}"),
+        };
+        let read = [read(0), read(1)];
         let mut third = fetch(2);
         assert!(!third.reserve(1000), "what is evicted for it is still read");
         assert_eq!((cache.len(), cache.held()), (1, policy.capacity + ENTRY_WEIGHT));
@@ -603,9 +605,10 @@ mod tests {
             let _read = match rejected {
                 true => read.reject(now),
                 false => {
-                    let room = read.commit_with(|room| room, POLICY.capacity / 2, now).unwrap();
+                    let mut held = None;
+                    read.commit_with(|room| held.insert(room).clone(), POLICY.capacity / 2, now).unwrap();
                     cache.purge();
-                    room
+                    held.unwrap()
                 }
             };
             drop(ask(1).commit_with(|room| room, 1000, now));

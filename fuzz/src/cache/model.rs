@@ -19,7 +19,7 @@ pub struct Rules {
 pub struct Right {
     pub key: u8,
     ticket: u32,
-    bytes: u64,
+    pub bytes: u64,
 }
 
 /// What a look-up should say.
@@ -41,9 +41,16 @@ struct Kept {
     value: u32,
     fresh_until: u64,
     stale_until: u64,
-    weight: u64,
-    came: u64,
+    room: Room,
     asked_for: bool,
+}
+
+/// What something is counted by: a number of its own, which says when it came, its bytes, and whether somebody holds it
+/// beside the cache.
+struct Room {
+    came: u64,
+    bytes: u64,
+    is_read: bool,
 }
 
 struct Flying {
@@ -55,16 +62,17 @@ struct Flying {
 
 struct Memory {
     until: u64,
-    bytes: u64,
-    came: u64,
+    room: Room,
 }
 
 /// All that the cache holds.
 pub struct Model {
     rules: Rules,
     entries: BTreeMap<u8, Entry>,
-    /// Bytes of flights: those aloft, and those that have landed and are not kept but still read.
+    /// Bytes of flights: those aloft, and whatever is not kept, or kept no longer, but still read.
     pub in_flight: u64,
+    /// What the cache has let go of and somebody still reads, and its bytes.
+    read_on: BTreeMap<u64, u64>,
     /// Numbers what comes, in its order.
     clock: u64,
     /// When the value came that was looked at last for being let go.
@@ -83,7 +91,7 @@ pub fn entry_weight(key: u8) -> u64 {
 
 impl Model {
     pub fn new(rules: Rules) -> Model {
-        Model { rules, entries: BTreeMap::new(), in_flight: 0, clock: 0, hand: 0 }
+        Model { rules, entries: BTreeMap::new(), in_flight: 0, read_on: BTreeMap::new(), clock: 0, hand: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -91,13 +99,45 @@ impl Model {
     }
 
     pub fn held(&self) -> u64 {
-        let kept = self.entries.values().flat_map(|entry| &entry.kept).map(|kept| kept.weight);
-        let memories = self.entries.values().filter_map(Entry::memory).map(|memory| memory.bytes);
+        let kept = self.entries.values().flat_map(|entry| &entry.kept).map(|kept| kept.room.bytes);
+        let memories = self.entries.values().filter_map(Entry::memory).map(|memory| memory.room.bytes);
         self.in_flight + kept.sum::<u64>() + memories.sum::<u64>()
     }
 
     pub fn purge(&mut self) {
-        self.entries.clear();
+        for entry in std::mem::take(&mut self.entries).into_values() {
+            self.gone(entry.kept, entry.flying);
+        }
+    }
+
+    /// The cache has let go of these. Who still reads them makes flights of them.
+    fn gone(&mut self, kept: Option<Kept>, flying: Option<Flying>) {
+        let memory = flying.and_then(|flying| flying.memory).map(|memory| memory.room);
+        for room in kept.map(|kept| kept.room).into_iter().chain(memory).filter(|room| room.is_read) {
+            self.in_flight += room.bytes;
+            self.read_on.insert(room.came, room.bytes);
+        }
+    }
+
+    fn room(&mut self, came: u64) -> Option<&mut Room> {
+        let rooms = self.entries.values_mut().flat_map(|entry| {
+            let memory = entry.flying.as_mut().and_then(|flying| flying.memory.as_mut());
+            entry
+                .kept
+                .as_mut()
+                .map(|kept| &mut kept.room)
+                .into_iter()
+                .chain(memory.map(|memory| &mut memory.room))
+        });
+        rooms.into_iter().find(|room| room.came == came)
+    }
+
+    /// Nobody holds any longer what came then.
+    pub fn unread(&mut self, came: u64) {
+        match self.room(came) {
+            Some(room) => room.is_read = false,
+            None => self.in_flight -= self.read_on.remove(&came).expect("what is read was once kept"),
+        }
     }
 
     /// `flight` is the number of the flight that the asker would start.
@@ -108,8 +148,10 @@ impl Model {
             kept.asked_for = true;
             return Answer::Hit(kept.value, kept.fresh_until);
         }
-        entry.kept.take_if(|kept| now >= kept.stale_until);
-        entry.flying.take_if(|flying| flying.is_over(now));
+        let ended = entry.kept.take_if(|kept| now >= kept.stale_until);
+        let forgotten = entry.flying.take_if(|flying| flying.is_over(now));
+        self.gone(ended, forgotten);
+        let entry = self.entries.entry(key).or_default();
         let stale = entry.kept.as_mut().map(|kept| {
             kept.asked_for = true;
             kept.value
@@ -151,17 +193,31 @@ impl Model {
         if in_flight > self.rules.capacity {
             return false;
         }
-        (self.in_flight, right.bytes) = (in_flight, bytes);
+        let before = std::mem::replace(&mut right.bytes, bytes);
+        self.in_flight = in_flight;
         self.let_go();
-        true
+        let fits = self.held() <= self.rules.capacity; // what was let go of may still be read
+        if !fits {
+            self.in_flight = self.in_flight + before - bytes;
+            right.bytes = before;
+        }
+        fits
     }
 
-    /// The room, where it is not kept.
-    pub fn commit(&mut self, right: Right, value: u32, bytes: u64, now: u64) -> Result<(), u64> {
+    /// When it came, or the bytes of its room where it is not kept.
+    pub fn commit(
+        &mut self,
+        right: Right,
+        (value, is_read): (u32, bool),
+        bytes: u64,
+        now: u64,
+    ) -> Result<u64, u64> {
         if !self.is_own(&right) {
             return Err(right.bytes);
         }
-        self.entries.remove(&right.key); // the old value too, also where the new one is too large to be kept
+        // The old value too, also where the new one is too large to be kept.
+        let old = self.entries.remove(&right.key).unwrap_or_default();
+        self.gone(old.kept, old.flying);
         let weight = bytes + entry_weight(right.key);
         if self.rules.ttl + self.rules.grace == 0 || weight > self.rules.capacity {
             return Err(right.bytes);
@@ -170,48 +226,57 @@ impl Model {
         self.clock += 1;
         let fresh_until = now + self.rules.ttl;
         let stale_until = fresh_until + self.rules.grace;
-        let kept = Kept { value, fresh_until, stale_until, weight, came: self.clock, asked_for: false };
+        let room = Room { came: self.clock, bytes: weight, is_read };
+        let kept = Kept { value, fresh_until, stale_until, room, asked_for: false };
         self.entries.insert(right.key, Entry { kept: Some(kept), flying: None });
+        let came = self.clock;
         self.let_go();
-        Ok(())
+        Ok(came)
     }
 
     /// The room, which the flight's readers still need.
     pub fn fail(&mut self, right: Right, now: u64, is_joined: bool) -> u64 {
-        self.mark(&right, now, entry_weight(right.key), is_joined);
+        self.mark(&right, now, is_joined, (entry_weight(right.key), false)); // the flight has a room of its own
         right.bytes
     }
 
-    /// The room, where it is not what is remembered.
+    /// When it came, where it is remembered.
     pub fn reject(&mut self, right: Right, now: u64) -> Option<u64> {
         self.in_flight -= right.bytes;
-        if self.mark(&right, now, right.bytes, true) {
-            return None;
+        let came = self.mark(&right, now, true, (right.bytes, true));
+        if came.is_none() {
+            self.in_flight += right.bytes;
         }
-        self.in_flight += right.bytes;
-        Some(right.bytes)
+        came
     }
 
-    /// Whether it is remembered.
-    fn mark(&mut self, right: &Right, now: u64, bytes: u64, is_joined: bool) -> bool {
+    /// When it came, where it is remembered. By so many bytes, which somebody else may hold as well.
+    fn mark(
+        &mut self,
+        right: &Right,
+        now: u64,
+        is_joined: bool,
+        (bytes, is_read): (u64, bool),
+    ) -> Option<u64> {
         if self.rules.fail_ttl == 0 {
             self.leave(right);
-            return false;
+            return None;
         }
-        for entry in self.entries.values_mut() {
-            entry.flying.take_if(|flying| flying.is_over(now));
-        }
+        let over = |entry: &mut Entry| entry.flying.take_if(|flying| flying.is_over(now));
+        let forgotten: Vec<Flying> = self.entries.values_mut().filter_map(over).collect();
+        forgotten.into_iter().for_each(|flying| self.gone(None, Some(flying)));
         self.clear();
         if !self.is_aloft(right) {
-            return false;
+            return None;
         }
         self.clock += 1;
-        let memory = Memory { until: now + self.rules.fail_ttl, bytes, came: self.clock };
+        let came = self.clock;
+        let memory = Memory { until: now + self.rules.fail_ttl, room: Room { came, bytes, is_read } };
         let flight = is_joined.then_some(right.ticket);
         let flying = Some(Flying { ticket: right.ticket, flight, memory: Some(memory) });
         self.entries.entry(right.key).or_default().flying = flying;
         self.let_go();
-        true
+        Some(came)
     }
 
     pub fn drop_fill(&mut self, right: Right) {
@@ -241,10 +306,12 @@ impl Model {
     fn let_go(&mut self) {
         while self.held() > self.rules.capacity {
             let memories = self.entries.values_mut().filter(|entry| entry.memory().is_some());
-            let Some(oldest) = memories.min_by_key(|entry| entry.memory().map(|memory| memory.came)) else {
+            let Some(oldest) = memories.min_by_key(|entry| entry.memory().map(|memory| memory.room.came))
+            else {
                 break;
             };
-            oldest.flying = None;
+            let forgotten = oldest.flying.take();
+            self.gone(None, forgotten);
             self.clear();
         }
         while self.held() > self.rules.capacity {
@@ -253,10 +320,14 @@ impl Model {
             let Some(next) = kept.min_by_key(|entry| (entry.came() <= hand, entry.came())) else { break };
             self.hand = next.came();
             let spared = next.kept.as_mut().filter(|kept| kept.asked_for);
-            match spared {
-                Some(kept) => kept.asked_for = false,
-                None => next.kept = None,
-            }
+            let evicted = match spared {
+                Some(kept) => {
+                    kept.asked_for = false;
+                    None
+                }
+                None => next.kept.take(),
+            };
+            self.gone(evicted, None);
             self.clear();
         }
     }
@@ -268,7 +339,7 @@ impl Entry {
     }
 
     fn came(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.came)
+        self.kept.as_ref().map_or(0, |kept| kept.room.came)
     }
 }
 

@@ -242,9 +242,10 @@ impl World {
     fn land(&mut self, landing: Landing, between: impl FnOnce(&mut World)) {
         let Landing { fill, writer, .. } = landing;
         writer.finish(|poem| {
-            let (bytes, again) = (poem.len(), poem.clone());
+            let (bytes, again, mut counted) = (poem.len(), poem.clone(), None);
             let Some(fill) = fill else { return Err(None) };
-            let done = fill.commit_with(|room| poem.with(room), bytes, self.now).map_err(Some);
+            let kept = fill.commit_with(|room| poem.with(counted.insert(room).clone()), bytes, self.now);
+            let done = kept.map(|()| counted).map_err(Some);
             if done.is_err() && self.has(Flaw::KeptAfterAPurge) {
                 self.keep_anyway(again);
             }

@@ -7,6 +7,7 @@ use crate::flight::{Flight, Watch, Writer};
 use crate::gate::Place;
 use crate::poem::Poem;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A fetch's two duties, in the order in which they end: dropped as it stands, it frees the key first and fails the
@@ -64,13 +65,15 @@ impl Landing {
     /// The poem is whole. Says whether it was kept.
     pub(super) fn land(self, now: Instant) -> bool {
         let Landing { fill, writer, objection, .. } = self;
+        // Whoever reads the flight holds the room as well: what is kept may be let go of before it is read.
         writer.finish(|poem| {
-            let bytes = poem.len();
+            let (bytes, mut room) = (poem.len(), None);
             let Some(fill) = fill else { return Err(None) };
             match objection {
-                None => {
-                    fill.commit_with(|room| poem.with(room), bytes, now).map_err(|room| Some(room.into()))
-                }
+                None => fill
+                    .commit_with(|counted| poem.with(room.insert(counted).clone()), bytes, now)
+                    .map(|()| room)
+                    .map_err(|unkept| Some(Arc::new(unkept))),
                 Some(_) => Err(Some(fill.reject(now))),
             }
         })

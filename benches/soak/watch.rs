@@ -2,7 +2,7 @@
 //! go when they are told to.
 
 use crate::ledger::{lock, Ledger};
-use crate::plan::{CLIENT_TIMEOUT, FETCH_TIMEOUT, MAX_CLIENTS, SLACK, UPSTREAM_CONNS};
+use crate::plan::{CLIENT_TIMEOUT, FETCH_TIMEOUT, MAX_CLIENTS, MAX_POEM, SLACK, UPSTREAM_CONNS};
 use crate::proxies::Proxy;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -74,11 +74,12 @@ impl Watched {
         Ok(())
     }
 
-    /// The capacity; what each fetch may burst it by where there is no room (DESIGN.md, "Poems over --max-poem"); and
-    /// the allocator's own.
+    /// The capacity; what each fetch may burst it by where there is no room (DESIGN.md, "Poems over --max-poem"), and
+    /// may copy when it makes one chunk of two; and the allocator's own.
     fn memory_bound(&self) -> u64 {
         const BURST: usize = 128 << 10;
-        self.memory_at_start + (self.proxy.capacity + UPSTREAM_CONNS * BURST) as u64 + MEMORY_SLACK
+        let fetches = UPSTREAM_CONNS * (BURST + MAX_POEM);
+        self.memory_at_start + (self.proxy.capacity + fetches) as u64 + MEMORY_SLACK
     }
 
     /// All clients have left: nothing of theirs may be left, nothing may grow, and nothing may be done.

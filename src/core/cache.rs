@@ -15,7 +15,7 @@
 //!
 //! | the holder of the [`Fill`] | the key afterwards |
 //! |---|---|
-//! | `commit` | fresh, counted from now; with a ttl and grace of zero, what it was without the flight |
+//! | `commit` | fresh, counted from now; what it was, with a ttl and grace of zero or over the capacity |
 //! | `fail`, `reject` | what it was, and for `fail_ttl` the flight that ended is what newcomers join |
 //! | `too_long` | what it was, and for `fail_ttl` everyone fetches alone; the first of them to commit ends that |
 //! | drops it | what it was |
@@ -325,12 +325,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             return Err(self.take_room());
         };
         gone.flights.extend(entry.flying.take().and_then(|flying| flying.into_flight()));
-        gone.values.extend(entry.kept.take().map(|old| old.value));
         if stale_until <= now || weight > policy.capacity {
             table.clear_if_void(self.hash, &self.key);
             drop(table);
             return Err(self.take_room());
         }
+        gone.values.extend(entry.kept.take().map(|old| old.value));
         let mut room = self.take_room().becomes(Purpose::Value);
         room.set(weight);
         let room = Arc::new(room);
@@ -496,6 +496,14 @@ mod tests {
         drop(refresh);
         assert!(matches!(ask(&cache, 5, now + HOUR * 2), Lookup::Miss(_)));
         assert_eq!(cache.held(), 0);
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_kept_replaces_nothing() {
+        let (cache, now) = (Cache::new(Policy { grace: HOUR, capacity: 2000, ..POLICY }), Instant::now());
+        lead(ask(&cache, 1, now)).commit("old", 3, now).unwrap();
+        assert!(lead(ask(&cache, 2, now + HOUR)).commit("huge", 5000, now + HOUR).is_err());
+        assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Stale("old", Some(_))));
     }
 
     #[test]

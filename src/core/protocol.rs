@@ -67,7 +67,8 @@ pub enum Malformed {
     /// No comma behind a netstring's payload.
     #[error("no comma behind the netstring")]
     Comma,
-    /// Something behind the end of the reply.
+    /// Something behind the end of the reply, that came with it. What comes later is not looked at: the connection is
+    /// closed by then.
     #[error("bytes behind the end of the netstring")]
     Trailing,
     /// A control byte in a request line.

@@ -215,13 +215,16 @@ impl Model {
         if !self.is_own(&right) {
             return Err(right.bytes);
         }
-        // The old value too, also where the new one is too large to be kept.
-        let old = self.entries.remove(&right.key).unwrap_or_default();
-        self.gone(old.kept, old.flying);
+        let entry = self.entries.entry(right.key).or_default();
+        let flying = entry.flying.take();
         let weight = bytes + entry_weight(right.key);
         if self.rules.ttl + self.rules.grace == 0 || weight > self.rules.capacity {
-            return Err(right.bytes);
+            self.gone(None, flying);
+            self.clear();
+            return Err(right.bytes); // and the old value stays
         }
+        let old = entry.kept.take();
+        self.gone(old, flying);
         self.in_flight -= right.bytes;
         self.clock += 1;
         let fresh_until = now + self.rules.ttl;

@@ -264,11 +264,11 @@ impl Watch {
         }
     }
 
-    /// Lets go of what there is: whoever has not taken all of it has fallen behind.
+    /// Lets go of what there is, and of what was to last as long: whoever has not taken all of it has fallen behind.
     pub fn let_go(self) {
         let mut state = self.shared.lock();
-        let _gone = std::mem::take(&mut state.chunks); // dropped after the lock is released
-        drop(state);
+        let _gone = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.cargo));
+        drop(state); // before what is gone
     }
 }
 
@@ -420,12 +420,15 @@ mod tests {
         let (mut writer, flight) = launch(100);
         let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
         let watch = writer.watch();
+        let room = Arc::new(());
         writer.append("poem".into());
+        writer.load(room.clone());
         writer.finish_unkept();
         assert_eq!(text(&mut fast).0, "poem");
         assert!(watch.done().now_or_never().is_none());
         slow.advance(3);
         watch.let_go();
+        assert_eq!(Arc::strong_count(&room), 1, "what held the bytes counts no more");
         assert!(matches!(fast.read(), Read::End));
         assert!(matches!(slow.read(), Read::Failed(e) if matches!(*e, Error::FellBehind { .. })));
         assert!(flight.join().is_none(), "who comes late must ask again");

@@ -373,12 +373,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         if fail_ttl.is_zero() {
             return; // dropping the fill is all there is to do
         }
+        let until = now + fail_ttl;
         let mut gone = Gone::new(); // dropped after the lock is released
         let mut table = self.cache.lock(self.hash);
         table.forget(now, &mut gone);
         let entry = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(self.ticket));
         let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else { return };
-        let until = now + fail_ttl;
         let memory = Memory { until, _room: room };
         match &flying.state {
             State::Aloft(flight) => flying.state = as_what(flight.clone(), memory),

@@ -216,10 +216,7 @@ fn push_line(line: &mut Vec<u8>, input: &[u8]) -> Result<Option<Bytes>, Malforme
         match byte {
             b'\n' => {
                 line.truncate(line.len() - usize::from(carriage));
-                return match line.len() > LINE_LIMIT {
-                    true => Err(Malformed::TooLong(LINE_LIMIT as u64)),
-                    false => Ok(Some(std::mem::take(line).into())),
-                };
+                return Ok(Some(std::mem::take(line).into()));
             }
             _ if carriage => return Err(Malformed::Control), // a CR counts only right before the LF
             b'\t' | b'\r' | 0x20..=0x7e | 0x80.. => line.push(byte),

@@ -181,6 +181,14 @@ struct Told {
     total: Duration,
 }
 
+/// The work of one fetch, through all its attempts.
+struct Errand<'a> {
+    addr: &'a Addr,
+    writer: Writer,
+    begun: Instant,
+    told: Told,
+}
+
 /// One server's poem on its way.
 struct UnderWay {
     addr: Addr,
@@ -197,32 +205,24 @@ impl Plan {
         (UnderWay { addr: addr.clone(), reader, told: Some(told) }, self.fetch(addr, writer, tell))
     }
 
-    async fn fetch(&self, addr: &Addr, mut writer: Writer, tell: oneshot::Sender<Told>) {
-        let begun = Instant::now();
-        let mut told = Told::default();
-        let attempts = self.attempts(addr, &mut writer, begun, &mut told);
+    async fn fetch(&self, addr: &Addr, writer: Writer, tell: oneshot::Sender<Told>) {
+        let mut errand = Errand { addr, writer, begun: Instant::now(), told: Told::default() };
         let late = || Error::Timeout { addr: addr.to_string(), stage: "not complete", limit: self.timeout };
-        let result = net::within(self.timeout, attempts).await.unwrap_or_else(|| Err(late()));
-        told.total = begun.elapsed();
-        let _nobody_asks = tell.send(told);
-        match result {
+        let result = net::within(self.timeout, self.attempts(&mut errand)).await;
+        let Errand { writer, begun, told, .. } = errand;
+        let _nobody_asks = tell.send(Told { total: begun.elapsed(), ..told });
+        match result.unwrap_or_else(|| Err(late())) {
             Ok(()) => writer.finish_unkept(),
             Err(error) => writer.fail(error),
         }
     }
 
     /// Again and again, while no reader has seen anything.
-    async fn attempts(
-        &self,
-        addr: &Addr,
-        writer: &mut Writer,
-        begun: Instant,
-        told: &mut Told,
-    ) -> Result<(), Error> {
+    async fn attempts(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
         let mut pause = RETRY_PAUSE.0;
         for left in (0..=self.retry).rev() {
-            match self.attempt(addr, writer, begun, told).await {
-                Err(error) if left > 0 && error.is_worth_another_try() && writer.rewind() => {
+            match self.attempt(errand).await {
+                Err(error) if left > 0 && error.is_worth_another_try() && errand.writer.rewind() => {
                     net::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_PAUSE.1);
                     continue;
@@ -233,13 +233,8 @@ impl Plan {
         Err(Error::Abandoned)
     }
 
-    async fn attempt(
-        &self,
-        addr: &Addr,
-        writer: &mut Writer,
-        begun: Instant,
-        told: &mut Told,
-    ) -> Result<(), Error> {
+    async fn attempt(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
+        let Errand { addr, writer, begun, told } = errand;
         let (protocol, request) = match &self.ask {
             Some(line) => (Protocol::Line, line.as_bytes()),
             None => (Protocol::Poem, &b""[..]),

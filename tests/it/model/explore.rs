@@ -92,6 +92,18 @@ pub struct Visited {
     pub deepest: usize,
 }
 
+/// One act more, if model and code agree about it.
+fn further(
+    setting: Setting,
+    (model, acts): (&Model, &[Act]),
+    act: Act,
+) -> Result<(Model, Vec<Act>), Counterexample> {
+    let (mut next, longer) = (model.clone(), [acts, &[act]].concat());
+    play(setting, &longer, Looks::Last)?;
+    next.act(act);
+    Ok((next, longer))
+}
+
 /// Every act in every state that the model can come to, each state by a shortest way.
 pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited, Counterexample> {
     let start = Model::new(setting.hours);
@@ -100,10 +112,7 @@ pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited,
     let mut open = VecDeque::from([(start, Vec::new())]);
     while let Some((model, acts)) = open.pop_front() {
         for act in model.possible(limits) {
-            let (mut next, mut longer) = (model.clone(), acts.clone());
-            longer.push(act);
-            play(setting, &longer, Looks::Last)?;
-            next.act(act);
+            let (next, longer) = further(setting, (&model, &acts), act)?;
             visited.orders += 1;
             visited.deepest = longer.len();
             if longer.len() < depth && known.insert(next.essence()) {
@@ -121,10 +130,7 @@ pub fn orders(setting: Setting, limits: Limits, depth: usize) -> Result<Visited,
     let mut open = vec![(Model::new(setting.hours), Vec::new())];
     while let Some((model, acts)) = open.pop() {
         for act in model.possible(limits) {
-            let (mut next, mut longer) = (model.clone(), acts.clone());
-            longer.push(act);
-            play(setting, &longer, Looks::Last)?;
-            next.act(act);
+            let (next, longer) = further(setting, (&model, &acts), act)?;
             visited.orders += 1;
             if longer.len() < depth {
                 open.push((next, longer));

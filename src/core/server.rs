@@ -152,9 +152,12 @@ impl<H: Handler> Server<H> {
 
     async fn accept(self: Arc<Self>, listener: &Listener) {
         let mut pause = PAUSE.0;
-        let mut now = Instant::now();
+        let mut now = Instant::now(); // and again after each wait: what is kept is fresh for no longer than it says
         for turn in 1usize.. {
-            self.below(self.limits.max_clients).await;
+            if self.open() >= self.limits.max_clients {
+                self.below(self.limits.max_clients).await;
+                now = Instant::now();
+            }
             match listener.accept() {
                 Ok(client) => {
                     pause = PAUSE.0;
@@ -168,6 +171,7 @@ impl<H: Handler> Server<H> {
                 Err(e) => {
                     self.report.notice(Notice::Paused(&e, pause));
                     net::sleep(pause).await;
+                    now = Instant::now();
                     pause = (pause * 2).min(PAUSE.1);
                 }
             }

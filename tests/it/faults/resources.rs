@@ -28,6 +28,29 @@ fn over_max_clients_the_backlog_waits_and_nobody_is_turned_away() {
 }
 
 #[test]
+fn who_waited_for_a_place_is_answered_by_the_time_of_getting_it() {
+    let bard = Bard::new();
+    const TTL: Duration = Duration::from_secs(1);
+    let mut settings = settings(&bard);
+    settings.policy.ttl = TTL;
+    let proxy = Running::proxy_with(settings, Limits { max_clients: 1, ..LIMITS });
+    let poem = vec![b'x'; 4 << 20];
+    let mut first = proxy.connect();
+    bard.call().say(&poem).finish();
+    assert_eq!(first.rest().unwrap(), poem);
+    drop(first);
+    proxy.open(0);
+    let kept = Instant::now();
+    let stuck = Client::narrow(proxy.addr); // with a hit that it does not read, in the only place
+    proxy.open(1);
+    let mut waiting = proxy.connect();
+    until("the poem is too old", || kept.elapsed() > TTL);
+    drop(stuck);
+    bard.call().say(b"a newer poem").finish();
+    assert_eq!(waiting.rest().unwrap(), b"a newer poem");
+}
+
+#[test]
 fn with_few_descriptors_fewer_clients_are_looked_after_and_all_are_served() {
     let bard = Bard::new();
     let mut command = std::process::Command::new("sh");

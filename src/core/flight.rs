@@ -55,6 +55,20 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds a flight's lock")
     }
+
+    /// Looks again whenever a reader has taken something or has left, until there is an answer.
+    async fn until<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+        loop {
+            if let Some(answer) = look(&self.lock()) {
+                return answer;
+            }
+            let taken = self.taken.listen(); // before the second look, or a wake between the two is lost
+            if let Some(answer) = look(&self.lock()) {
+                return answer;
+            }
+            taken.await;
+        }
+    }
 }
 
 /// The handle by which a flight is joined. Cloning shares it.
@@ -131,27 +145,12 @@ impl Writer {
     /// # Errors
     /// [`Error::Deserted`] when the window is full and nobody is left to empty it.
     pub async fn room(&self) -> Result<(), Error> {
-        loop {
-            if let Some(answer) = self.shared.lock().room() {
-                return answer;
-            }
-            let taken = self.shared.taken.listen(); // before the second look, or a wake between the two is lost
-            if let Some(answer) = self.shared.lock().room() {
-                return answer;
-            }
-            taken.await;
-        }
+        self.shared.until(State::room).await
     }
 
     /// Waits until nobody reads along any more: the end of work that is for one reader alone.
     pub async fn deserted(&self) {
-        while self.readers() > 0 {
-            let taken = self.shared.taken.listen(); // before the second look, or a wake between the two is lost
-            if self.readers() == 0 {
-                return;
-            }
-            taken.await;
-        }
+        self.shared.until(|state| state.places.is_empty().then_some(())).await;
     }
 
     /// The readers, to be watched beyond the flight's end.
@@ -255,13 +254,12 @@ pub struct Watch {
 impl Watch {
     /// Waits until no reader has anything left to take of what there is.
     pub async fn done(&self) {
-        while self.shared.lock().is_behind() {
-            let taken = self.shared.taken.listen(); // before the second look, or a wake between the two is lost
-            if !self.shared.lock().is_behind() {
-                return;
-            }
-            taken.await;
-        }
+        self.shared.until(|state| (state.left().readers == 0).then_some(())).await;
+    }
+
+    /// What there is left to take.
+    pub fn left(&self) -> Left {
+        self.shared.lock().left()
     }
 
     /// Lets go of what there is, and of what was to last as long: whoever has not taken all of it has fallen behind.
@@ -269,6 +267,22 @@ impl Watch {
         let mut state = self.shared.lock();
         let _gone = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.cargo));
         drop(state); // before what is gone
+    }
+}
+
+/// What a flight's readers have yet to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// How many have yet to take something.
+    pub readers: usize,
+    /// How much, at least, each of them has; in bytes.
+    pub bytes: u64,
+}
+
+impl Left {
+    /// Whether somebody has got somewhere since: to the end, or this many bytes further.
+    pub fn has_shrunk(self, since: Left, bytes: u64) -> bool {
+        self.readers < since.readers || self.bytes.saturating_add(bytes) <= since.bytes
     }
 }
 
@@ -447,6 +461,28 @@ mod tests {
         assert!(done.as_mut().now_or_never().is_none());
         drop(leaver);
         assert!(done.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn readers_keep_the_pace_while_the_first_of_them_gets_on_or_to_its_end() {
+        let (mut writer, flight) = launch(100);
+        let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
+        let watch = writer.watch();
+        writer.append(vec![b'x'; 100].into());
+        let all = watch.left();
+        assert_eq!(all, Left { readers: 2, bytes: 100 });
+        slow.advance(9);
+        assert!(!watch.left().has_shrunk(all, 10));
+        fast.advance(10);
+        assert!(watch.left().has_shrunk(all, 10));
+        slow.advance(2);
+        let second = watch.left();
+        assert_eq!(second, Left { readers: 2, bytes: 89 });
+        fast.advance(90);
+        assert_eq!(watch.left(), Left { readers: 1, bytes: 89 });
+        assert!(watch.left().has_shrunk(second, 10));
+        drop(slow);
+        assert_eq!(watch.left(), Left { readers: 0, bytes: 0 });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use poetry::upstream::Workshop;
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -250,6 +250,38 @@ fn readers_that_take_nothing_of_a_long_poem_lose_it_to_those_who_wait_for_the_up
     bard.call().hear(7).0.say(b"poem").finish();
     assert_eq!(other.rest().unwrap(), b"poem");
     saying.join().unwrap();
+}
+
+#[test]
+fn a_reader_that_keeps_the_pace_gets_the_end_of_a_poem_without_room_though_others_wait() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let bard = Bard::new();
+    let mut settings =
+        Settings { protocol: Protocol::Line, upstream_conns: 1, patience: PATIENCE, ..settings(&bard) };
+    settings.policy.capacity = 4 << 20;
+    let proxy = Running::proxy_with(settings, LIMITS);
+    let poem = vec![b'x'; 7 << 20];
+    let mut slow = Client::narrow(proxy.addr);
+    slow.say(b"long\n");
+    let call = bard.call().hear(6).0;
+    let saying = {
+        let poem = poem.clone();
+        std::thread::spawn(move || call.say(&poem).finish())
+    };
+    let mut got = slow.take(poem.len() - (7 << 19)); // the fetch is over, and half of the poem is left;
+    saying.join().unwrap();
+    let mut other = proxy.connect();
+    other.say(b"short\n");
+    proxy.open(2);
+    let begun = Instant::now();
+    while got.len() < poem.len() {
+        std::thread::park_timeout(PATIENCE / 5);
+        got.extend(slow.take((512 << 10).min(poem.len() - got.len())));
+    }
+    assert!(begun.elapsed() > PATIENCE, "it took longer than a reader has that takes nothing");
+    assert_eq!(slow.rest().unwrap(), b"");
+    bard.call().hear(7).0.say(b"poem").finish();
+    assert_eq!(other.rest().unwrap(), b"poem");
 }
 
 #[test]

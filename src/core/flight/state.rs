@@ -1,6 +1,6 @@
 //! What a flight's lock protects: the chunks that are held, where the readers are, and how it ended.
 
-use super::{Read, PIECE};
+use super::{Left, Read, PIECE};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
@@ -136,9 +136,13 @@ impl State {
         self.places.iter().map(|(_, place)| place.at).max()
     }
 
-    /// Whether any reader has yet to take something of what is here.
-    pub(super) fn is_behind(&self) -> bool {
-        !self.chunks.is_empty() && self.places.iter().any(|(_, place)| place.at < self.len)
+    /// What readers have yet to take of what is here.
+    pub(super) fn left(&self) -> Left {
+        let left = || self.places.iter().map(|(_, place)| self.len - place.at).filter(|left| *left > 0);
+        match self.chunks.is_empty() {
+            true => Left { readers: 0, bytes: 0 },
+            false => Left { readers: left().count(), bytes: left().min().unwrap_or(0) },
+        }
     }
 
     /// Whether the poem is whole and ends with what [`State::read`] shows at this offset.

@@ -53,7 +53,8 @@ pub struct Settings {
     pub rejects: Rejects,
     /// How many fetches may be connected, or connecting, to the upstream at once; at least one.
     pub upstream_conns: usize,
-    /// How long readers of a poem over the window may take nothing while other fetches wait for the upstream.
+    /// How long readers of a poem over the window, or without room, may take for 64 KiB while other fetches wait for
+    /// the upstream.
     pub patience: Duration,
     /// What is done to poems before they are kept.
     pub workshop: Option<Workshop>,
@@ -61,8 +62,11 @@ pub struct Settings {
     pub original_on_failure: bool,
 }
 
-/// Long enough for any reader that reads at all: 64 KiB in this time keep a fetch going.
+/// Long enough for any reader that reads at all.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What they are to take in that time, in bytes: what an upstream is read by.
+const PACE: u64 = 64 << 10;
 
 /// What a reply must not be, to be kept: an upstream's error comes as text like any other.
 #[derive(Debug, Default)]
@@ -131,7 +135,7 @@ impl Proxy {
             }
         }
         if let Some((readers, _place)) = uncounted {
-            self.await_the_last(readers).await;
+            self.await_the_last(readers, begun).await;
         }
     }
 
@@ -242,13 +246,17 @@ impl Proxy {
     }
 
     /// The end of a poem for which there was no room. Until it is read it keeps its place, so that no more than
-    /// `upstream_conns` such poems are there at a time; while others want the place, what is left is to be read within
-    /// the readers' patience, and is let go then.
-    async fn await_the_last(&self, readers: Watch) {
+    /// `upstream_conns` such poems are there at a time. While others want the place, its readers must keep the pace of
+    /// [`Proxy::await_readers`], and that for no longer than a fetch may take.
+    async fn await_the_last(&self, readers: Watch, begun: Instant) {
+        let mut before = readers.left();
         while net::within(self.settings.patience, readers.done()).await.is_none() {
-            if self.gate.is_crowded() {
+            let left = readers.left();
+            let is_late = begun.elapsed() >= self.settings.timeouts.total;
+            if (is_late || !left.has_shrunk(before, PACE)) && self.gate.is_crowded() {
                 return readers.let_go();
             }
+            before = left;
         }
     }
 

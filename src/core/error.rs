@@ -65,12 +65,12 @@ pub enum Error {
         limit: u64,
     },
 
-    /// Other fetches take up all of the capacity.
-    #[error("{addr}: no room left in the capacity of {capacity} bytes")]
+    /// Others take up all of the room there is: fetches the capacity, or requests what they share.
+    #[error("{addr}: no room left among {capacity} bytes")]
     NoRoom {
-        /// Whose poem.
+        /// Whose poem or request.
         addr: String,
-        /// The capacity in bytes.
+        /// The room for all of them, in bytes.
         capacity: u64,
     },
 
@@ -94,6 +94,15 @@ pub enum Error {
         /// Who sent it.
         addr: String,
         /// What is wrong with it.
+        why: String,
+    },
+
+    /// A client asked in a way that its protocol does not allow.
+    #[error("{addr}: a malformed request: {why}")]
+    BadRequest {
+        /// The client.
+        addr: String,
+        /// What is wrong with the request.
         why: String,
     },
 
@@ -128,7 +137,7 @@ pub enum Error {
     },
 
     /// Everyone who wanted the poem has left, and it can't be kept for those to come.
-    #[error("nobody is left to read")]
+    #[error("nobody is left to read the poem")]
     Deserted,
 
     /// The work ended without a result: its task was dropped or panicked. Never seen unless there is a bug.
@@ -166,6 +175,7 @@ impl Error {
             Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => 56,
             Error::TooLong { .. } => 63,
             Error::Transform { .. }
+            | Error::BadRequest { .. }
             | Error::NoRoom { .. }
             | Error::Rehearsed { .. }
             | Error::FellBehind { .. }
@@ -192,6 +202,7 @@ impl Error {
             Error::Empty { .. } | Error::Declined { .. } => "empty",
             Error::TooLong { .. } => "too_long",
             Error::Transform { .. } => "untransformed",
+            Error::BadRequest { .. } => "bad_request",
             Error::NoRoom { .. } => "no_room",
             Error::Rehearsed { .. } => "rehearsed",
             Error::FellBehind { .. } | Error::TooSlow { .. } => "fell_behind",

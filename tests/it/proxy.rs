@@ -1,10 +1,10 @@
 //! `proxy`: what is kept, what is not, and what clients get.
 
-use crate::bard::{settings, Bard, Client, Running, LIMITS};
+use crate::bard::{settings, until_count, Bard, Client, Running, LIMITS};
 use poetry::handler::proxy::Settings;
 use poetry::protocol::Protocol;
 use poetry::transform::Transform;
-use poetry::upstream::{Upstream, Workshop};
+use poetry::upstream::{Repertoire, Upstream, Workshop};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -124,6 +124,22 @@ fn a_failed_transformation_fails_or_sends_the_original_without_keeping_it() {
         let mut client = proxy.connect();
         bard.call().say(b"\xff").finish();
         assert_eq!(client.rest().unwrap(), b"\xff");
+    }
+}
+
+#[test]
+fn a_transformation_that_the_service_declines_is_a_failure_in_the_protocols_without_frames() {
+    let service = Running::transform(Repertoire::default(), LIMITS);
+    let bard = Bard::new();
+    for (protocol, request) in [(Protocol::Poem, &b""[..]), (Protocol::Line, b"a\n")] {
+        let workshop = Some(Workshop::Via(service.addr.into(), vec!["no such name".into()]));
+        let proxy = Running::proxy_with(Settings { protocol, workshop, ..settings(&bard) }, LIMITS);
+        let mut client = proxy.connect();
+        client.say(request);
+        let heard = if request.is_empty() { 0 } else { request.len() + 1 };
+        bard.call().hear(heard).0.say(b"poem").finish();
+        assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
+        until_count("a failure", &proxy.stats.failures, 1);
     }
 }
 

@@ -241,8 +241,10 @@ impl<H: Handler> Connection<H> {
 
     /// The end of an answer that will never be whole.
     async fn give_up(&self, answering: &Answering, error: Arc<Error>) -> Outcome {
+        let says_no = self.server.handler.protocol() == Protocol::Netstring;
         match (&*error, answering.delivery.sent) {
-            (Error::Declined { .. }, 0) => {
+            // Only where answers are framed does an end without one say no; elsewhere it would look like a poem's.
+            (Error::Declined { .. }, 0) if says_no => {
                 self.close_politely(0, answering.chatter).await;
                 return Outcome::Declined;
             }
@@ -350,6 +352,6 @@ impl AsRef<[u8]> for Shared {
 fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     match protocol {
         Protocol::Netstring => Outcome::Declined,
-        _ => Outcome::Failed(Arc::new(Error::Malformed { addr: peer.to_string(), why: why.to_string() })),
+        _ => Outcome::Failed(Arc::new(Error::BadRequest { addr: peer.to_string(), why: why.to_string() })),
     }
 }

@@ -7,6 +7,7 @@ use crate::sync::{Mutex, MutexGuard};
 use futures::channel::oneshot::{channel, Sender};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Lets a number of places be taken at once.
 #[derive(Debug, Clone)]
@@ -18,7 +19,13 @@ pub struct Gate {
 #[derive(Debug)]
 struct Queue {
     free: usize,
-    waiting: VecDeque<Sender<Place>>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    pass: Sender<Place>,
 }
 
 /// The right to be inside; given back when it is dropped.
@@ -38,9 +45,9 @@ impl Gate {
         self.queue.lock().expect("no code panics while it holds the gate's lock")
     }
 
-    /// Whether anybody waits for a place.
-    pub fn is_crowded(&self) -> bool {
-        self.lock().waiting.iter().any(|waiting| !waiting.is_canceled())
+    /// Since when whoever has waited longest waits for a place, if anybody does.
+    pub fn crowded_since(&self) -> Option<Instant> {
+        self.lock().waiting.iter().find(|waiting| !waiting.pass.is_canceled()).map(|waiting| waiting.since)
     }
 
     /// Waits for a place. Whoever stops waiting leaves the queue.
@@ -52,8 +59,8 @@ impl Gate {
                 return Place { gate: Some(self.clone()) };
             }
             let (pass, turn) = channel();
-            queue.waiting.retain(|waiting| !waiting.is_canceled());
-            queue.waiting.push_back(pass);
+            queue.waiting.retain(|waiting| !waiting.pass.is_canceled());
+            queue.waiting.push_back(Waiting { since: Instant::now(), pass });
             turn
         };
         turn.await.expect("the queue, which this gate shares, drops no one who waits")
@@ -77,7 +84,7 @@ impl Drop for Place {
                 place.gate = None; // it is free now, and nobody's
                 return;
             };
-            match next.send(place) {
+            match next.pass.send(place) {
                 Ok(()) => return,
                 Err(unwanted) => place = unwanted,
             }
@@ -97,10 +104,13 @@ mod tests {
         let first = gate.enter().now_or_never().unwrap();
         let second = gate.enter().now_or_never().unwrap();
         let (mut third, mut fourth) = (pin!(gate.enter()), pin!(gate.enter()));
+        assert_eq!(gate.crowded_since(), None);
         assert!(third.as_mut().now_or_never().is_none());
+        let between = Instant::now();
         assert!(fourth.as_mut().now_or_never().is_none());
-        assert!(gate.is_crowded());
+        assert!(gate.crowded_since().unwrap() <= between, "it is the first of them who counts");
         drop(first);
+        assert!(gate.crowded_since().unwrap() >= between);
         assert!(gate.enter().now_or_never().is_none(), "who comes late does not slip in");
         assert!(fourth.as_mut().now_or_never().is_none());
         let third = third.now_or_never().unwrap();

@@ -1,6 +1,6 @@
 //! What the proxy asks of its upstream, what it holds, and what it does not keep.
 
-use crate::bard::{settings, until_count, Bard, Client, Running, LIMITS};
+use crate::bard::{settings, until_count, Bard, Client, Running, LIMITS, LONG};
 use poetry::handler::proxy::{Rejects, Settings};
 use poetry::protocol::Protocol;
 use poetry::transform::Transform;
@@ -252,36 +252,80 @@ fn readers_that_take_nothing_of_a_long_poem_lose_it_to_those_who_wait_for_the_up
     saying.join().unwrap();
 }
 
+/// Says `x` without end to who asks for something long, and a poem to others.
+fn long_or_short(bard: Bard) {
+    bard.each(|_, mut call| {
+        std::thread::spawn(move || {
+            let mut asked = [0; 4];
+            if call.stream.read_exact(&mut asked).is_err() {
+                return;
+            }
+            match asked == *b"long" {
+                true => while std::io::Write::write_all(&mut call.stream, &[b'x'; 64 << 10]).is_ok() {},
+                false => call.hear(3).0.say(b"poem").finish(),
+            }
+        });
+    });
+}
+
 #[test]
-fn a_reader_that_keeps_the_pace_gets_the_end_of_a_poem_without_room_though_others_wait() {
-    const PATIENCE: Duration = Duration::from_secs(1);
+fn nobody_waits_for_slow_readers_longer_than_the_patience_however_steadily_they_read() {
     let bard = Bard::new();
-    let mut settings =
-        Settings { protocol: Protocol::Line, upstream_conns: 1, patience: PATIENCE, ..settings(&bard) };
-    settings.policy.capacity = 4 << 20;
-    let proxy = Running::proxy_with(settings, LIMITS);
-    let poem = vec![b'x'; 7 << 20];
-    let mut slow = Client::narrow(proxy.addr);
-    slow.say(b"long\n");
-    let call = bard.call().hear(6).0;
-    let saying = {
-        let poem = poem.clone();
-        std::thread::spawn(move || call.say(&poem).finish())
+    let settings = Settings {
+        max_poem: 1 << 20,
+        protocol: Protocol::Line,
+        upstream_conns: 2,
+        patience: Duration::from_millis(500),
+        ..settings(&bard)
     };
-    let mut got = slow.take(poem.len() - (7 << 19)); // the fetch is over, and half of the poem is left;
-    saying.join().unwrap();
-    let mut other = proxy.connect();
-    other.say(b"short\n");
-    proxy.open(2);
+    long_or_short(bard);
+    let proxy = Running::proxy_with(settings, LIMITS);
+    let stop = Arc::new(AtomicBool::new(false));
+    let slow = [b"long1\n", b"long2\n"].map(|name| {
+        let mut client = Client::narrow(proxy.addr);
+        client.say(name);
+        client.take(2 << 20); // by now the poem passes through
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            let mut piece = vec![0; 128 << 10];
+            while !stop.load(Ordering::Acquire) && client.stream.read_exact(&mut piece).is_ok() {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        })
+    });
     let begun = Instant::now();
-    while got.len() < poem.len() {
-        std::thread::park_timeout(PATIENCE / 5);
-        got.extend(slow.take((512 << 10).min(poem.len() - got.len())));
-    }
-    assert!(begun.elapsed() > PATIENCE, "it took longer than a reader has that takes nothing");
-    assert_eq!(slow.rest().unwrap(), b"");
-    bard.call().hear(7).0.say(b"poem").finish();
-    assert_eq!(other.rest().unwrap(), b"poem");
+    assert_eq!(Client::ask(proxy.addr, b"short\n").unwrap(), b"poem");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+    stop.store(true, Ordering::Release);
+    slow.into_iter().for_each(|slow| slow.join().unwrap());
+}
+
+#[test]
+fn who_waits_behind_many_stuck_readers_does_not_wait_for_each_of_them() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const STUCK: usize = 20;
+    let bard = Bard::new();
+    let settings = Settings {
+        max_poem: 1 << 20,
+        protocol: Protocol::Line,
+        upstream_conns: 1,
+        patience: PATIENCE,
+        ..settings(&bard)
+    };
+    long_or_short(bard);
+    let proxy = Running::proxy_with(settings, LIMITS);
+    let stuck: Vec<Client> = (0..STUCK)
+        .map(|number| {
+            let mut client = Client::narrow(proxy.addr);
+            client.say(format!("long{number}\n").as_bytes());
+            client
+        })
+        .collect();
+    until_count("all have asked", &proxy.stats.fetches, STUCK as u64);
+    let begun = Instant::now();
+    assert_eq!(Client::ask(proxy.addr, b"short\n").unwrap(), b"poem");
+    assert!(begun.elapsed() < PATIENCE * STUCK as u32 / 2, "{:?}", begun.elapsed());
+    drop(stuck);
 }
 
 #[test]

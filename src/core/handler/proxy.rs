@@ -53,8 +53,7 @@ pub struct Settings {
     pub rejects: Rejects,
     /// How many fetches may be connected, or connecting, to the upstream at once; at least one.
     pub upstream_conns: usize,
-    /// How long readers of a poem over the window, or without room, may take for 64 KiB while other fetches wait for
-    /// the upstream.
+    /// How long readers of a poem over the window, or without room, may keep other fetches waiting for the upstream.
     pub patience: Duration,
     /// What is done to poems before they are kept.
     pub workshop: Option<Workshop>,
@@ -62,10 +61,14 @@ pub struct Settings {
     pub original_on_failure: bool,
 }
 
-/// Long enough for any reader that reads at all.
+/// Nobody waits for other clients longer than this.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What they are to take in that time, in bytes: what an upstream is read by.
+/// What readers have at least for each [`PACE`], also when others have waited for so long: this part of the patience
+/// (a tenth of a second), which is more than a reader needs who reads at all times.
+const BREATHS: u32 = 50;
+
+/// What an upstream is read by, in bytes.
 const PACE: u64 = 64 << 10;
 
 /// What a reply must not be, to be kept: an upstream's error comes as text like any other.
@@ -135,7 +138,7 @@ impl Proxy {
             }
         }
         if let Some((readers, _place)) = uncounted {
-            self.await_the_last(readers, begun).await;
+            self.await_the_last(readers).await;
         }
     }
 
@@ -221,16 +224,41 @@ impl Proxy {
         Ok(())
     }
 
-    /// A poem over the window goes at the pace of its fastest reader, but not at any pace while others wait for the
-    /// upstream: readers who don't take a single chunk in this time would cost everybody else his poem.
+    /// A poem over the window goes at the pace of its fastest reader, and without a limit as long as nobody else wants
+    /// the upstream. But nobody waits for a reader longer than the patience: whoever can't keep up with the upstream
+    /// by then would cost others their poems.
     async fn await_readers(&self, landing: &Landing) -> Result<(), Error> {
         loop {
-            match net::within(self.settings.patience, landing.writer.room()).await {
+            match net::within(self.patience(), landing.writer.room()).await {
                 Some(room) => return room,
-                None if self.gate.is_crowded() => return Err(Error::TooSlow { addr: self.name.clone() }),
+                None if self.is_out_of_patience() => return Err(Error::TooSlow { addr: self.name.clone() }),
                 None => {}
             }
         }
+    }
+
+    /// The end of a poem for which there was no room. Until it is read it keeps its place, so that no more than
+    /// `upstream_conns` such poems are there at a time; with the patience of [`Proxy::await_readers`].
+    async fn await_the_last(&self, readers: Watch) {
+        let mut before = readers.left();
+        while net::within(self.patience(), readers.done()).await.is_none() {
+            let left = readers.left();
+            if self.is_out_of_patience() && !left.has_shrunk(before, PACE) {
+                return readers.let_go();
+            }
+            before = left;
+        }
+    }
+
+    /// How long to wait for readers before looking again who waits for them.
+    fn patience(&self) -> Duration {
+        let patience = self.settings.patience;
+        let waited = self.gate.crowded_since().map_or(Duration::ZERO, |since| since.elapsed());
+        patience.saturating_sub(waited).max(patience / BREATHS)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.gate.crowded_since().is_some_and(|since| since.elapsed() >= self.settings.patience)
     }
 
     /// Once a poem is too long to be kept, or there is no room for it, it passes through, and its key is free again
@@ -242,21 +270,6 @@ impl Proxy {
             landing.too_long(Instant::now());
         } else if !fill.reserve(total) {
             landing.squeeze_through();
-        }
-    }
-
-    /// The end of a poem for which there was no room. Until it is read it keeps its place, so that no more than
-    /// `upstream_conns` such poems are there at a time. While others want the place, its readers must keep the pace of
-    /// [`Proxy::await_readers`], and that for no longer than a fetch may take.
-    async fn await_the_last(&self, readers: Watch, begun: Instant) {
-        let mut before = readers.left();
-        while net::within(self.settings.patience, readers.done()).await.is_none() {
-            let left = readers.left();
-            let is_late = begun.elapsed() >= self.settings.timeouts.total;
-            if (is_late || !left.has_shrunk(before, PACE)) && self.gate.is_crowded() {
-                return readers.let_go();
-            }
-            before = left;
         }
     }
 

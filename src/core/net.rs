@@ -363,6 +363,11 @@ impl Stream {
         hear(self.socket.get_ref(), into)
     }
 
+    /// Whether the connection has broken, which is told once.
+    pub fn is_broken(&self) -> bool {
+        !matches!(self.socket.get_ref().take_error(), Ok(None))
+    }
+
     /// The next bytes; 0 at a clean end.
     pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {

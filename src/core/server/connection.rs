@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u32 = 64 << 10;
 
+/// How often to look whether a client that is not listened to any more has reset its connection.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// So much of a request is told in logs, in bytes.
 const REQUEST_TOLD: usize = 1024;
 
@@ -141,7 +144,7 @@ impl Chatter {
     fn hear(&mut self, stream: &Stream) -> Heard {
         let heard = stream.hear(&mut [0; 1024]);
         match heard {
-            Heard::Bytes(count) => self.heard += count as u32, // of a small buffer
+            Heard::Bytes(count) => self.heard = self.heard.saturating_add(count as u32), // of a small buffer
             Heard::End => self.over = true,
             Heard::Silence | Heard::Gone => {}
         }
@@ -162,7 +165,7 @@ impl<H: Handler> Connection<H> {
             }
             Some(Err(outcome)) => {
                 if outcome == Outcome::Declined {
-                    Box::pin(self.close_politely(0, Chatter { heard: 1, over: false })).await;
+                    let _declined = Box::pin(self.close_politely(0, Chatter { heard: 1, over: false })).await;
                 }
                 self.refused(accepted, outcome);
             }
@@ -229,8 +232,7 @@ impl<H: Handler> Connection<H> {
                     // The kernel has it all; a client that takes its time to close must not hold on to it.
                     answering.stored = answering.is_stored();
                     answering.delivery.reader.release();
-                    Box::pin(self.close_politely(answering.delivery.sent, answering.chatter)).await;
-                    break Outcome::Whole;
+                    break Box::pin(self.close_politely(answering.delivery.sent, answering.chatter)).await;
                 }
                 Step::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
                 Step::Gone => break Outcome::Left,
@@ -245,7 +247,7 @@ impl<H: Handler> Connection<H> {
         match (&*error, answering.delivery.sent) {
             // Only where answers are framed does an end without one say no; elsewhere it would look like a poem's.
             (Error::Declined { .. }, 0) if says_no => {
-                self.close_politely(0, answering.chatter).await;
+                let _declined = self.close_politely(0, answering.chatter).await;
                 return Outcome::Declined;
             }
             (_, 0) => {}
@@ -273,31 +275,47 @@ impl<H: Handler> Connection<H> {
                 _ => {}
             }
         }
-        std::future::pending().await
+        // There is always something to read from now on, or the end, and so no waking for a reset.
+        let broken = async {
+            while !self.stream.is_broken() {
+                net::sleep(LOOK).await;
+            }
+        };
+        Box::pin(broken).await
     }
 
     /// FIN, and then a close that costs the client nothing: closing with unread input would make the kernel reset
     /// the connection and throw away what it has not sent yet.
-    async fn close_politely(&self, sent: u64, mut chatter: Chatter) {
+    async fn close_politely(&self, sent: u64, mut chatter: Chatter) -> Outcome {
+        let on_the_wire = sent <= ON_THE_WIRE;
         self.stream.disarm();
         if self.stream.finish().is_err() || chatter.over {
-            return;
+            return Outcome::Whole;
         }
-        if sent <= ON_THE_WIRE && chatter.heard == 0 && self.stream.hear(&mut [0; 64]) == Heard::Silence {
-            return;
+        if on_the_wire && chatter.heard == 0 && self.stream.hear(&mut [0; 64]) == Heard::Silence {
+            return Outcome::Whole;
         }
-        let time = if sent <= ON_THE_WIRE { LINGER } else { self.server.limits.client_timeout };
-        chatter.heard = 0;
-        let over = async {
-            while chatter.heard < LINGER_BYTES {
-                match chatter.hear(&self.stream) {
-                    Heard::Bytes(_) => {}
-                    Heard::Silence if self.stream.readable().await.is_ok() => {}
-                    _ => return,
-                }
-            }
+        let (time, most) = match on_the_wire {
+            true => (LINGER, LINGER_BYTES),
+            false => (self.server.limits.client_timeout, u32::MAX), // the end may not be sent before it has all been said
         };
-        let _over = net::within(time, over).await;
+        chatter.heard = 0;
+        let is_over = net::within(time, self.discard(&mut chatter, most)).await.is_some();
+        match is_over || on_the_wire || chatter.heard == 0 {
+            true => Outcome::Whole,
+            false => Outcome::Stuck, // it talks on, so that closing may cut the poem's end
+        }
+    }
+
+    /// Reads and forgets until the client has no more to say, but no more than so many bytes.
+    async fn discard(&self, chatter: &mut Chatter, most: u32) {
+        while chatter.heard < most {
+            match chatter.hear(&self.stream) {
+                Heard::Bytes(_) => net::yield_now().await, // it may talk without a pause
+                Heard::Silence if self.stream.readable().await.is_ok() => {}
+                _ => return,
+            }
+        }
     }
 
     /// The end of a connection without a request that could be answered.

@@ -50,6 +50,23 @@ fn a_waiting_client_that_resets_frees_its_place() {
 }
 
 #[test]
+fn a_waiting_client_that_resets_frees_its_place_also_where_it_had_half_closed_or_said_too_much() {
+    let bard = Bard::new();
+    let proxy = Running::proxy(&bard);
+    let (half, mut talker) = (proxy.connect(), proxy.connect());
+    let call = bard.call();
+    half.stream.shutdown(Shutdown::Write).unwrap();
+    talker.say(&[b'?'; 100_000]);
+    let mut later = proxy.connect();
+    proxy.open(3); // and what the others have said is heard by then, but for the last of it
+    reset(half.stream);
+    reset(talker.stream);
+    proxy.open(1);
+    call.say(b"poem").finish();
+    assert_eq!(later.rest().unwrap(), b"poem");
+}
+
+#[test]
 fn a_waiting_client_that_says_something_or_half_closes_gets_its_poem() {
     let bard = Bard::new();
     let proxy = Running::proxy(&bard);
@@ -95,6 +112,17 @@ fn bytes_that_nobody_asked_for_cost_nothing_before_during_and_after_the_poem() {
         got.extend(client.rest().unwrap());
         assert!(got == poem);
     }
+    proxy.open(0);
+}
+
+#[test]
+fn a_megabyte_that_nobody_asked_for_does_not_cut_what_is_still_in_the_kernel() {
+    let poem = [b'x'; 60_000]; // more than is on the wire at once, and no more than the kernel takes at once
+    let proxy = keeping(&poem);
+    let mut client = Client::narrow(proxy.addr);
+    client.say(&[b'?'; 1 << 20]);
+    assert!(client.rest().unwrap() == poem);
+    client.stream.shutdown(Shutdown::Write).unwrap();
     proxy.open(0);
 }
 

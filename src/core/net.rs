@@ -82,6 +82,29 @@ pub async fn yield_now() {
     async_std::task::yield_now().await;
 }
 
+/// Counts the reads of a loop that may never have to wait, because the other side is faster than we are, and lets other
+/// tasks have their turn now and then.
+#[derive(Debug, Default)]
+pub struct Turns {
+    taken: u32,
+}
+
+impl Turns {
+    /// So many reads of 64 KiB are a turn. Where tasks are always ready, the executor asks for what has newly come only
+    /// every 200 turns: with 4, others wait 10 to 25 ms beside a fetch that never waits, with 16, up to 0.5 s, and the
+    /// large poem comes no sooner (measured).
+    const MOST: u32 = 4;
+
+    /// One read more.
+    pub async fn take(&mut self) {
+        self.taken += 1;
+        if self.taken == Turns::MOST {
+            self.taken = 0;
+            yield_now().await;
+        }
+    }
+}
+
 // The next two are not `async fn`s, because those hold each argument twice: once as it came and once where it is
 // awaited. Ten thousand clients wait in them.
 

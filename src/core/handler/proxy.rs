@@ -16,7 +16,7 @@ use crate::cache::{Cache, Fill, Lookup, Policy};
 use crate::error::Error;
 use crate::flight::{self, Flight, Reader, Watch, Writer};
 use crate::gate::Gate;
-use crate::net;
+use crate::net::{self, Turns};
 use crate::poem::Poem;
 use crate::protocol::{netstring, Protocol};
 use crate::server::{Answer, Handler};
@@ -210,7 +210,9 @@ impl Proxy {
     /// Passes the poem on as it comes.
     async fn stream(&self, landing: &mut Landing, request: &[u8]) -> Result<(), Error> {
         let mut reply = self.ask(landing, request).await?;
+        let mut turns = Turns::default();
         while let Some(bytes) = reply.next().await? {
+            turns.take().await;
             self.await_readers(landing).await?;
             self.make_room(landing, bytes.len() as u64);
             match reply.is_over() {
@@ -303,8 +305,9 @@ impl Proxy {
     async fn collect(&self, landing: &mut Landing, request: &[u8]) -> Result<Bytes, Error> {
         let limit = self.longest();
         let mut reply = self.ask(landing, request).await?;
-        let mut poem = Vec::new();
+        let (mut poem, mut turns) = (Vec::new(), Turns::default());
         while let Some(bytes) = reply.next().await? {
+            turns.take().await;
             if (poem.len() + bytes.len()) as u64 > limit {
                 return Err(Error::TooLong { addr: self.name.clone(), limit });
             }

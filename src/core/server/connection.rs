@@ -3,7 +3,7 @@
 use super::{Handler, Server, ON_THE_WIRE};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
-use crate::net::{self, Heard, Peer, Stream, Then};
+use crate::net::{self, Heard, Peer, Stream, Then, Turns};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Outcome, Record};
 use bytes::Bytes;
@@ -179,6 +179,7 @@ impl<H: Handler> Connection<H> {
         let mut decoder = RequestDecoder::new(protocol, limit);
         let mut share = Share { of: self.server.requests.clone(), bytes: 0 };
         let room = self.server.limits.request_room.max(limit);
+        let mut turns = Turns::default();
         loop {
             // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
             let heard = {
@@ -192,7 +193,7 @@ impl<H: Handler> Connection<H> {
             };
             match heard {
                 Some(Ok(Some(request))) => return Ok(share.of_request(request)),
-                Some(Ok(None)) if share.grow(decoder.held()) <= room => {}
+                Some(Ok(None)) if share.grow(decoder.held()) <= room => turns.take().await,
                 Some(Ok(None)) => {
                     let addr = self.peer.to_string();
                     return Err(Outcome::Failed(Arc::new(Error::NoRoom { addr, capacity: room })));
@@ -309,9 +310,10 @@ impl<H: Handler> Connection<H> {
 
     /// Reads and forgets until the client has no more to say, but no more than so many bytes.
     async fn discard(&self, chatter: &mut Chatter, most: u32) {
+        let mut turns = Turns::default();
         while chatter.heard < most {
             match chatter.hear(&self.stream) {
-                Heard::Bytes(_) => net::yield_now().await, // it may talk without a pause
+                Heard::Bytes(_) => turns.take().await, // it may talk without a pause
                 Heard::Silence if self.stream.readable().await.is_ok() => {}
                 _ => return,
             }

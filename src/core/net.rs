@@ -530,3 +530,15 @@ async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     }
     Ok(Stream { socket })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_never_waits_gives_others_their_turn_now_and_then() {
+        let mut turns = Turns::default();
+        let waits: Vec<bool> = (0..12).map(|_| turns.take().now_or_never().is_none()).collect();
+        assert_eq!(waits, [[false, false, false, true]; 3].concat());
+    }
+}

@@ -21,7 +21,7 @@ use crate::stats::{How, Notice, Outcome, Record, Report, Stats};
 use bytes::Bytes;
 use connection::{Answering, Chatter, Connection, Delivery, Step};
 use event_listener::Event;
-use futures::future::join_all;
+use futures::future::{join_all, FutureExt};
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
@@ -105,33 +105,35 @@ impl<H: Handler> Server<H> {
     /// Serves until `shutdown`, then finishes what runs, for at most the drain timeout. What is not finished by then
     /// is reset by the end of the process.
     pub async fn run(self: Arc<Self>, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
-        let accepting = join_all(listeners.iter().map(|listener| self.clone().accept(listener)));
+        let accepting = join_all(listeners.iter().map(|listener| self.accept(listener)));
         let _shut_down = net::race(accepting, shutdown).await;
-        listeners.iter().for_each(|listener| self.greet_the_queue(listener));
-        drop(listeners);
-        self.drain().await;
-    }
-
-    /// Those in the kernel's queue believe that they are connected: they are served. Others may come all the time, so
-    /// there must be an end to it: nobody who was there when we were told to stop is behind so many.
-    fn greet_the_queue(self: &Arc<Self>, listener: &Listener) {
-        for _ in 0..=BACKLOG {
-            match listener.accept() {
-                Ok(client) => self.greet(client, Instant::now()),
-                Err(e) if is_about_one_connection(&e) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn drain(&self) {
+        let mut queues = Box::pin(join_all(listeners.into_iter().map(|queue| self.greet_the_queue(queue))));
+        let all_greeted = queues.as_mut().now_or_never().is_some();
         let open = self.open();
-        if open == 0 {
+        if all_greeted && open == 0 {
             return;
         }
         self.report.notice(Notice::Draining(open));
-        if net::within(self.limits.drain_timeout, self.below(1)).await.is_none() {
+        let work = async {
+            if !all_greeted {
+                queues.await;
+            }
+            self.below(1).await;
+        };
+        if net::within(self.limits.drain_timeout, work).await.is_none() {
             self.report.notice(Notice::Cut(self.open()));
+        }
+    }
+
+    /// Those in the kernel's queue believe that they are connected: they are served, as soon as there is a place for
+    /// them. Others may come all the time, so there must be an end to it: nobody who was there when we were told to stop
+    /// is behind so many.
+    async fn greet_the_queue(self: &Arc<Self>, listener: Listener) {
+        let mut door = Door::new();
+        for _ in 0..=BACKLOG {
+            if !door.next(self, &listener).await {
+                return;
+            }
         }
     }
 
@@ -150,34 +152,12 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    async fn accept(self: Arc<Self>, listener: &Listener) {
-        let mut pause = PAUSE.0;
-        let mut now = Instant::now(); // and again after each wait: what is kept is fresh for no longer than it says
-        for turn in 1usize.. {
-            if self.open() >= self.limits.max_clients {
-                self.below(self.limits.max_clients).await;
-                now = Instant::now();
-            }
-            match listener.accept() {
-                Ok(client) => {
-                    pause = PAUSE.0;
-                    self.greet(client, now);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    let _readiness = listener.ready().await; // if waiting fails, accepting will say why
-                    now = Instant::now();
-                }
-                Err(e) if is_about_one_connection(&e) => {}
-                Err(e) => {
-                    self.report.notice(Notice::Paused(&e, pause));
-                    net::sleep(pause).await;
-                    now = Instant::now();
-                    pause = (pause * 2).min(PAUSE.1);
-                }
-            }
-            if turn % BURST == 0 {
-                net::yield_now().await;
-                now = Instant::now();
+    async fn accept(self: &Arc<Self>, listener: &Listener) {
+        let mut door = Door::new();
+        loop {
+            if !door.next(self, listener).await {
+                let _readiness = listener.ready().await; // if waiting fails, accepting will say why
+                door.now = Instant::now();
             }
         }
     }
@@ -264,6 +244,48 @@ impl<H: Handler> Server<H> {
     fn record(&self, record: Record<'_>) {
         self.stats.count(&record);
         self.report.request(&record);
+    }
+}
+
+/// Where those who come are let in, one after the other.
+struct Door {
+    turn: usize,
+    pause: Duration,
+    /// Read again after each wait: what is kept is fresh for no longer than it says.
+    now: Instant,
+}
+
+impl Door {
+    fn new() -> Door {
+        Door { turn: 0, pause: PAUSE.0, now: Instant::now() }
+    }
+
+    /// Lets the next one in, as soon as there is a place. False when nobody is there.
+    async fn next<H: Handler>(&mut self, server: &Arc<Server<H>>, listener: &Listener) -> bool {
+        self.turn += 1;
+        if self.turn % BURST == 0 {
+            net::yield_now().await;
+            self.now = Instant::now();
+        }
+        if server.open() >= server.limits.max_clients {
+            server.below(server.limits.max_clients).await;
+            self.now = Instant::now();
+        }
+        match listener.accept() {
+            Ok(client) => {
+                self.pause = PAUSE.0;
+                server.greet(client, self.now);
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
+            Err(e) if is_about_one_connection(&e) => {}
+            Err(e) => {
+                server.report.notice(Notice::Paused(&e, self.pause));
+                net::sleep(self.pause).await;
+                self.now = Instant::now();
+                self.pause = (self.pause * 2).min(PAUSE.1);
+            }
+        }
+        true
     }
 }
 

@@ -121,6 +121,25 @@ fn those_who_queue_when_it_is_told_to_stop_are_served() {
     assert_eq!(daemon.exit_code(), Some(0));
 }
 
+#[test]
+fn those_who_queue_for_a_place_when_it_is_told_to_stop_are_served_as_places_are_left() {
+    let bard = Bard::new();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" proxy --port 0 --drain-timeout 60s \"$1\""]);
+    command.args([env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
+    let mut daemon = Daemon::start_command(command);
+    let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
+    let call = bard.call().say(b"half ");
+    assert_eq!(clients[0].take(5), b"half ");
+    let told = daemon.stderr_lines();
+    daemon.signal(Signal::TERM);
+    while !told.recv_timeout(LONG).unwrap().contains("stopping") {}
+    call.say(b"whole").finish();
+    assert_eq!(clients[0].rest().unwrap(), b"whole");
+    clients[1..].iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), b"half whole"));
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
 /// For each client that it answers, another one comes.
 struct Hydra {
     addr: OnceLock<SocketAddr>,

@@ -93,14 +93,20 @@ struct Fold {
 }
 
 /// The lines that are counted, in the order of [`Common`].
-const COMMON: [&str; 4] =
-    ["using the cached poem", "joining the fetch that is under way", "sending a poem", "using a stale poem"];
+const COMMON: [&str; 5] = [
+    "using the cached poem",
+    "joining the fetch that is under way",
+    "sending a poem",
+    "using a stale poem",
+    "passing on what is remembered of a failed fetch",
+];
 
 enum Common {
     Hit,
     Coalesced,
     Own,
     Stale,
+    Remembered,
 }
 
 enum Message {
@@ -209,9 +215,10 @@ impl Report for Log {
         match record.how {
             How::Hit(_) => self.common(Common::Hit),
             How::Coalesced => self.common(Common::Coalesced),
-            How::Own => self.common(Common::Own),
+            How::Own if record.outcome == Outcome::Whole => self.common(Common::Own),
             How::Stale => self.common(Common::Stale),
-            How::Miss | How::Unasked => {}
+            How::Remembered => self.common(Common::Remembered),
+            How::Own | How::Miss | How::Unasked => {}
         }
     }
 
@@ -261,6 +268,7 @@ fn sentence(record: &Record<'_>) -> String {
         How::Stale => "stale",
         How::Coalesced => "coalesced",
         How::Miss => "miss",
+        How::Remembered => "remembered",
         How::Own => "own",
         How::Unasked => "no request",
     };
@@ -281,7 +289,7 @@ fn object(record: &Record<'_>) -> String {
         "time": now(),
         "peer": record.peer.to_string(),
         "class": record.class().word(),
-        "hit": matches!(record.how, How::Hit(_)),
+        "hit": matches!(record.how, How::Hit(_) | How::Remembered),
         "collapsed": record.how == How::Coalesced,
         "bytes": record.bytes,
         "wait_ms": record.wait.as_millis() as u64,
@@ -299,7 +307,7 @@ fn object(record: &Record<'_>) -> String {
         }
         How::Coalesced => object["fwd"] = json!("miss"),
         How::Stale => object["fwd"] = json!("stale"),
-        How::Own | How::Unasked => {}
+        How::Remembered | How::Own | How::Unasked => {}
     }
     escape::json(object.to_string())
 }

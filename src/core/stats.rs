@@ -18,6 +18,8 @@ pub enum How {
     Coalesced,
     /// By a fetch that this request caused.
     Miss,
+    /// From what is remembered of a fetch that has failed, or whose poem was rejected.
+    Remembered,
     /// It was ours to begin with: a server's own poem, a transformation done here.
     Own,
     /// There was no request that could be answered.
@@ -109,7 +111,7 @@ impl Record<'_> {
     pub fn class(&self) -> Class {
         match (&self.outcome, self.how) {
             (Outcome::Failed(_) | Outcome::Left | Outcome::Stuck, _) => Class::Failure,
-            (_, How::Hit(_)) => Class::Hit,
+            (_, How::Hit(_) | How::Remembered) => Class::Hit,
             (_, How::Stale) => Class::Stale,
             (_, How::Coalesced) => Class::Coalesced,
             (_, How::Miss) => Class::Miss,

@@ -220,6 +220,41 @@ fn every_request_is_in_one_class_of_the_json_log_and_the_classes_add_up() {
 }
 
 #[test]
+fn what_is_remembered_of_a_failed_fetch_is_a_hit_in_the_log_and_no_fetch() {
+    let bard = Bard::new();
+    let args = ["--fail-ttl", "1h", "--reject", "sorry", "--protocol", "line", "--log-format", "json"];
+    let upstream = bard.addr.to_string();
+    let mut daemon = Daemon::start(&[&["proxy", "--port", "0", &upstream][..], &args].concat());
+    let addr = daemon.addr;
+    bard.each(|number, call| match number {
+        0 => call.hear(3).0.say(b"sorry").finish(),
+        _ => call.hear(3).0.reset(),
+    });
+    for _ in 0..2 {
+        assert_eq!(Client::ask(addr, b"a\n").unwrap(), b"sorry");
+        assert_eq!(Client::ask(addr, b"b\n"), Err(ErrorKind::ConnectionReset));
+    }
+    daemon.signal(Signal::TERM);
+    daemon.exit_code();
+    let log = daemon.stderr();
+    let objects = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut told: Vec<String> = objects
+        .filter(|object| object.get("class").is_some())
+        .map(|object| {
+            format!("{} {} hit: {} {:?}", object["key"], object["class"], object["hit"], object.get("fwd"))
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        r#""a" "hit" hit: true None"#,
+        r#""a" "miss" hit: false Some(String("miss"))"#,
+        r#""b" "failure" hit: false Some(String("miss"))"#,
+        r#""b" "failure" hit: true None"#,
+    ];
+    assert_eq!(told, expected, "{log}");
+}
+
+#[test]
 fn a_socket_that_a_service_manager_opened_is_served_and_readiness_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let told_to = folder.path().join("notify");

@@ -122,6 +122,14 @@ impl Reader {
         }
     }
 
+    /// Whether nothing is to come any more, however it ended.
+    pub fn is_over(&self) -> bool {
+        match &self.source {
+            Source::Whole { .. } | Source::Released => true,
+            Source::Aloft { shared, .. } => shared.lock().end.is_some(),
+        }
+    }
+
     /// Waits until [`Reader::read`] has something else to say than `Pending`.
     pub fn ready(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| {

@@ -109,12 +109,10 @@ impl Proxy {
         }
     }
 
-    fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) -> Flight {
-        let flight = lead.flight.clone();
+    fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) {
         let landing = Landing::new(lead.fill, lead.writer);
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         net::spawn(self.clone().fetch(landing, request));
-        flight
     }
 
     /// One fetch, from the connect to its end.
@@ -381,7 +379,9 @@ impl Handler for Proxy {
             let flight = match self.cache.lookup(&key, now, || flight::launch(self.longest())) {
                 Lookup::Hit(poem, until) => return Answer { reader: Reader::of(poem), how: How::Hit(until) },
                 Lookup::Stale(poem, lead) => {
-                    lead.map(|lead| self.fly(lead, request));
+                    if let Some(lead) = lead {
+                        self.fly(lead, request);
+                    }
                     return Answer { reader: Reader::of(poem), how: How::Stale };
                 }
                 Lookup::Miss(lead) => {
@@ -392,7 +392,8 @@ impl Handler for Proxy {
                 Lookup::Coalesced(flight) => flight,
             };
             if let Some(reader) = flight.join() {
-                return Answer { reader, how: How::Coalesced };
+                let how = if reader.is_over() { How::Remembered } else { How::Coalesced };
+                return Answer { reader, how };
             }
             // Its beginning left the window between the look-up and the joining. The key was freed before that, so
             // the next look-up does not meet this flight again.

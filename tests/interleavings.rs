@@ -393,7 +393,7 @@ fn gate() {
     let enters = || {
         let (gate, inside) = (gate.clone(), inside.clone());
         spawn(move || {
-            let place = block_on(gate.enter());
+            let place = block_on(gate.enter(Instant::now()));
             assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "two are in the same place");
             shuttle::thread::yield_now();
             inside.fetch_sub(1, Ordering::Relaxed);
@@ -402,11 +402,11 @@ fn gate() {
     };
     let threads = vec![enters(), enters(), {
         let gate = gate.clone();
-        spawn(move || drop(futures::FutureExt::now_or_never(gate.enter())))
+        spawn(move || drop(futures::FutureExt::now_or_never(gate.enter(Instant::now()))))
     }];
     join(threads);
     assert_eq!(gate.crowded_since(), None);
-    assert!(futures::FutureExt::now_or_never(gate.enter()).is_some(), "the place was lost");
+    assert!(futures::FutureExt::now_or_never(gate.enter(Instant::now())).is_some(), "the place was lost");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | fresh | anything | [`Hit`](Lookup::Hit) | the same |
 //! | stale, within grace | nothing | [`Stale`](Lookup::Stale) with a lead | stale + in flight |
-//! | stale, within grace | a refresh, or a failure still remembered | [`Stale`](Lookup::Stale) without | the same |
+//! | stale, within grace | a refresh, or something still remembered | [`Stale`](Lookup::Stale) without | the same |
 //! | nothing | a fetch, or a failure still remembered | [`Coalesced`](Lookup::Coalesced) | the same |
 //! | nothing | a value still remembered as too long to share | [`Miss`](Lookup::Miss) | the same: nobody joins it |
 //! | nothing | nothing | [`Miss`](Lookup::Miss) | in flight |
@@ -24,9 +24,11 @@
 //! The cache is generic: it knows no poem, no socket and no runtime, and takes the time as an argument. `V` is what is
 //! kept, `F` the handle by which a fetch in flight is joined, `W` (of `lookup`) whatever the one who fetches needs.
 //!
-//! **Space.** What is kept, remembered and reserved for flights stays together within the capacity: each has its
-//! [`Room`], which gives its bytes back when it is dropped. Memories go first, then values in the order they came, but
-//! one that was asked for since its last turn is spared once (the SIEVE policy). Flights never go.
+//! **Space.** What is kept, remembered and reserved for flights has its [`Room`], which gives its bytes back when it is
+//! dropped. Nothing is reserved, and nothing new is kept, beyond the capacity; what a flight needs to begin (its entry
+//! and key), and what is still read although it was let go of, counts whether or not there is room. Memories go first,
+//! then values in the order they came, but one that was asked for since its last turn is spared once (the SIEVE policy).
+//! Flights never go.
 //!
 //! **Locks.** Keys are spread over shards, each behind a lock of its own; no two are ever held at once. A hit takes its
 //! shard's lock shared, so that hits of one poem don't wait for each other.
@@ -216,32 +218,34 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     fn shrink(&self) -> bool {
         let shards = self.shards.len();
         let fits = || self.held() <= self.policy.capacity;
+        if fits() {
+            return true;
+        }
+        let begin = self.next_shard.load(Ordering::Relaxed); // its own way round: others may be at it as well
+        let mut turns = begin..;
+        let mut evict = |what| turns.next().is_some_and(|turn| self.evict(turn % shards, what));
         let mut in_vain = 0;
         while !fits() && in_vain < shards && self.gauges.remembered.load(Ordering::Relaxed) > 0 {
-            in_vain = if self.evict(Purpose::Memory) { 0 } else { in_vain + 1 };
+            in_vain = if evict(Purpose::Memory) { 0 } else { in_vain + 1 };
         }
         in_vain = 0;
         // Twice round: the first time, all that a shard has may just have been asked for.
         while !fits() && in_vain < 2 * shards {
-            in_vain = if self.evict(Purpose::Value) { 0 } else { in_vain + 1 };
+            in_vain = if evict(Purpose::Value) { 0 } else { in_vain + 1 };
         }
+        self.next_shard.store(turns.start % shards, Ordering::Relaxed);
         fits()
     }
 
-    /// Lets one thing go from the shard whose turn it is; it is dropped once no lock is held.
-    fn evict(&self, what: Purpose) -> bool {
+    /// Lets one thing go from this shard; it is dropped once no lock is held.
+    fn evict(&self, shard: usize, what: Purpose) -> bool {
         let mut gone = Gone::new();
-        let mut table = self.next_shard();
+        let mut table = self.shards[shard].write().expect(UNPOISONED);
         match what {
             Purpose::Flight => false,
             Purpose::Memory => table.evict_memory(&mut gone),
             Purpose::Value => table.evict_value(&mut gone),
         }
-    }
-
-    fn next_shard(&self) -> RwLockWriteGuard<'_, Table<K, V, F>> {
-        let at = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        self.shards[at].write().expect(UNPOISONED)
     }
 
     /// Forgets everything, at once: what is kept, and every flight. Those who read a flight along still get its

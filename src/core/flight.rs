@@ -17,8 +17,9 @@
 //! chunks are let go, a reader that still needed them has fallen behind and fails, and so does whoever comes late.
 //!
 //! **Few, large chunks.** Readers remember a byte offset, not a chunk, so the writer may merge neighbours: a chunk
-//! takes in the next as long as that one has more than half of its size, up to [`PIECE`] or an eighth of the window. A poem that comes byte by
-//! byte so costs its own size and a logarithm of chunks, and each byte is copied a logarithm of times.
+//! takes in the next as long as that one has more than half of its size, up to [`PIECE`] or an eighth of the window. A
+//! poem that comes byte by byte so costs its own size and a logarithm of chunks, and each byte is copied a logarithm of
+//! times.
 
 mod reader;
 mod state;
@@ -109,8 +110,8 @@ impl Writer {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Adds the end of the poem, and leaves the waking to [`Writer::finish`] or [`Writer::fail`], which is to follow at
-    /// once: so nobody is woken twice, and the end can be sent with the last bytes.
+    /// Adds the end of the poem, and leaves the waking to [`Writer::finish`] or [`Writer::fail`], which is to follow as
+    /// soon as it is judged: so nobody is woken twice, and the end can be sent with the last bytes.
     pub fn append_end(&mut self, bytes: Bytes) {
         self.add(bytes, |_| ());
     }

@@ -50,8 +50,8 @@ impl Gate {
         self.lock().waiting.iter().find(|waiting| !waiting.pass.is_canceled()).map(|waiting| waiting.since)
     }
 
-    /// Waits for a place. Whoever stops waiting leaves the queue.
-    pub async fn enter(&self) -> Place {
+    /// Waits for a place, since now. Whoever stops waiting leaves the queue.
+    pub async fn enter(&self, now: Instant) -> Place {
         let turn = {
             let mut queue = self.lock();
             if queue.free > 0 {
@@ -60,7 +60,7 @@ impl Gate {
             }
             let (pass, turn) = channel();
             queue.waiting.retain(|waiting| !waiting.pass.is_canceled());
-            queue.waiting.push_back(Waiting { since: Instant::now(), pass });
+            queue.waiting.push_back(Waiting { since: now, pass });
             turn
         };
         turn.await.expect("the queue, which this gate shares, drops no one who waits")
@@ -97,21 +97,22 @@ mod tests {
     use super::*;
     use futures::future::FutureExt;
     use std::pin::pin;
+    use std::time::Duration;
 
     #[test]
     fn places_go_to_those_who_wait_in_the_order_they_came() {
-        let gate = Gate::new(2);
-        let first = gate.enter().now_or_never().unwrap();
-        let second = gate.enter().now_or_never().unwrap();
-        let (mut third, mut fourth) = (pin!(gate.enter()), pin!(gate.enter()));
+        let (gate, now) = (Gate::new(2), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let first = gate.enter(now).now_or_never().unwrap();
+        let second = gate.enter(now).now_or_never().unwrap();
+        let (mut third, mut fourth) = (pin!(gate.enter(now)), pin!(gate.enter(later)));
         assert_eq!(gate.crowded_since(), None);
         assert!(third.as_mut().now_or_never().is_none());
-        let between = Instant::now();
         assert!(fourth.as_mut().now_or_never().is_none());
-        assert!(gate.crowded_since().unwrap() <= between, "it is the first of them who counts");
+        assert_eq!(gate.crowded_since(), Some(now), "it is the first of them who counts");
         drop(first);
-        assert!(gate.crowded_since().unwrap() >= between);
-        assert!(gate.enter().now_or_never().is_none(), "who comes late does not slip in");
+        assert_eq!(gate.crowded_since(), Some(later));
+        assert!(gate.enter(later).now_or_never().is_none(), "who comes late does not slip in");
         assert!(fourth.as_mut().now_or_never().is_none());
         let third = third.now_or_never().unwrap();
         drop(second);
@@ -122,11 +123,11 @@ mod tests {
 
     #[test]
     fn a_place_given_to_one_who_has_gone_goes_to_the_next() {
-        let gate = Gate::new(1);
-        let inside = gate.enter().now_or_never().unwrap();
-        let mut gone = Box::pin(gate.enter());
-        let mut given = Box::pin(gate.enter());
-        let mut last = Box::pin(gate.enter());
+        let (gate, now) = (Gate::new(1), Instant::now());
+        let inside = gate.enter(now).now_or_never().unwrap();
+        let mut gone = Box::pin(gate.enter(now));
+        let mut given = Box::pin(gate.enter(now));
+        let mut last = Box::pin(gate.enter(now));
         for waiting in [&mut gone, &mut given, &mut last] {
             assert!(waiting.as_mut().now_or_never().is_none());
         }

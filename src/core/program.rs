@@ -30,7 +30,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many runs of one program there are at once; further requests wait, within their deadline. Each run costs a
 /// thread, two pipes and a process of unknown size, so there must be a bound; filters keep a core busy each, so more
@@ -139,7 +139,7 @@ impl Program {
     }
 
     async fn start(&self) -> io::Result<Run> {
-        let place = self.places.enter().await;
+        let place = self.places.enter(Instant::now()).await;
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let (tell, started) = oneshot::channel();
@@ -370,7 +370,7 @@ mod tests {
         assert_ne!(shown("a=tr a b"), shown("b=tr a b"));
         let program: Program = "a=cat".parse().expect("a program");
         let before = format!("{program:?}");
-        let _busy = futures::FutureExt::now_or_never(program.places.enter());
+        let _busy = futures::FutureExt::now_or_never(program.places.enter(Instant::now()));
         assert_eq!(before, format!("{program:?}"));
     }
 }

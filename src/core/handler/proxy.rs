@@ -199,7 +199,7 @@ impl Proxy {
     async fn ask(&self, landing: &mut Landing, request: &[u8]) -> Result<Reply, Error> {
         let Settings { protocol, timeouts, max_poem, .. } = self.settings;
         if landing.place.is_none() {
-            landing.place = Some(self.gate.enter().await);
+            landing.place = Some(self.gate.enter(Instant::now()).await);
         }
         let question = Question { protocol, request, limit: max_poem, timeouts };
         self.settings.upstream.ask(&question).await

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// All the addresses of a name, in the resolver's order.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
@@ -96,7 +96,7 @@ static LOOKING_UP: LazyLock<Gate> = LazyLock::new(|| Gate::new(LOOK_UPS));
 
 /// Waits for a place, and keeps it until the work has ended, whether or not anybody still waits for it.
 async fn look_up<T: Send + 'static>(gate: &Gate, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let place = gate.enter().await;
+    let place = gate.enter(Instant::now()).await;
     unblock(move || {
         let found = work();
         drop(place);

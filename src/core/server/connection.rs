@@ -298,7 +298,7 @@ impl<H: Handler> Connection<H> {
         }
         let (time, most) = match on_the_wire {
             true => (LINGER, LINGER_BYTES),
-            false => (self.server.limits.client_timeout, u32::MAX), // the end may not be sent before it has all been said
+            false => (self.server.limits.client_timeout, u32::MAX), // whatever it says, its poem's end may be to come
         };
         chatter.heard = 0;
         let is_over = net::within(time, self.discard(&mut chatter, most)).await.is_some();

@@ -12,7 +12,7 @@ use crate::stats::How;
 use crate::upstream::{Pace, Recital};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 /// Which of several poems a client gets.
@@ -49,6 +49,8 @@ pub struct Serve {
     turn: AtomicUsize,
 }
 
+const UNPOISONED: &str = "no code panics while it holds the poems' lock";
+
 /// How far a recital may be ahead of its client, in bytes.
 const AHEAD: u64 = 64 << 10;
 
@@ -62,9 +64,14 @@ impl Serve {
         Ok(Arc::new(Serve { source, anthology, settings, script, turn: AtomicUsize::new(0) }))
     }
 
+    /// The poems as they are now.
+    fn poems(&self) -> RwLockReadGuard<'_, Anthology> {
+        self.anthology.read().expect(UNPOISONED)
+    }
+
     /// How many poems there are.
     pub fn len(&self) -> usize {
-        self.anthology.read().expect("no code panics while it holds the poems' lock").entries().len()
+        self.poems().entries().len()
     }
 
     /// Whether there is none; there always is one.
@@ -73,8 +80,8 @@ impl Serve {
     }
 
     fn poem(&self) -> Poem {
-        let anthology = self.anthology.read().expect("no code panics while it holds the poems' lock");
-        let entries = anthology.entries();
+        let poems = self.poems();
+        let entries = poems.entries();
         let at = match self.settings.pick {
             _ if entries.len() == 1 => 0,
             Pick::Random => fastrand::usize(..entries.len()),
@@ -82,19 +89,16 @@ impl Serve {
         };
         entries[at].poem.clone()
     }
-}
 
-impl Serve {
     /// The poem of this name, the list of names for an empty request, or a short sorry. Names are compared with the
     /// poems there are and never become a path.
     fn named(&self, request: &[u8]) -> Poem {
-        let anthology = self.anthology.read().expect("no code panics while it holds the poems' lock");
+        let poems = self.poems();
         if request.is_empty() {
-            let names: String =
-                anthology.entries().iter().map(|entry| format!("{}\r\n", entry.name)).collect();
+            let names: String = poems.entries().iter().map(|entry| format!("{}\r\n", entry.name)).collect();
             return names.into();
         }
-        let named = anthology.entries().iter().find(|entry| entry.name.as_bytes() == request);
+        let named = poems.entries().iter().find(|entry| entry.name.as_bytes() == request);
         named.map_or_else(|| SORRY.into(), |entry| entry.poem.clone())
     }
 }
@@ -110,7 +114,7 @@ impl Handler for Serve {
 
     fn renew(&self) -> Result<&'static str, Error> {
         let fresh = self.source.read()?;
-        *self.anthology.write().expect("no code panics while it holds the poems' lock") = fresh;
+        *self.anthology.write().expect(UNPOISONED) = fresh;
         Ok("read the poems again")
     }
 

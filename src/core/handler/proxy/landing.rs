@@ -66,15 +66,15 @@ impl Landing {
     pub(super) fn land(self, now: Instant) -> bool {
         let Landing { fill, writer, objection, .. } = self;
         // Whoever reads the flight holds the room as well: what is kept may be let go of before it is read.
-        writer.finish(|poem| {
-            let (bytes, mut room) = (poem.len(), None);
-            let Some(fill) = fill else { return Err(None) };
-            match objection {
-                None => fill
-                    .commit_with(|counted| poem.with(room.insert(counted).clone()), bytes, now)
-                    .map(|()| room)
-                    .map_err(|unkept| Some(Arc::new(unkept))),
-                Some(_) => Err(Some(fill.reject(now))),
+        writer.finish(|poem| match (fill, objection) {
+            (None, _) => Err(None),
+            (Some(fill), Some(_)) => Err(Some(fill.reject(now))),
+            (Some(fill), None) => {
+                let (bytes, mut room) = (poem.len(), None);
+                match fill.commit_with(|counted| poem.with(room.insert(counted).clone()), bytes, now) {
+                    Ok(()) => Ok(room),
+                    Err(unkept) => Err(Some(Arc::new(unkept))),
+                }
             }
         })
     }

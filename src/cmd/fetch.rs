@@ -1,29 +1,31 @@
 //! `poetry fetch`: poems on standard output, in the order asked, and nothing else there.
 //!
 //! Every server is asked at once, each into a flight of its own; the poems are printed by reading the flights one
-//! after the other. Where nothing may be shown before it is whole (`--output`, `--json`), the flight is held until
-//! it has ended.
+//! after the other. What goes into a file can be taken back while it is not in its place: another attempt is another
+//! flight. Where a poem is told of in one object (`--json`), its flight is held until it has ended.
+
+mod sink;
 
 use crate::cmd::report;
 use crate::cmd::{connect_addr, positive_duration, size, workshop, Connecting, Output};
 use base64::Engine;
-use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use poetry::addr::Addr;
-use poetry::error::{reason, Error};
+use poetry::error::Error;
 use poetry::flight::{self, Read, Reader, Writer};
 use poetry::net;
 use poetry::protocol::{check_line, Protocol};
 use poetry::upstream::{ask, Question, Repertoire, Timeouts, Workshop};
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use sink::{Sink, Stop, Target};
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Print the poems of one or many servers
@@ -36,6 +38,9 @@ pub struct Args {
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000", value_parser = connect_addr)]
     addrs: Vec<Addr>,
     /// Write to FILE, once everything is whole; a failure leaves an existing FILE as it was
+    ///
+    /// With --json, FILE gets the objects, those of failures too. A dash is standard output; to it, to a device and to
+    /// a pipe poems are written as they come.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How long all of it may take
@@ -59,6 +64,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
     via: Option<Addr>,
     /// Print one JSON object a server instead of its poem
+    ///
+    /// Its poem is held in memory until then, so without --max-poem one of more than 1 GiB is too long.
     #[arg(long)]
     json: bool,
 }
@@ -78,16 +85,10 @@ const HELD_MAX: u64 = 1 << 30;
 /// The pause before the second attempt; it doubles up to the longest.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(64));
 
-impl Args {
-    /// Whether nothing may be shown of a poem before it is whole.
-    fn is_held(&self) -> bool {
-        self.output.is_some() || self.json
-    }
-}
-
 /// Fetches and prints; the exit code.
 pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
-    let progress = progress(&args, output);
+    let target = Target::of(args.output.as_deref());
+    let progress = progress(&target, output);
     let plan = Plan {
         timeout: args.timeout,
         timeouts: Timeouts {
@@ -99,12 +100,14 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
         retry: args.retry,
         workshop: workshop("fetch", &args.transform, args.via.as_ref(), &Repertoire::default()),
         max_poem: args.max_poem.unwrap_or(u64::MAX),
+        json: args.json,
+        taken_back: matches!(target, Target::File(_)),
         progress: progress.clone(),
     };
     let (under_way, fetches): (Vec<UnderWay>, Vec<_>) =
-        args.addrs.iter().map(|addr| plan.begin(addr, args.is_held())).unzip();
+        args.addrs.iter().map(|addr| plan.begin(addr)).unzip();
     let printing = async {
-        let sink = Sink::open(args.output.as_deref())?;
+        let sink = Sink::open(target).await?;
         print_all(under_way, sink, &args, &progress).await
     };
     // In one task: nothing here needs a second thread, and starting one takes longer than a small poem.
@@ -128,7 +131,7 @@ async fn print_all(
     for mut fetch in under_way {
         let told = match args.json {
             true => fetch.print_json(&mut sink).await,
-            false => fetch.print(args.is_held(), &mut sink).await,
+            false => fetch.print(&mut sink).await,
         };
         match told {
             Ok(()) => {}
@@ -148,9 +151,8 @@ async fn print_all(
     }
 }
 
-fn progress(args: &Args, output: &Output) -> ProgressBar {
-    let seen =
-        report::progress_is_seen() || (args.output.is_some() && io::IsTerminal::is_terminal(&io::stderr()));
+fn progress(target: &Target, output: &Output) -> ProgressBar {
+    let seen = report::progress_is_seen() || (*target != Target::Stdout && io::stderr().is_terminal());
     if output.quiet || !seen {
         return ProgressBar::hidden();
     }
@@ -170,6 +172,10 @@ struct Plan {
     retry: u32,
     workshop: Option<Workshop>,
     max_poem: u64,
+    /// Whether a poem is told of when it has ended, and held until then.
+    json: bool,
+    /// Whether what was written of a poem can be taken back.
+    taken_back: bool,
     progress: ProgressBar,
 }
 
@@ -185,6 +191,8 @@ struct Told {
 struct Errand<'a> {
     addr: &'a Addr,
     writer: Writer,
+    /// Where a part that was read can be taken back: the next attempt's reader.
+    again: Option<mpsc::Sender<Reader>>,
     begun: Instant,
     told: Told,
 }
@@ -193,20 +201,24 @@ struct Errand<'a> {
 struct UnderWay {
     addr: Addr,
     reader: Reader,
+    /// The next attempt's reader, sent before this one's fails.
+    again: mpsc::Receiver<Reader>,
     told: Option<oneshot::Receiver<Told>>,
 }
 
 impl Plan {
     /// What is to be read, and the work that writes it.
-    fn begin<'a>(&'a self, addr: &'a Addr, held: bool) -> (UnderWay, impl Future<Output = ()> + 'a) {
-        let (writer, flight) = flight::launch(if held { u64::MAX } else { AHEAD });
-        let reader = flight.join().expect("a flight just launched has its beginning");
+    fn begin<'a>(&'a self, addr: &'a Addr) -> (UnderWay, impl Future<Output = ()> + 'a) {
+        let (writer, reader) = launch(if self.json { u64::MAX } else { AHEAD });
         let (tell, told) = oneshot::channel();
-        (UnderWay { addr: addr.clone(), reader, told: Some(told) }, self.fetch(addr, writer, tell))
+        let (send, again) = mpsc::channel();
+        let send = self.taken_back.then_some(send);
+        let errand = Errand { addr, writer, again: send, begun: Instant::now(), told: Told::default() };
+        (UnderWay { addr: addr.clone(), reader, again, told: Some(told) }, self.fetch(errand, tell))
     }
 
-    async fn fetch(&self, addr: &Addr, writer: Writer, tell: oneshot::Sender<Told>) {
-        let mut errand = Errand { addr, writer, begun: Instant::now(), told: Told::default() };
+    async fn fetch(&self, mut errand: Errand<'_>, tell: oneshot::Sender<Told>) {
+        let addr = errand.addr;
         let late = || Error::Timeout { addr: addr.to_string(), stage: "not complete", limit: self.timeout };
         let result = net::within(self.timeout, self.attempts(&mut errand)).await;
         let Errand { writer, begun, told, .. } = errand;
@@ -217,12 +229,12 @@ impl Plan {
         }
     }
 
-    /// Again and again, while no reader has seen anything.
+    /// Again and again, while what came can be taken back.
     async fn attempts(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
         let mut pause = RETRY_PAUSE.0;
         for left in (0..=self.retry).rev() {
             match self.attempt(errand).await {
-                Err(error) if left > 0 && error.is_worth_another_try() && errand.writer.rewind() => {
+                Err(error) if left > 0 && error.is_worth_another_try() && errand.take_back(&error) => {
                     net::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_PAUSE.1);
                     continue;
@@ -234,7 +246,7 @@ impl Plan {
     }
 
     async fn attempt(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
-        let Errand { addr, writer, begun, told } = errand;
+        let Errand { addr, writer, begun, told, .. } = errand;
         let (protocol, request) = match &self.ask {
             Some(line) => (Protocol::Line, line.as_bytes()),
             None => (Protocol::Poem, &b""[..]),
@@ -242,10 +254,7 @@ impl Plan {
         let question = Question { protocol, request, limit: self.max_poem, timeouts: self.timeouts };
         *told = Told::default();
         let mut reply = ask(addr, &question).await?;
-        let limit = match self.workshop {
-            Some(_) => self.max_poem.min(HELD_MAX),
-            None => self.max_poem,
-        };
+        let limit = self.limit();
         let mut poem = Vec::new();
         while let Some(bytes) = reply.next().await? {
             told.first_byte.get_or_insert_with(|| begun.elapsed());
@@ -267,26 +276,50 @@ impl Plan {
         }
         Ok(())
     }
+
+    /// The longest poem that is taken.
+    fn limit(&self) -> u64 {
+        match self.json || self.workshop.is_some() {
+            true => self.max_poem.min(HELD_MAX),
+            false => self.max_poem,
+        }
+    }
 }
 
-/// Why printing a poem ended early.
-enum Stop {
-    Failed(Error),
-    /// Whoever reads our output has enough.
-    ClosedOutput,
+fn launch(window: u64) -> (Writer, Reader) {
+    let (writer, flight) = flight::launch(window);
+    (writer, flight.join().expect("a flight just launched has its beginning"))
+}
+
+impl Errand<'_> {
+    /// Whether what came until this error can be taken back: it has not been read, or it stands in a file.
+    fn take_back(&mut self, error: &Error) -> bool {
+        if self.writer.rewind() {
+            return true;
+        }
+        let Some(again) = &self.again else { return false };
+        let (writer, reader) = launch(AHEAD);
+        let told = again.send(reader).is_ok();
+        std::mem::replace(&mut self.writer, writer).fail(error.clone());
+        told
+    }
 }
 
 impl UnderWay {
-    async fn print(&mut self, held: bool, sink: &mut Sink) -> Result<(), Stop> {
-        if held {
-            self.told().await;
-        }
+    async fn print(&mut self, sink: &mut Sink) -> Result<(), Stop> {
+        let beginning = sink.mark()?;
         loop {
             match self.reader.read() {
                 Read::Chunk(bytes) => sink.write(bytes).await?,
                 Read::Pending => self.reader.ready().await,
                 Read::End => return Ok(()),
-                Read::Failed(error) => return Err(Stop::Failed((*error).clone())),
+                Read::Failed(error) => match self.again.try_recv() {
+                    Ok(reader) => {
+                        sink.take_back(beginning)?;
+                        self.reader = reader;
+                    }
+                    Err(_) => return Err(Stop::Failed((*error).clone())),
+                },
             }
         }
     }
@@ -300,10 +333,10 @@ impl UnderWay {
 
     async fn print_json(&mut self, sink: &mut Sink) -> Result<(), Stop> {
         let told = self.told().await;
-        let mut poem = Vec::new();
+        let mut pieces = Vec::new();
         let end = loop {
             match self.reader.read() {
-                Read::Chunk(bytes) => poem.extend_from_slice(&bytes),
+                Read::Chunk(bytes) => pieces.push(bytes),
                 Read::Pending => self.reader.ready().await,
                 Read::End => break None,
                 Read::Failed(error) => break Some(error),
@@ -317,6 +350,7 @@ impl UnderWay {
             "total_ms": told.total.as_millis() as u64,
         });
         if end.is_none() {
+            let poem = pieces.concat();
             object["sha256"] = json!(hex(&Sha256::digest(&poem)));
             match String::from_utf8(poem) {
                 Ok(text) => object["poem"] = json!(text),
@@ -335,97 +369,26 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes and flushes. Whoever reads our output may take his time (a pager), and the servers must not wait for him: so
-/// what could block is written by another thread.
-async fn write_out(out: &io::Stdout, bytes: Bytes) -> io::Result<()> {
-    const PIPE_BUF: usize = 4096; // so much fits where a pipe is writable (POSIX; Linux's pipes are)
-    let write = |out: &io::Stdout, bytes: &[u8]| {
-        let mut out = out.lock();
-        out.write_all(bytes).and_then(|()| out.flush())
-    };
-    let mut fds = [PollFd::new(out, PollFlags::OUT)];
-    let ready = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0);
-    match ready && bytes.len() <= PIPE_BUF {
-        true => write(out, &bytes),
-        false => net::unblock(move || write(&io::stdout(), &bytes)).await,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Where poems go.
-enum Sink {
-    Stdout(io::Stdout),
-    /// Beside the file it will replace.
-    File {
-        part: tempfile::NamedTempFile,
-        path: PathBuf,
-    },
-    /// A device or a pipe can't be replaced: everything is held and written to it in the end.
-    Special {
-        held: Vec<u8>,
-        path: PathBuf,
-    },
-}
-
-impl Sink {
-    fn open(path: Option<&Path>) -> Result<Sink, Error> {
-        let Some(path) = path else { return Ok(Sink::Stdout(io::stdout())) };
-        let output = |e: io::Error| Error::Output { what: path.display().to_string(), why: reason(&e) };
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()); // a link stays a link
-        let old = std::fs::metadata(&path).ok();
-        if old.as_ref().is_some_and(|old| !old.is_file() && !old.is_dir()) {
-            return Ok(Sink::Special { held: Vec::new(), path });
-        }
-        if old.as_ref().is_some_and(std::fs::Metadata::is_dir) {
-            return Err(output(ErrorKind::IsADirectory.into()));
-        }
-        use std::os::unix::fs::PermissionsExt;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mode = std::fs::Permissions::from_mode(0o666); // less the umask
-        let part = tempfile::Builder::new()
-            .prefix(".poetry-")
-            .permissions(mode)
-            .tempfile_in(folder)
-            .map_err(output)?;
-        if let Some(old) = old {
-            part.as_file().set_permissions(old.permissions()).map_err(output)?;
-        }
-        Ok(Sink::File { part, path })
-    }
-
-    async fn write(&mut self, bytes: Bytes) -> Result<(), Stop> {
-        let done = match self {
-            Sink::Stdout(out) => write_out(out, bytes).await,
-            Sink::File { part, .. } => part.write_all(&bytes),
-            Sink::Special { held, .. } => held.write_all(&bytes),
+    #[test]
+    fn what_is_held_in_memory_has_a_limit_also_without_max_poem() {
+        let timeouts = Timeouts { connect: Duration::MAX, idle: Duration::MAX, total: Duration::MAX };
+        let plan = |json, max_poem| Plan {
+            timeout: Duration::MAX,
+            timeouts,
+            ask: None,
+            retry: 0,
+            workshop: None,
+            max_poem,
+            json,
+            taken_back: false,
+            progress: ProgressBar::hidden(),
         };
-        done.map_err(|e| self.stop(&e))
-    }
-
-    fn stop(&self, error: &io::Error) -> Stop {
-        match self {
-            Sink::Stdout(_) if error.kind() == ErrorKind::BrokenPipe => Stop::ClosedOutput,
-            _ => Stop::Failed(Error::Output { what: self.name(), why: reason(error) }),
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Sink::Stdout(_) => "standard output".into(),
-            Sink::File { path, .. } | Sink::Special { path, .. } => path.display().to_string(),
-        }
-    }
-
-    /// Everything is whole: puts the file in its place.
-    fn keep(self) -> Result<(), Error> {
-        let what = self.name();
-        let output = |e: io::Error| Error::Output { what, why: reason(&e) };
-        match self {
-            Sink::Stdout(_) => Ok(()),
-            Sink::File { part, path } => part.persist(path).map(drop).map_err(|e| output(e.error)),
-            Sink::Special { held, path } => {
-                let file = std::fs::OpenOptions::new().write(true).open(path);
-                file.and_then(|mut file| file.write_all(&held)).map_err(output)
-            }
-        }
+        assert_eq!(plan(true, u64::MAX).limit(), HELD_MAX);
+        assert_eq!(plan(true, 5).limit(), 5);
+        assert_eq!(plan(false, u64::MAX).limit(), u64::MAX);
     }
 }

@@ -24,7 +24,7 @@ const MORE: [(&str, &str); 5] = [
 ];
 
 /// The day of the last change to the pages, as `man` shows it.
-const DATE: &str = "2026-11-25";
+const DATE: &str = "2026-11-26";
 
 /// Writes everything.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {

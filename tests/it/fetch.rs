@@ -1,7 +1,9 @@
 //! `fetch`: what is printed, what is written, and the exit codes.
 
-use crate::bard::{command, poetry, text, Bard, Call};
-use std::process::{Output, Stdio};
+use crate::bard::{command, poetry, text, until, Bard, Call, LONG};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
 
 /// Runs `fetch` against a bard that does this to its first caller.
 fn fetch(args: &[&str], act: impl FnOnce(Call) + Send + 'static) -> (Output, String) {
@@ -84,6 +86,91 @@ fn a_file_is_written_whole_or_not_at_all() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
     let (_, _, code) = outcome(fetch(&["-o", "/dev/null"], |call| call.say(b"x").finish()));
     assert_eq!(code, Some(0));
+}
+
+/// Starts a `fetch` into this file, and waits for its call.
+fn fetch_into(file: &Path, more: &[&str], bard: &Bard) -> (Child, Call) {
+    let addr = bard.addr.to_string();
+    let mut fetching = command(&["fetch", &addr, "-o", file.to_str().unwrap()]);
+    let child = fetching.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    (child, bard.call())
+}
+
+/// How many bytes the files of this folder have together.
+fn written(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap();
+    files.map(|file| file.unwrap().metadata().map_or(0, |meta| meta.len())).sum()
+}
+
+#[test]
+fn a_long_poem_goes_into_the_file_as_it_comes_and_not_into_memory() {
+    const LENGTH: usize = 128 << 20;
+    let (bard, folder) = (Bard::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("poem.txt");
+    let (child, mut call) = fetch_into(&path, &[], &bard);
+    let verse = [b'x'; 1 << 20];
+    (0..LENGTH / verse.len()).for_each(|_| std::io::Write::write_all(&mut call.stream, &verse).unwrap());
+    until("all of it is in the file", || written(folder.path()) == LENGTH as u64);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: usize = most.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(most << 10 < LENGTH / 2, "{most} KiB");
+    assert!(!path.exists(), "it is put in its place only when it is whole");
+    call.finish();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), LENGTH as u64);
+}
+
+#[test]
+fn another_try_for_a_file_begins_at_the_beginning_of_its_poem_and_keeps_those_before_it() {
+    let (first, second) = (Bard::new(), Bard::new());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("poem.txt");
+    let other = second.addr.to_string();
+    let (child, call) = fetch_into(&path, &[&other, "--retry", "1"], &first);
+    call.say(b"first, ").finish();
+    let call = second.call().say(b"the second, cut off");
+    until("the part is in the file", || written(folder.path()) == 26);
+    call.reset();
+    second.call().say(b"the second").finish();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "first, the second");
+}
+
+#[test]
+fn what_is_no_file_is_written_to_as_the_poem_comes() {
+    let (bard, folder) = (Bard::new(), tempfile::tempdir().unwrap());
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (child, call) = fetch_into(&pipe, &[], &bard);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut heard = [0; 4];
+        let reading = std::fs::File::open(&pipe).and_then(|mut pipe| pipe.read_exact(&mut heard));
+        tell.send(reading.map(|()| heard)).unwrap();
+    });
+    let call = call.say(b"half");
+    let heard = told.recv_timeout(LONG).expect("nothing is written while the poem comes").unwrap();
+    call.finish();
+    assert_eq!((&heard, child.wait_with_output().unwrap().status.code()), (b"half", Some(0)));
+}
+
+#[test]
+fn a_dash_is_standard_output() {
+    let (stdout, stderr, code) = outcome(fetch(&["-o", "-"], |call| call.say(b"whole").finish()));
+    assert_eq!((stdout.as_str(), stderr.as_str(), code), ("whole", "", Some(0)));
+    assert!(!Path::new("-").exists());
+}
+
+#[test]
+fn with_json_the_file_gets_the_objects_of_failures_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("told.json");
+    let (_, _, code) =
+        outcome(fetch(&["--json", "-o", path.to_str().unwrap()], |call| call.say(b"a").reset()));
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((told["outcome"].as_str(), code), (Some("reset"), Some(56)));
 }
 
 #[test]

@@ -7,10 +7,12 @@
 mod sink;
 
 use crate::cmd::report;
-use crate::cmd::{connect_addr, positive_duration, size, workshop, Connecting, Output};
+use crate::cmd::{connect_addr, interruptions, positive_duration, size, workshop, Connecting, Output};
+use async_signal::Signal;
 use base64::Engine;
 use futures::channel::oneshot;
 use futures::future::join_all;
+use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use poetry::addr::Addr;
 use poetry::error::Error;
@@ -106,6 +108,7 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
     };
     let (under_way, fetches): (Vec<UnderWay>, Vec<_>) =
         args.addrs.iter().map(|addr| plan.begin(addr)).unzip();
+    let interrupted = interrupted(plan.taken_back);
     let printing = async {
         let sink = Sink::open(target).await?;
         print_all(under_way, sink, &args, &progress).await
@@ -115,10 +118,23 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
         join_all(fetches).await;
         std::future::pending::<Infallible>().await // what they wrote is yet to be printed
     };
-    match net::race(printing, fetching).await {
-        Ok(code) => code,
-        Err(never) => match never {},
+    // Signals first: they are listened to before there is anything to remove.
+    match net::race(interrupted, net::race(printing, fetching)).await {
+        Ok(signal) => Ok(128 + signal as u8),
+        Err(Ok(code)) => code,
+        Err(Err(never)) => match never {},
     }
+}
+
+/// Waits for a signal while there is a file beside the one to be written, which would be left lying about. Where there
+/// is none, a signal does what it always does.
+async fn interrupted(file: bool) -> Signal {
+    if let (true, Ok(mut signals)) = (file, interruptions()) {
+        if let Some(Ok(signal)) = signals.next().await {
+            return signal;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn print_all(

@@ -363,6 +363,16 @@ fn signals() -> Result<Signals, Error> {
         .map_err(|e| Error::Local { what: "signals".into(), why: poetry::error::reason(&e) })
 }
 
+/// The signals that end a command which is not made to go on, but for those that were ignored when it was started, as
+/// by nohup(1): they stay so. (Linux tells which those are; elsewhere none is taken for ignored.)
+fn interruptions() -> std::io::Result<Signals> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let listened = |signal: &Signal| ignored >> (*signal as u32 - 1) & 1 == 0;
+    Signals::new([Signal::Term, Signal::Int, Signal::Hup].into_iter().filter(listened))
+}
+
 /// While connections are being finished, another signal ends the process at once; the kernel resets what is open. It
 /// may be there already, so these are the signals that were listened to before.
 fn next_signal_ends_at_once(mut signals: Signals) {

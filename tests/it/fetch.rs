@@ -1,6 +1,7 @@
 //! `fetch`: what is printed, what is written, and the exit codes.
 
 use crate::bard::{command, poetry, text, until, Bard, Call, LONG};
+use rustix::process::{kill_process, Pid, Signal};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
@@ -171,6 +172,42 @@ fn with_json_the_file_gets_the_objects_of_failures_too() {
         outcome(fetch(&["--json", "-o", path.to_str().unwrap()], |call| call.say(b"a").reset()));
     let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((told["outcome"].as_str(), code), (Some("reset"), Some(56)));
+}
+
+#[test]
+fn a_signal_removes_what_was_written_of_a_file_and_is_told_by_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("poem.txt");
+    std::fs::write(&path, "the old one").unwrap();
+    let bard = Bard::new();
+    let (child, call) = fetch_into(&path, &[], &bard);
+    let call = call.say(b"half");
+    until("the part is in a file", || written(folder.path()) == 15);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(128 + 15), ""));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "the old one");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
+    drop(call);
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let (bard, folder) = (Bard::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("poem.txt");
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "trap '' HUP INT; exec \"$@\"", "nohup", env!("CARGO_BIN_EXE_poetry"), "fetch", "-o"])
+        .args([path.to_str().unwrap(), &bard.addr.to_string()])
+        .spawn()
+        .unwrap();
+    let call = bard.call().say(b"half");
+    until("the part is in a file", || written(folder.path()) == 4);
+    for signal in [Signal::HUP, Signal::INT] {
+        kill_process(Pid::from_child(&child), signal).unwrap();
+    }
+    call.say(b" and half").finish();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "half and half");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, and here what they share.
 
+mod environment;
 mod fetch;
 mod generate;
 mod proxy;
@@ -103,7 +104,7 @@ pub fn main() -> ExitCode {
     let _once = INHERITED.set(Mutex::new(ListenFd::from_env()));
     // Only the command that is called needs its environment variables: building all four costs as much as all parsing.
     let called = std::env::args_os().find_map(|arg| SUBCOMMANDS.into_iter().find(|name| arg == *name));
-    let matches = command(called).get_matches();
+    let matches = environment::matches(called);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::set_color(cli.output.color);
     let result = match cli.command {

@@ -115,28 +115,29 @@ enum OnFailure {
     Original,
 }
 
+/// Two options that can't be used together because of their values, which clap does not see; and how to say so.
+pub fn clash(args: &Args) -> Option<([&'static str; 2], &'static str)> {
+    let built_in = args.upstreams.contains(&Source::Builtin);
+    match args.protocol {
+        ProxyProtocol::Netstring if !args.transform.is_empty() => {
+            Some((["transform", "protocol"], "--transform cannot be used with --protocol netstring"))
+        }
+        _ if built_in && args.upstreams.len() > 1 => {
+            Some((["upstreams", "upstreams"], "builtin cannot be used with other upstreams"))
+        }
+        ProxyProtocol::Line | ProxyProtocol::Netstring if built_in => {
+            Some((["upstreams", "protocol"], "builtin can only be used with --protocol poem"))
+        }
+        _ => None,
+    }
+}
+
 /// Proxies until a signal.
 pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
-    use clap::error::ErrorKind::ArgumentConflict;
-    if args.protocol == ProxyProtocol::Netstring && !args.transform.is_empty() {
-        crate::cmd::usage_error(
-            "proxy",
-            ArgumentConflict,
-            "--transform cannot be used with --protocol netstring",
-        );
+    if let Some((_, text)) = clash(&args) {
+        crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
     }
-    let upstream = match servers(&args.upstreams) {
-        Some(servers) => Upstream::Servers(servers),
-        None if args.upstreams.len() > 1 => {
-            crate::cmd::usage_error("proxy", ArgumentConflict, "builtin cannot be used with other upstreams")
-        }
-        None if args.protocol != ProxyProtocol::Poem => crate::cmd::usage_error(
-            "proxy",
-            ArgumentConflict,
-            "builtin can only be used with --protocol poem",
-        ),
-        None => Upstream::built_in(),
-    };
+    let upstream = servers(&args.upstreams).map_or_else(Upstream::built_in, Upstream::Servers);
     let listeners = open(&args.listen).await?;
     refuse_circles(&args, &upstream, &listeners).await;
     let doing = format!("Proxying {upstream}");

@@ -1,5 +1,6 @@
 //! `poetry transform`: a filter, and the service.
 
+use crate::cmd::environment;
 use crate::cmd::report::Log;
 use crate::cmd::{
     connect_addr, listen, listen_addr, open, positive_duration, signals, size, usage_error, workshop,
@@ -87,7 +88,8 @@ pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
         .filter(|craft| nearness(craft) > 0.7)
         .map(|craft| format!("\n\n  tip: a similar transformation exists: '{}'", craft.name()))
         .unwrap_or_default();
-    format!("unknown transformation '{name}'\n  [transformations: {}]{hint}", names.join(", "))
+    let origin = environment::origin("transform").map(|name| format!(" in {name}")).unwrap_or_default();
+    format!("unknown transformation '{name}'{origin}\n  [transformations: {}]{hint}", names.join(", "))
 }
 
 /// Filters, lists, or serves until a signal.

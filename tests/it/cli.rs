@@ -130,6 +130,87 @@ fn options_can_come_from_the_environment() {
     assert_eq!(out.status.code(), Some(2));
 }
 
+/// The program with these variables.
+fn with_variables(variables: &[(&str, &str)], args: &[&str]) -> std::process::Command {
+    let mut command = command(args);
+    command.envs(variables.iter().copied());
+    command
+}
+
+#[test]
+fn the_command_line_wins_over_a_variable_that_it_excludes_or_that_needs_an_option() {
+    let poem = std::fs::read("poetry/furuike.txt").unwrap();
+    for (variables, args) in [
+        (&[("POEM_SERVE_DELAY", "1h")][..], &["--script", "ok"][..]),
+        (&[("POEM_SERVE_SCRIPT", "empty")], &["--delay", "1ms", "--num-bytes", "1000"]),
+        (&[("POEM_SERVE_NUM_BYTES", "5")], &[]),
+        (&[("POEM_SERVE_NUM_BYTES", "5"), ("POEM_SERVE_DELAY", "1h")], &["--script", "ok"]),
+        (&[("POEM_SERVE_QUIET", "no"), ("POEM_SERVE_VERBOSE", "yes")], &[]),
+    ] {
+        let args = [&["serve", "--port", "0", "poetry/furuike.txt"], args].concat();
+        let daemon = Daemon::start_command(with_variables(variables, &args));
+        assert_eq!(Client::connect(daemon.addr).rest().as_ref(), Ok(&poem), "{variables:?} {args:?}");
+    }
+    for (variables, args) in [
+        (&[("POEM_PROXY_VIA", "1"), ("POEM_PROXY_ON_TRANSFORM_FAILURE", "original")][..], &["builtin"][..]),
+        (&[("POEM_PROXY_PROTOCOL", "line")], &["builtin"]),
+        (&[("POEM_PROXY_TRANSFORM", "shout")], &["--protocol", "netstring", "1"]),
+    ] {
+        let args = [&["proxy", "--port", "0"], args].concat();
+        let daemon = Daemon::start_command(with_variables(variables, &args));
+        assert!(daemon.ready.starts_with("Proxying "), "{variables:?} {args:?}");
+    }
+    let filter = [("POEM_TRANSFORM_LISTEN", "0")];
+    let out = with_variables(&filter, &["transform", "shout", "poetry/furuike.txt"]).output().unwrap();
+    assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(0), ""));
+    let out = with_variables(&[("POEM_FETCH_VIA", "1")], &["fetch", "1"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(7), "{}", text(&out.stderr));
+}
+
+#[test]
+fn verbose_on_the_command_line_wins_over_quiet_in_a_variable_wherever_it_stands() {
+    for args in [["-v", "serve", "--port", "0"], ["serve", "-v", "--port", "0"]] {
+        let mut daemon = Daemon::start_command(with_variables(&[("POEM_SERVE_QUIET", "1")], &args));
+        Client::connect(daemon.addr).rest().unwrap();
+        daemon.signal(Signal::TERM);
+        daemon.exit_code();
+        assert!(daemon.stderr().contains(" bytes, whole"), "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_variable_names_it() {
+    for (variables, args, told) in [
+        (&[("POEM_FETCH_MAX_POEM", "none")][..], &["fetch", "1"][..], "'none' for 'POEM_FETCH_MAX_POEM'"),
+        (&[("POEM_SERVE_PICK", "all")], &["serve"], "'all' for 'POEM_SERVE_PICK'"),
+        (&[("POEM_SERVE_QUIET", "perhaps")], &["serve"], "'perhaps' for 'POEM_SERVE_QUIET'"),
+        (
+            &[("POEM_SERVE_QUIET", "1"), ("POEM_SERVE_VERBOSE", "1")],
+            &["serve"],
+            "the variable POEM_SERVE_QUIET cannot be used with POEM_SERVE_VERBOSE",
+        ),
+        (
+            &[("POEM_SERVE_SCRIPT", "ok"), ("POEM_SERVE_DELAY", "1s")],
+            &["serve"],
+            "the variable POEM_SERVE_DELAY cannot be used with POEM_SERVE_SCRIPT",
+        ),
+        (
+            &[("POEM_PROXY_TRANSFORM", "shout"), ("POEM_PROXY_PROTOCOL", "netstring")],
+            &["proxy"],
+            "the variable POEM_PROXY_TRANSFORM cannot be used with POEM_PROXY_PROTOCOL",
+        ),
+        (&[("POEM_PROXY_TRANSFORM", "shuot")], &["proxy"], "'shuot' in POEM_PROXY_TRANSFORM"),
+        (&[("POEM_FETCH_VIA", "1")], &["fetch", "--max-poem", "none", "1"], "'none' for '--max-poem <SIZE>'"),
+        (&[("POEM_TRANSFORM_VIA", "1")], &["transform"], "required arguments were not provided"),
+    ] {
+        let out = with_variables(variables, args).output().unwrap();
+        assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(2), ""), "{variables:?}");
+        assert!(text(&out.stderr).contains(told), "{variables:?}: {}", text(&out.stderr));
+    }
+    let out = with_variables(&[("POEM_FETCH_MAX_POEM", "none")], &["fetch", "--help"]).output().unwrap();
+    assert!(out.status.success() && text(&out.stdout).contains("[env: POEM_FETCH_MAX_POEM]"));
+}
+
 #[test]
 fn a_person_is_told_when_the_proxy_fetches_and_when_it_uses_the_cached_poem() {
     let bard = Bard::new();

@@ -130,7 +130,14 @@ pub struct Listener {
     socket: Async<Socket>,
     addr: Addr,
     /// The socket file to remove in the end.
-    file: Option<PathBuf>,
+    file: Option<SocketFile>,
+}
+
+/// A socket's name among files, and which file it was at the bind: by the end another's may have its name.
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
 }
 
 impl Listener {
@@ -155,18 +162,18 @@ impl Listener {
 
     fn bind_one(addr: &Addr, target: &SockAddr) -> io::Result<Listener> {
         let socket = Socket::new(target.domain(), Type::STREAM, None)?;
-        let file = match addr {
-            Addr::Unix(path) => {
-                remove_stale(path)?;
-                Some(path.clone())
-            }
+        match addr {
+            Addr::Unix(path) => remove_stale(path)?,
             Addr::Tcp { .. } => {
                 socket.set_reuse_address(true)?;
                 set_up(&socket)?;
-                None
             }
-        };
+        }
         socket.bind(target)?;
+        let file = match addr {
+            Addr::Unix(path) => SocketFile::at(path),
+            Addr::Tcp { .. } => None,
+        };
         socket.listen(BACKLOG.into())?;
         let addr = shown(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
         Ok(Listener { socket: Async::new(socket)?, addr, file })
@@ -207,8 +214,25 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(path) = &self.file {
-            let _ = std::fs::remove_file(path); // whoever finds it left over removes it then
+        if let Some(file) = &self.file {
+            file.remove();
+        }
+    }
+}
+
+impl SocketFile {
+    /// The file of this name, if it is a socket's.
+    fn at(path: &Path) -> Option<SocketFile> {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let meta = std::fs::symlink_metadata(path).ok().filter(|meta| meta.file_type().is_socket())?;
+        Some(SocketFile { path: path.into(), device: meta.dev(), inode: meta.ino() })
+    }
+
+    /// Removes the name while the file still has it. (The number is the file's alone as long as its socket is open.)
+    fn remove(&self) {
+        let now = SocketFile::at(&self.path);
+        if now.is_some_and(|now| (now.device, now.inode) == (self.device, self.inode)) {
+            let _ = std::fs::remove_file(&self.path); // whoever finds it left over removes it then
         }
     }
 }
@@ -218,8 +242,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => {
-            let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&SockAddr::unix(path)?);
-            match probe.map_err(|e| e.kind()) {
+            let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            probe.set_nonblocking(true)?; // where the queue is full, connecting would wait for a place in it
+            match probe.connect(&SockAddr::unix(path)?).map_err(|e| e.kind()) {
                 Err(ErrorKind::ConnectionRefused) => std::fs::remove_file(path),
                 _ => Ok(()), // in use: the bind says so
             }

@@ -1,8 +1,10 @@
 //! `serve`: any bytes, exactly, also for clients that talk, are slow, or have closed their half.
 
-use crate::bard::{Client, Daemon, Running, LIMITS};
+use crate::bard::{poetry, text, Client, Daemon, Running, LIMITS, LONG};
+use poetry::addr::Addr;
 use poetry::anthology::Source;
 use poetry::handler::serve::{Pick, Serve, Settings};
+use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::script::Script;
 use poetry::upstream::Pace;
@@ -117,4 +119,62 @@ fn a_hangup_reads_the_poems_again_and_a_failure_keeps_what_is_there() {
     std::fs::remove_file(&path).unwrap();
     daemon.signal(rustix::process::Signal::HUP);
     assert_eq!(ask(), b"new");
+}
+
+/// A folder, and the address of a socket in it.
+fn socket() -> (tempfile::TempDir, std::path::PathBuf, Addr) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let addr = Addr::Unix(path.clone());
+    (folder, path, addr)
+}
+
+#[test]
+fn a_server_that_stops_removes_its_socket_file_and_not_that_of_its_successor() {
+    let (_folder, path, addr) = socket();
+    let bind = || net::block_on(Listener::bind(&addr)).unwrap();
+    drop(bind());
+    assert!(!path.exists());
+    let old = bind();
+    std::fs::remove_file(&path).unwrap();
+    let new = bind();
+    drop(old);
+    assert!(path.exists());
+    drop(new);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_socket_file_whose_queue_is_full_is_in_use_and_one_left_over_is_not() {
+    let (_folder, path, addr) = socket();
+    let end = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let at = socket2::SockAddr::unix(&path).unwrap();
+    let holder = end();
+    holder.bind(&at).unwrap();
+    holder.listen(0).unwrap();
+    let queued: Vec<socket2::Socket> = std::iter::repeat_with(|| {
+        let client = end();
+        client.set_nonblocking(true).unwrap();
+        client.connect(&at).map(|()| client)
+    })
+    .map_while(Result::ok)
+    .collect();
+    assert!(!queued.is_empty());
+    let (tell, told) = std::sync::mpsc::channel();
+    let again = addr.clone();
+    std::thread::spawn(move || tell.send(net::block_on(Listener::bind(&again)).err().map(|e| e.to_string())));
+    let why = told.recv_timeout(LONG).expect("the probe waits for a place in the queue").unwrap();
+    assert_eq!(why, format!("unix:{}: could not listen: address already in use", path.display()));
+    drop((holder, queued));
+    assert!(net::block_on(Listener::bind(&addr)).is_ok());
+}
+
+#[test]
+fn a_path_too_long_for_a_unix_socket_is_told_how_long_it_may_be() {
+    let addr = format!("unix:/{}", "x".repeat(107));
+    for args in [["serve", "--listen", &addr].as_slice(), &["fetch", &addr]] {
+        let out = poetry(args);
+        assert_eq!(out.status.code(), Some(1));
+        assert_eq!(text(&out.stderr), format!("poetry: {addr}: the path is longer than 107 bytes\n"));
+    }
 }

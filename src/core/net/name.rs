@@ -11,13 +11,21 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+/// How long the path of a unix socket may be, in bytes: the kernel's `sun_path`, without its end.
+const UNIX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
 /// All the addresses of a name, in the resolver's order.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
     let unresolved = |why: String| Error::Unresolved { addr: addr.to_string(), why };
     match addr {
         Addr::Unix(path) => match SockAddr::unix(path) {
             Ok(addr) => Ok(vec![addr]),
-            Err(e) => Err(Error::Local { what: addr.to_string(), why: reason(&e) }),
+            Err(e) => {
+                let long = path.as_os_str().len() > UNIX_PATH;
+                let why =
+                    if long { format!("the path is longer than {UNIX_PATH} bytes") } else { reason(&e) };
+                Err(Error::Local { what: addr.to_string(), why })
+            }
         },
         Addr::Tcp { host, port } => {
             if let Ok(ip) = host.parse::<IpAddr>() {

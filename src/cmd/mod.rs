@@ -277,7 +277,7 @@ async fn listen<H: Handler>(
     service: Service<'_>,
     handler: impl FnOnce(Arc<dyn Report>, Arc<Stats>) -> Result<Arc<H>, Error>,
 ) -> Result<ExitCode, Error> {
-    let mut signals = signals()?;
+    let (mut signals, terminals) = (signals()?, Terminals::now());
     let report: Arc<dyn Report> = Arc::new(service.log.clone());
     let stats = Arc::new(Stats::default());
     let handler = handler(report.clone(), stats.clone())?;
@@ -301,6 +301,9 @@ async fn listen<H: Handler>(
     server
         .run(service.listeners, async move {
             while let Some(Ok(Signal::Hup)) = signals.next().await {
+                if terminals.are_gone() {
+                    break; // they mean that the terminal was closed, and not that we are to begin anew
+                }
                 match renewing.renew() {
                     Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
                     Err(error) => report::error(&error), // what was there stays
@@ -312,6 +315,21 @@ async fn listen<H: Handler>(
         .await;
     service.log.flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which of the standard streams are terminals. Closing a terminal sends SIGHUP to what runs in it, and then its
+/// streams are none any more; only this tells such a signal from one that was sent by hand or by a service manager.
+struct Terminals([bool; 3]);
+
+impl Terminals {
+    fn now() -> Terminals {
+        use std::io::{stderr, stdin, stdout, IsTerminal};
+        Terminals([stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()])
+    }
+
+    fn are_gone(&self) -> bool {
+        self.0.iter().zip(Terminals::now().0).any(|(was, is)| *was && !is)
+    }
 }
 
 /// Sockets that a service manager opened for us (sd_listen_fds(3)), read before there is any thread.

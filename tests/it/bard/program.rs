@@ -35,9 +35,13 @@ impl Daemon {
         Daemon::start_command(command(args))
     }
 
-    pub fn start_command(mut command: Command) -> Daemon {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub fn start_command(command: Command) -> Daemon {
+        Daemon::start_with(command, Stdio::null())
+    }
+
+    /// With this as its standard input.
+    pub fn start_with(mut command: Command, stdin: Stdio) -> Daemon {
+        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         let ready = ready.trim_end().to_string();

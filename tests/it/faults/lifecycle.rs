@@ -1,6 +1,6 @@
 //! Stopping, dying, and beginning anew, while clients are there.
 
-use crate::bard::{many_descriptors, settings, until, Bard, Client, Daemon, Running, LIMITS, LONG};
+use crate::bard::{command, many_descriptors, settings, until, Bard, Client, Daemon, Running, LIMITS, LONG};
 use bytes::Bytes;
 use poetry::error::Error;
 use poetry::flight::Reader;
@@ -234,4 +234,24 @@ fn a_purge_in_mid_poem_costs_those_who_wait_nothing_and_the_newer_poem_survives_
     assert_eq!(old.rest().unwrap(), b"poem");
     assert_eq!(proxy.ask().unwrap(), b"new poem");
     assert_eq!(bard.callers(), 2);
+}
+
+#[test]
+fn a_hangup_stops_a_server_whose_terminal_is_gone_and_no_other() {
+    use rustix::pty::{ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).unwrap();
+    unlockpt(&terminal).unwrap();
+    let end = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+    let stdin = end.try_clone().unwrap().into();
+    let mut daemon = Daemon::start_with(command(&["serve", "--port", "0"]), stdin);
+    let told = daemon.stderr_lines();
+    daemon.signal(Signal::HUP);
+    assert_eq!(told.recv_timeout(LONG).unwrap(), "read the poems again");
+    Client::connect(daemon.addr).rest().unwrap();
+    drop(terminal);
+    // A process that another test is just starting may have it for a moment more.
+    until("the terminal is gone", || !std::io::IsTerminal::is_terminal(&end));
+    daemon.signal(Signal::HUP);
+    assert_eq!(daemon.exit_code(), Some(0));
 }

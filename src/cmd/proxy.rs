@@ -79,9 +79,15 @@ pub struct Args {
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {
-    let oneline = |e: regex::Error| e.to_string().lines().last().unwrap_or_default().to_string();
-    Regex::new(text)
-        .map_err(|e| format!("{}; wanted a regular expression like '(?i)rate exceeded'", oneline(e)))
+    const WANTED: &str = "wanted a regular expression like '(?i)rate exceeded'";
+    if text.is_empty() {
+        return Err(format!("it matches every poem, so that none would be kept; {WANTED}"));
+    }
+    Regex::new(text).map_err(|e| {
+        let text = e.to_string();
+        let why = text.lines().last().unwrap_or_default(); // above it is the pattern again, and where in it
+        format!("{}; {WANTED}", why.strip_prefix("error: ").unwrap_or(why))
+    })
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,6 +62,8 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         (&["proxy", "--transform", "shuot"], "'shout'"),
         (&["transform"], "NAMES"),
         (&["transform", "shout", "--listen"], "--listen"),
+        (&["proxy", "--reject", ""], "it matches every poem, so that none would be kept"),
+        (&["proxy", "--reject", "("], "--reject <REGEX>': unclosed group; wanted a regular expression"),
         (&["poem"], "unrecognized subcommand"),
     ] {
         let out = poetry(args);
@@ -200,6 +202,7 @@ fn what_is_wrong_with_a_variable_names_it() {
             "the variable POEM_PROXY_TRANSFORM cannot be used with POEM_PROXY_PROTOCOL",
         ),
         (&[("POEM_PROXY_TRANSFORM", "shuot")], &["proxy"], "'shuot' in POEM_PROXY_TRANSFORM"),
+        (&[("POEM_PROXY_REJECT", "")], &["proxy"], "'' for 'POEM_PROXY_REJECT': it matches every poem"),
         (&[("POEM_FETCH_VIA", "1")], &["fetch", "--max-poem", "none", "1"], "'none' for '--max-poem <SIZE>'"),
         (&[("POEM_TRANSFORM_VIA", "1")], &["transform"], "required arguments were not provided"),
     ] {

@@ -7,7 +7,9 @@
 mod sink;
 
 use crate::cmd::report;
-use crate::cmd::{connect_addr, interruptions, positive_duration, size, workshop, Connecting, Output};
+use crate::cmd::{
+    connect_addr, interruptions, number, positive_duration, size, workshop, Connecting, Output,
+};
 use async_signal::Signal;
 use base64::Engine;
 use futures::channel::oneshot;
@@ -51,7 +53,7 @@ pub struct Args {
     #[command(flatten)]
     connecting: Connecting,
     /// Try again this often, after 1s, 2s, 4s and so on, while nothing has been printed
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number(0u32))]
     retry: u32,
     /// Send this request line first (the line protocol: finger, whois, gopher)
     #[arg(long, value_name = "TEXT", value_parser = request_line)]

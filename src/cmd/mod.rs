@@ -23,9 +23,12 @@ use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Notice, Report, Stats};
 use poetry::upstream::{Repertoire, Workshop};
 use sd_notify::NotifyState;
+use std::fmt::Display;
 use std::io::Write;
+use std::num::{IntErrorKind, ParseIntError};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -78,7 +81,7 @@ struct Output {
 #[derive(Debug, Clone, Args)]
 struct Listening {
     /// Connections looked after at once; over it the kernel's backlog waits
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = number(1u64))]
     max_clients: u64,
     /// How long a client may neither send what it owes nor take what it is sent
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
@@ -204,6 +207,23 @@ fn size(text: &str) -> Result<u64, String> {
         0 => Err(format!("no room for a single byte; {WANTED}")),
         u64::MAX => Err(format!("more than there can be; {WANTED}")), // bytesize saturates without a word
         bytes => Ok(bytes),
+    }
+}
+
+/// A whole number, `least` or more.
+fn number<T>(least: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr<Err = ParseIntError> + PartialOrd + Display + Copy,
+{
+    move |text| {
+        let wanted = || format!("wanted a whole number, {least} or more");
+        match text.parse::<T>() {
+            Ok(number) if number >= least => Ok(number),
+            Err(e) if *e.kind() == IntErrorKind::PosOverflow => {
+                Err(format!("more than there can be; {}", wanted()))
+            }
+            _ => Err(wanted()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cmd::report::Log;
 use crate::cmd::{
-    connect_addr, duration, listen, listen_addr, open, positive_duration, size, workshop, Connecting,
+    connect_addr, duration, listen, listen_addr, number, open, positive_duration, size, workshop, Connecting,
     Descriptors, Listening, Output, Service,
 };
 use clap::ValueEnum;
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     reject: Option<Regex>,
     /// Pass on but never keep a poem of fewer bytes; it counts as a failure for --fail-ttl
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number(0u64))]
     min_bytes: u64,
     /// The longest poem that is kept; a longer one passes through, at the pace of its fastest reader
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     capacity: u64,
     /// How many connections to the upstream there may be at once; further fetches wait for their turn
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = number(1u32))]
     upstream_conns: u32,
     /// How long a whole fetch may take, with the wait for its turn
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]

@@ -1,7 +1,7 @@
 //! `poetry serve`.
 
 use crate::cmd::report::Log;
-use crate::cmd::{duration, listen, listen_addr, open, Descriptors, Listening, Output, Service};
+use crate::cmd::{duration, listen, listen_addr, number, open, Descriptors, Listening, Output, Service};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::Source;
@@ -34,7 +34,7 @@ pub struct Args {
     delay: Option<Duration>,
     /// The size of a piece, in bytes
     #[arg(long, value_name = "N", default_value = "10", requires = "delay",
-          value_parser = clap::value_parser!(u32).range(1..))]
+          value_parser = number(1u32))]
     num_bytes: u32,
     /// Which poem a client gets when there are several
     #[arg(long, value_name = "HOW", value_enum, default_value = "random")]

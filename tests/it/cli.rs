@@ -64,6 +64,15 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         (&["transform", "shout", "--listen"], "--listen"),
         (&["proxy", "--reject", ""], "it matches every poem, so that none would be kept"),
         (&["proxy", "--reject", "("], "--reject <REGEX>': unclosed group; wanted a regular expression"),
+        (&["proxy", "--min-bytes", "x"], "<N>': wanted a whole number, 0 or more"),
+        (&["proxy", "--upstream-conns", "-1"], "'-1'"),
+        (&["proxy", "--max-clients", "0"], "<N>': wanted a whole number, 1 or more"),
+        (
+            &["serve", "--max-clients", "18446744073709551616"],
+            "more than there can be; wanted a whole number",
+        ),
+        (&["serve", "--delay", "1s", "--num-bytes", "4294967296"], "more than there can be; wanted"),
+        (&["fetch", "--retry", "often"], "<N>': wanted a whole number, 0 or more"),
         (&["poem"], "unrecognized subcommand"),
     ] {
         let out = poetry(args);

@@ -233,7 +233,7 @@ fn listen_addr(text: &str) -> Result<Addr, String> {
 
 fn connect_addr(text: &str) -> Result<Addr, String> {
     match listen_addr(text)? {
-        Addr::Tcp { port: 0, .. } => Err("nobody listens on port 0".into()),
+        Addr::Tcp { port: 0, .. } => Err("nobody listens on port 0; wanted a port from 1 to 65535".into()),
         addr => Ok(addr),
     }
 }

@@ -99,7 +99,10 @@ enum Source {
 fn upstream(text: &str) -> Result<Source, String> {
     match text {
         "builtin" => Ok(Source::Builtin),
-        text => connect_addr(text).map(Source::Server).map_err(|e| format!("{e}, or builtin")),
+        text => match listen_addr(text) {
+            Ok(_) => connect_addr(text).map(Source::Server), // which port is wanted is said there
+            Err(e) => Err(format!("{e}, or builtin")),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Addresses as people write them: `[HOST:]PORT`, `[IPV6]:PORT`, `unix:PATH`, the same for listening and connecting.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -56,6 +56,15 @@ impl FromStr for Addr {
                 path => Ok(Addr::Unix(PathBuf::from(path))),
             };
         }
+        if text.contains("://") && !text.starts_with('[') {
+            return Err(BadAddr("a scheme like http:// has no place in it"));
+        }
+        if text.starts_with('[') && text.ends_with(']') {
+            return Err(BadAddr("no port behind the brackets"));
+        }
+        if is_ipv6(text) {
+            return Err(BadAddr("an IPv6 address needs brackets"));
+        }
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (bare_host(host)?, port),
             None => (DEFAULT_HOST, text),
@@ -69,13 +78,18 @@ fn bare_host(host: &str) -> Result<&str, BadAddr> {
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match (inner, inner.unwrap_or(host)) {
         (None, "") => Err(BadAddr("no host before the colon")),
-        (None, host) if host.contains(':') => Err(BadAddr("an IPv6 address needs brackets")),
-        (None, host) if is_no_host(host) => Err(BadAddr("not a host name")),
+        (None, host) if is_ipv6(host) => Err(BadAddr("an IPv6 address needs brackets")),
+        (None, host) if host.contains(':') || is_no_host(host) => Err(BadAddr("not a host name")),
         (Some(_), inner) if !inner.contains(':') || is_no_host(inner) => {
             Err(BadAddr("not an IPv6 address between the brackets"))
         }
         (_, host) => Ok(host),
     }
+}
+
+/// Whether it is an IPv6 address, with or without its zone.
+fn is_ipv6(host: &str) -> bool {
+    host.split('%').next().is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Whether something is in it that no host has, by name or by number.
@@ -120,6 +134,22 @@ mod tests {
         {
             let why = shown(text).expect_err(text);
             assert!(why.ends_with("wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_the_one_that_helps() {
+        for (text, reason) in [
+            ("http://localhost:10001/", "a scheme like http:// has no place in it"),
+            ("[::1]", "no port behind the brackets"),
+            ("::1", "an IPv6 address needs brackets"),
+            ("fe80::1%eth0", "an IPv6 address needs brackets"),
+            ("fe80::1%eth0:80", "an IPv6 address needs brackets"),
+            ("http:localhost:1", "not a host name"),
+            ("localhost:1/", "the port is not a number up to 65535"),
+        ] {
+            let why = shown(text).expect_err(text);
+            assert_eq!(why.split("; ").next(), Some(reason), "{text}");
         }
     }
 

@@ -56,6 +56,13 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         (&["proxy", "--ttl", "soon"][..], "wanted a duration like 500ms, 30s or 2h"),
         (&["proxy", "--max-poem", "99999999999999999999GiB"], "wanted a size like 65536, 16MiB or 1GB"),
         (&["fetch", "http://x"], "wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"),
+        (
+            &["fetch", "http://localhost:10001/"],
+            "a scheme like http:// has no place in it; wanted [HOST:]PORT",
+        ),
+        (&["fetch", "[::1]"], "no port behind the brackets; wanted"),
+        (&["proxy", "0"], "nobody listens on port 0; wanted a port from 1 to 65535\n"),
+        (&["proxy", "built-in"], "unix:PATH, or builtin"),
         (&["fetch", "0"], "nobody listens on port 0"),
         (&["serve", "--num-bytes", "3"], "--delay"),
         (&["fetch", "--ask", "a\nb"], "wanted one line of text"),

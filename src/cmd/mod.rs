@@ -249,16 +249,16 @@ fn workshop(
     if names.is_empty() {
         return None;
     }
+    let refuse = |name: &str| -> ! {
+        usage_error(subcommand, clap::error::ErrorKind::InvalidValue, transform::unknown(name, repertoire))
+    };
     if let Some(addr) = via {
+        if names.iter().any(String::is_empty) {
+            refuse("");
+        }
         return Some(Workshop::Via(addr.clone(), names.to_vec()));
     }
-    let crafts = names.iter().map(|name| match repertoire.named(name) {
-        Some(craft) => craft,
-        None => {
-            let text = transform::unknown(name, repertoire);
-            usage_error(subcommand, clap::error::ErrorKind::InvalidValue, text)
-        }
-    });
+    let crafts = names.iter().map(|name| repertoire.named(name).unwrap_or_else(|| refuse(name)));
     Some(Workshop::Own(crafts.collect()))
 }
 

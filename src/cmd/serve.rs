@@ -42,7 +42,7 @@ pub struct Args {
     /// Rehearse trouble, connection by connection, the last step repeating: ok, empty, reset@N, eof@N, stall@N,
     /// slow@N, refuse
     #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "delay",
-          value_parser = |text: &str| text.parse::<Step>().map_err(|e| e.to_string()))]
+          value_parser = |text: &str| text.trim().parse::<Step>().map_err(|e| e.to_string()))]
     script: Vec<Step>,
     #[command(flatten)]
     listening: Listening,

@@ -80,6 +80,12 @@ fn repertoire(added: Vec<Program>) -> Repertoire {
 
 /// What is said of a name that is no transformation.
 pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
+    let origin = environment::origin("transform").map(|name| format!(" in {name}")).unwrap_or_default();
+    if name.is_empty() {
+        return format!(
+            "a name is missing{origin}; wanted names of transformations with commas between them"
+        );
+    }
     let nearness = |craft: &Craft| strsim::jaro_winkler(name, craft.name());
     let crafts: Vec<Craft> = repertoire.crafts().collect();
     let nearest = crafts.iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
@@ -88,7 +94,6 @@ pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
         .filter(|craft| nearness(craft) > 0.7)
         .map(|craft| format!("\n\n  tip: a similar transformation exists: '{}'", craft.name()))
         .unwrap_or_default();
-    let origin = environment::origin("transform").map(|name| format!(" in {name}")).unwrap_or_default();
     format!("unknown transformation '{name}'{origin}\n  [transformations: {}]{hint}", names.join(", "))
 }
 

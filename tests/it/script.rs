@@ -14,7 +14,7 @@ fn poem() -> Vec<u8> {
 
 #[test]
 fn each_connection_gets_its_step_and_the_last_one_repeats() {
-    let daemon = serve("ok,empty,eof@7,reset@7,refuse,reset@0,eof@999999,ok");
+    let daemon = serve("ok,empty, eof@7 , reset@7,refuse,reset@0,eof@999999,ok");
     let reset = Err(ErrorKind::ConnectionReset);
     for wanted in [Ok(poem()), Ok(Vec::new()), Ok(poem()[..7].to_vec()), reset.clone()] {
         assert_eq!(Client::connect(daemon.addr).rest(), wanted);

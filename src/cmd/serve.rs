@@ -1,6 +1,6 @@
 //! `poetry serve`.
 
-use crate::cmd::report::Log;
+use crate::cmd::report::{self, Log};
 use crate::cmd::{duration, listen, listen_addr, number, open, Descriptors, Listening, Output, Service};
 use clap::ValueEnum;
 use poetry::addr::Addr;
@@ -70,9 +70,10 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         ServeProtocol::Poem => Protocol::Poem,
         ServeProtocol::Line => Protocol::Line,
     };
-    let source = match args.poems.is_empty() {
-        true => Source::BuiltIn,
-        false => Source::Paths(args.poems),
+    let source = match protocol {
+        _ if args.poems.is_empty() => Source::BuiltIn,
+        Protocol::Line => Source::Named(args.poems, report::error),
+        Protocol::Poem | Protocol::Netstring => Source::Paths(args.poems),
     };
     let pace = args
         .delay

@@ -2,6 +2,7 @@
 
 use crate::error::{reason, Error};
 use crate::poem::Poem;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// A poem and the name it goes by: its file's name without the ending.
@@ -20,17 +21,20 @@ pub enum Source {
     BuiltIn,
     /// Files and folders.
     Paths(Vec<PathBuf>),
+    /// The same where poems are asked for by name; and who is told of a poem that can't be, and is left out.
+    Named(Vec<PathBuf>, fn(&Error)),
 }
 
 impl Source {
     /// Reads the poems.
     ///
     /// # Errors
-    /// Those of [`Anthology::load`].
+    /// Those of [`Anthology::load`] and [`Anthology::named`].
     pub fn read(&self) -> Result<Anthology, Error> {
         match self {
             Source::BuiltIn => Ok(Anthology::built_in()),
             Source::Paths(paths) => Anthology::load(paths),
+            Source::Named(paths, tell) => Anthology::named(paths, tell),
         }
     }
 }
@@ -78,14 +82,34 @@ impl Anthology {
     /// [`Error::Local`] where a path can't be read, a folder has no poem, or a poem is empty: an empty reply is what
     /// clients take for a failure.
     pub fn load(paths: &[PathBuf]) -> Result<Anthology, Error> {
+        let entries = files(paths)?.iter().map(|path| load_file(path)).collect::<Result<_, _>>()?;
+        Ok(Anthology { entries })
+    }
+
+    /// The same, but for poems that can't be asked for by name: where the name could not stand in a line, or is that of
+    /// a poem before it. Of each somebody is told, as an error.
+    ///
+    /// # Errors
+    /// Those of [`Anthology::load`], and [`Error::Local`] where none is left.
+    pub fn named(paths: &[PathBuf], tell: impl Fn(&Error)) -> Result<Anthology, Error> {
         let mut entries = Vec::new();
-        for path in paths {
-            match path.is_dir() {
-                true => entries.extend(load_folder(path)?),
-                false => entries.push(load_file(path)?),
+        let mut names = HashSet::new();
+        for path in files(paths)? {
+            let name = name(&path);
+            if name.contains(char::is_control) {
+                tell(&local(&path, "left out: no line can ask for a name with a control character"));
+            } else if !names.insert(name.clone()) {
+                tell(&local(&path, format!("left out: another poem has the name '{name}'")));
+            } else {
+                entries.push(load_file(&path)?);
             }
         }
-        Ok(Anthology { entries })
+        match entries.is_empty() {
+            true => {
+                Err(Error::Local { what: "poems".into(), why: "there is none to ask for by name".into() })
+            }
+            false => Ok(Anthology { entries }),
+        }
     }
 
     /// The poems, in order.
@@ -98,7 +122,19 @@ fn local(path: &Path, why: impl Into<String>) -> Error {
     Error::Local { what: path.display().to_string(), why: why.into() }
 }
 
-fn load_folder(folder: &Path) -> Result<Vec<Entry>, Error> {
+/// These files, and those of these folders.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for path in paths {
+        match path.is_dir() {
+            true => files.extend(files_of(path)?),
+            false => files.push(path.clone()),
+        }
+    }
+    Ok(files)
+}
+
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let listing = std::fs::read_dir(folder).map_err(|e| local(folder, reason(&e)))?;
     let mut paths = Vec::new();
     for item in listing {
@@ -111,8 +147,12 @@ fn load_folder(folder: &Path) -> Result<Vec<Entry>, Error> {
     paths.sort();
     match paths.is_empty() {
         true => Err(local(folder, "no poem in this folder: none of its files ends in .txt")),
-        false => paths.iter().map(|path| load_file(path)).collect(),
+        false => Ok(paths),
     }
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn load_file(path: &Path) -> Result<Entry, Error> {
@@ -120,8 +160,7 @@ fn load_file(path: &Path) -> Result<Entry, Error> {
     if text.is_empty() {
         return Err(local(path, "the file is empty, and an empty poem is none"));
     }
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(Entry { name, poem: text.into() })
+    Ok(Entry { name: name(path), poem: text.into() })
 }
 
 #[cfg(test)]
@@ -136,6 +175,17 @@ mod tests {
             anthology.entries().iter().map(|entry| (entry.name.clone(), entry.poem.len())).collect()
         };
         assert_eq!(show(&Anthology::built_in()), show(&on_disk));
+    }
+
+    #[test]
+    fn where_no_poem_can_be_asked_for_by_name_there_is_none_to_serve() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a\x1bb.txt"), "poem").unwrap();
+        let paths = [folder.path().to_path_buf()];
+        let told = std::cell::Cell::new(0);
+        let named = Anthology::named(&paths, |_| told.set(told.get() + 1));
+        assert_eq!(named.unwrap_err().to_string(), "poems: there is none to ask for by name");
+        assert_eq!((told.get(), Anthology::load(&paths).unwrap().entries().len()), (1, 1));
     }
 
     #[test]

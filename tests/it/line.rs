@@ -31,6 +31,31 @@ fn a_line_names_the_poem_and_an_empty_one_lists_the_names() {
 }
 
 #[test]
+fn a_poem_that_cannot_be_asked_for_by_name_is_left_out_with_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    for name in ["plain.txt", "two\r\nlines.txt", "bell\x07.txt", "plain.md"] {
+        std::fs::write(path(name), name).unwrap();
+    }
+    let whole_folder = folder.path().to_str().unwrap();
+    let args = ["serve", "--port", "0", "--protocol", "line", whole_folder, &path("plain.md")];
+    let mut daemon = Daemon::start(&args);
+    assert!(daemon.ready.starts_with("Serving 1 poem on "), "{}", daemon.ready);
+    assert_eq!(ask(daemon.addr, b"\r\n").unwrap(), b"plain\r\n");
+    assert_eq!(ask(daemon.addr, b"plain\r\n").unwrap(), b"plain.txt");
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.exit_code();
+    let told = daemon.stderr();
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("left out")).collect();
+    assert_eq!(lines.len(), 3, "{told}");
+    assert!(lines.iter().all(|line| line.starts_with("poetry: ") && !line.contains('\x07')), "{told}");
+    assert_eq!(
+        lines[2],
+        format!("poetry: {}: left out: another poem has the name 'plain'", path("plain.md"))
+    );
+}
+
+#[test]
 fn the_line_is_the_key_and_answers_are_never_mixed_up() {
     let bard = Bard::new();
     let proxy = proxy(&bard);

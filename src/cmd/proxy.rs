@@ -147,6 +147,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
     }
     let upstream = servers(&args.upstreams).map_or_else(Upstream::built_in, Upstream::Servers);
+    let workshop = workshop("proxy", &args.transform, args.via.as_ref(), &Repertoire::default());
     let listeners = open(&args.listen).await?;
     refuse_circles(&args, &upstream, &listeners).await;
     let doing = format!("Proxying {upstream}");
@@ -168,7 +169,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         rejects: Rejects { pattern: args.reject, min_bytes: args.min_bytes },
         upstream_conns: args.upstream_conns as usize,
         patience: PATIENCE,
-        workshop: workshop("proxy", &args.transform, args.via.as_ref(), &Repertoire::default()),
+        workshop,
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     };
     let log = Log::start(output);

@@ -324,7 +324,9 @@ async fn listen<H: Handler>(
                 if terminals.are_gone() {
                     break; // they mean that the terminal was closed, and not that we are to begin anew
                 }
-                match renewing.renew() {
+                let renewing = renewing.clone();
+                let renewal = net::unblock(move || renewing.renew()); // clients are not to wait for a slow disk
+                match renewal.await {
                     Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
                     Err(error) => report::error(&error), // what was there stays
                 }

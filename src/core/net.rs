@@ -64,10 +64,15 @@ pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     async_std::task::spawn_blocking(work).await
 }
 
+/// Whether work on so many bytes would hold up others.
+pub fn is_long_work(bytes: usize) -> bool {
+    const LONG_WORK: usize = 64 << 10;
+    bytes > LONG_WORK
+}
+
 /// Work on so many bytes: here, or on a thread of its own where it would hold up others.
 pub async fn busy<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    const LONG_WORK: usize = 64 << 10;
-    match bytes > LONG_WORK {
+    match is_long_work(bytes) {
         true => unblock(work).await,
         false => work(),
     }

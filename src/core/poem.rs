@@ -63,6 +63,12 @@ impl Poem {
     }
 }
 
+/// Bytes that were collected, without the room for more that a growing vector has: up to its length again, and kept as
+/// long as they are.
+pub fn packed(collected: Vec<u8>) -> Bytes {
+    collected.into_boxed_slice().into()
+}
+
 impl<B: Into<Bytes>> From<B> for Poem {
     fn from(bytes: B) -> Poem {
         Poem::from_pieces(vec![bytes.into()])
@@ -72,5 +78,17 @@ impl<B: Into<Bytes>> From<B> for Poem {
 impl std::fmt::Debug for Poem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Poem({} bytes in {} pieces)", self.len(), self.0.pieces.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_bytes_have_no_room_for_more() {
+        let mut collected = Vec::with_capacity(2048);
+        collected.extend_from_slice(&[b'x'; 1034]);
+        assert_eq!(Vec::from(packed(collected)).capacity(), 1034);
     }
 }

@@ -4,6 +4,7 @@
 use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::error::Error;
+use crate::gate::Gate;
 use crate::net::{self, Stream};
 use crate::poem::Poem;
 use crate::program::Program;
@@ -12,7 +13,8 @@ use crate::transform::Transform;
 use bytes::Bytes;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// How much is read from a server in one go.
 const READ: usize = 64 << 10;
@@ -245,6 +247,13 @@ impl Recital {
     }
 }
 
+/// How many long built-in transformations are done at the same time. Each has its poem and what it makes of it in memory,
+/// so they must be few, and each keeps a core busy.
+const BENCH_PLACES: usize = 4;
+
+/// Where they are done. It is the process's, as cores and memory are.
+static BENCH: LazyLock<Gate> = LazyLock::new(|| Gate::new(BENCH_PLACES));
+
 /// One transformation that is done here.
 #[derive(Debug, Clone)]
 pub enum Craft {
@@ -271,19 +280,24 @@ impl Craft {
         }
     }
 
-    /// The transformed poem, of at most `limit` bytes. What is built in needs no deadline.
+    /// The transformed poem, of at most `limit` bytes. What is built in needs no deadline, nor
+    /// does waiting for a place: what is before it ends by itself.
     ///
     /// # Errors
     /// [`Error::Transform`], [`Error::TooLong`]; from a program also [`Error::Timeout`].
     pub async fn apply(&self, poem: Bytes, limit: u64, deadline: Duration) -> Result<Bytes, Error> {
         match self {
             Craft::BuiltIn(transform) => {
-                let (transform, bytes) = (*transform, poem.len());
-                let done = net::busy(bytes, move || transform.apply(&poem)).await?;
-                match done.len() as u64 > limit {
-                    true => Err(Error::TooLong { addr: transform.name().into(), limit }),
-                    false => Ok(done),
-                }
+                let transform = *transform;
+                let place = match net::is_long_work(poem.len()) {
+                    true => Some(BENCH.enter(Instant::now()).await),
+                    false => None,
+                };
+                net::busy(poem.len(), move || {
+                    let _until_it_is_done = place; // also where nobody waits for it any more
+                    transform.apply(&poem, limit)
+                })
+                .await
             }
             Craft::Program(program) => program.apply(&poem, limit, deadline).await,
         }

@@ -173,6 +173,22 @@ fn requests_share_a_room_and_one_that_finds_none_is_reset_while_the_others_go_on
 }
 
 #[test]
+fn large_transformations_take_the_memory_of_their_poems_and_a_few_results() {
+    const LINES: usize = 2 << 20;
+    let daemon = Daemon::start(&["transform", "--port", "0"]);
+    let before = daemon.peak_memory();
+    let request = [format!("{}:reverse.", LINES + 8).as_bytes(), &[b'\n'; LINES], b","].concat();
+    let answer = [format!("{LINES}:").as_bytes(), &[b'\n'; LINES], b","].concat();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert!(Client::ask(daemon.addr, &request).unwrap() == answer));
+        }
+    });
+    let more = daemon.peak_memory() - before;
+    assert!(more < 80 << 20, "{more} bytes for eight poems of 2 MiB");
+}
+
+#[test]
 fn a_thousand_keys_in_flight_stay_within_the_capacity() {
     many_descriptors();
     let bard = Bard::new();

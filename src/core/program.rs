@@ -19,6 +19,7 @@
 use crate::error::{reason, Error};
 use crate::gate::{Gate, Place};
 use crate::net::{self, Pipe};
+use crate::poem::packed;
 use crate::transform::Transform;
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -135,7 +136,7 @@ impl Program {
         let room = limit.saturating_sub(said.len() as u64);
         let rest = stdout.rest(room.saturating_add(1)).map_err(|e| self.failed(reason(&e)))?;
         self.take(&rest, &mut said, limit)?;
-        Ok(said.into())
+        Ok(packed(said))
     }
 
     async fn start(&self) -> io::Result<Run> {
@@ -372,5 +373,14 @@ mod tests {
         let before = format!("{program:?}");
         let _busy = futures::FutureExt::now_or_never(program.places.enter(Instant::now()));
         assert_eq!(before, format!("{program:?}"));
+    }
+
+    #[test]
+    fn what_a_program_has_said_keeps_no_room_for_more() {
+        let program: Program = "x=sh -c 'cat; printf yz'".parse().expect("a program");
+        let poem = vec![b'x'; 100_000]; // more than a pipe holds, so that it comes in pieces
+        let said =
+            net::block_on(program.apply(&poem, 1 << 20, Duration::from_secs(10))).expect("it ends well");
+        assert_eq!((said.len(), Vec::from(said).capacity()), (100_002, 100_002));
     }
 }

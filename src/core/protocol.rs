@@ -13,6 +13,7 @@
 //! without sign or white space. A length over the limit is refused before anything is allocated for it.
 
 use crate::error::Error;
+use crate::poem::packed;
 use bytes::Bytes;
 
 /// What client and server say to each other.
@@ -192,7 +193,7 @@ impl RequestDecoder {
             RequestDecoder::Line(line) => push_line(line, input),
             RequestDecoder::Netstring(scanner, payload) => {
                 scanner.scan(input, |run| payload.extend_from_slice(run))?;
-                Ok(scanner.is_done().then(|| std::mem::take(payload).into()))
+                Ok(scanner.is_done().then(|| packed(std::mem::take(payload))))
             }
         }
     }
@@ -341,6 +342,13 @@ mod tests {
         for text in [&b"a\0\n"[..], b"a\rb\n", b"\x1b[2J\n", b"\x7f\n"] {
             assert_eq!(line(text), Err(Malformed::Control), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_request_that_came_in_pieces_keeps_no_room_for_more() {
+        let framed = netstring(&[b'x'; 90]);
+        let request = decode(Protocol::Netstring, &framed, 60).unwrap().unwrap();
+        assert_eq!((request.len(), Vec::from(request).capacity()), (90, 90));
     }
 
     proptest! {

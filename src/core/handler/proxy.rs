@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::flight::{self, Flight, Reader, Watch, Writer};
 use crate::gate::Gate;
 use crate::net::{self, Turns};
-use crate::poem::Poem;
+use crate::poem::{packed, Poem};
 use crate::protocol::{netstring, Protocol};
 use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report, Stats};
@@ -312,7 +312,7 @@ impl Proxy {
             self.hold(landing, poem.len() + bytes.len())?;
             poem.extend_from_slice(&bytes);
         }
-        let poem = Bytes::from(poem);
+        let poem = packed(poem);
         landing.objection = self.objection(poem.clone().into()).await;
         Ok(poem)
     }
@@ -419,6 +419,29 @@ mod tests {
     use crate::transform::Transform;
     use crate::upstream::Craft;
     use std::collections::HashMap;
+    use std::io::Write;
+
+    fn settings(protocol: Protocol, upstream: &[&str], workshop: Option<Workshop>) -> Settings {
+        let long = Duration::from_secs(10);
+        let addrs = upstream.iter().map(|addr| addr.parse().expect("an address")).collect();
+        Settings {
+            protocol,
+            upstream: Upstream::Servers(addrs),
+            timeouts: Timeouts { connect: long, idle: long, total: long },
+            policy: Policy { ttl: long, grace: long, fail_ttl: long, capacity: 1 << 20 },
+            max_poem: 1 << 20,
+            whole: false,
+            rejects: Rejects::default(),
+            upstream_conns: 1,
+            patience: long,
+            workshop,
+            original_on_failure: false,
+        }
+    }
+
+    fn proxy(settings: Settings) -> Arc<Proxy> {
+        Proxy::new(settings, Arc::new(Silent), Arc::default())
+    }
 
     /// What is asked for, as it is told to a proxy.
     fn key(
@@ -428,22 +451,28 @@ mod tests {
         original: bool,
         request: &[u8],
     ) -> Key {
-        let long = Duration::from_secs(1);
-        let addrs = upstream.iter().map(|addr| addr.parse().expect("an address")).collect();
-        let settings = Settings {
-            protocol,
-            upstream: Upstream::Servers(addrs),
-            timeouts: Timeouts { connect: long, idle: long, total: long },
-            policy: Policy { ttl: long, grace: long, fail_ttl: long, capacity: 1 },
-            max_poem: 1,
-            whole: false,
-            rejects: Rejects::default(),
-            upstream_conns: 1,
-            patience: long,
-            workshop,
-            original_on_failure: original,
+        let settings = settings(protocol, upstream, workshop);
+        proxy(Settings { original_on_failure: original, ..settings }).key(request)
+    }
+
+    #[test]
+    fn what_is_collected_keeps_no_room_for_more() {
+        let poem = vec![b'x'; 70_000]; // more than comes in one go
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("it is bound").to_string();
+        let proxy = proxy(settings(Protocol::Poem, &[&addr], None));
+        let Lookup::Miss(lead) =
+            proxy.cache.lookup(&proxy.key(b""), Instant::now(), || flight::launch(1 << 20))
+        else {
+            panic!("it is the first")
         };
-        Proxy::new(settings, Arc::new(Silent), Arc::default()).key(request)
+        let mut landing = Landing::new(lead.fill, lead.writer);
+        let collected = std::thread::scope(|scope| {
+            scope.spawn(|| listener.accept().and_then(|(mut call, _)| call.write_all(&poem)));
+            net::block_on(proxy.collect(&mut landing, b"")).expect("it comes whole")
+        });
+        assert!(collected == poem);
+        assert_eq!(Vec::from(collected).capacity(), poem.len());
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn framed(reply: &[u8], limit: u64) -> Result<(), String> {
     match plain(reply, limit) {
         Ok(None) if reply.is_empty() => Err(Error::Declined { addr: "upstream".to_string() }.to_string()),
         Ok(None) => Err(format!("upstream: cut off after {} bytes: {}", reply.len(), Malformed::Unfinished)),
-        Ok(Some(payload)) if Protocol::Netstring.frame(&payload) == reply => Ok(()),
+        Ok(Some(payload)) if Protocol::Netstring.frame(&payload).rest().concat() == reply => Ok(()),
         Ok(Some(_)) => Err(malformed(Malformed::Trailing)),
         Err(Malformed::TooLong(limit)) => Err(format!("upstream: longer than {limit} bytes")),
         Err(why) => Err(malformed(why)),

@@ -13,14 +13,15 @@ use futures::future::FutureExt;
 use futures_lite::future;
 pub use name::leads_to;
 use name::resolve;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::Future;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How many connections the kernel may hold for us. The 128 of std lets syncookies leave clients hanging for ever
@@ -394,17 +395,11 @@ impl Stream {
         send(self.socket.get_ref(), bytes, then)
     }
 
-    /// Sends all of it, waiting as long as it takes.
-    pub async fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.send(bytes, Then::Unknown) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable().await?,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+    /// The same for several parts, one behind the other.
+    pub fn send_parts(&self, parts: [&[u8]; 3]) -> io::Result<usize> {
+        let (parts, mut nothing_else) = (parts.map(IoSlice::new), SendAncillaryBuffer::default());
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::sendmsg(self.socket.get_ref(), &parts, &mut nothing_else, flags)?)
     }
 
     /// Says that no more will be sent.
@@ -422,16 +417,6 @@ impl Stream {
         !matches!(self.socket.get_ref().take_error(), Ok(None))
     }
 
-    /// The next bytes; 0 at a clean end.
-    pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.read_now(into) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable().await?,
-                other => return other,
-            }
-        }
-    }
-
     /// The next bytes if they are there; 0 at a clean end. An error is told once: the next call would take what is
     /// behind it for a clean end.
     pub fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
@@ -440,12 +425,22 @@ impl Stream {
 
     /// Waits until the kernel takes more.
     pub fn writable(&self) -> impl Future<Output = io::Result<()>> + '_ {
-        future::poll_fn(|cx| self.socket.poll_writable(cx))
+        future::poll_fn(|cx| self.poll_writable(cx))
+    }
+
+    /// The same, for who waits for both ways at once.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_writable(cx)
     }
 
     /// Waits until there is something to hear.
     pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
-        future::poll_fn(|cx| self.socket.poll_readable(cx))
+        future::poll_fn(|cx| self.poll_readable(cx))
+    }
+
+    /// The same, for who waits for both ways at once.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(cx)
     }
 
     /// Waits until the kernel has got rid of (nearly) all it took: with the smallest send buffer, a socket is
@@ -538,6 +533,10 @@ async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     const FULL_BACKLOG_PAUSE: Duration = Duration::from_millis(10);
     let socket = Socket::new(target.domain(), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    // What the kernel has taken of a large request and nobody else is not progress: whoever waits for the other side
+    // would begin to count its silence megabytes too early.
+    #[cfg(target_os = "linux")]
+    let _is_no_tcp = socket.set_tcp_notsent_lowat(UNSENT);
     loop {
         match socket.connect(target) {
             Ok(()) => break,

@@ -38,12 +38,58 @@ impl Protocol {
     }
 
     /// A request as it goes over the wire.
-    pub fn frame(self, request: &[u8]) -> Vec<u8> {
+    pub fn frame(self, request: &[u8]) -> Frame<'_> {
         match self {
-            Protocol::Poem => Vec::new(),
-            Protocol::Line => [request, b"\r\n"].concat(),
-            Protocol::Netstring => netstring(request),
+            Protocol::Poem => Frame::default(),
+            Protocol::Line => Frame { head: Vec::new(), body: request, tail: b"\r\n", sent: 0 },
+            Protocol::Netstring => Frame::netstring(b"", request),
         }
+    }
+
+    /// The poem of a complete reply.
+    pub fn payload(self, reply: Bytes) -> Bytes {
+        match (self, reply.iter().position(|byte| *byte == b':')) {
+            (Protocol::Netstring, Some(colon)) => reply.slice(colon + 1..reply.len() - 1),
+            _ => reply,
+        }
+    }
+}
+
+/// A request on its way: what stands before it, itself, what stands behind it, and how much of that has been sent. It
+/// goes out from where it is, because it may be large, and many may be on their way.
+#[derive(Debug, Clone, Default)]
+pub struct Frame<'a> {
+    head: Vec<u8>,
+    body: &'a [u8],
+    tail: &'static [u8],
+    sent: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// The netstring of both one after the other, of which only the first is copied.
+    pub fn netstring(first: &[u8], body: &'a [u8]) -> Frame<'a> {
+        let length = format!("{}:", first.len() + body.len());
+        Frame { head: [length.as_bytes(), first].concat(), body, tail: b",", sent: 0 }
+    }
+
+    /// What is still to be sent, part by part.
+    pub fn rest(&self) -> [&[u8]; 3] {
+        let mut sent = self.sent;
+        [&self.head[..], self.body, self.tail].map(|part| {
+            let (gone, rest) = part.split_at(sent.min(part.len()));
+            sent -= gone.len();
+            rest
+        })
+    }
+
+    /// So many bytes more have been sent.
+    pub fn advance(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    /// Whether nothing is left to be sent.
+    pub fn is_sent(&self) -> bool {
+        self.sent == self.head.len() + self.body.len() + self.tail.len()
     }
 }
 
@@ -283,6 +329,11 @@ impl Judge {
         Error::Reset { addr: self.addr.clone(), got: self.got, why: crate::error::reason(why) }
     }
 
+    /// The verdict on a server that took nothing of the request, and said nothing, for too long.
+    pub fn deaf(&self, limit: std::time::Duration) -> Error {
+        Error::Timeout { addr: self.addr.clone(), stage: "the request was not taken", limit }
+    }
+
     /// The verdict on silence that lasted too long.
     pub fn silent(&self, limit: std::time::Duration) -> Error {
         let stage = if self.got == 0 { "no reply" } else { "nothing more" };
@@ -351,6 +402,22 @@ mod tests {
         assert_eq!((request.len(), Vec::from(request).capacity()), (90, 90));
     }
 
+    #[test]
+    fn a_frame_goes_out_in_any_pieces() {
+        for step in 1..12 {
+            let (mut frame, mut sent) = (Frame::netstring(b"a.", b"poem"), Vec::new());
+            while !frame.is_sent() {
+                let rest = frame.rest().concat();
+                let count = step.min(rest.len());
+                sent.extend_from_slice(&rest[..count]);
+                frame.advance(count);
+            }
+            assert_eq!(sent, b"6:a.poem,");
+        }
+        assert_eq!(Protocol::Line.frame(b"name").rest().concat(), b"name\r\n");
+        assert!(Protocol::Poem.frame(b"").is_sent());
+    }
+
     proptest! {
         #[test]
         fn any_split_of_a_request_gives_the_same_answer(input in prop::collection::vec(
@@ -364,6 +431,7 @@ mod tests {
         #[test]
         fn what_was_framed_is_read_back(payload in prop::collection::vec(any::<u8>(), 0..100), split in 1usize..9) {
             let framed = netstring(&payload);
+            prop_assert_eq!(&Protocol::Netstring.frame(&payload).rest().concat(), &framed);
             prop_assert_eq!(decode(Protocol::Netstring, &framed, split).unwrap().unwrap(), payload);
         }
     }

@@ -5,15 +5,17 @@ use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::error::Error;
 use crate::gate::Gate;
-use crate::net::{self, Stream};
-use crate::poem::Poem;
+use crate::net::{self, Stream, Turns};
+use crate::poem::{packed, Poem};
 use crate::program::Program;
-use crate::protocol::{Judge, Protocol, Scanner};
+use crate::protocol::{Frame, Judge, Protocol};
 use crate::transform::Transform;
 use bytes::Bytes;
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::LazyLock;
+use std::task::{ready, Context, Poll};
 use std::time::{Duration, Instant};
 
 /// How much is read from a server in one go.
@@ -55,7 +57,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Those of [`ask`], of the last server tried.
-    pub async fn ask(&self, question: &Question<'_>) -> Result<Reply, Error> {
+    pub async fn ask<'a>(&self, question: &Question<'a>) -> Result<Reply<'a>, Error> {
         match self {
             Upstream::Servers(addrs) => {
                 let mut last = Error::Abandoned;
@@ -106,37 +108,33 @@ pub struct Question<'a> {
     pub timeouts: Timeouts,
 }
 
-/// Connects to a server and sends it the request.
+/// Connects to a server. The request is sent while the reply is waited for and read.
 ///
 /// # Errors
 /// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`], [`Error::Reset`].
-pub async fn ask(addr: &Addr, question: &Question<'_>) -> Result<Reply, Error> {
+pub async fn ask<'a>(addr: &Addr, question: &Question<'a>) -> Result<Reply<'a>, Error> {
+    converse(addr, question.protocol.frame(question.request), question).await
+}
+
+/// The same, with the question's request in a frame already.
+async fn converse<'a>(addr: &Addr, request: Frame<'a>, question: &Question<'_>) -> Result<Reply<'a>, Error> {
     let stream = net::connect(addr, question.timeouts.connect).await?;
     let judge = Judge::new(question.protocol, addr.to_string(), question.limit);
-    let framed = question.protocol.frame(question.request);
-    let idle = question.timeouts.idle;
-    match net::within(idle, stream.send_all(&framed)).await {
-        // A server that has said all it wants may close before it has read our request: its reply still decides.
-        Some(sent) => {
-            let cut = sent.err().filter(|e| e.kind() == io::ErrorKind::ConnectionReset);
-            let (over, end, buffer) = (false, None, Vec::new());
-            Ok(Reply::Server(Box::new(Conversation { stream, judge, idle, cut, over, end, buffer })))
-        }
-        None => {
-            Err(Error::Timeout { addr: addr.to_string(), stage: "the request was not taken", limit: idle })
-        }
-    }
+    let (idle, turns, cut, over, end, buffer) =
+        (question.timeouts.idle, Turns::default(), None, false, None, Vec::new());
+    let conversation = Conversation { stream, request, judge, idle, turns, cut, over, end, buffer };
+    Ok(Reply::Server(Box::new(conversation)))
 }
 
 /// A poem on its way to us.
-pub enum Reply {
+pub enum Reply<'a> {
     /// From a server.
-    Server(Box<Conversation>),
+    Server(Box<Conversation<'a>>),
     /// From this process.
     Recital(Recital),
 }
 
-impl Reply {
+impl Reply<'_> {
     /// The next bytes; `None` when the reply is complete.
     ///
     /// # Errors
@@ -157,13 +155,19 @@ impl Reply {
     }
 }
 
-/// A connection to a server that is sending its reply.
-pub struct Conversation {
+/// A connection to a server that is sent the request, and sends its reply. It may well do both at once: one that answers
+/// while it reads would wait for us, and we for it, if we sent all before we heard anything.
+pub struct Conversation<'a> {
     stream: Stream,
+    /// The request, as far as it can still be sent. Once the reply is complete nobody needs the rest.
+    request: Frame<'a>,
     judge: Judge,
+    /// How long neither may the server take anything of the request, nor anything of its reply come.
     idle: Duration,
-    /// The reset that sending the request met with. It is told once: reading would show a clean end instead (measured,
-    /// and Linux's `sk_stream_error`). One that came behind the server's FIN is told as a broken pipe, and cuts nothing.
+    turns: Turns,
+    /// The end that sending the request met with. It is told once: reading would show a clean end instead (measured, and
+    /// Linux's `sk_stream_error`). Only a broken pipe is none: a server that has said all it wants may close before it
+    /// has read our request, and a reset that comes behind its FIN is told as that. Its reply still decides.
     cut: Option<io::Error>,
     /// Whether the reply is complete.
     over: bool,
@@ -172,23 +176,77 @@ pub struct Conversation {
     buffer: Vec<u8>,
 }
 
-impl Conversation {
+/// What a conversation can come forward by.
+enum Step {
+    /// Something of the request was taken, and nothing has come.
+    Sent,
+    /// So much has come; nothing at a clean end.
+    Heard(io::Result<usize>),
+}
+
+impl Conversation<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.over {
             return Ok(None);
         }
-        if self.end.is_none() {
+        while self.end.is_none() {
             self.buffer.resize(READ, 0);
-            match net::within(self.idle, self.stream.read(&mut self.buffer)).await {
-                None => return Err(self.judge.silent(self.idle)),
-                Some(Err(e)) => self.end = Some(Err(e)),
-                Some(Ok(0)) => self.end = Some(self.closed()),
-                Some(Ok(count)) => return self.take(count).map(Some),
+            match net::within(self.idle, poll_fn(|cx| self.poll_step(cx))).await {
+                None => return Err(self.silent()),
+                Some(Step::Sent) => self.turns.take().await,
+                Some(Step::Heard(Err(e))) => self.end = Some(Err(e)),
+                Some(Step::Heard(Ok(0))) => self.end = Some(self.closed()),
+                Some(Step::Heard(Ok(count))) => return self.take(count).map(Some),
             }
         }
         match self.end.take() {
             Some(Err(e)) => Err(self.judge.broken(&e)),
             _ => self.judge.ended().map(|()| None),
+        }
+    }
+
+    /// Sends what is taken, and hears what has come.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let sent = self.poll_send(cx);
+        match self.poll_hear(cx) {
+            Poll::Pending => sent.map(|()| Step::Sent),
+            heard => heard.map(Step::Heard),
+        }
+    }
+
+    /// Ready when something was taken.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.request.is_sent() {
+            let failed = match self.stream.send_parts(self.request.rest()) {
+                Ok(count) => {
+                    self.request.advance(count);
+                    return Poll::Ready(());
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_writable(cx)),
+                Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
+                Err(e) => Err(e),
+            };
+            if let Err(e) = failed {
+                self.request = Frame::default();
+                self.cut = Some(e).filter(is_a_cut);
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            match self.stream.read_now(&mut self.buffer) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_readable(cx))?,
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    fn silent(&self) -> Error {
+        match self.request.is_sent() {
+            true => self.judge.silent(self.idle),
+            false => self.judge.deaf(self.idle),
         }
     }
 
@@ -211,6 +269,11 @@ impl Conversation {
         self.over = self.judge.take(bytes)? || matches!(self.end, Some(Ok(()))) && self.judge.ended().is_ok();
         Ok(Bytes::copy_from_slice(bytes))
     }
+}
+
+/// Whether this error of sending says that the reply is cut off as well.
+fn is_a_cut(error: &io::Error) -> bool {
+    error.kind() != ErrorKind::BrokenPipe
 }
 
 /// How slowly a poem is recited.
@@ -382,17 +445,30 @@ async fn transform_via(
     limit: u64,
     timeouts: Timeouts,
 ) -> Result<Bytes, Error> {
-    let request = [name.as_bytes(), b".", poem].concat();
-    let question = Question { protocol: Protocol::Netstring, request: &request, limit, timeouts };
+    let protocol = Protocol::Netstring;
+    let question = Question { protocol, request: poem, limit, timeouts };
+    let request = Frame::netstring(format!("{name}.").as_bytes(), poem);
     let work = async {
-        let mut reply = ask(addr, &question).await?;
-        let (mut scanner, mut done) = (Scanner::new(limit), Vec::new());
+        let (mut reply, mut framed) = (converse(addr, request, &question).await?, Vec::new());
         while let Some(bytes) = reply.next().await? {
-            let _judged = scanner.scan(&bytes, |run| done.extend_from_slice(run));
+            framed.extend_from_slice(&bytes);
         }
-        Ok(done.into())
+        Ok(protocol.payload(packed(framed)))
     };
     let late =
         || Error::Timeout { addr: addr.to_string(), stage: "no transformation", limit: timeouts.total };
     net::within(timeouts.total, work).await.unwrap_or_else(|| Err(late()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_broken_pipe_says_nothing_about_the_reply() {
+        assert!(!is_a_cut(&ErrorKind::BrokenPipe.into()));
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::TimedOut] {
+            assert!(is_a_cut(&kind.into()), "{kind}");
+        }
+    }
 }

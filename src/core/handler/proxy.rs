@@ -196,7 +196,7 @@ impl Proxy {
     }
 
     /// Waits for its turn, then asks.
-    async fn ask(&self, landing: &mut Landing, request: &[u8]) -> Result<Reply, Error> {
+    async fn ask<'a>(&self, landing: &mut Landing, request: &'a [u8]) -> Result<Reply<'a>, Error> {
         let Settings { protocol, timeouts, max_poem, .. } = self.settings;
         if landing.place.is_none() {
             landing.place = Some(self.gate.enter(Instant::now()).await);
@@ -340,21 +340,13 @@ impl Proxy {
         if pattern.is_none() && *min_bytes == 0 {
             return None;
         }
-        let poem = payload(self.settings.protocol, reply.bytes());
+        let poem = self.settings.protocol.payload(reply.bytes());
         if (poem.len() as u64) < *min_bytes {
             return Some("shorter than --min-bytes");
         }
         let pattern = pattern.clone()?;
         let matches = net::busy(poem.len(), move || pattern.is_match(&poem)).await;
         matches.then_some("matches --reject")
-    }
-}
-
-/// The poem of a complete reply.
-fn payload(protocol: Protocol, reply: Bytes) -> Bytes {
-    match (protocol, reply.iter().position(|byte| *byte == b':')) {
-        (Protocol::Netstring, Some(colon)) => reply.slice(colon + 1..reply.len() - 1),
-        _ => reply,
     }
 }
 

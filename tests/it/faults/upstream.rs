@@ -156,7 +156,7 @@ fn while_connecting(question: Question<'_>, worst: impl FnOnce(crate::bard::Call
     })
 }
 
-async fn all_of(mut reply: Reply) -> Result<Vec<u8>, Error> {
+async fn all_of(mut reply: Reply<'_>) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
     while let Some(bytes) = reply.next().await? {
         all.extend_from_slice(&bytes);
@@ -370,6 +370,61 @@ fn an_upstream_that_never_reads_our_request_is_given_up() {
     let request = [&b"8000002:a."[..], &vec![b'x'; 8_000_000], b","].concat();
     assert_eq!(Client::ask(proxy.addr, &request), RESET);
     bard.call().hear(9).0.hear_nothing();
+}
+
+#[test]
+fn an_upstream_that_answers_while_it_reads_is_heard_meanwhile() {
+    const LENGTH: usize = 12 << 20; // more than two kernels take on behalf of their programs
+    let bard = Bard::new();
+    let proxy = proxy(Settings { protocol: Protocol::Netstring, ..settings(&bard) });
+    let request = [format!("{LENGTH}:").as_bytes(), &vec![b'x'; LENGTH], b","].concat();
+    let length = request.len();
+    let shouting = std::thread::spawn(move || {
+        let (mut call, mut heard, mut buffer) = (bard.call().stream, 0, [0; 64 << 10]);
+        while heard < length {
+            let count = call.read(&mut buffer).unwrap();
+            buffer[..count].make_ascii_uppercase();
+            call.write_all(&buffer[..count]).unwrap();
+            heard += count;
+        }
+    });
+    assert!(Client::ask(proxy.addr, &request).unwrap() == request.to_ascii_uppercase());
+    shouting.join().unwrap();
+}
+
+#[test]
+fn a_request_that_is_taken_slowly_is_taken_whole_because_only_silence_is_counted() {
+    const LENGTH: usize = 4 << 20;
+    let bard = Bard::new();
+    let mut settings = Settings { protocol: Protocol::Netstring, ..settings(&bard) };
+    settings.timeouts.idle = Duration::from_secs(1);
+    let proxy = proxy(settings);
+    let request = [format!("{LENGTH}:").as_bytes(), &vec![b'x'; LENGTH], b","].concat();
+    let length = request.len();
+    let slow = std::thread::spawn(move || {
+        let mut call = bard.call();
+        socket2::SockRef::from(&call.stream).set_recv_buffer_size(64 << 10).unwrap();
+        let (mut heard, mut buffer) = (0, [0; 16 << 10]);
+        while heard < length {
+            heard += call.stream.read(&mut buffer).unwrap();
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        call.say(b"4:poem,").finish();
+    });
+    let begun = std::time::Instant::now();
+    assert_eq!(Client::ask(proxy.addr, &request).unwrap(), b"4:poem,");
+    assert!(begun.elapsed() > Duration::from_secs(1), "it took longer than any silence may");
+    slow.join().unwrap();
+}
+
+#[test]
+fn a_reply_that_is_complete_before_the_request_was_taken_is_whole() {
+    let bard = Bard::new();
+    let proxy = proxy(Settings { protocol: Protocol::Netstring, ..settings(&bard) });
+    let request = [&b"8000002:a."[..], &vec![b'x'; 8_000_000], b","].concat();
+    let answering = std::thread::spawn(move || bard.call().hear(9).0.say(b"4:poem,").hear(100).0);
+    assert_eq!(Client::ask(proxy.addr, &request).unwrap(), b"4:poem,");
+    drop(answering.join().unwrap());
 }
 
 #[test]

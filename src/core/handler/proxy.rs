@@ -25,12 +25,13 @@ use crate::upstream::{Question, Reply, Timeouts, Upstream, Workshop};
 use bytes::Bytes;
 use landing::Landing;
 use regex::bytes::Regex;
+use sha2::{Digest, Sha256};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is asked for, in full: the protocol, the upstreams, the transformations and the request, each as a netstring,
-/// so that no two different questions have the same key.
+/// What is asked for: the protocol, the upstreams, the transformations and the request, each as a netstring, so that no
+/// two different questions have the same key. A long request is there by its [`name`].
 type Key = Bytes;
 type Poems = Cache<Key, Poem, Flight>;
 type Lead = crate::cache::Lead<Key, Poem, Flight, Writer>;
@@ -105,7 +106,7 @@ impl Proxy {
     fn key(&self, request: &[u8]) -> Key {
         match self.settings.protocol {
             Protocol::Poem => self.scope.clone(),
-            Protocol::Line | Protocol::Netstring => [&self.scope[..], &netstring(request)].concat().into(),
+            Protocol::Line | Protocol::Netstring => [&self.scope[..], &name(request)].concat().into(),
         }
     }
 
@@ -393,6 +394,17 @@ impl Handler for Proxy {
     }
 }
 
+/// What stands for a request in its key: itself as a netstring, or, where it is long, what no netstring begins with, and
+/// then its length and SHA-256. There is no other known text with the same; and as large as poems are the requests that
+/// are waited for, which would be held a second time, and those of poems that are kept.
+fn name(request: &[u8]) -> Vec<u8> {
+    const LONGEST_LITERAL: usize = 256;
+    match request.len() {
+        ..=LONGEST_LITERAL => netstring(request),
+        length => [format!("#{length}:").as_bytes(), &Sha256::digest(request)].concat(),
+    }
+}
+
 fn scope(settings: &Settings) -> Bytes {
     let mut scope = netstring(settings.protocol.name().as_bytes());
     scope.extend(netstring(settings.upstream.to_string().as_bytes()));
@@ -492,7 +504,11 @@ mod tests {
             program("x=tr a b"),
             program("x=tr 'a b'"),
         ];
-        let requests: [&[u8]; 8] = [b"", b"a", b"1:a,", b"0:,", b"a,", b"4:line,", b"\xff", b"1:a,0:,"];
+        let long = [vec![b'x'; 256], vec![b'x'; 257], vec![b'y'; 257], vec![b'x'; 258]];
+        let names = [name(&long[1]), netstring(&name(&long[1])), name(&long[1])[1..].to_vec()];
+        let mut requests: Vec<&[u8]> =
+            vec![b"", b"a", b"1:a,", b"0:,", b"a,", b"4:line,", b"\xff", b"1:a,0:,", b"#257:"];
+        requests.extend(long.iter().chain(&names).map(Vec::as_slice));
         let mut seen = HashMap::new();
         for protocol in [Protocol::Poem, Protocol::Line, Protocol::Netstring] {
             let asked = if protocol == Protocol::Poem { &requests[..1] } else { &requests };
@@ -513,6 +529,12 @@ mod tests {
                 }
             }
         }
-        assert!(seen.len() > 1500);
+        assert!(seen.len() > 3000);
+    }
+
+    #[test]
+    fn the_key_of_a_long_request_is_short() {
+        let length = |request: &[u8]| key(Protocol::Netstring, &["1"], None, false, request).len();
+        assert_eq!(length(&[b'x'; 16 << 20]), length(b"") - "0:,".len() + "#16777216:".len() + 32);
     }
 }

@@ -157,7 +157,9 @@ impl<H: Handler> Connection<H> {
     pub(super) async fn converse(&self, accepted: Instant) {
         match Box::pin(net::within(self.server.limits.client_timeout, self.request())).await {
             Some(Ok(request)) => {
-                let answer = self.server.handler.clone().answer(request.clone(), Instant::now());
+                let (handler, asked) = (self.server.handler.clone(), request.clone());
+                let answer = move || handler.answer(asked, Instant::now());
+                let answer = Box::pin(net::busy(request.len(), answer)).await; // all of a long one is looked at
                 let mut answering =
                     Answering::new(&request, accepted, answer.how, Delivery::new(answer.reader));
                 drop(request); // it may be large, and its answer may take long

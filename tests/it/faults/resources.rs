@@ -173,6 +173,26 @@ fn requests_share_a_room_and_one_that_finds_none_is_reset_while_the_others_go_on
 }
 
 #[test]
+fn requests_that_wait_for_their_answers_are_held_once() {
+    const LENGTH: usize = 4 << 20;
+    let bard = Bard::new();
+    let upstream = bard.addr.to_string();
+    let daemon = Daemon::start(&["proxy", "--port", "0", "--protocol", "netstring", &upstream]);
+    let before = daemon.memory();
+    let clients: Vec<Client> = (0..6u8)
+        .map(|number| {
+            let mut client = Client::connect(daemon.addr);
+            client.say(&[format!("{LENGTH}:").as_bytes(), &vec![number; LENGTH], b","].concat());
+            client
+        })
+        .collect();
+    let calls: Vec<_> = clients.iter().map(|_| bard.call().hear(8).0).collect();
+    let more = daemon.memory().saturating_sub(before);
+    assert!(more < 36 << 20, "{more} bytes for six requests of 4 MiB");
+    drop(calls);
+}
+
+#[test]
 fn large_transformations_take_the_memory_of_their_poems_and_a_few_results() {
     const LINES: usize = 2 << 20;
     let daemon = Daemon::start(&["transform", "--port", "0"]);

@@ -9,6 +9,7 @@
 //! | the program ends with 0 | its warden | what it has said by then |
 //! | it ends in another way | its warden | [`Error::Transform`] |
 //! | it says more than the limit | the dropped `Run` | [`Error::TooLong`] |
+//! | it says more than there is room for | the dropped `Run` | [`Error::NoRoom`] |
 //! | the deadline passes | the dropped `Run` | [`Error::Timeout`] |
 //! | the request is given up | the dropped `Run` | nothing |
 //! | our process ends | [`end_all`] | nothing |
@@ -16,6 +17,7 @@
 //! The group, because a program may have started others: they must not outlive it, nor hold its output open. One that
 //! leaves the group on purpose (`setsid`) is beyond reach, and is not waited for.
 
+use crate::commons::Share;
 use crate::error::{reason, Error};
 use crate::gate::{Gate, Place};
 use crate::net::{self, Pipe};
@@ -102,25 +104,31 @@ impl Program {
     }
 
     /// What the program makes of the poem, in at most `limit` bytes and within `deadline`, waiting for a place
-    /// included. A program that ends well need not have read all of the poem.
+    /// included. What it says is counted by the share. A program that ends well need not have read all of the poem.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::TooLong`], and [`Error::Transform`] where it can't be run or doesn't end well.
-    pub async fn apply(&self, poem: &[u8], limit: u64, deadline: Duration) -> Result<Bytes, Error> {
+    /// [`Error::Timeout`], [`Error::TooLong`], [`Error::NoRoom`], and [`Error::Transform`] where it can't be run or doesn't end well.
+    pub async fn apply(
+        &self,
+        poem: &[u8],
+        limit: u64,
+        deadline: Duration,
+        share: &mut Share,
+    ) -> Result<Bytes, Error> {
         let late =
             || Error::Timeout { addr: self.name.clone(), stage: "the program did not end", limit: deadline };
-        net::within(deadline, self.run(poem, limit)).await.unwrap_or_else(|| Err(late()))
+        net::within(deadline, self.run(poem, limit, share)).await.unwrap_or_else(|| Err(late()))
     }
 
-    async fn run(&self, poem: &[u8], limit: u64) -> Result<Bytes, Error> {
+    async fn run(&self, poem: &[u8], limit: u64, share: &mut Share) -> Result<Bytes, Error> {
         let run = self.start().await.map_err(|e| {
             self.failed(format!("could not run {}: {}", shell_words::quote(&self.words[0]), reason(&e)))
         })?;
         let Run { stdin, stdout, ended, ticket: _kills_when_dropped } = run;
-        let mut said = Vec::new();
+        let mut said = Said { text: Vec::new(), limit, share };
         // Both at once: a program may want to be read before it reads on. Once both are done there is only its end.
         let talk = async {
-            match futures::try_join!(feed(stdin, poem), self.hear(&stdout, &mut said, limit)) {
+            match futures::try_join!(feed(stdin, poem), self.hear(&stdout, &mut said)) {
                 Ok(_) => std::future::pending().await,
                 Err(error) => error,
             }
@@ -133,10 +141,10 @@ impl Program {
         }
         // Not until the pipe's end, which is for whoever holds it to make: what the program said before it ended is
         // there now.
-        let room = limit.saturating_sub(said.len() as u64);
+        let room = limit.saturating_sub(said.text.len() as u64);
         let rest = stdout.rest(room.saturating_add(1)).map_err(|e| self.failed(reason(&e)))?;
-        self.take(&rest, &mut said, limit)?;
-        Ok(packed(said))
+        self.take(&rest, &mut said)?;
+        Ok(packed(said.text))
     }
 
     async fn start(&self) -> io::Result<Run> {
@@ -149,22 +157,25 @@ impl Program {
         started.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
-    async fn hear(&self, stdout: &Pipe, said: &mut Vec<u8>, limit: u64) -> Result<(), Error> {
+    async fn hear(&self, stdout: &Pipe, said: &mut Said<'_>) -> Result<(), Error> {
         let mut buffer = vec![0; READ];
         loop {
             match stdout.read(&mut buffer).await {
                 Ok(0) => return Ok(()),
-                Ok(count) => self.take(&buffer[..count], said, limit)?,
+                Ok(count) => self.take(&buffer[..count], said)?,
                 Err(e) => return Err(self.failed(reason(&e))),
             }
         }
     }
 
-    fn take(&self, bytes: &[u8], said: &mut Vec<u8>, limit: u64) -> Result<(), Error> {
-        if (said.len() + bytes.len()) as u64 > limit {
-            return Err(Error::TooLong { addr: self.name.clone(), limit });
+    fn take(&self, bytes: &[u8], said: &mut Said<'_>) -> Result<(), Error> {
+        let (addr, length, limit) =
+            (|| self.name.clone(), (said.text.len() + bytes.len()) as u64, said.limit);
+        if length > limit {
+            return Err(Error::TooLong { addr: addr(), limit });
         }
-        said.extend_from_slice(bytes);
+        said.share.grow(length).map_err(|capacity| Error::NoRoom { addr: addr(), capacity })?;
+        said.text.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -186,6 +197,14 @@ impl Program {
 async fn feed(stdin: Pipe, poem: &[u8]) -> Result<(), Error> {
     let _enough = stdin.write_all(poem).await;
     Ok(())
+}
+
+/// What a program has said so far.
+struct Said<'a> {
+    text: Vec<u8>,
+    limit: u64,
+    /// Whose is what it comes to.
+    share: &'a mut Share,
 }
 
 /// A program at work, from the side of its request. Dropped, its group is killed.
@@ -379,8 +398,8 @@ mod tests {
     fn what_a_program_has_said_keeps_no_room_for_more() {
         let program: Program = "x=sh -c 'cat; printf yz'".parse().expect("a program");
         let poem = vec![b'x'; 100_000]; // more than a pipe holds, so that it comes in pieces
-        let said =
-            net::block_on(program.apply(&poem, 1 << 20, Duration::from_secs(10))).expect("it ends well");
+        let said = net::block_on(program.apply(&poem, 1 << 20, Duration::from_secs(10), &mut Share::alone()))
+            .expect("it ends well");
         assert_eq!((said.len(), Vec::from(said).capacity()), (100_002, 100_002));
     }
 }

@@ -13,6 +13,7 @@
 
 mod connection;
 
+use crate::commons::Commons;
 use crate::error::Error;
 use crate::flight::Reader;
 use crate::net::{self, Client, Heard, Listener, Peer, BACKLOG};
@@ -25,7 +26,7 @@ use futures::future::{join_all, FutureExt};
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ pub trait Handler: Send + Sync + 'static {
     fn protocol(&self) -> Protocol;
     /// The longest request it takes, in bytes.
     fn request_limit(&self) -> u64;
+    /// Told before the first request what requests share: answers that are made of one request, and are as large, are to
+    /// be counted there as well.
+    fn settle(&self, _commons: &Commons) {}
     /// What it does when it is told to begin anew (SIGHUP): a word for the log, or why everything stays as it was.
     ///
     /// # Errors
@@ -62,8 +66,8 @@ pub struct Limits {
     pub client_timeout: Duration,
     /// How long connections may take to finish once the server is told to stop.
     pub drain_timeout: Duration,
-    /// The most that all requests together may hold, in bytes, from their first byte until their answers are made; but
-    /// the longest one that is taken has room.
+    /// The most that all requests together may hold, in bytes, from their first byte until their answers are made, and
+    /// with them the answers that are made of one request alone, until they are read; but the longest one has room.
     pub request_room: u64,
 }
 
@@ -87,8 +91,8 @@ pub struct Server<H> {
     stats: Arc<Stats>,
     /// Wakes the acceptor that waits for a place, and the drain.
     left: Event,
-    /// What requests hold.
-    requests: Arc<AtomicU64>,
+    /// What requests hold, and answers made of them.
+    commons: Commons,
 }
 
 impl<H: Handler> Server<H> {
@@ -99,7 +103,9 @@ impl<H: Handler> Server<H> {
         report: Arc<dyn Report>,
         stats: Arc<Stats>,
     ) -> Arc<Server<H>> {
-        Arc::new(Server { handler, limits, report, stats, left: Event::new(), requests: Arc::default() })
+        let commons = Commons::new(limits.request_room);
+        handler.settle(&commons);
+        Arc::new(Server { handler, limits, report, stats, left: Event::new(), commons })
     }
 
     /// Serves until `shutdown`, then finishes what runs, for at most the drain timeout. What is not finished by then

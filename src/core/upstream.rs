@@ -3,6 +3,7 @@
 
 use crate::addr::Addr;
 use crate::anthology::Anthology;
+use crate::commons::Share;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::net::{self, Stream, Turns};
@@ -343,12 +344,18 @@ impl Craft {
         }
     }
 
-    /// The transformed poem, of at most `limit` bytes. What is built in needs no deadline, nor
+    /// The transformed poem, of at most `limit` bytes, which the share counts. What is built in needs no deadline, nor
     /// does waiting for a place: what is before it ends by itself.
     ///
     /// # Errors
-    /// [`Error::Transform`], [`Error::TooLong`]; from a program also [`Error::Timeout`].
-    pub async fn apply(&self, poem: Bytes, limit: u64, deadline: Duration) -> Result<Bytes, Error> {
+    /// [`Error::Transform`], [`Error::TooLong`], [`Error::NoRoom`]; from a program also [`Error::Timeout`].
+    pub async fn apply(
+        &self,
+        poem: Bytes,
+        limit: u64,
+        deadline: Duration,
+        share: &mut Share,
+    ) -> Result<Bytes, Error> {
         match self {
             Craft::BuiltIn(transform) => {
                 let transform = *transform;
@@ -356,13 +363,16 @@ impl Craft {
                     true => Some(BENCH.enter(Instant::now()).await),
                     false => None,
                 };
-                net::busy(poem.len(), move || {
+                let done = net::busy(poem.len(), move || {
                     let _until_it_is_done = place; // also where nobody waits for it any more
                     transform.apply(&poem, limit)
-                })
-                .await
+                });
+                let (done, addr) = (done.await?, || transform.name().to_string());
+                let counted = share.grow(done.len() as u64);
+                counted.map_err(|capacity| Error::NoRoom { addr: addr(), capacity })?;
+                Ok(done)
             }
-            Craft::Program(program) => program.apply(&poem, limit, deadline).await,
+            Craft::Program(program) => program.apply(&poem, limit, deadline, share).await,
         }
     }
 }
@@ -424,7 +434,7 @@ impl Workshop {
         match self {
             Workshop::Own(crafts) => {
                 for craft in crafts {
-                    poem = craft.apply(poem, limit, timeouts.total).await?;
+                    poem = craft.apply(poem, limit, timeouts.total, &mut Share::alone()).await?;
                 }
             }
             Workshop::Via(addr, names) => {

@@ -36,7 +36,7 @@ fn code(path: &Path) -> String {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "sync",
     "error",
     "escape",
@@ -48,6 +48,7 @@ const ORDER: [&str; 18] = [
     "cache",
     "flight",
     "gate",
+    "commons",
     "protocol",
     "net",
     "program",

@@ -1,15 +1,16 @@
 //! `transform --listen`: `NAME.POEM` in, the transformed poem out, both as netstrings.
 
+use crate::commons::{Commons, Share};
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::net;
 use crate::program::NAME_MAX;
-use crate::protocol::{netstring, Protocol};
+use crate::protocol::Protocol;
 use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report};
 use crate::upstream::{Craft, Repertoire};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The transformation service.
@@ -18,6 +19,8 @@ pub struct TransformService {
     max_poem: u64,
     timeout: Duration,
     report: Arc<dyn Report>,
+    /// What requests share, once it was told; answers are counted there.
+    commons: OnceLock<Commons>,
 }
 
 /// What a request may carry beside its poem: a name, and the dot.
@@ -32,7 +35,7 @@ impl TransformService {
         timeout: Duration,
         report: Arc<dyn Report>,
     ) -> Arc<TransformService> {
-        Arc::new(TransformService { repertoire, max_poem, timeout, report })
+        Arc::new(TransformService { repertoire, max_poem, timeout, report, commons: OnceLock::new() })
     }
 
     /// The transformation that is asked for and the poem, split at the first dot.
@@ -40,6 +43,11 @@ impl TransformService {
         let dot = request.iter().position(|&byte| byte == b'.')?;
         let name = std::str::from_utf8(&request[..dot]).ok()?;
         Some((self.repertoire.named(name)?, request.slice(dot + 1..)))
+    }
+
+    fn share(&self) -> Share {
+        let longest = self.request_limit().saturating_add(self.max_poem);
+        self.commons.get_or_init(|| Commons::new(u64::MAX)).of_answer(longest)
     }
 }
 
@@ -52,6 +60,10 @@ impl Handler for TransformService {
         self.max_poem.saturating_add(NAME_ROOM)
     }
 
+    fn settle(&self, commons: &Commons) {
+        self.commons.get_or_init(|| commons.clone());
+    }
+
     fn renew(&self) -> Result<&'static str, Error> {
         Ok("nothing is kept here that could be read again")
     }
@@ -62,13 +74,16 @@ impl Handler for TransformService {
         };
         let (mut writer, flight) = flight::launch(u64::MAX);
         let reader = flight.join().expect("a flight just launched has its beginning");
+        let mut share = self.share();
         net::spawn(async move {
-            // The work is for this one client, so it ends when the client does: a program gives up its place.
-            let work = craft.apply(poem, self.max_poem, self.timeout);
+            // The request is given back with the poem, as soon as its answer is made. The work is for this one client, so it ends when the client does: a program gives up its place.
+            let work = craft.apply(poem, self.max_poem, self.timeout, &mut share);
             match net::race(work, writer.deserted()).await {
                 Ok(Ok(poem)) => {
-                    writer.load(request); // what it holds is counted until its answer is read
-                    writer.append(netstring(&poem).into());
+                    writer.load(share); // until the answer is read, or its client has left
+                    writer.append(format!("{}:", poem.len()).into());
+                    writer.append(poem);
+                    writer.append(Bytes::from_static(b","));
                     writer.finish_unkept();
                 }
                 Ok(Err(error)) => {

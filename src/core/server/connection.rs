@@ -8,7 +8,7 @@ use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Outcome, Record};
 use bytes::Bytes;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -179,8 +179,7 @@ impl<H: Handler> Connection<H> {
         let protocol = self.server.handler.protocol();
         let limit = self.server.handler.request_limit();
         let mut decoder = RequestDecoder::new(protocol, limit);
-        let mut share = Share { of: self.server.requests.clone(), bytes: 0 };
-        let room = self.server.limits.request_room.max(limit);
+        let mut share = self.server.commons.of_request(limit);
         let mut turns = Turns::default();
         loop {
             // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
@@ -194,12 +193,15 @@ impl<H: Handler> Connection<H> {
                 }
             };
             match heard {
-                Some(Ok(Some(request))) => return Ok(share.of_request(request)),
-                Some(Ok(None)) if share.grow(decoder.held()) <= room => turns.take().await,
-                Some(Ok(None)) => {
-                    let addr = self.peer.to_string();
-                    return Err(Outcome::Failed(Arc::new(Error::NoRoom { addr, capacity: room })));
-                }
+                // One that came at once is not worth counting.
+                Some(Ok(Some(request))) => return Ok(share.with(request)),
+                Some(Ok(None)) => match share.grow(decoder.held()) {
+                    Ok(()) => turns.take().await,
+                    Err(capacity) => {
+                        let addr = self.peer.to_string();
+                        return Err(Outcome::Failed(Arc::new(Error::NoRoom { addr, capacity })));
+                    }
+                },
                 Some(Err(why)) => return Err(refusal(protocol, &self.peer, why)),
                 None => self.stream.readable().await.map_err(|_| Outcome::Left)?,
             }
@@ -325,47 +327,6 @@ impl<H: Handler> Connection<H> {
     /// The end of a connection without a request that could be answered.
     fn refused(&self, accepted: Instant, outcome: Outcome) {
         self.server.unanswered(&self.peer, outcome, accepted.elapsed());
-    }
-}
-
-/// What a request holds of the room that all requests share. Without it ten thousand clients could each have a request
-/// of the largest size here, which is all the memory there is.
-struct Share {
-    of: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl Share {
-    /// Holds so many bytes; what all hold together now.
-    fn grow(&mut self, bytes: u64) -> u64 {
-        let more = bytes.saturating_sub(self.bytes);
-        self.bytes += more;
-        self.of.fetch_add(more, Ordering::AcqRel) + more
-    }
-
-    /// The request, whose share is given back with the last copy of it. One that came at once is not worth counting.
-    fn of_request(self, request: Bytes) -> Bytes {
-        match self.bytes {
-            0 => request,
-            _ => Bytes::from_owner(Shared { request, _share: self }),
-        }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
-}
-
-struct Shared {
-    request: Bytes,
-    _share: Share,
-}
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.request
     }
 }
 

@@ -1,7 +1,8 @@
 //! What runs out: descriptors, places, capacity, disk, and the patience of whoever reads what we print.
 
 use crate::bard::{
-    command, many_descriptors, poetry, settings, text, until, Bard, Client, Daemon, Running, LIMITS, LONG,
+    command, many_descriptors, poetry, reset, settings, text, until, Bard, Client, Daemon, Running, LIMITS,
+    LONG,
 };
 use poetry::handler::proxy::Settings;
 use poetry::protocol::Protocol;
@@ -170,6 +171,36 @@ fn requests_share_a_room_and_one_that_finds_none_is_reset_while_the_others_go_on
     drop(first);
     service.open(0);
     assert!(Client::ask(service.addr, &[begin, rest].concat()).unwrap() == answer, "there is room again");
+}
+
+#[test]
+fn answers_share_the_room_of_requests_until_they_are_read_and_one_that_finds_none_is_declined() {
+    const LENGTH: usize = 900_000;
+    let mut repertoire = Repertoire::default();
+    repertoire.add(format!("big=head -c {LENGTH} /dev/zero").parse().unwrap()).unwrap();
+    // The longest poem, of 1 MiB, has room together with its answer, so two of these answers fit, and no three.
+    let service = Running::transform(repertoire, Limits { request_room: 1 << 20, ..LIMITS });
+    let mut stuck: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = Client::narrow(service.addr);
+            client.say(b"5:big.x,");
+            client.take(7); // it is made
+            client
+        })
+        .collect();
+    assert_eq!(Client::ask(service.addr, b"5:big.x,"), Ok(Vec::new()), "a polite no");
+    let poem = [&b"900006:shout."[..], &[b'a'; LENGTH], b","].concat();
+    let refused = Client::ask(service.addr, &poem[..20_000]);
+    assert_eq!(refused, Err(ErrorKind::ConnectionReset), "requests find no room either");
+    assert_eq!(Client::ask(service.addr, b"9:shout.abc,").unwrap(), b"3:ABC,", "a small one is no burden");
+    assert_eq!(stuck[0].rest().unwrap().len(), LENGTH + 1);
+    let mut next = service.connect();
+    next.say(b"5:big.x,");
+    assert_eq!(next.rest().unwrap().len(), LENGTH + 8, "there is room again");
+    reset(stuck.remove(1).stream); // and where a client leaves what it does not read
+    drop((stuck, next));
+    service.open(0);
+    assert_eq!(Client::ask(service.addr, &poem).unwrap().len(), LENGTH + 8);
 }
 
 #[test]

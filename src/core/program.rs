@@ -40,8 +40,11 @@ use std::time::{Duration, Instant};
 /// would only take turns. It is each program's own, so that one that hangs fills no other's places.
 const PLACES: usize = 64;
 
-/// The longest name, in bytes: what a request may carry beside its poem has a limit.
+/// The longest name, in bytes.
 pub const NAME_MAX: usize = 255;
+
+/// What a request may carry beside its poem, in bytes: a name, and the dot.
+pub const NAME_ROOM: u64 = NAME_MAX as u64 + 1;
 
 /// How much is read from a program in one go: as much as a pipe holds.
 const READ: usize = 64 << 10;

@@ -354,6 +354,20 @@ fn a_netstring_of_exactly_the_limit_is_kept() {
 }
 
 #[test]
+fn a_proxy_takes_a_poem_of_the_limit_with_its_name_as_the_service_does() {
+    let bard = Bard::new();
+    let settings = Settings { protocol: Protocol::Netstring, max_poem: 1000, ..settings(&bard) };
+    let proxy = Running::proxy_with(settings, LIMITS);
+    let framed = |length: usize| [format!("{length}:a.").as_bytes(), &vec![b'x'; length - 2], b","].concat();
+    let mut client = proxy.connect();
+    client.say(&framed(1256));
+    bard.call().hear(framed(1256).len()).0.say(b"4:poem,").finish();
+    assert_eq!(client.rest().unwrap(), b"4:poem,");
+    assert_eq!(Client::ask(proxy.addr, b"1257:"), Ok(Vec::new()));
+    assert_eq!(bard.callers(), 1);
+}
+
+#[test]
 fn with_whole_a_fetch_without_room_fails() {
     let bard = Bard::new();
     let mut settings = Settings { whole: true, ..settings(&bard) };

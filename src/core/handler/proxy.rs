@@ -18,6 +18,7 @@ use crate::flight::{self, Flight, Reader, Watch, Writer};
 use crate::gate::Gate;
 use crate::net::{self, Turns};
 use crate::poem::{packed, Poem};
+use crate::program::NAME_ROOM;
 use crate::protocol::{netstring, Protocol};
 use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report, Stats};
@@ -356,8 +357,9 @@ impl Handler for Proxy {
         self.settings.protocol
     }
 
+    /// As long as the service takes it that is asked by it.
     fn request_limit(&self) -> u64 {
-        self.settings.max_poem
+        self.settings.max_poem.saturating_add(NAME_ROOM)
     }
 
     /// Forgets every kept poem; those who wait for one still get it.

@@ -4,7 +4,7 @@ use crate::commons::{Commons, Share};
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::net;
-use crate::program::NAME_MAX;
+use crate::program::NAME_ROOM;
 use crate::protocol::Protocol;
 use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report};
@@ -22,9 +22,6 @@ pub struct TransformService {
     /// What requests share, once it was told; answers are counted there.
     commons: OnceLock<Commons>,
 }
-
-/// What a request may carry beside its poem: a name, and the dot.
-const NAME_ROOM: u64 = NAME_MAX as u64 + 1;
 
 impl TransformService {
     /// A service for poems of at most `max_poem` bytes. A program may make no more of one either, nor take longer for

@@ -234,6 +234,7 @@ impl Report for Log {
             }
             Notice::Rejected(from, why) => self.warn(&format!("{from}: rejected: {why}")),
             Notice::FetchFailed(error, waiting) if !json || waiting == 0 => self.warn(&error.to_string()),
+            Notice::NextUpstream(error, next) => self.warn(&format!("{error}; trying {next}")),
             Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
             Notice::Declined(error) if !json => self.warn(&error.to_string()),
             Notice::FewDescriptors(room) => {

@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+/// The stage of an [`Error::Timeout`] while connecting.
+pub const NO_CONNECTION: &str = "no connection";
+
 /// One failure, of a fetch, of a transformation or of the machine below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -186,6 +189,12 @@ impl Error {
         }
     }
 
+    /// Whether nobody was reached, so that another may be asked instead.
+    pub fn is_unreached(&self) -> bool {
+        use Error::*;
+        matches!(self, Unresolved { .. } | Unreachable { .. } | Timeout { stage: NO_CONNECTION, .. })
+    }
+
     /// Whether the same question may have another answer a little later.
     pub fn is_worth_another_try(&self) -> bool {
         use Error::*;
@@ -233,10 +242,13 @@ mod tests {
     fn a_timeout_names_the_address_once_and_the_limit_in_words() {
         let error = Error::Timeout {
             addr: "127.0.0.1:1".into(),
-            stage: "no connection",
+            stage: NO_CONNECTION,
             limit: Duration::from_secs(5),
         };
         assert_eq!(error.to_string(), "127.0.0.1:1: no connection within 5s");
         assert_eq!(error.exit_code(), 28);
+        assert!(error.is_unreached());
+        let silent = Error::Timeout { addr: String::new(), stage: "no reply", limit: Duration::ZERO };
+        assert!(!silent.is_unreached());
     }
 }

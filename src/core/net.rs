@@ -7,7 +7,7 @@
 mod name;
 
 use crate::addr::Addr;
-use crate::error::{reason, Error};
+use crate::error::{reason, Error, NO_CONNECTION};
 use async_io::{Async, Timer};
 use futures::future::FutureExt;
 use futures_lite::future;
@@ -520,7 +520,7 @@ pub async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
                 Error::Reset { addr: addr.to_string(), got: 0, why: reason(&e) }
             }
             Some(Err(e)) => Error::Unreachable { addr: addr.to_string(), why: reason(&e) },
-            None => Error::Timeout { addr: addr.to_string(), stage: "no connection", limit },
+            None => Error::Timeout { addr: addr.to_string(), stage: NO_CONNECTION, limit },
         };
     }
     Err(last)

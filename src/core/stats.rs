@@ -1,6 +1,7 @@
 //! What is counted and told: every request ends in exactly one [`Record`], and its log line and its counters come
 //! from that. The core prints nothing itself; it hands records and notices to a [`Report`].
 
+use crate::addr::Addr;
 use crate::error::Error;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +131,8 @@ pub enum Notice<'a> {
     Fetched(u64, Duration, bool),
     /// A fetch failed, for so many who waited.
     FetchFailed(&'a Error, usize),
+    /// A server could not be reached, and this one is tried instead.
+    NextUpstream(&'a Error, &'a Addr),
     /// A fetch from here brought something that is passed on but not kept, and why.
     Rejected(&'a str, &'a str),
     /// The original was sent on because its transformation failed.

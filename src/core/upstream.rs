@@ -10,6 +10,7 @@ use crate::net::{self, Stream, Turns};
 use crate::poem::{packed, Poem};
 use crate::program::Program;
 use crate::protocol::{Frame, Judge, Protocol};
+use crate::stats::{Notice, Report};
 use crate::transform::Transform;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -54,22 +55,24 @@ impl Upstream {
         Upstream::Recital(Anthology::built_in(), AtomicUsize::new(0))
     }
 
-    /// Asks for a poem.
+    /// Asks for a poem. Where one server is tried after another, that is told.
     ///
     /// # Errors
     /// Those of [`ask`], of the last server tried.
-    pub async fn ask<'a>(&self, question: &Question<'a>) -> Result<Reply<'a>, Error> {
+    pub async fn ask<'a>(&self, question: &Question<'a>, report: &dyn Report) -> Result<Reply<'a>, Error> {
         match self {
             Upstream::Servers(addrs) => {
-                let mut last = Error::Abandoned;
-                for addr in addrs {
-                    match ask(addr, question).await {
-                        Err(e @ (Error::Unresolved { .. } | Error::Unreachable { .. })) => last = e,
-                        Err(e @ Error::Timeout { stage: "no connection", .. }) => last = e,
-                        other => return other,
+                let mut answer = Err(Error::Abandoned);
+                for (at, addr) in addrs.iter().enumerate() {
+                    answer = ask(addr, question).await;
+                    match (&answer, addrs.get(at + 1)) {
+                        (Err(error), Some(next)) if error.is_unreached() => {
+                            report.notice(Notice::NextUpstream(error, next));
+                        }
+                        _ => break,
                     }
                 }
-                Err(last)
+                answer
             }
             Upstream::Recital(anthology, turn) => {
                 let entries = anthology.entries();

@@ -204,7 +204,7 @@ impl Proxy {
             landing.place = Some(self.gate.enter(Instant::now()).await);
         }
         let question = Question { protocol, request, limit: max_poem, timeouts };
-        self.settings.upstream.ask(&question).await
+        self.settings.upstream.ask(&question, &*self.report).await
     }
 
     /// Passes the poem on as it comes.

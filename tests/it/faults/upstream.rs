@@ -1,7 +1,7 @@
 //! The upstream is down, slow, cut short, endless, or lies.
 
 use crate::bard::{
-    nobody, reset, settings, until, until_count, Bard, BlackHole, Client, Running, LIMITS, LONG,
+    nobody, reset, settings, until, until_count, Bard, BlackHole, Client, Daemon, Running, LIMITS, LONG,
 };
 use poetry::error::Error;
 use poetry::handler::proxy::{Rejects, Settings};
@@ -54,6 +54,26 @@ fn a_refused_connection_is_told_at_once_and_the_next_upstream_is_tried() {
     assert_eq!(proxy(of(&[dead], &bard)).ask(), RESET);
     let proxy = proxy(of(&[dead, dead, bard.addr], &bard));
     the_next_request_fetches_afresh(&proxy, &bard);
+}
+
+#[test]
+fn who_is_tried_instead_is_told_in_both_forms_of_the_log() {
+    let (bard, dead) = (Bard::new(), nobody());
+    for format in ["text", "json"] {
+        let (dead, alive) = (dead.to_string(), bard.addr.to_string());
+        let mut daemon =
+            Daemon::start(&["proxy", "--port", "0", "-q", "--log-format", format, &dead, &alive]);
+        let told = daemon.stderr_lines();
+        let mut client = Client::connect(daemon.addr);
+        bard.call().say(b"poem").finish();
+        assert_eq!(client.rest().unwrap(), b"poem");
+        let line = told.recv_timeout(LONG).unwrap();
+        let notice = format!("{dead}: could not connect: connection refused; trying {alive}");
+        match format {
+            "text" => assert_eq!(line, format!("poetry: {notice}")),
+            _ => assert!(line.contains(&format!("\"notice\":\"{notice}\"")), "{line}"),
+        }
+    }
 }
 
 #[test]

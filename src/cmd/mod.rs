@@ -377,8 +377,8 @@ fn inherited() -> Result<Vec<Listener>, Error> {
     Ok(listeners)
 }
 
-/// The most that the requests of all clients hold together, in bytes: those of the netstring protocol can be as long as
-/// poems. As much as `--capacity` has by default for poems.
+/// The most that the requests of all clients hold together, in bytes, and the answers that are made of one alone: those
+/// of the netstring protocol can be as long as poems. As much as `--capacity` has by default for poems.
 const REQUEST_ROOM: u64 = 256 << 20;
 
 impl Descriptors {

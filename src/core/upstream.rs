@@ -476,6 +476,27 @@ async fn transform_via(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn long_transformations_wait_for_a_place_and_short_ones_do_not() {
+        let places: Vec<_> = (0..BENCH_PLACES).map(|_| BENCH.enter(Instant::now()).now_or_never()).collect();
+        assert!(places.iter().all(Option::is_some));
+        let craft = Craft::from(Transform::Shout);
+        let apply = |length: usize| {
+            let craft = craft.clone();
+            async move {
+                let poem = vec![b'a'; length].into();
+                craft.apply(poem, u64::MAX, Duration::MAX, &mut Share::alone()).await.map(|done| done.len())
+            }
+        };
+        assert_eq!(apply(1000).now_or_never(), Some(Ok(1000)));
+        let mut long = Box::pin(apply(100_000));
+        assert!(long.as_mut().now_or_never().is_none());
+        assert!(BENCH.crowded_since().is_some(), "it waits for a place");
+        drop(places);
+        assert_eq!(net::block_on(long), Ok(100_000));
+    }
 
     #[test]
     fn only_a_broken_pipe_says_nothing_about_the_reply() {

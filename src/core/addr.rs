@@ -11,7 +11,8 @@ pub const DEFAULT_HOST: &str = "127.0.0.1";
 /// What an address looks like, for messages.
 pub const FORMS: &str = "[HOST:]PORT, [IPV6]:PORT or unix:PATH";
 
-/// Where a service listens, or is to be found. Names stay names until they are needed, so that a fetch resolves them afresh.
+/// Where a service listens, or is to be found. Names stay names until they are needed, so that a fetch resolves them
+/// afresh.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Addr {
     /// A host, by name or by number, and a port; port 0 means "any free one" when listening.

@@ -12,7 +12,7 @@
 //!
 //! * locks: `sync` is the standard library's, and in one test a scheduler's that tries their orders.
 //! * values: [`error`], [`escape`], [`addr`], [`poem`], [`transform`], [`script`], [`stats`] are what things are.
-//! * machinery: [`cache`], [`flight`], [`gate`], [`commons`], [`protocol`] do no I/O, know no runtime, and take the time as an argument.
+//! * machinery: [`cache`], [`flight`], [`gate`], [`commons`], [`protocol`] do no I/O, know no runtime, and are told the time.
 //! * the world: [`net`], [`program`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
 //! * [`handler`]: the story of one request each for `serve`, `proxy` and `transform`.
 //!

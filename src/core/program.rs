@@ -110,7 +110,8 @@ impl Program {
     /// included. What it says is counted by the share. A program that ends well need not have read all of the poem.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::TooLong`], [`Error::NoRoom`], and [`Error::Transform`] where it can't be run or doesn't end well.
+    /// [`Error::Timeout`], [`Error::TooLong`], [`Error::NoRoom`], and [`Error::Transform`] where it can't be run or
+    /// doesn't end well.
     pub async fn apply(
         &self,
         poem: &[u8],

@@ -73,7 +73,8 @@ impl Handler for TransformService {
         let reader = flight.join().expect("a flight just launched has its beginning");
         let mut share = self.share();
         net::spawn(async move {
-            // The request is given back with the poem, as soon as its answer is made. The work is for this one client, so it ends when the client does: a program gives up its place.
+            // The request is given back with the poem, as soon as its answer is made. The work is for this one client,
+            // so it ends when the client does: a program gives up its place.
             let work = craft.apply(poem, self.max_poem, self.timeout, &mut share);
             match net::race(work, writer.deserted()).await {
                 Ok(Ok(poem)) => {

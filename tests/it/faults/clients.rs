@@ -290,7 +290,7 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
     let proxy = Proxy::new(settings, Arc::new(Silent), stats.clone());
     bard.recite(b"poem");
     for edge in 1..=200 {
-        // The poem kept last was kept before this, so that an hour from now is past its ttl; one kept from now on is not.
+        // The poem kept last was kept before this: an hour from now is past its ttl, and not past that of a newer one.
         let now = Instant::now() + hour;
         let answers: Vec<_> = (0..50).map(|_| proxy.clone().answer(Bytes::new(), now)).collect();
         let misses = answers.iter().filter(|answer| answer.how == How::Miss).count();

@@ -123,10 +123,10 @@ fn of_several_requests_on_one_connection_the_first_is_answered() {
     let (bard, service) = (Bard::new(), service());
     assert_eq!(Client::ask(service.addr, b"9:shout.abc,9:shout.abd,").unwrap(), b"3:ABC,");
     let line = proxy(&bard, Protocol::Line);
-    for _ in 0..20 {
+    for number in 0..20 {
         let mut client = line.connect();
         client.say(b"one\r\ntwo\r\n");
-        if bard.callers() == 0 {
+        if number == 0 {
             bard.call().hear(5).0.say(b"of one").finish();
         }
         assert_eq!(client.rest().unwrap(), b"of one");

@@ -163,7 +163,6 @@ impl<H: Handler> Server<H> {
         loop {
             if !door.next(self, listener).await {
                 let _readiness = listener.ready().await; // if waiting fails, accepting will say why
-                door.now = Instant::now();
             }
         }
     }
@@ -257,13 +256,11 @@ impl<H: Handler> Server<H> {
 struct Door {
     turn: usize,
     pause: Duration,
-    /// Read again after each wait: what is kept is fresh for no longer than it says.
-    now: Instant,
 }
 
 impl Door {
     fn new() -> Door {
-        Door { turn: 0, pause: PAUSE.0, now: Instant::now() }
+        Door { turn: 0, pause: PAUSE.0 }
     }
 
     /// Lets the next one in, as soon as there is a place. False when nobody is there.
@@ -271,23 +268,18 @@ impl Door {
         self.turn += 1;
         if self.turn % BURST == 0 {
             net::yield_now().await;
-            self.now = Instant::now();
         }
-        if server.open() >= server.limits.max_clients {
-            server.below(server.limits.max_clients).await;
-            self.now = Instant::now();
-        }
+        server.below(server.limits.max_clients).await;
         match listener.accept() {
             Ok(client) => {
                 self.pause = PAUSE.0;
-                server.greet(client, self.now);
+                server.greet(client, Instant::now());
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
             Err(e) if is_about_one_connection(&e) => {}
             Err(e) => {
                 server.report.notice(Notice::Paused(&e, self.pause));
                 net::sleep(self.pause).await;
-                self.now = Instant::now();
                 self.pause = (self.pause * 2).min(PAUSE.1);
             }
         }

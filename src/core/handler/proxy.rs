@@ -283,15 +283,20 @@ impl Proxy {
         workshop: &Workshop,
     ) -> Result<(), Error> {
         let poem = self.collect(landing, request).await?;
-        landing.original = poem.clone();
+        // The original is held only for as long as it may be of use: it is not counted.
+        if landing.fill.as_ref().and_then(Fill::replaces).is_some() {
+            landing.original = poem.clone();
+        }
+        let spare = self.settings.original_on_failure.then(|| poem.clone());
         let limit = self.settings.max_poem;
-        let done = match workshop.apply(poem.clone(), limit, self.settings.timeouts).await {
-            Err(error) if self.settings.original_on_failure => {
+        let done = match (workshop.apply(poem, limit, self.settings.timeouts).await, spare) {
+            (Ok(done), _) => done,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(original)) => {
                 self.report.notice(Notice::Untransformed(&error));
                 landing.pass_through(); // the next request may have more luck
-                poem
+                original
             }
-            other => other?,
         };
         if done.is_empty() {
             return Err(Error::Empty { addr: self.name.clone() }); // what a client would have to take for a failure

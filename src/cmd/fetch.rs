@@ -131,7 +131,10 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
 /// Waits for a signal while there is a file beside the one to be written, which would be left lying about. Where there
 /// is none, a signal does what it always does.
 async fn interrupted(file: bool) -> Signal {
-    if let (true, Ok(mut signals)) = (file, interruptions()) {
+    if !file {
+        return std::future::pending().await; // and no signal is as much as asked for
+    }
+    if let Ok(mut signals) = interruptions() {
         if let Some(Ok(signal)) = signals.next().await {
             return signal;
         }

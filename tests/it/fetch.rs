@@ -192,6 +192,22 @@ fn a_signal_removes_what_was_written_of_a_file_and_is_told_by_the_exit_code() {
 }
 
 #[test]
+fn without_a_file_a_signal_does_what_it_always_does() {
+    use std::os::unix::process::ExitStatusExt;
+    let bard = Bard::new();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut command = command(&["fetch", &bard.addr.to_string()]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        let call = bard.call().say(b"half");
+        out.read_exact(&mut [0; 4]).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()));
+        drop(call);
+    }
+}
+
+#[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let (bard, folder) = (Bard::new(), tempfile::tempdir().unwrap());
     let path = folder.path().join("poem.txt");

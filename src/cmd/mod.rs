@@ -13,6 +13,7 @@ use async_signal::{Signal, Signals};
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use futures::channel::mpsc;
 use futures::StreamExt;
 use listenfd::ListenFd;
 use poetry::addr::Addr;
@@ -316,7 +317,7 @@ async fn listen<H: Handler>(
         drain_timeout: service.listening.drain_timeout,
         request_room: REQUEST_ROOM,
     };
-    let (renewing, told_of_renewal) = (handler.clone(), report.clone());
+    let mut renewals = renewals(handler.clone(), report.clone());
     let server = Server::new(handler, limits, report, stats);
     server
         .run(service.listeners, async move {
@@ -324,12 +325,7 @@ async fn listen<H: Handler>(
                 if terminals.are_gone() {
                     break; // they mean that the terminal was closed, and not that we are to begin anew
                 }
-                let renewing = renewing.clone();
-                let renewal = net::unblock(move || renewing.renew()); // clients are not to wait for a slow disk
-                match renewal.await {
-                    Ok(done) => told_of_renewal.notice(Notice::Reloaded(done)),
-                    Err(error) => report::error(&error), // what was there stays
-                }
+                let _one_is_to_come = renewals.try_send(());
             }
             let _no_service_manager = sd_notify::notify(&[NotifyState::Stopping]);
             next_signal_ends_at_once(signals);
@@ -337,6 +333,22 @@ async fn listen<H: Handler>(
         .await;
     service.log.flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Begins anew each time it is told, beside all else: a disk may be slow, and neither clients nor the next signal are to
+/// wait for it. What is asked for while one such beginning is still to come asks for nothing more.
+fn renewals<H: Handler>(handler: Arc<H>, report: Arc<dyn Report>) -> mpsc::Sender<()> {
+    let (tell, mut told) = mpsc::channel(0); // and one place for each sender
+    net::spawn(async move {
+        while told.next().await.is_some() {
+            let handler = handler.clone();
+            match net::unblock(move || handler.renew()).await {
+                Ok(done) => report.notice(Notice::Reloaded(done)),
+                Err(error) => report::error(&error), // what was there stays
+            }
+        }
+    });
+    tell
 }
 
 /// Which of the standard streams are terminals. Closing a terminal sends SIGHUP to what runs in it, and then its

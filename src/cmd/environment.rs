@@ -149,6 +149,9 @@ impl Parsing {
 
     /// The variable whose option the error is about.
     fn named<'a>(&self, error: &clap::Error, variables: &'a [Variable]) -> Option<&'a Variable> {
+        if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+            return None; // it is about the command line
+        }
         let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return None };
         let mut all = self.all.clone();
         all.build(); // before that, an option can't be shown

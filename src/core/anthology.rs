@@ -2,6 +2,7 @@
 
 use crate::error::{reason, Error};
 use crate::poem::Poem;
+use crate::protocol::check_line;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -96,8 +97,8 @@ impl Anthology {
         let mut names = HashSet::new();
         for path in files(paths)? {
             let name = name(&path);
-            if name.contains(char::is_control) {
-                tell(&local(&path, "left out: no line can ask for a name with a control character"));
+            if let Err(why) = check_line(name.as_bytes()) {
+                tell(&local(&path, format!("left out: no line can ask for its name: {why}")));
             } else if !names.insert(name.clone()) {
                 tell(&local(&path, format!("left out: another poem has the name '{name}'")));
             } else {

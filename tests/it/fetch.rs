@@ -192,6 +192,19 @@ fn a_signal_removes_what_was_written_of_a_file_and_is_told_by_the_exit_code() {
 }
 
 #[test]
+fn what_replaces_a_file_has_its_permissions_but_no_rights_of_a_programs_own() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("poem.txt");
+    std::fs::write(&path, "the old one").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4741)).unwrap();
+    let out = fetch(&["-o", path.to_str().unwrap()], |call| call.say(b"poem").finish());
+    assert_eq!(outcome(out), (String::new(), String::new(), Some(0)));
+    let new = std::fs::metadata(&path).unwrap();
+    assert_eq!((new.len(), new.mode() & 0o7777), (4, 0o741));
+}
+
+#[test]
 fn without_a_file_a_signal_does_what_it_always_does() {
     use std::os::unix::process::ExitStatusExt;
     let bard = Bard::new();

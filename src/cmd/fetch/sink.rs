@@ -67,9 +67,9 @@ impl Sink {
         }
     }
 
-    /// A file beside this one, to be put in its place, with its permissions.
+    /// A file beside this one, to be put in its place, with its owner, where that can be had, and its permissions.
     fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{fchown, MetadataExt, PermissionsExt};
         let old = std::fs::metadata(path).ok();
         if old.as_ref().is_some_and(std::fs::Metadata::is_dir) {
             return Err(ErrorKind::IsADirectory.into());
@@ -78,7 +78,9 @@ impl Sink {
         let mode = std::fs::Permissions::from_mode(0o666); // less the umask
         let part = tempfile::Builder::new().prefix(".poetry-").permissions(mode).tempfile_in(folder)?;
         if let Some(old) = old {
-            part.as_file().set_permissions(old.permissions())?;
+            let _only_root_may = fchown(part.as_file(), Some(old.uid()), Some(old.gid()));
+            // But no rights of a program's own: what comes over the network is not to get them.
+            part.as_file().set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o777))?;
         }
         Ok(part)
     }

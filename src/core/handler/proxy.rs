@@ -63,11 +63,11 @@ pub struct Settings {
     pub original_on_failure: bool,
 }
 
-/// Nobody waits for other clients longer than this.
+/// So long others wait for readers, whatever their pace.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What readers have at least for each [`PACE`], also when others have waited for so long: this part of the patience
-/// (a tenth of a second), which is more than a reader needs who reads at all times.
+/// What readers have at least for each [`PACE`] when others have waited for so long: this part of the patience, a tenth
+/// of a second. When they have waited for twice as long, nobody waits for readers any more.
 const BREATHS: u32 = 50;
 
 /// What an upstream is read by, in bytes.
@@ -227,8 +227,8 @@ impl Proxy {
     }
 
     /// A poem over the window goes at the pace of its fastest reader, and without a limit as long as nobody else wants
-    /// the upstream. But nobody waits for a reader longer than the patience: whoever can't keep up with the upstream
-    /// by then would cost others their poems.
+    /// the upstream. But others wait for readers no longer than twice the patience: whoever can't keep up with the
+    /// upstream by then would cost them their poems.
     async fn await_readers(&self, landing: &Landing) -> Result<(), Error> {
         loop {
             match net::within(self.patience(), landing.writer.room()).await {
@@ -256,7 +256,10 @@ impl Proxy {
     fn patience(&self) -> Duration {
         let patience = self.settings.patience;
         let waited = self.gate.crowded_since().map_or(Duration::ZERO, |since| since.elapsed());
-        patience.saturating_sub(waited).max(patience / BREATHS)
+        match waited < 2 * patience {
+            true => patience.saturating_sub(waited).max(patience / BREATHS),
+            false => Duration::ZERO, // only for readers who are there already
+        }
     }
 
     fn is_out_of_patience(&self) -> bool {

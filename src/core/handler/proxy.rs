@@ -67,8 +67,12 @@ pub struct Settings {
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What readers have at least for each [`PACE`] when others have waited for so long: this part of the patience, a tenth
-/// of a second. When they have waited for twice as long, nobody waits for readers any more.
+/// of a second.
 const BREATHS: u32 = 50;
+
+/// When others have waited for twice as long, only those readers are waited for who need no more than their turn on our
+/// thread: even the fastest does, for it reads after we have written.
+const A_TURN: Duration = Duration::from_millis(1);
 
 /// What an upstream is read by, in bytes.
 const PACE: u64 = 64 << 10;
@@ -258,7 +262,7 @@ impl Proxy {
         let waited = self.gate.crowded_since().map_or(Duration::ZERO, |since| since.elapsed());
         match waited < 2 * patience {
             true => patience.saturating_sub(waited).max(patience / BREATHS),
-            false => Duration::ZERO, // only for readers who are there already
+            false => A_TURN,
         }
     }
 
@@ -286,8 +290,9 @@ impl Proxy {
         workshop: &Workshop,
     ) -> Result<(), Error> {
         let poem = self.collect(landing, request).await?;
-        // The original is held only for as long as it may be of use: it is not counted.
-        if landing.fill.as_ref().and_then(Fill::replaces).is_some() {
+        // The original is held only where it may be of use: it is not counted. A second attempt's always is, for it is
+        // compared with the first's.
+        if !landing.original.is_empty() || landing.fill.as_ref().and_then(Fill::replaces).is_some() {
             landing.original = poem.clone();
         }
         let spare = self.settings.original_on_failure.then(|| poem.clone());

@@ -161,7 +161,10 @@ impl<H: Handler> Connection<H> {
             Some(Ok(request)) => {
                 let (handler, asked) = (self.server.handler.clone(), request.clone());
                 let answer = move || handler.answer(asked, Instant::now());
-                let answer = Box::pin(net::busy(request.len(), answer)).await; // all of a long one is looked at
+                let answer = match net::is_long_work(request.len()) {
+                    true => Box::pin(net::unblock(answer)).await, // all of it is looked at, for its key
+                    false => answer(),
+                };
                 let mut answering =
                     Answering::new(&request, accepted, answer.how, Delivery::new(answer.reader));
                 drop(request); // it may be large, and its answer may take long

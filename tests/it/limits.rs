@@ -226,16 +226,16 @@ fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
     assert_eq!(proxy.stats.kept.load(Ordering::Acquire), 0);
 }
 
+/// Few places, little patience, and a megabyte is long.
+fn impatient(bard: &Bard, upstream_conns: usize, patience: Duration) -> Settings {
+    let protocol = Protocol::Line;
+    Settings { max_poem: 1 << 20, protocol, upstream_conns, patience, ..settings(bard) }
+}
+
 #[test]
 fn readers_that_take_nothing_of_a_long_poem_lose_it_to_those_who_wait_for_the_upstream() {
     let bard = Bard::new();
-    let settings = Settings {
-        max_poem: 1 << 20,
-        protocol: Protocol::Line,
-        upstream_conns: 1,
-        patience: Duration::from_millis(50),
-        ..settings(&bard)
-    };
+    let settings = impatient(&bard, 1, Duration::from_millis(50));
     let proxy = Running::proxy_with(settings, LIMITS);
     let mut stuck = proxy.connect();
     stuck.say(b"long\n");
@@ -271,13 +271,7 @@ fn long_or_short(bard: Bard) {
 #[test]
 fn nobody_waits_for_slow_readers_longer_than_the_patience_however_steadily_they_read() {
     let bard = Bard::new();
-    let settings = Settings {
-        max_poem: 1 << 20,
-        protocol: Protocol::Line,
-        upstream_conns: 2,
-        patience: Duration::from_millis(500),
-        ..settings(&bard)
-    };
+    let settings = impatient(&bard, 2, Duration::from_millis(500));
     long_or_short(bard);
     let proxy = Running::proxy_with(settings, LIMITS);
     let stop = Arc::new(AtomicBool::new(false));
@@ -305,13 +299,7 @@ fn who_waits_behind_many_stuck_readers_does_not_wait_for_each_of_them() {
     const PATIENCE: Duration = Duration::from_secs(1);
     const STUCK: usize = 20;
     let bard = Bard::new();
-    let settings = Settings {
-        max_poem: 1 << 20,
-        protocol: Protocol::Line,
-        upstream_conns: 1,
-        patience: PATIENCE,
-        ..settings(&bard)
-    };
+    let settings = impatient(&bard, 1, PATIENCE);
     long_or_short(bard);
     let proxy = Running::proxy_with(settings, LIMITS);
     let stuck: Vec<Client> = (0..STUCK)

@@ -35,6 +35,14 @@ impl Daemon {
         Daemon::start_command(command(args))
     }
 
+    /// With no more than so many descriptors.
+    pub fn start_with_descriptors(most: u32, args: &[&str]) -> Daemon {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_poetry")]);
+        shell.args(args);
+        Daemon::start_command(shell)
+    }
+
     pub fn start_command(command: Command) -> Daemon {
         Daemon::start_with(command, Stdio::null())
     }

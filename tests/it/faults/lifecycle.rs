@@ -124,10 +124,8 @@ fn those_who_queue_when_it_is_told_to_stop_are_served() {
 #[test]
 fn those_who_queue_for_a_place_when_it_is_told_to_stop_are_served_as_places_are_left() {
     let bard = Bard::new();
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" proxy --port 0 --drain-timeout 60s \"$1\""]);
-    command.args([env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
-    let mut daemon = Daemon::start_command(command);
+    let args = ["proxy", "--port", "0", "--drain-timeout", "60s", &bard.addr.to_string()];
+    let mut daemon = Daemon::start_with_descriptors(64, &args);
     let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
     let call = bard.call().say(b"half ");
     assert_eq!(clients[0].take(5), b"half ");

@@ -54,10 +54,7 @@ fn who_waited_for_a_place_is_answered_by_the_time_of_getting_it() {
 #[test]
 fn with_few_descriptors_fewer_clients_are_looked_after_and_all_are_served() {
     let bard = Bard::new();
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" proxy --port 0 \"$1\""]);
-    command.args([env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
-    let mut daemon = Daemon::start_command(command);
+    let mut daemon = Daemon::start_with_descriptors(64, &["proxy", "--port", "0", &bard.addr.to_string()]);
     let mut clients: Vec<_> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
     let call = bard.call().say(b"half ");
     assert_eq!(clients[0].take(5), b"half ");
@@ -99,10 +96,9 @@ fn where_descriptors_run_out_all_the_same_accepting_pauses_without_spinning_and_
 #[test]
 fn connections_to_the_upstream_are_counted_among_the_descriptors() {
     let bard = Bard::new();
-    let mut command = std::process::Command::new("sh");
-    let script = "ulimit -n 100; exec \"$0\" proxy --port 0 --protocol line --upstream-conns 40 \"$1\"";
-    command.args(["-c", script, env!("CARGO_BIN_EXE_poetry"), &bard.addr.to_string()]);
-    let mut daemon = Daemon::start_command(command);
+    let upstream = bard.addr.to_string();
+    let args = ["proxy", "--port", "0", "--protocol", "line", "--upstream-conns", "40", &upstream];
+    let mut daemon = Daemon::start_with_descriptors(100, &args);
     let ask = |number: usize| {
         let mut client = Client::connect(daemon.addr);
         client.say(format!("name{number:03}\n").as_bytes());

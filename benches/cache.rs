@@ -4,9 +4,9 @@
 //! expires nothing. moka has a ttl and reads a clock of its own. Each has its default hasher, and the value of all three
 //! is a counted reference to bytes, which a hit clones.
 
-use crate::figures::{paired, Figure, Measured, Samples, Unit, Wanted};
-use crate::machine::{on_core, Cores};
 use crate::Context;
+use crate::figures::{Figure, Measured, Samples, Unit, Wanted, paired};
+use crate::machine::{Cores, on_core};
 use poetry::cache::{Cache, Lookup, Policy};
 use poetry::poem::Poem;
 use std::hash::Hash;
@@ -43,7 +43,12 @@ fn value() -> Value {
 type Ours<K> = Arc<Cache<K, Value, ()>>;
 
 fn ours<K: Hash + Eq + Clone>(capacity: u64) -> Ours<K> {
-    Cache::new(Policy { ttl: HOUR, grace: Duration::ZERO, fail_ttl: Duration::ZERO, capacity })
+    Cache::new(Policy {
+        ttl: HOUR,
+        grace: Duration::ZERO,
+        fail_ttl: Duration::ZERO,
+        capacity,
+    })
 }
 
 /// Fills the key where it is missing; whether it was a hit.
@@ -114,13 +119,21 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
 }
 
 /// Look-ups of keys that are all there, against both peers.
-fn compare<K>(context: &Context, kind: &str, key: fn(usize) -> K, threads: usize) -> io::Result<[Figure; 2]>
+fn compare<K>(
+    context: &Context,
+    kind: &str,
+    key: fn(usize) -> K,
+    threads: usize,
+) -> io::Result<[Figure; 2]>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
     // Room to spare: none of the peers promises to keep as many as fit exactly.
     let (ours, quick) = (ours::<K>(1 << 30), Quick::<K>::new(4 * KEYS));
-    let moka: Moka<K> = moka::sync::Cache::builder().max_capacity(4 * KEYS as u64).time_to_live(HOUR).build();
+    let moka: Moka<K> = moka::sync::Cache::builder()
+        .max_capacity(4 * KEYS as u64)
+        .time_to_live(HOUR)
+        .build();
     let caches: [&dyn Lookups<K>; 3] = [&ours, &quick, &moka];
     let order = asked(KEYS, KEYS, key);
     for cache in caches {
@@ -139,13 +152,36 @@ where
         }
     }
     let [ours, quick, moka] = speeds.map(Ok);
-    let work = format!("look-ups, {kind} keys, {threads} thread{}", if threads == 1 { "" } else { "s" });
+    let work = format!(
+        "look-ups, {kind} keys, {threads} thread{}",
+        if threads == 1 { "" } else { "s" }
+    );
     let figure = |figure, least, samples| {
         let wanted = Wanted::AtLeast(least);
-        Figure::new("cache", Measured { work: &work, figure, wanted, unit: Unit::Ratio, samples })
+        Figure::new(
+            "cache",
+            Measured {
+                work: &work,
+                figure,
+                wanted,
+                unit: Unit::Ratio,
+                samples,
+            },
+        )
     };
-    let first = figure("hits a second, with ttl / quick_cache without", 0.9, paired(&ours, &quick));
-    Ok([first, figure("hits a second, with ttl / moka with ttl", 4.0, paired(&ours, &moka))])
+    let first = figure(
+        "hits a second, with ttl / quick_cache without",
+        0.9,
+        paired(&ours, &quick),
+    );
+    Ok([
+        first,
+        figure(
+            "hits a second, with ttl / moka with ttl",
+            4.0,
+            paired(&ours, &moka),
+        ),
+    ])
 }
 
 /// `count` keys out of the first `among`, drawn at random, the same ones every time.
@@ -156,7 +192,13 @@ fn asked<K>(count: usize, among: usize, key: impl Fn(usize) -> K) -> Vec<K> {
 
 /// Hits a second, of all threads together. Each has a core of its own and its own copy of the keys, and asks them in
 /// order, beginning at another place.
-fn speed<K, C>(cores: Cores, cache: &C, order: &[K], threads: usize, time: Duration) -> io::Result<f64>
+fn speed<K, C>(
+    cores: Cores,
+    cache: &C,
+    order: &[K],
+    threads: usize,
+    time: Duration,
+) -> io::Result<f64>
 where
     K: Clone + Send + Sync,
     C: Lookups<K>,
@@ -180,10 +222,13 @@ where
     let cores = [cores.server, cores.load];
     std::thread::scope(|scope| {
         let ask = &ask;
-        let asking: Vec<_> =
-            (0..threads).map(|number| scope.spawn(move || ask(number, cores[number]))).collect();
+        let asking: Vec<_> = (0..threads)
+            .map(|number| scope.spawn(move || ask(number, cores[number])))
+            .collect();
         let rates = asking.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that asks panicked")))
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a thread that asks panicked")))
         });
         rates.sum()
     })
@@ -240,7 +285,9 @@ impl Zipf {
             *sum += weight(rank);
             Some(*sum)
         };
-        Zipf { sums: (1..=count).scan(0.0, sum).collect() }
+        Zipf {
+            sums: (1..=count).scan(0.0, sum).collect(),
+        }
     }
 
     fn draw(&self, random: &mut fastrand::Rng) -> u64 {
@@ -279,9 +326,18 @@ fn growth(context: &Context) -> io::Result<Vec<Figure>> {
             (&quick, "time, any key, quick_cache", Wanted::Shown),
         ];
         for (speeds, what, wanted) in kinds {
-            let (work, figure) = (format!("a look-up among {size} keys"), format!("{what}, / among {FIRST}"));
+            let (work, figure) = (
+                format!("a look-up among {size} keys"),
+                format!("{what}, / among {FIRST}"),
+            );
             let samples = paired(&speeds[0], &speeds[at]); // speeds: the inverse of times
-            let measured = Measured { work: &work, figure: &figure, wanted, unit: Unit::Ratio, samples };
+            let measured = Measured {
+                work: &work,
+                figure: &figure,
+                wanted,
+                unit: Unit::Ratio,
+                samples,
+            };
             figures.push(Figure::new("cache", measured));
         }
     }

@@ -32,18 +32,32 @@ struct Bar {
 
 /// Draws the figures into a file.
 pub fn draw(results: &Results, path: &Path) -> Drawn {
-    let hits = [hits(&results.figures, "drain"), hits(&results.figures, "per-core rate")];
+    let hits = [
+        hits(&results.figures, "drain"),
+        hits(&results.figures, "per-core rate"),
+    ];
     let wanted: Vec<Bar> = results.figures.iter().filter_map(reached).collect();
     let lines = hits.iter().map(Vec::len).sum::<usize>() + wanted.len() + 10;
-    let root = SVGBackend::new(path, (WIDTH as u32, (lines as i32 * LINE) as u32)).into_drawing_area();
+    let root =
+        SVGBackend::new(path, (WIDTH as u32, (lines as i32 * LINE) as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    let date = results.figures.iter().map(|figure| figure.date.as_str()).max().unwrap_or("never");
+    let date = results
+        .figures
+        .iter()
+        .map(|figure| figure.date.as_str())
+        .max()
+        .unwrap_or("never");
     let mut pen = Pen { root, at: LINE };
     pen.title(&format!("{}, {date}", results.machine))?;
-    let longest = hits.iter().flatten().map(|bar| bar.value).fold(1.2, f64::max);
-    for (bars, title) in
-        hits.into_iter().zip(["queued hits served (drain)", "hits a second of one full core"])
-    {
+    let longest = hits
+        .iter()
+        .flatten()
+        .map(|bar| bar.value)
+        .fold(1.2, f64::max);
+    for (bars, title) in hits.into_iter().zip([
+        "queued hits served (drain)",
+        "hits a second of one full core",
+    ]) {
         if !bars.is_empty() {
             pen.title(&format!("{title}: a server's speed, with the floor's as 1"))?;
             pen.bars(&bars, |value| value / longest, 1.0)?;
@@ -57,14 +71,33 @@ pub fn draw(results: &Results, path: &Path) -> Drawn {
 /// The servers compared with the floor.
 fn hits(figures: &[Figure], kind: &str) -> Vec<Bar> {
     let bar = |figure: &Figure| {
-        let name = figure.figure.strip_prefix(kind)?.strip_prefix(", ")?.strip_suffix(" / floor")?;
-        let colour = if name.starts_with("poetry") { OURS } else { OTHERS };
-        Some(Bar { label: name.to_string(), value: figure.got.as_ref().ok()?.median, colour })
+        let name = figure
+            .figure
+            .strip_prefix(kind)?
+            .strip_prefix(", ")?
+            .strip_suffix(" / floor")?;
+        let colour = if name.starts_with("poetry") {
+            OURS
+        } else {
+            OTHERS
+        };
+        Some(Bar {
+            label: name.to_string(),
+            value: figure.got.as_ref().ok()?.median,
+            colour,
+        })
     };
     let own = figures.iter().filter(|figure| figure.part == "hits");
     let mut bars: Vec<Bar> = own.filter_map(bar).collect();
     if !bars.is_empty() {
-        bars.insert(0, Bar { label: "floor (accept, send, close)".into(), value: 1.0, colour: OTHERS });
+        bars.insert(
+            0,
+            Bar {
+                label: "floor (accept, send, close)".into(),
+                value: 1.0,
+                colour: OTHERS,
+            },
+        );
     }
     bars
 }
@@ -72,7 +105,11 @@ fn hits(figures: &[Figure], kind: &str) -> Vec<Bar> {
 fn reached(figure: &Figure) -> Option<Bar> {
     let value = figure.reached()?;
     let colour = if value >= 1.0 { OURS } else { SHORT };
-    Some(Bar { label: format!("{}: {}", figure.work, figure.figure), value, colour })
+    Some(Bar {
+        label: format!("{}: {}", figure.work, figure.figure),
+        value,
+        colour,
+    })
 }
 
 /// Draws line by line, downwards.
@@ -84,8 +121,11 @@ struct Pen<'a> {
 impl Pen<'_> {
     fn text(&self, text: &str, x: i32, anchor: HPos, size: i32) -> Drawn {
         let font = ("sans-serif", size).into_font();
-        let style = TextStyle::from(font).color(&INK).pos(Pos::new(anchor, VPos::Center));
-        self.root.draw(&Text::new(text.to_string(), (x, self.at), style))
+        let style = TextStyle::from(font)
+            .color(&INK)
+            .pos(Pos::new(anchor, VPos::Center));
+        self.root
+            .draw(&Text::new(text.to_string(), (x, self.at), style))
     }
 
     fn title(&mut self, text: &str) -> Drawn {
@@ -97,13 +137,21 @@ impl Pen<'_> {
 
     /// Bars of which `place` tells where they end, from 0 at the left to 1 at the right, and a line at `mark`.
     fn bars(&mut self, bars: &[Bar], place: impl Fn(f64) -> f64, mark: f64) -> Drawn {
-        let x = |value: f64| BARS.0 + (place(value).clamp(0.0, 1.0) * f64::from(BARS.1 - BARS.0)) as i32;
+        let x = |value: f64| {
+            BARS.0 + (place(value).clamp(0.0, 1.0) * f64::from(BARS.1 - BARS.0)) as i32
+        };
         let top = self.at - LINE / 2;
         for bar in bars {
             self.text(&bar.label, BARS.0 - 8, HPos::Right, 12)?;
             let corners = [(BARS.0, self.at - 7), (x(bar.value), self.at + 7)];
-            self.root.draw(&Rectangle::new(corners, bar.colour.filled()))?;
-            self.text(&format!("{:.2}", bar.value), x(bar.value) + 6, HPos::Left, 12)?;
+            self.root
+                .draw(&Rectangle::new(corners, bar.colour.filled()))?;
+            self.text(
+                &format!("{:.2}", bar.value),
+                x(bar.value) + 6,
+                HPos::Left,
+                12,
+            )?;
             self.at += LINE;
         }
         let line = vec![(x(mark), top), (x(mark), self.at - LINE / 2)];

@@ -1,9 +1,9 @@
 //! `poetry fetch` as a whole process, from its start to its end, against other programs that read a poem.
 
-use crate::figures::{paired, Figure, Measured, Samples, Unit, Wanted};
+use crate::figures::{Figure, Measured, Samples, Unit, Wanted, paired};
 use crate::hits::POEM;
-use crate::peers::{found, poetry, POETRY};
-use crate::{verse, Context};
+use crate::peers::{POETRY, found, poetry};
+use crate::{Context, verse};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,7 +22,10 @@ struct Reader {
 impl Reader {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 
@@ -33,7 +36,10 @@ impl Reader {
         let took = begun.elapsed().as_secs_f64();
         match status.success() {
             true => Ok(took),
-            false => Err(io::Error::other(format!("{} failed: {status}", self.program.display()))),
+            false => Err(io::Error::other(format!(
+                "{} failed: {status}",
+                self.program.display()
+            ))),
         }
     }
 
@@ -41,7 +47,10 @@ impl Reader {
     fn check(self) -> io::Result<Reader> {
         match self.command().output()?.stdout == verse(POEM).as_bytes() {
             true => Ok(self),
-            false => Err(io::Error::other(format!("{} does not bring the poem", self.program.display()))),
+            false => Err(io::Error::other(format!(
+                "{} does not bring the poem",
+                self.program.display()
+            ))),
         }
     }
 }
@@ -52,8 +61,9 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     for missing in readers.iter().filter_map(|reader| reader.as_ref().err()) {
         eprintln!("  {missing}");
     }
-    let mut times: [Samples; 3] =
-        readers.each_ref().map(|r| r.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
+    let mut times: [Samples; 3] = readers
+        .each_ref()
+        .map(|r| r.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
     for _ in 0..context.scaled(15, 3) {
         let mut sums = [0.0; 3];
         for _ in 0..RUNS {
@@ -61,12 +71,24 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
                 *sum += reader.as_ref().map_or(Ok(0.0), Reader::run)?;
             }
         }
-        times.iter_mut().zip(sums).for_each(|(samples, sum)| samples.iter_mut().for_each(|s| s.push(sum)));
+        times
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(samples, sum)| samples.iter_mut().for_each(|s| s.push(sum)));
     }
     let figure = |at: usize, figure, most| {
         let (work, wanted) = ("a poem of 700 bytes fetched", Wanted::AtMost(most));
         let samples = paired(&times[0], &times[at]);
-        Figure::new("fetch", Measured { work, figure, wanted, unit: Unit::Ratio, samples })
+        Figure::new(
+            "fetch",
+            Measured {
+                work,
+                figure,
+                wanted,
+                unit: Unit::Ratio,
+                samples,
+            },
+        )
     };
     Ok(vec![
         figure(1, "whole process, poetry fetch / nc -N", 1.15),
@@ -78,7 +100,10 @@ fn readers(server: SocketAddr) -> [Result<Reader, String>; 3] {
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     let reader = |program: io::Result<PathBuf>, args: &[&str]| {
         let args = args.iter().map(|arg| arg.to_string()).collect();
-        program.map(|program| Reader { program, args }).and_then(Reader::check).map_err(|e| e.to_string())
+        program
+            .map(|program| Reader { program, args })
+            .and_then(Reader::check)
+            .map_err(|e| e.to_string())
     };
     [
         reader(Ok(POETRY.into()), &["fetch", &server.to_string()]),

@@ -58,10 +58,18 @@ impl Spread {
         // Between two samples, the one in proportion.
         let at = |part: f64| {
             let place = part * last as f64;
-            let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+            let (below, above) = (
+                sorted[place.floor() as usize],
+                sorted[place.ceil() as usize],
+            );
             below + (above - below) * place.fract()
         };
-        Some(Spread { low: at(0.25), median: at(0.5), high: at(0.75), rounds: sorted.len() })
+        Some(Spread {
+            low: at(0.25),
+            median: at(0.5),
+            high: at(0.75),
+            rounds: sorted.len(),
+        })
     }
 }
 
@@ -87,8 +95,9 @@ pub struct Measured<'a> {
 
 impl Figure {
     pub fn new(part: &str, measured: Measured<'_>) -> Figure {
-        let got =
-            measured.samples.and_then(|s| Spread::of(s).ok_or_else(|| "no round was whole".to_string()));
+        let got = measured
+            .samples
+            .and_then(|s| Spread::of(s).ok_or_else(|| "no round was whole".to_string()));
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
         Figure {
             part: part.into(),
@@ -140,19 +149,36 @@ impl Figure {
 
     fn got(&self) -> String {
         match &self.got {
-            Ok(s) => format!("{} [{} to {}]", self.number(s.median), self.number(s.low), self.number(s.high)),
+            Ok(s) => format!(
+                "{} [{} to {}]",
+                self.number(s.median),
+                self.number(s.low),
+                self.number(s.high)
+            ),
             Err(why) => why.clone(),
         }
     }
 
     /// The columns of the table.
     pub fn columns(&self) -> [String; 5] {
-        [self.work.clone(), self.figure.clone(), self.wanted(), self.got(), self.verdict().to_string()]
+        [
+            self.work.clone(),
+            self.figure.clone(),
+            self.wanted(),
+            self.got(),
+            self.verdict().to_string(),
+        ]
     }
 }
 
 /// The heads of the columns.
-pub const COLUMNS: [&str; 5] = ["work", "figure", "wanted", "got: median [quartiles]", "verdict"];
+pub const COLUMNS: [&str; 5] = [
+    "work",
+    "figure",
+    "wanted",
+    "got: median [quartiles]",
+    "verdict",
+];
 
 /// The table as it is printed on a terminal.
 pub struct Table<'a>(pub &'a [Figure]);
@@ -161,11 +187,19 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![COLUMNS.map(String::from)];
         rows.extend(self.0.iter().map(Figure::columns));
-        let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+        let width = |at: usize| {
+            rows.iter()
+                .map(|row| row[at].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
         for row in &rows {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
         Ok(())

@@ -1,15 +1,15 @@
 //! Many readers of one poem that is still in flight.
 
-use crate::figures::{paired, Figure, Measured, Samples, Unit, Wanted};
+use crate::figures::{Figure, Measured, Samples, Unit, Wanted, paired};
 use crate::large::transfers;
 use crate::load::Crowd;
 use crate::machine::LONG;
-use crate::peers::{own, poetry, Server};
+use crate::peers::{Server, own, poetry};
 use crate::upstream::Upstream;
-use crate::{verse, Context};
+use crate::{Context, verse};
 use std::io::{self, Write};
-use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
@@ -28,7 +28,10 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         unit: Unit::Ratio,
         samples: hundred,
     };
-    Ok(vec![Figure::new("flight", last), Figure::new("flight", streamed)])
+    Ok(vec![
+        Figure::new("flight", last),
+        Figure::new("flight", streamed),
+    ])
 }
 
 /// The two halves of the poem of 700 bytes that 10,000 wait for.
@@ -74,7 +77,12 @@ impl Halves {
             drop(caller);
             let _benches_over = tell.send(last_byte);
         })?;
-        Ok(Halves { upstream, go, told, rounds: 0 })
+        Ok(Halves {
+            upstream,
+            go,
+            told,
+            rounds: 0,
+        })
     }
 
     fn round(&mut self, server: &Server, clients: usize) -> io::Result<f64> {
@@ -97,7 +105,9 @@ impl Halves {
 fn one_fetch_each(upstream: &Upstream, rounds: usize, spare: usize) -> io::Result<()> {
     match upstream.calls() {
         calls if (rounds..=rounds + spare).contains(&calls) => Ok(()),
-        calls => Err(io::Error::other(format!("{calls} fetches in {rounds} rounds"))),
+        calls => Err(io::Error::other(format!(
+            "{calls} fetches in {rounds} rounds"
+        ))),
     }
 }
 

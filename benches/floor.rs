@@ -11,7 +11,7 @@
 
 use crate::poll::{Poll, Ready};
 use rustix::io::Errno;
-use rustix::net::{accept_with, recv, send, RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -38,7 +38,10 @@ pub fn listener() -> io::Result<Socket> {
 
 /// Says where it listens, in the last word of a line, as the program under test does.
 pub fn say_ready(listener: &Socket) -> io::Result<()> {
-    let addr = listener.local_addr()?.as_socket().ok_or(Errno::AFNOSUPPORT)?;
+    let addr = listener
+        .local_addr()?
+        .as_socket()
+        .ok_or(Errno::AFNOSUPPORT)?;
     let mut out = io::stdout();
     writeln!(out, "ready on {addr}")?;
     out.flush()
@@ -95,7 +98,9 @@ fn large(listener: &Socket, poem: &'static [u8]) -> io::Result<()> {
         let client = accept_with(listener, SocketFlags::CLOEXEC)?;
         std::thread::spawn(move || {
             let mut rest = poem;
-            while let (false, Ok(count)) = (rest.is_empty(), send(&client, rest, SendFlags::NOSIGNAL)) {
+            while let (false, Ok(count)) =
+                (rest.is_empty(), send(&client, rest, SendFlags::NOSIGNAL))
+            {
                 rest = &rest[count..];
             }
         });
@@ -116,7 +121,15 @@ struct Fan {
 impl Fan {
     fn new(listener: Socket, upstream: SocketAddr) -> io::Result<Fan> {
         let (poll, clients) = (Poll::new()?, Vec::new());
-        Ok(Fan { listener, upstream, from: None, poll, poem: Vec::new(), whole: false, clients })
+        Ok(Fan {
+            listener,
+            upstream,
+            from: None,
+            poll,
+            poem: Vec::new(),
+            whole: false,
+            clients,
+        })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -154,7 +167,9 @@ impl Fan {
     }
 
     fn hear(&mut self) -> io::Result<()> {
-        let Some(from) = &self.from else { return Ok(()) };
+        let Some(from) = &self.from else {
+            return Ok(());
+        };
         let mut buffer = vec![0; 256 << 10];
         match recv(from, &mut buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) | Err(Errno::CONNRESET) => {
@@ -170,7 +185,9 @@ impl Fan {
     }
 
     fn go_on(&mut self, at: usize) {
-        let Some((client, sent)) = &mut self.clients[at] else { return };
+        let Some((client, sent)) = &mut self.clients[at] else {
+            return;
+        };
         while *sent < self.poem.len() {
             match send_some(client, &self.poem[*sent..]) {
                 0 => return,

@@ -4,11 +4,11 @@
 //! handshakes are over by then. *Per-core rate*: the server's core gets all of the loopback's network work as well,
 //! and is full; what the load generator's core does is not counted.
 
-use crate::figures::{paired, Figure, Measured, Samples, Unit, Wanted};
-use crate::load::{self, drain, Rate, Target};
+use crate::figures::{Figure, Measured, Samples, Unit, Wanted, paired};
+use crate::load::{self, Rate, Target, drain};
 use crate::machine::Steering;
-use crate::peers::{nginx, own, poetry, twisted, Server};
-use crate::{verse, Context};
+use crate::peers::{Server, nginx, own, poetry, twisted};
+use crate::{Context, verse};
 use std::io;
 use std::time::Duration;
 
@@ -47,15 +47,34 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let rates = rates(context, &contenders);
     let mut figures = Vec::new();
     for (ours, them, drain, per_core) in COMPARED {
-        let at = |name: &str| contenders.iter().position(|contender| contender.name == name);
-        let (Some(ours_at), Some(them_at)) = (at(ours), at(them)) else { continue };
-        let work = if ours.starts_with("poetry") { "a hit of 700 bytes" } else { "a peer's 700 bytes" };
-        for (kind, wanted, series) in [("drain", drain, &drains), ("per-core rate", per_core, &rates)] {
+        let at = |name: &str| {
+            contenders
+                .iter()
+                .position(|contender| contender.name == name)
+        };
+        let (Some(ours_at), Some(them_at)) = (at(ours), at(them)) else {
+            continue;
+        };
+        let work = if ours.starts_with("poetry") {
+            "a hit of 700 bytes"
+        } else {
+            "a peer's 700 bytes"
+        };
+        for (kind, wanted, series) in [
+            ("drain", drain, &drains),
+            ("per-core rate", per_core, &rates),
+        ] {
             let figure = format!("{kind}, {ours} / {them}");
             let samples = paired(&series[ours_at], &series[them_at]);
             figures.push(Figure::new(
                 "hits",
-                Measured { work, figure: &figure, wanted, unit: Unit::Ratio, samples },
+                Measured {
+                    work,
+                    figure: &figure,
+                    wanted,
+                    unit: Unit::Ratio,
+                    samples,
+                },
             ));
         }
     }
@@ -64,14 +83,54 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
 
 /// Who is compared with whom, and what is wanted of the drain and of the per-core rate.
 const COMPARED: [(&str, &str, Wanted, Wanted); 11] = [
-    ("poetry serve", "floor", Wanted::AtLeast(0.93), Wanted::AtLeast(0.95)),
-    ("poetry proxy", "floor", Wanted::AtLeast(0.93), Wanted::AtLeast(0.95)),
-    ("poetry serve", "nginx", Wanted::AtLeast(1.0), Wanted::AtLeast(1.0)),
-    ("poetry proxy", "nginx", Wanted::AtLeast(1.0), Wanted::AtLeast(1.0)),
-    ("poetry serve", "tokio", Wanted::AtLeast(1.0), Wanted::AtLeast(1.0)),
-    ("poetry proxy", "tokio", Wanted::AtLeast(1.0), Wanted::AtLeast(1.0)),
-    ("poetry serve", "Twisted server", Wanted::AtLeast(2.0), Wanted::AtLeast(1.5)),
-    ("poetry proxy", "Twisted proxy", Wanted::AtLeast(2.0), Wanted::AtLeast(1.5)),
+    (
+        "poetry serve",
+        "floor",
+        Wanted::AtLeast(0.93),
+        Wanted::AtLeast(0.95),
+    ),
+    (
+        "poetry proxy",
+        "floor",
+        Wanted::AtLeast(0.93),
+        Wanted::AtLeast(0.95),
+    ),
+    (
+        "poetry serve",
+        "nginx",
+        Wanted::AtLeast(1.0),
+        Wanted::AtLeast(1.0),
+    ),
+    (
+        "poetry proxy",
+        "nginx",
+        Wanted::AtLeast(1.0),
+        Wanted::AtLeast(1.0),
+    ),
+    (
+        "poetry serve",
+        "tokio",
+        Wanted::AtLeast(1.0),
+        Wanted::AtLeast(1.0),
+    ),
+    (
+        "poetry proxy",
+        "tokio",
+        Wanted::AtLeast(1.0),
+        Wanted::AtLeast(1.0),
+    ),
+    (
+        "poetry serve",
+        "Twisted server",
+        Wanted::AtLeast(2.0),
+        Wanted::AtLeast(1.5),
+    ),
+    (
+        "poetry proxy",
+        "Twisted proxy",
+        Wanted::AtLeast(2.0),
+        Wanted::AtLeast(1.5),
+    ),
     ("nginx", "floor", Wanted::Shown, Wanted::Shown),
     ("tokio", "floor", Wanted::Shown, Wanted::Shown),
     ("Twisted server", "floor", Wanted::Shown, Wanted::Shown),
@@ -82,8 +141,10 @@ fn start(context: &Context) -> io::Result<(Vec<Contender>, Server)> {
     let (cores, poem) = (context.cores, context.poem(POEM)?);
     let upstream = own(cores, "short", &poem)?;
     let from = upstream.addr.to_string();
-    let contender =
-        |name, server: io::Result<Server>| Contender { name, server: server.map_err(|e| e.to_string()) };
+    let contender = |name, server: io::Result<Server>| Contender {
+        name,
+        server: server.map_err(|e| e.to_string()),
+    };
     let contenders = vec![
         contender("floor", Ok(own(cores, "short", &poem)?)),
         contender("poetry serve", Ok(poetry(cores, &["serve", &poem])?)),
@@ -93,7 +154,10 @@ fn start(context: &Context) -> io::Result<(Vec<Contender>, Server)> {
         contender("Twisted server", twisted(cores, "server", &poem)),
         contender("Twisted proxy", twisted(cores, "proxy", &from)),
     ];
-    for server in contenders.iter().filter_map(|contender| contender.server.as_ref().ok()) {
+    for server in contenders
+        .iter()
+        .filter_map(|contender| contender.server.as_ref().ok())
+    {
         load::transfer(server.target(POEM as u64), 1)?; // now the proxies have it
     }
     Ok((contenders, upstream))
@@ -101,7 +165,9 @@ fn start(context: &Context) -> io::Result<(Vec<Contender>, Server)> {
 
 /// The speed at which each contender serves those who queued.
 pub fn drains(context: &Context, contenders: &[Contender]) -> Series {
-    rounds(contenders, context.scaled(21, 3), |target| drain(target, QUEUED).map(|time| 1.0 / time))
+    rounds(contenders, context.scaled(21, 3), |target| {
+        drain(target, QUEUED).map(|time| 1.0 / time)
+    })
 }
 
 /// The rate of each contender with its core full.
@@ -131,13 +197,21 @@ pub fn rates(context: &Context, contenders: &[Contender]) -> Series {
 }
 
 /// Measures each contender once a round, in another order each time, so that none always follows the same one.
-fn rounds(contenders: &[Contender], rounds: usize, measure: impl Fn(Target) -> io::Result<f64>) -> Series {
-    let mut series: Series =
-        contenders.iter().map(|c| c.server.as_ref().map(|_| Vec::new()).map_err(Clone::clone)).collect();
+fn rounds(
+    contenders: &[Contender],
+    rounds: usize,
+    measure: impl Fn(Target) -> io::Result<f64>,
+) -> Series {
+    let mut series: Series = contenders
+        .iter()
+        .map(|c| c.server.as_ref().map(|_| Vec::new()).map_err(Clone::clone))
+        .collect();
     for round in 0..rounds {
         for turn in 0..contenders.len() {
             let at = (turn + round) % contenders.len();
-            let (Ok(server), Ok(samples)) = (&contenders[at].server, &mut series[at]) else { continue };
+            let (Ok(server), Ok(samples)) = (&contenders[at].server, &mut series[at]) else {
+                continue;
+            };
             match measure(server.target(POEM as u64)) {
                 Ok(sample) => samples.push(sample),
                 Err(e) => series[at] = Err(format!("{}: {e}", contenders[at].name)),

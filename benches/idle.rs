@@ -3,14 +3,14 @@
 //! The idle clients have joined a flight that stalls. The proxy is then told to forget it (SIGHUP), and the next fetch
 //! succeeds: from there on newcomers are hits, and the idle ones wait on.
 
-use crate::figures::{paired, Figure, Measured, Unit, Wanted};
-use crate::hits::{drains, rates, Contender, POEM};
+use crate::figures::{Figure, Measured, Unit, Wanted, paired};
+use crate::hits::{Contender, POEM, drains, rates};
 use crate::load::mute;
 use crate::machine::until;
-use crate::peers::{poetry, Server};
-use crate::upstream::{keep_waiting, Upstream};
-use crate::{verse, Context};
-use rustix::process::{kill_process, Signal};
+use crate::peers::{Server, poetry};
+use crate::upstream::{Upstream, keep_waiting};
+use crate::{Context, verse};
+use rustix::process::{Signal, kill_process};
 use socket2::Socket;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -26,18 +26,29 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let (mut contenders, mut idle) = (Vec::new(), Vec::new());
     for (name, crowd) in NAMES.into_iter().zip(crowds) {
         let (server, waiting) = start(context, crowd)?;
-        contenders.push(Contender { name, server: Ok(server) });
+        contenders.push(Contender {
+            name,
+            server: Ok(server),
+        });
         idle.push(waiting);
     }
-    let series = [("drain", drains(context, &contenders)), ("per-core rate", rates(context, &contenders))];
+    let series = [
+        ("drain", drains(context, &contenders)),
+        ("per-core rate", rates(context, &contenders)),
+    ];
     let mut figures = Vec::new();
     for (kind, series) in &series {
         for at in 1..NAMES.len() {
             let figure = format!("{kind}: time with {} idle / with none", crowds[at]);
             let (wanted, unit) = (Wanted::AtMost(1.3), Unit::Ratio);
             let samples = paired(&series[0], &series[at]); // speeds: the inverse of times
-            let measured =
-                Measured { work: "hits beside idle clients", figure: &figure, wanted, unit, samples };
+            let measured = Measured {
+                work: "hits beside idle clients",
+                figure: &figure,
+                wanted,
+                unit,
+                samples,
+            };
             figures.push(Figure::new("idle", measured));
         }
     }
@@ -55,13 +66,22 @@ fn start(context: &Context, crowd: usize) -> io::Result<(Server, Vec<Socket>)> {
         }
     })?;
     let from = upstream.addr.to_string();
-    let patient = ["--max-clients", "30000", "--idle-timeout", "1h", "--fetch-timeout", "1h"];
+    let patient = [
+        "--max-clients",
+        "30000",
+        "--idle-timeout",
+        "1h",
+        "--fetch-timeout",
+        "1h",
+    ];
     let server = poetry(context.cores, &[&["proxy", &from][..], &patient].concat())?;
     let idle = mute(&server, crowd)?;
     if crowd > 0 {
         kill_process(server.pid(), Signal::HUP)?;
     }
-    until("the poem comes", || Ok(ask(&server).is_ok_and(|poem| poem.len() == POEM)))?;
+    until("the poem comes", || {
+        Ok(ask(&server).is_ok_and(|poem| poem.len() == POEM))
+    })?;
     Ok((server, idle))
 }
 

@@ -1,9 +1,9 @@
 //! Large poems, against a plain send loop: whole slices, until the kernel is full.
 
-use crate::figures::{paired, Figure, Measured, Samples, Unit, Wanted};
-use crate::load::transfer;
-use crate::peers::{own, poetry, Server};
 use crate::Context;
+use crate::figures::{Figure, Measured, Samples, Unit, Wanted, paired};
+use crate::load::transfer;
+use crate::peers::{Server, own, poetry};
 use std::io;
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
@@ -11,15 +11,33 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let alone = compare(context, gib, 1)?;
     let shared = compare(context, context.scaled(64 << 20, 4 << 20), 32)?;
     let figure = |work, samples| {
-        let (figure, wanted) = ("bytes a second, poetry serve / a send loop", Wanted::AtLeast(0.97));
-        Figure::new("large", Measured { work, figure, wanted, unit: Unit::Ratio, samples })
+        let (figure, wanted) = (
+            "bytes a second, poetry serve / a send loop",
+            Wanted::AtLeast(0.97),
+        );
+        Figure::new(
+            "large",
+            Measured {
+                work,
+                figure,
+                wanted,
+                unit: Unit::Ratio,
+                samples,
+            },
+        )
     };
-    Ok(vec![figure("1 GiB to one client", alone), figure("64 MiB to 32 clients", shared)])
+    Ok(vec![
+        figure("1 GiB to one client", alone),
+        figure("64 MiB to 32 clients", shared),
+    ])
 }
 
 fn compare(context: &Context, len: usize, clients: usize) -> io::Result<Samples> {
     let poem = context.poem(len)?;
-    let servers = [own(context.cores, "large", &poem)?, poetry(context.cores, &["serve", &poem])?];
+    let servers = [
+        own(context.cores, "large", &poem)?,
+        poetry(context.cores, &["serve", &poem])?,
+    ];
     let [floor, ours] = transfers(context, &servers, len as u64, clients)?;
     std::fs::remove_file(&poem)?; // it may be large
     Ok(paired(&Ok(floor), &Ok(ours)))

@@ -1,11 +1,11 @@
 //! The load generator. Every connection is checked: a poem that comes short, or ends in a reset, fails the measurement.
 
-use crate::machine::{descriptors, is_stopped, until, Work, LONG};
+use crate::machine::{LONG, Work, descriptors, is_stopped, until};
 use crate::peers::Server;
 use crate::poll::{Poll, Ready};
 use rustix::io::Errno;
-use rustix::net::{recv, RecvFlags};
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::net::{RecvFlags, recv};
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -38,13 +38,27 @@ enum Found {
 impl Listening {
     fn hear(&mut self, buffer: &mut [u8], want: u64) -> io::Result<Found> {
         loop {
-            match recv(&self.socket, &mut *buffer, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            match recv(
+                &self.socket,
+                &mut *buffer,
+                RecvFlags::DONTWAIT | RecvFlags::TRUNC,
+            ) {
                 Ok((_, 0)) if self.got == want => return Ok(Found::End),
-                Ok((_, 0)) => return Err(io::Error::other(format!("cut: {} of {want} bytes", self.got))),
+                Ok((_, 0)) => {
+                    return Err(io::Error::other(format!(
+                        "cut: {} of {want} bytes",
+                        self.got
+                    )));
+                }
                 Ok((_, count)) => self.got += count as u64,
                 Err(Errno::AGAIN) => return Ok(Found::More),
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(io::Error::other(format!("cut after {} bytes: {e}", self.got))),
+                Err(e) => {
+                    return Err(io::Error::other(format!(
+                        "cut after {} bytes: {e}",
+                        self.got
+                    )));
+                }
             }
         }
     }
@@ -61,7 +75,12 @@ pub struct Crowd {
 impl Crowd {
     /// Nobody yet.
     pub fn new(addr: SocketAddr) -> io::Result<Crowd> {
-        Ok(Crowd { poll: Poll::new()?, members: Vec::new(), addr, buffer: vec![0; BUFFER] })
+        Ok(Crowd {
+            poll: Poll::new()?,
+            members: Vec::new(),
+            addr,
+            buffer: vec![0; BUFFER],
+        })
     }
 
     /// Connects so many more, and returns when the kernel has connected them.
@@ -89,21 +108,30 @@ impl Crowd {
     /// Reads until everyone has got `len` bytes, or also the end that must follow them. Nobody hangs up meanwhile, so
     /// that this takes as little time as it can.
     fn read_to(&mut self, len: u64, and_the_end: bool) -> io::Result<()> {
-        let mut waiting = self.members.iter().flatten().filter(|m| and_the_end || m.got < len).count();
+        let mut waiting = self
+            .members
+            .iter()
+            .flatten()
+            .filter(|m| and_the_end || m.got < len)
+            .count();
         while waiting > 0 {
             let ready = self.poll.wait(Some(LONG))?;
             if ready.is_empty() {
                 return Err(io::Error::other(format!("{waiting} clients wait in vain")));
             }
             for at in ready {
-                let Some(member) = &mut self.members[at as usize] else { continue };
+                let Some(member) = &mut self.members[at as usize] else {
+                    continue;
+                };
                 let before = member.got;
                 match member.hear(&mut self.buffer, len)? {
                     Found::End => {
                         self.poll.forget(&member.socket)?;
                         waiting -= 1;
                     }
-                    Found::More if !and_the_end && before < len && member.got >= len => waiting -= 1,
+                    Found::More if !and_the_end && before < len && member.got >= len => {
+                        waiting -= 1
+                    }
                     Found::More => {}
                 }
             }
@@ -127,7 +155,9 @@ impl Crowd {
         let mut served = 0;
         while begun.elapsed() < time {
             for at in self.poll.wait(Some(time))? {
-                let Some(member) = &mut self.members[at as usize] else { continue };
+                let Some(member) = &mut self.members[at as usize] else {
+                    continue;
+                };
                 if let Found::End = member.hear(&mut self.buffer, len)? {
                     served += 1;
                     self.members[at as usize] = None;
@@ -186,9 +216,16 @@ pub fn rate(target: Target, cores: crate::machine::Cores, time: Duration) -> io:
     let begun = Instant::now();
     let served = crowd.ask_on(target.len, time)?;
     let poems = served as f64 / begun.elapsed().as_secs_f64();
-    let (server, load) = (Work::of(cores.server)?.busy_since(server), Work::of(cores.load)?.busy_since(load));
+    let (server, load) = (
+        Work::of(cores.server)?.busy_since(server),
+        Work::of(cores.load)?.busy_since(load),
+    );
     crowd.read_whole(target.len)?; // so that the next server is not charged for what is left
-    Ok(Rate { poems, server, load })
+    Ok(Rate {
+        poems,
+        server,
+        load,
+    })
 }
 
 /// The time in which so many clients get a large poem, in seconds.
@@ -213,6 +250,8 @@ pub fn mute(server: &Server, clients: usize) -> io::Result<Vec<Socket>> {
         Ok(socket)
     };
     let sockets: Vec<Socket> = (0..clients).map(connect).collect::<io::Result<_>>()?;
-    until("all are accepted", || Ok(descriptors(server.pid())? >= before + clients))?;
+    until("all are accepted", || {
+        Ok(descriptors(server.pid())? >= before + clients)
+    })?;
     Ok(sockets)
 }

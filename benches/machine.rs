@@ -1,7 +1,7 @@
 //! The machine: its cores, its limits, a network of our own, and what the kernel tells about processes.
 
-use rustix::process::{getrlimit, setrlimit, Pid, Resource, Rlimit};
-use rustix::thread::{sched_getaffinity, sched_setaffinity, CpuSet};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,7 +31,9 @@ impl Cores {
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         match (cores.next(), cores.next_back()) {
             (Some(load), Some(server)) => Ok(Cores { server, load }),
-            _ => Err(io::Error::other("needs two cores: the server and its load must not share one")),
+            _ => Err(io::Error::other(
+                "needs two cores: the server and its load must not share one",
+            )),
         }
     }
 }
@@ -47,7 +49,9 @@ pub fn pin(core: usize) -> io::Result<()> {
 pub fn on_core<T: Send>(core: usize, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let pinned = scope.spawn(move || pin(core).and_then(|()| work()));
-        pinned.join().unwrap_or_else(|_| Err(io::Error::other("the pinned thread panicked")))
+        pinned
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the pinned thread panicked")))
     })
 }
 
@@ -58,10 +62,26 @@ pub fn raise_descriptors() -> io::Result<()> {
     if enough(now.current) {
         return Ok(());
     }
-    let maximum = if enough(now.maximum) { now.maximum } else { Some(DESCRIPTORS) };
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum });
+    let maximum = if enough(now.maximum) {
+        now.maximum
+    } else {
+        Some(DESCRIPTORS)
+    };
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(DESCRIPTORS),
+            maximum,
+        },
+    );
     if raised.is_err() {
-        setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum })?;
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: now.maximum,
+                maximum: now.maximum,
+            },
+        )?;
     }
     Ok(())
 }
@@ -75,16 +95,31 @@ pub fn run_inside() -> Option<i32> {
     }
     let unshare = |tail: &[&std::ffi::OsStr]| {
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--propagation", "private", "sh", "-c", SETUP]).args(tail);
+        command
+            .args([
+                "--net",
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                SETUP,
+            ])
+            .args(tail);
         command
     };
-    let may = unshare(&["true".as_ref()]).output().is_ok_and(|out| out.status.success());
+    let may = unshare(&["true".as_ref()])
+        .output()
+        .is_ok_and(|out| out.status.success());
     if !may {
         return None;
     }
     let own = std::env::current_exe().ok()?.into_os_string();
     let args: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    let tail: Vec<&std::ffi::OsStr> = std::iter::once(&own).chain(&args).map(AsRef::as_ref).collect();
+    let tail: Vec<&std::ffi::OsStr> = std::iter::once(&own)
+        .chain(&args)
+        .map(AsRef::as_ref)
+        .collect();
     let status = unshare(&tail).env(INSIDE, "1").status().ok()?;
     Some(status.code().unwrap_or(1))
 }
@@ -114,7 +149,9 @@ const STEERING: &str = "/sys/class/net/lo/queues/rx-0/rps_cpus";
 impl Steering {
     pub fn to(core: usize) -> io::Result<Steering> {
         if !is_inside() {
-            return Err(io::Error::other("needs a network namespace of its own (root, and unshare)"));
+            return Err(io::Error::other(
+                "needs a network namespace of its own (root, and unshare)",
+            ));
         }
         std::fs::write(STEERING, mask(core))?;
         Ok(Steering(()))
@@ -143,10 +180,22 @@ impl Work {
     pub fn of(core: usize) -> io::Result<Work> {
         let stat = std::fs::read_to_string("/proc/stat")?;
         let name = format!("cpu{core} ");
-        let line = stat.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or_default();
-        let ticks: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).take(8).collect();
-        let [_, _, _, idle, waiting, ..] = ticks[..] else { return Err(io::Error::other("no such core")) };
-        Ok(Work { idle: idle + waiting, all: ticks.iter().sum() })
+        let line = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(&name))
+            .unwrap_or_default();
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .take(8)
+            .collect();
+        let [_, _, _, idle, waiting, ..] = ticks[..] else {
+            return Err(io::Error::other("no such core"));
+        };
+        Ok(Work {
+            idle: idle + waiting,
+            all: ticks.iter().sum(),
+        })
     }
 
     /// The part of the time since `before` in which the core was busy.
@@ -163,16 +212,22 @@ pub fn is_busy(cores: Cores) -> io::Result<bool> {
     let before = [Work::of(cores.server)?, Work::of(cores.load)?];
     std::thread::sleep(LOOK);
     let after = [Work::of(cores.server)?, Work::of(cores.load)?];
-    Ok(after.into_iter().zip(before).any(|(after, before)| after.busy_since(before) > OTHERS))
+    Ok(after
+        .into_iter()
+        .zip(before)
+        .any(|(after, before)| after.busy_since(before) > OTHERS))
 }
 
 /// A process's own memory that no file stands behind, in bytes: heap, stacks and what else it has written to.
 pub fn own_memory(pid: Pid) -> io::Result<u64> {
     let path = format!("/proc/{}/status", pid.as_raw_nonzero());
     let status = std::fs::read_to_string(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("the kernel does not tell RssAnon"))
+    kib.map(|kib| kib << 10)
+        .ok_or_else(|| io::Error::other("the kernel does not tell RssAnon"))
 }
 
 /// How many descriptors a process has open.
@@ -184,15 +239,23 @@ pub fn descriptors(pid: Pid) -> io::Result<usize> {
 pub fn tcp_memory() -> io::Result<u64> {
     const PAGE: u64 = 4096;
     let stat = std::fs::read_to_string("/proc/net/sockstat")?;
-    let line = stat.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
+    let line = stat
+        .lines()
+        .find(|line| line.starts_with("TCP:"))
+        .unwrap_or_default();
     let pages: Option<u64> = line.rsplit(' ').next().and_then(|word| word.parse().ok());
-    pages.map(|pages| pages * PAGE).ok_or_else(|| io::Error::other("no /proc/net/sockstat"))
+    pages
+        .map(|pages| pages * PAGE)
+        .ok_or_else(|| io::Error::other("no /proc/net/sockstat"))
 }
 
 /// The first letter of a process's state: T is stopped.
 pub fn is_stopped(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|rest| rest.starts_with('T'))
 }
 
 /// Waits until it is so.
@@ -210,10 +273,15 @@ pub fn until(what: &str, mut so: impl FnMut() -> io::Result<bool>) -> io::Result
 /// What the figures were measured on.
 pub fn description() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let version: String = kernel.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let version: String = kernel
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
     format!(
         "{}, {cores} cores, Linux {}",
         model.unwrap_or("unknown processor"),

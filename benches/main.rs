@@ -47,11 +47,7 @@ pub struct Context {
 impl Context {
     /// The number of rounds or the size, of which the second is for a quick look.
     pub fn scaled<T>(&self, full: T, quick: T) -> T {
-        if self.quick {
-            quick
-        } else {
-            full
-        }
+        if self.quick { quick } else { full }
     }
 
     /// A poem of this length: printable, and with nothing in it that a configuration file would have to quote.
@@ -87,9 +83,14 @@ const PARTS: [(&str, Measure); 7] = [
 ];
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
     let result = match &args[..] {
-        [first, name, argument] if first == PEER && name == "tokio" => peers::run_tokio(argument).map(|()| 0),
+        [first, name, argument] if first == PEER && name == "tokio" => {
+            peers::run_tokio(argument).map(|()| 0)
+        }
         [first, name, argument] if first == PEER => floor::run(name, argument).map(|()| 0),
         _ => bench(&args),
     };
@@ -108,11 +109,15 @@ fn bench(args: &[String]) -> io::Result<u8> {
     };
     if let Some(unknown) = args.iter().find(|arg| !known(arg)) {
         let parts = PARTS.map(|(name, _)| name).join(", ");
-        return Err(io::Error::other(format!("{unknown}: neither --quick nor --save nor a part: {parts}")));
+        return Err(io::Error::other(format!(
+            "{unknown}: neither --quick nor --save nor a part: {parts}"
+        )));
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     if has("--quick") && has("--save") {
-        return Err(io::Error::other("what --quick measures is not worth to --save"));
+        return Err(io::Error::other(
+            "what --quick measures is not worth to --save",
+        ));
     }
     let mut machine = machine::description();
     machine::raise_descriptors()?;
@@ -121,9 +126,15 @@ fn bench(args: &[String]) -> io::Result<u8> {
     }
     match machine::is_inside() {
         true => machine::set_up_network()?,
-        false => eprintln!("no network namespace of our own (it takes root and unshare): no per-core rates"),
+        false => eprintln!(
+            "no network namespace of our own (it takes root and unshare): no per-core rates"
+        ),
     }
-    let context = Context { cores: Cores::choose()?, folder: tempfile::tempdir()?, quick: has("--quick") };
+    let context = Context {
+        cores: Cores::choose()?,
+        folder: tempfile::tempdir()?,
+        quick: has("--quick"),
+    };
     machine::pin(context.cores.load)?;
     let all = !PARTS.iter().any(|(name, _)| has(name));
     let (mut measured, mut failed, mut busy) = (Vec::new(), 0, false);

@@ -1,8 +1,8 @@
 //! epoll, as far as the floor and the load generator need it.
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,10 @@ pub struct Poll {
 
 impl Poll {
     pub fn new() -> io::Result<Poll> {
-        Ok(Poll { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(BURST) })
+        Ok(Poll {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(BURST),
+        })
     }
 
     /// Watches the socket until it is closed; its events carry the token.
@@ -37,7 +40,12 @@ impl Poll {
             Ready::Input => EventFlags::IN,
             Ready::OutputEdge => EventFlags::OUT | EventFlags::ET,
         };
-        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), flags)?)
+        Ok(epoll::add(
+            &self.epoll,
+            socket,
+            EventData::new_u64(token),
+            flags,
+        )?)
     }
 
     /// Watches the socket no longer.
@@ -52,10 +60,18 @@ impl Poll {
             tv_nsec: i64::from(limit.subsec_nanos()),
         });
         self.events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), limit.as_ref()) {
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.events),
+            limit.as_ref(),
+        ) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(self.events.iter().map(|event| { event.data }.u64()).collect())
+        Ok(self
+            .events
+            .iter()
+            .map(|event| { event.data }.u64())
+            .collect())
     }
 }

@@ -3,8 +3,8 @@
 use crate::floor::listener;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where it listens, and how often it was called.
 pub struct Upstream {
@@ -14,9 +14,14 @@ pub struct Upstream {
 
 impl Upstream {
     /// Answers each call, the first of which is number 0, on a thread of its own.
-    pub fn start(answer: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> io::Result<Upstream> {
+    pub fn start(
+        answer: impl Fn(usize, TcpStream) + Send + Sync + 'static,
+    ) -> io::Result<Upstream> {
         let listener = TcpListener::from(listener()?);
-        let upstream = Upstream { addr: listener.local_addr()?, calls: Arc::default() };
+        let upstream = Upstream {
+            addr: listener.local_addr()?,
+            calls: Arc::default(),
+        };
         let (calls, answer) = (upstream.calls.clone(), Arc::new(answer));
         std::thread::spawn(move || {
             for call in listener.incoming().flatten() {

@@ -14,13 +14,13 @@
 
 use poetry::cache::{Cache, Fill, Lookup, Policy};
 use poetry::error::Error;
-use poetry::flight::{launch, Flight, Read, Reader, Writer};
+use poetry::flight::{Flight, Read, Reader, Writer, launch};
 use poetry::gate::Gate;
 use poetry::poem::Poem;
 use shuttle::future::block_on;
-use shuttle::thread::{spawn, JoinHandle};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use shuttle::thread::{JoinHandle, spawn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -82,21 +82,37 @@ fn text(flight: usize) -> String {
 
 impl Key {
     fn new(end: End, grace: Duration) -> Key {
-        let policy = Policy { ttl: HOUR, grace, fail_ttl: Duration::ZERO, capacity: 1 << 15 };
-        Key { cache: Cache::new(policy), flights: Arc::default(), start: Instant::now(), end }
+        let policy = Policy {
+            ttl: HOUR,
+            grace,
+            fail_ttl: Duration::ZERO,
+            capacity: 1 << 15,
+        };
+        Key {
+            cache: Cache::new(policy),
+            flights: Arc::default(),
+            start: Instant::now(),
+            end,
+        }
     }
 
     fn ask(&self, now: Instant) -> Lookup<u8, Poem, Numbered, Writer> {
         self.cache.lookup(&0, now, || {
             let (writer, flight) = launch(1 << 10);
-            (writer, (self.flights.fetch_add(1, Ordering::Relaxed), flight))
+            (
+                writer,
+                (self.flights.fetch_add(1, Ordering::Relaxed), flight),
+            )
         })
     }
 
     /// The fetch's task: three pieces, the last with the end.
     fn fly(&self, lead: Lead, now: Instant) -> JoinHandle<()> {
         let (key, number) = (self.clone(), lead.flight.0);
-        let mut landing = Landing { fill: lead.fill, writer: lead.writer };
+        let mut landing = Landing {
+            fill: lead.fill,
+            writer: lead.writer,
+        };
         spawn(move || {
             let text = text(number);
             let (first, rest) = text.split_at(5);
@@ -116,7 +132,11 @@ impl Key {
             End::Whole => {
                 writer.finish(|poem| {
                     let (bytes, mut counted) = (poem.len(), None);
-                    let kept = fill.commit_with(|room| poem.with(counted.insert(room).clone()), bytes, now);
+                    let kept = fill.commit_with(
+                        |room| poem.with(counted.insert(room).clone()),
+                        bytes,
+                        now,
+                    );
                     kept.map(|()| counted)
                 });
             }
@@ -139,16 +159,26 @@ impl Key {
         let mut fetch = None;
         let (flight, reader) = match self.ask(self.start) {
             Lookup::Hit(poem, _) => (None, Reader::of(poem)),
-            Lookup::Coalesced((number, flight)) => (Some(number), flight.join().expect("it fits the window")),
+            Lookup::Coalesced((number, flight)) => {
+                (Some(number), flight.join().expect("it fits the window"))
+            }
             Lookup::Miss(lead) => {
-                let joined = (Some(lead.flight.0), lead.flight.1.join().expect("it was just launched"));
+                let joined = (
+                    Some(lead.flight.0),
+                    lead.flight.1.join().expect("it was just launched"),
+                );
                 fetch = Some(self.fly(lead, self.start));
                 joined
             }
             Lookup::Stale(..) => panic!("no time has passed"),
         };
         let (text, whole) = read(reader);
-        let outcome = Outcome { flight, text, whole, again: self.ask_again(flight) };
+        let outcome = Outcome {
+            flight,
+            text,
+            whole,
+            again: self.ask_again(flight),
+        };
         outcome.check();
         join(fetch.into_iter().collect());
         outcome
@@ -159,7 +189,11 @@ impl Key {
         match self.ask(self.start) {
             Lookup::Hit(poem, _) => Some(String::from_utf8_lossy(&poem.bytes()).into_owned()),
             Lookup::Coalesced((number, _)) => {
-                assert_ne!(Some(number), before, "the flight is over, and is not joined again");
+                assert_ne!(
+                    Some(number),
+                    before,
+                    "the flight is over, and is not joined again"
+                );
                 None
             }
             Lookup::Miss(_) => None,
@@ -177,10 +211,22 @@ impl Key {
 impl Outcome {
     /// Whole or a beginning, and always of the flight that was joined.
     fn check(&self) {
-        let number = self.flight.or(self.text.split(' ').next().and_then(|number| number.parse().ok()));
+        let number = self.flight.or(self
+            .text
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok()));
         let due = number.map(text).unwrap_or_default();
-        assert!(due.starts_with(&self.text), "{:?} is no beginning of {due:?}", self.text);
-        assert!(!self.whole || (due == self.text && !due.is_empty()), "{:?} was told to be whole", self.text);
+        assert!(
+            due.starts_with(&self.text),
+            "{:?} is no beginning of {due:?}",
+            self.text
+        );
+        assert!(
+            !self.whole || (due == self.text && !due.is_empty()),
+            "{:?} was told to be whole",
+            self.text
+        );
     }
 }
 
@@ -196,22 +242,37 @@ fn read(mut reader: Reader) -> (String, bool) {
 }
 
 fn join<T>(threads: Vec<JoinHandle<T>>) -> Vec<T> {
-    threads.into_iter().map(|thread| thread.join().expect("it has not panicked")).collect()
+    threads
+        .into_iter()
+        .map(|thread| thread.join().expect("it has not panicked"))
+        .collect()
 }
 
 /// Three clients ask for the same, whose fetch ends like this.
 fn three_clients(end: End) -> (Key, Vec<Outcome>) {
     let key = Key::new(end, Duration::ZERO);
-    let threads = (0..3).map(|_| key.clone()).map(|key| spawn(move || key.client()));
+    let threads = (0..3)
+        .map(|_| key.clone())
+        .map(|key| spawn(move || key.client()));
     let seen = join(threads.collect());
     (key, seen)
 }
 
 fn whole() {
     let (key, seen) = three_clients(End::Whole);
-    for Outcome { text: seen, whole, again, .. } in seen {
+    for Outcome {
+        text: seen,
+        whole,
+        again,
+        ..
+    } in seen
+    {
         assert!(whole && seen == text(0));
-        assert_eq!(again, Some(text(0)), "who has read to the end and asks again finds it kept");
+        assert_eq!(
+            again,
+            Some(text(0)),
+            "who has read to the end and asks again finds it kept"
+        );
     }
     assert_eq!(key.flights.load(Ordering::Relaxed), 1, "one fetch for all");
     key.close();
@@ -224,8 +285,15 @@ fn three_clients_cost_one_fetch_and_find_it_kept_when_they_ask_again() {
 
 fn failing(end: End) {
     let (key, seen) = three_clients(end);
-    assert!(seen.iter().all(|client| !client.whole && client.again.is_none()));
-    assert_eq!((key.cache.len(), key.cache.held()), (0, 0), "what failed leaves nothing");
+    assert!(
+        seen.iter()
+            .all(|client| !client.whole && client.again.is_none())
+    );
+    assert_eq!(
+        (key.cache.len(), key.cache.held()),
+        (0, 0),
+        "what failed leaves nothing"
+    );
 }
 
 #[test]
@@ -250,14 +318,18 @@ fn a_poem_that_is_kept_too_late_would_be_noticed() {
 /// The fetch is aloft, and then two read, one purges and one ends it, in any order.
 fn purged() {
     let key = Key::new(End::Whole, Duration::ZERO);
-    let Lookup::Miss(lead) = key.ask(key.start) else { panic!("nothing is kept yet") };
+    let Lookup::Miss(lead) = key.ask(key.start) else {
+        panic!("nothing is kept yet")
+    };
     let first = lead.flight.1.join().expect("it was just launched");
     let fetch = key.fly(lead, key.start);
     let purge = spawn({
         let key = key.clone();
         move || key.cache.purge()
     });
-    let others = (0..2).map(|_| key.clone()).map(|key| spawn(move || key.client()));
+    let others = (0..2)
+        .map(|_| key.clone())
+        .map(|key| spawn(move || key.client()));
     let others: Vec<_> = others.collect();
     assert_eq!(read(first), (text(0), true), "a purge cuts nobody off");
     join(others);
@@ -282,7 +354,10 @@ fn asks(key: &Key, now: Instant) -> JoinHandle<(String, bool, usize)> {
             Lookup::Hit(poem, _) => (Reader::of(poem), None),
             Lookup::Stale(poem, lead) => (Reader::of(poem), lead),
             Lookup::Coalesced((_, flight)) => (flight.join().expect("it fits the window"), None),
-            Lookup::Miss(lead) => (lead.flight.1.join().expect("it was just launched"), Some(lead)),
+            Lookup::Miss(lead) => (
+                lead.flight.1.join().expect("it was just launched"),
+                Some(lead),
+            ),
         };
         let fetches: Vec<_> = lead.into_iter().map(|lead| key.fly(lead, now)).collect();
         let (leads, (text, whole)) = (fetches.len(), read(reader));
@@ -294,7 +369,9 @@ fn asks(key: &Key, now: Instant) -> JoinHandle<(String, bool, usize)> {
 /// A poem has become stale: two ask within its grace, and one after it.
 fn expired(end: End) {
     let mut key = Key::new(End::Whole, HOUR);
-    let Lookup::Miss(lead) = key.ask(key.start) else { panic!("nothing is kept yet") };
+    let Lookup::Miss(lead) = key.ask(key.start) else {
+        panic!("nothing is kept yet")
+    };
     join(vec![key.fly(lead, key.start)]);
     key.end = end;
     let times = [HOUR, HOUR, HOUR * 2].map(|later| key.start + later);
@@ -303,7 +380,10 @@ fn expired(end: End) {
     if end == End::Whole {
         assert!(seen.iter().all(|(_, whole, _)| *whole));
         let leads: usize = seen.iter().map(|(_, _, leads)| leads).sum();
-        assert!((1..=2).contains(&leads), "one refresh for the two, and one for the later one at most");
+        assert!(
+            (1..=2).contains(&leads),
+            "one refresh for the two, and one for the later one at most"
+        );
     }
     key.close();
 }
@@ -357,7 +437,10 @@ fn a_writer_without_room_is_woken_by_who_reads_and_by_who_leaves() {
 fn deserted() {
     let (writer, flight) = launch(8);
     let readers = [(); 2].map(|()| flight.join().expect("it has its beginning"));
-    let threads = readers.into_iter().map(|reader| spawn(move || drop(reader))).collect();
+    let threads = readers
+        .into_iter()
+        .map(|reader| spawn(move || drop(reader)))
+        .collect();
     block_on(writer.deserted());
     assert_eq!(writer.readers(), 0);
     join(threads);
@@ -373,7 +456,10 @@ fn watched() {
     let (mut writer, flight) = launch(1 << 10);
     let [takes, leaves] = [(); 2].map(|()| flight.join().expect("it has its beginning"));
     let watch = writer.watch();
-    let threads = vec![spawn(move || drop(read(takes))), spawn(move || drop(leaves))];
+    let threads = vec![
+        spawn(move || drop(read(takes))),
+        spawn(move || drop(leaves)),
+    ];
     writer.append(PIECE.into());
     writer.finish_unkept();
     block_on(watch.done());
@@ -394,7 +480,11 @@ fn gate() {
         let (gate, inside) = (gate.clone(), inside.clone());
         spawn(move || {
             let place = block_on(gate.enter(Instant::now()));
-            assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "two are in the same place");
+            assert_eq!(
+                inside.fetch_add(1, Ordering::Relaxed),
+                0,
+                "two are in the same place"
+            );
             shuttle::thread::yield_now();
             inside.fetch_sub(1, Ordering::Relaxed);
             drop(place);
@@ -406,7 +496,10 @@ fn gate() {
     }];
     join(threads);
     assert_eq!(gate.crowded_since(), None);
-    assert!(futures::FutureExt::now_or_never(gate.enter(Instant::now())).is_some(), "the place was lost");
+    assert!(
+        futures::FutureExt::now_or_never(gate.enter(Instant::now())).is_some(),
+        "the place was lost"
+    );
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The clients: threads that ask in every way there is, decent and not, and look closely at what they get.
 
 use crate::ledger::{Ledger, Signals};
-use crate::plan::{choose, GRACE, HANG, KEYS, SLACK, STORM, STORMS, TTL};
-use crate::text::{examine, Found};
+use crate::plan::{GRACE, HANG, KEYS, SLACK, STORM, STORMS, TTL, choose};
+use crate::text::{Found, examine};
 use fastrand::Rng;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A proxy, as its clients know it.
@@ -99,7 +99,10 @@ impl Client {
                 manner => self.ask(target, manner, name),
             };
             if let Err(error) = result {
-                self.ledger.violation("client", format!("a client that {name} at {}: {error}", target.name));
+                self.ledger.violation(
+                    "client",
+                    format!("a client that {name} at {}: {error}", target.name),
+                );
             }
         }
     }
@@ -116,7 +119,14 @@ impl Client {
 
     fn asking<'a>(&mut self, target: &'a Target, manner: &'static str) -> Asking<'a> {
         let key = self.key(target);
-        Asking { target, key, at: Instant::now(), manner, got: Vec::new(), broken: false }
+        Asking {
+            target,
+            key,
+            at: Instant::now(),
+            manner,
+            got: Vec::new(),
+            broken: false,
+        }
     }
 
     fn ask(&mut self, target: &Target, manner: Manner, name: &'static str) -> io::Result<()> {
@@ -152,7 +162,12 @@ impl Client {
         }
     }
 
-    fn listen(&mut self, asking: &mut Asking, stream: &mut TcpStream, manner: Manner) -> io::Result<End> {
+    fn listen(
+        &mut self,
+        asking: &mut Asking,
+        stream: &mut TcpStream,
+        manner: Manner,
+    ) -> io::Result<End> {
         const A_PART: usize = 64 << 10;
         match manner {
             Manner::Leaves => return Ok(End::Own),
@@ -168,8 +183,9 @@ impl Client {
             }
             Manner::ResetsMidway => {
                 let most = self.rng.u64(..A_PART as u64);
-                if let Some(end) =
-                    asking.read(&mut (&*stream).take(most))?.filter(|_| asking.got.len() < most as usize)
+                if let Some(end) = asking
+                    .read(&mut (&*stream).take(most))?
+                    .filter(|_| asking.got.len() < most as usize)
                 {
                     return Ok(end);
                 }
@@ -263,15 +279,20 @@ impl Client {
         if target.asks {
             command.args(["--ask", &asking.key]);
         }
-        let out = command.arg(target.addr.to_string()).stdin(Stdio::null()).output()?;
+        let out = command
+            .arg(target.addr.to_string())
+            .stdin(Stdio::null())
+            .output()?;
         asking.got = out.stdout;
         match out.status.code() {
             Some(0) => asking.judge(&self.ledger, End::Clean),
             Some(RESET) => asking.judge(&self.ledger, End::Reset),
             code => {
                 let said = String::from_utf8_lossy(&out.stderr);
-                self.ledger
-                    .violation("fetch", format!("{}: fetch exited with {code:?}: {said}", target.name));
+                self.ledger.violation(
+                    "fetch",
+                    format!("{}: fetch exited with {code:?}: {said}", target.name),
+                );
             }
         }
         Ok(())
@@ -309,7 +330,10 @@ fn read_byte_by_byte(asking: &mut Asking, stream: &mut TcpStream) -> io::Result<
 impl Asking<'_> {
     /// A reset here is the answer's end; a closed pipe is not: the end came before it, and is still to be read.
     fn say(&mut self, stream: &mut TcpStream, bytes: &[u8]) {
-        if stream.write_all(bytes).is_err_and(|e| e.kind() == ErrorKind::ConnectionReset) {
+        if stream
+            .write_all(bytes)
+            .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset)
+        {
             self.broken = true;
         }
     }
@@ -352,11 +376,20 @@ impl Asking<'_> {
         match outcome {
             Ok(outcome) => ledger.count(self.manner, outcome),
             Err((kind, what)) => {
-                let Asking { target, key, manner, got, .. } = self;
+                let Asking {
+                    target,
+                    key,
+                    manner,
+                    got,
+                    ..
+                } = self;
                 let got = got.len();
                 ledger.violation(
                     kind,
-                    format!("{}: {key}, {manner}, {got} bytes, {end:?}: {what}", target.name),
+                    format!(
+                        "{}: {key}, {manner}, {got} bytes, {end:?}: {what}",
+                        target.name
+                    ),
                 );
             }
         }
@@ -366,15 +399,19 @@ impl Asking<'_> {
     /// upstream did end as a whole.
     fn count_if_whole(&self, ledger: &Ledger, serial: u64) {
         if let Some(text) = ledger.text(serial).filter(|text| text.ended.is_some()) {
-            ledger.count(text.fault, if self.manner == READS { "cut" } else { "cut*" });
+            ledger.count(
+                text.fault,
+                if self.manner == READS { "cut" } else { "cut*" },
+            );
         }
     }
 
     /// Whether this text ended as a whole, and may have been given to someone who asked then: how it was come by, or
     /// what is wrong, and of what kind that is.
     fn date(&self, ledger: &Ledger, serial: u64) -> Result<&'static str, (&'static str, String)> {
-        let text =
-            ledger.text(serial).ok_or(("too old", format!("number {serial} is not known any more")))?;
+        let text = ledger
+            .text(serial)
+            .ok_or(("too old", format!("number {serial} is not known any more")))?;
         let named = format!("number {serial} ({})", text.fault);
         let ended = text.ended.ok_or(("never whole", named.clone()))?;
         let may = (TTL + GRACE) * self.target.links + SLACK;
@@ -382,7 +419,11 @@ impl Asking<'_> {
         if age > may {
             return Err(("too old", format!("{named}, {age:?}")));
         }
-        let forgotten = self.target.signals.as_ref().and_then(|signals| signals.last_before(self.at - SLACK));
+        let forgotten = self
+            .target
+            .signals
+            .as_ref()
+            .and_then(|signals| signals.last_before(self.at - SLACK));
         if forgotten.is_some_and(|signal| text.began < signal) {
             return Err(("not forgotten", named));
         }

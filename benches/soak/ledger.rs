@@ -35,7 +35,9 @@ pub struct Ledger {
 
 /// A thread that panics with such a lock fails the soak on its own; the others go on.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Ledger {
@@ -64,10 +66,17 @@ impl Ledger {
         const TIDY: u64 = 4096;
         let began = Instant::now();
         let mut texts = lock(&self.texts);
-        if serial % TIDY == 0 {
+        if serial.is_multiple_of(TIDY) {
             texts.retain(|_, record| began - record.ended.unwrap_or(record.began) < MEMORY);
         }
-        texts.insert(serial, Record { fault, began, ended: None });
+        texts.insert(
+            serial,
+            Record {
+                fault,
+                began,
+                ended: None,
+            },
+        );
     }
 
     /// The next that is sent of this text is its clean end.
@@ -95,7 +104,10 @@ impl Ledger {
         let count = violations.entry(kind).or_default();
         *count += 1;
         if *count <= TOLD {
-            println!("VIOLATION after {:.3} s: {kind}: {what}", self.begun.elapsed().as_secs_f64());
+            println!(
+                "VIOLATION after {:.3} s: {kind}: {what}",
+                self.begun.elapsed().as_secs_f64()
+            );
         }
     }
 

@@ -27,8 +27,8 @@ use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use watch::Watched;
 
@@ -39,12 +39,20 @@ const SHORT: Duration = Duration::from_secs(10);
 const PROGRESS: Duration = Duration::from_secs(30);
 
 /// What the other bench is told; `cargo bench -- hits` tells it to both.
-const OF_THE_FIGURES: [&str; 9] =
-    ["--quick", "--save", "hits", "idle", "large", "flight", "memory", "cache", "fetch"];
+const OF_THE_FIGURES: [&str; 9] = [
+    "--quick", "--save", "hits", "idle", "large", "flight", "memory", "cache", "fetch",
+];
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if !args.is_empty() && args.iter().all(|arg| OF_THE_FIGURES.contains(&arg.as_str())) {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    if !args.is_empty()
+        && args
+            .iter()
+            .all(|arg| OF_THE_FIGURES.contains(&arg.as_str()))
+    {
         return ExitCode::SUCCESS;
     }
     let result = parse(&args).and_then(|(time, seed)| soak(time, seed).map_err(|e| e.to_string()));
@@ -79,13 +87,23 @@ fn parse(args: &[String]) -> Result<(Duration, u64), String> {
 
 /// Whether all went as promised.
 fn soak(time: Duration, seed: u64) -> io::Result<bool> {
-    println!("soaking for {}, seed {seed}", humantime::format_duration(time));
+    println!(
+        "soaking for {}, seed {seed}",
+        humantime::format_duration(time)
+    );
     let ledger = Arc::new(Ledger::new());
-    let signals = [Arc::new(Signals::default()), Arc::new(Signals::default()), Arc::new(Signals::default())];
+    let signals = [
+        Arc::new(Signals::default()),
+        Arc::new(Signals::default()),
+        Arc::new(Signals::default()),
+    ];
     let proxies = start_proxies(&ledger, &signals, seed)?;
     let targets = Arc::new(targets(&proxies, &signals));
     warm_up(&proxies)?;
-    let watched: Vec<Watched> = proxies.into_iter().map(Watched::new).collect::<io::Result<_>>()?;
+    let watched: Vec<Watched> = proxies
+        .into_iter()
+        .map(Watched::new)
+        .collect::<io::Result<_>>()?;
     let storms = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..THREADS as u64)
         .map(|number| Client {
@@ -122,14 +140,26 @@ fn start_proxies(
 ) -> io::Result<[Arc<Proxy>; 3]> {
     let upstream = |name, asks, is_single, signals: &Arc<Signals>| {
         upstream::start(
-            upstream::Role { name, seed, asks, is_single, signals: signals.clone() },
+            upstream::Role {
+                name,
+                seed,
+                asks,
+                is_single,
+                signals: signals.clone(),
+            },
             ledger.clone(),
         )
     };
     let start = |role: Role| Proxy::start(&role, ledger.clone()).map(Arc::new);
-    let line = start(Role::line("line", upstream("line", true, true, &signals[0])?))?;
+    let line = start(Role::line(
+        "line",
+        upstream("line", true, true, &signals[0])?,
+    ))?;
     let chain = start(Role::line("chain", line.addr))?;
-    let poem = start(Role::poem("poem", upstream("poem", false, false, &signals[2])?))?;
+    let poem = start(Role::poem(
+        "poem",
+        upstream("poem", false, false, &signals[2])?,
+    ))?;
     Ok([line, chain, poem])
 }
 
@@ -192,14 +222,24 @@ fn watch(
 
 fn progress(watched: &[Watched], ledger: &Ledger) {
     let counts = ledger.counts();
-    let all: u64 = counts.iter().filter(|((_, end), _)| OUTCOMES.contains(end)).map(|(_, count)| count).sum();
+    let all: u64 = counts
+        .iter()
+        .filter(|((_, end), _)| OUTCOMES.contains(end))
+        .map(|(_, count)| count)
+        .sum();
     let most: Vec<String> = watched
         .iter()
         .map(|watched| (watched.proxy.name, watched.most()))
         .map(|(name, most)| format!("{name} {} fds {} kB", most.descriptors, most.memory >> 10))
         .collect();
-    let (seconds, violations) = (ledger.begun.elapsed().as_secs(), ledger.violations().values().sum::<u64>());
-    println!("{seconds} s: {all} requests, {violations} violations; at most: {}", most.join(", "));
+    let (seconds, violations) = (
+        ledger.begun.elapsed().as_secs(),
+        ledger.violations().values().sum::<u64>(),
+    );
+    println!(
+        "{seconds} s: {all} requests, {violations} violations; at most: {}",
+        most.join(", ")
+    );
 }
 
 /// What becomes of calls at the upstream. Somebody was *cut* who got a reset although his text was ended as a whole: it
@@ -211,13 +251,29 @@ const OUTCOMES: [&str; 4] = ["kept", "fetched", "reset", "left"];
 
 /// A row for each that has such outcomes.
 fn table(title: &str, columns: &[&str], counts: &Counts) {
-    let row = |cells: Vec<String>| cells.iter().map(|cell| format!("{cell:>10}")).collect::<String>();
-    println!("\n{title:<28}{}", row(columns.iter().map(|column| column.to_string()).collect()));
-    let rows = counts.keys().filter(|(_, outcome)| columns.contains(outcome)).map(|(name, _)| *name);
+    let row = |cells: Vec<String>| {
+        cells
+            .iter()
+            .map(|cell| format!("{cell:>10}"))
+            .collect::<String>()
+    };
+    println!(
+        "\n{title:<28}{}",
+        row(columns.iter().map(|column| column.to_string()).collect())
+    );
+    let rows = counts
+        .keys()
+        .filter(|(_, outcome)| columns.contains(outcome))
+        .map(|(name, _)| *name);
     for name in rows.collect::<BTreeSet<_>>() {
-        let count =
-            |column: &&str| counts.iter().find(|((row, outcome), _)| *row == name && outcome == column);
-        let cells = columns.iter().map(|column| count(column).map_or(0, |(_, count)| *count).to_string());
+        let count = |column: &&str| {
+            counts
+                .iter()
+                .find(|((row, outcome), _)| *row == name && outcome == column)
+        };
+        let cells = columns
+            .iter()
+            .map(|column| count(column).map_or(0, |(_, count)| *count).to_string());
         println!("{name:<28}{}", row(cells.collect()));
     }
 }
@@ -228,7 +284,10 @@ fn tell(ledger: &Ledger, seed: u64) -> bool {
     table("what the upstream did", &ENDS, &counts);
     table("a client that", &OUTCOMES, &counts);
     let violations = ledger.violations();
-    println!("\n{} violations, seed {seed}", violations.values().sum::<u64>());
+    println!(
+        "\n{} violations, seed {seed}",
+        violations.values().sum::<u64>()
+    );
     for (kind, count) in &violations {
         println!("  {kind}: {count}");
     }

@@ -51,15 +51,22 @@ pub const MEMORY: Duration = Duration::from_secs(120);
 pub const SIGNAL_PAUSE: std::ops::Range<u64> = 2_000..6_000; // ms
 
 /// One of these, each with its share and its name, at random.
-pub fn choose<T: Copy>(rng: &mut fastrand::Rng, from: &[(T, u32, &'static str)]) -> (T, &'static str) {
+pub fn choose<T: Copy>(
+    rng: &mut fastrand::Rng,
+    from: &[(T, u32, &'static str)],
+) -> (T, &'static str) {
     let all: u32 = from.iter().map(|(_, share, _)| share).sum();
     let mut left = rng.u32(..all);
-    let chosen = from.iter().find(|(_, share, _)| match left.checked_sub(*share) {
-        Some(less) => {
-            left = less;
-            false
-        }
-        None => true,
-    });
-    chosen.map(|(what, _, name)| (*what, *name)).expect("less than all shares together is within one of them")
+    let chosen = from
+        .iter()
+        .find(|(_, share, _)| match left.checked_sub(*share) {
+            Some(less) => {
+                left = less;
+                false
+            }
+            None => true,
+        });
+    chosen
+        .map(|(what, _, name)| (*what, *name))
+        .expect("less than all shares together is within one of them")
 }

@@ -1,12 +1,12 @@
 //! The proxies under test: the release build, each a process of its own that is ended with us, and what the kernel
 //! tells about it.
 
-use crate::ledger::{lock, Ledger};
+use crate::ledger::{Ledger, lock};
 use crate::plan::{
-    CAPACITY, CLIENT_TIMEOUT, DRAIN_TIMEOUT, FAIL_TTL, FETCH_TIMEOUT, GRACE, IDLE_TIMEOUT, MAX_CLIENTS,
-    MAX_POEM, SLACK, TIGHT_CAPACITY, TTL, UPSTREAM_CONNS,
+    CAPACITY, CLIENT_TIMEOUT, DRAIN_TIMEOUT, FAIL_TTL, FETCH_TIMEOUT, GRACE, IDLE_TIMEOUT,
+    MAX_CLIENTS, MAX_POEM, SLACK, TIGHT_CAPACITY, TTL, UPSTREAM_CONNS,
 };
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -27,11 +27,21 @@ pub struct Role {
 
 impl Role {
     pub fn line(name: &'static str, upstream: SocketAddr) -> Role {
-        Role { name, protocol: "line", upstream, capacity: CAPACITY }
+        Role {
+            name,
+            protocol: "line",
+            upstream,
+            capacity: CAPACITY,
+        }
     }
 
     pub fn poem(name: &'static str, upstream: SocketAddr) -> Role {
-        Role { name, protocol: "poem", upstream, capacity: TIGHT_CAPACITY }
+        Role {
+            name,
+            protocol: "poem",
+            upstream,
+            capacity: TIGHT_CAPACITY,
+        }
     }
 }
 
@@ -61,9 +71,13 @@ impl Proxy {
         let mut line = String::new();
         BufReader::new(out.ok_or(io::ErrorKind::BrokenPipe)?).read_line(&mut line)?;
         let last = line.trim_end().rsplit(' ').next().unwrap_or_default();
-        proxy.addr = last.parse().map_err(|_| io::Error::other(format!("{} did not start", role.name)))?;
+        proxy.addr = last
+            .parse()
+            .map_err(|_| io::Error::other(format!("{} did not start", role.name)))?;
         let (name, err) = (role.name, err.ok_or(io::ErrorKind::BrokenPipe)?);
-        proxy.log = Mutex::new(Some(std::thread::spawn(move || watch_log(name, err, &ledger))));
+        proxy.log = Mutex::new(Some(std::thread::spawn(move || {
+            watch_log(name, err, &ledger)
+        })));
         Ok(proxy)
     }
 
@@ -79,9 +93,12 @@ impl Proxy {
     /// Its own memory that no file stands behind, in bytes.
     pub fn memory(&self) -> io::Result<u64> {
         let status = std::fs::read_to_string(self.file("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("the kernel does not tell RssAnon"))
+        kib.map(|kib| kib << 10)
+            .ok_or_else(|| io::Error::other("the kernel does not tell RssAnon"))
     }
 
     /// The processor's time it has used, in clock ticks.
@@ -89,7 +106,11 @@ impl Proxy {
         const UTIME: usize = 11; // of the fields behind the name, and the system's time is next to it
         let stat = std::fs::read_to_string(self.file("stat"))?;
         let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        Ok(fields.skip(UTIME).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
+        Ok(fields
+            .skip(UTIME)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum())
     }
 
     fn file(&self, name: &str) -> String {
@@ -107,12 +128,17 @@ impl Proxy {
         let begun = Instant::now();
         let mut code = None;
         while code.is_none() && begun.elapsed() < DRAIN_TIMEOUT + SLACK {
-            code = lock(&self.child).try_wait()?.and_then(|status| status.code());
+            code = lock(&self.child)
+                .try_wait()?
+                .and_then(|status| status.code());
             std::thread::sleep(LOOK_AGAIN);
         }
         self.end();
         let log = lock(&self.log).take();
-        Ok((code, log.and_then(|log| log.join().ok()).unwrap_or_default()))
+        Ok((
+            code,
+            log.and_then(|log| log.join().ok()).unwrap_or_default(),
+        ))
     }
 
     fn end(&self) {
@@ -146,9 +172,16 @@ fn command(role: &Role) -> Command {
         ("--max-clients", MAX_CLIENTS.to_string()),
     ];
     let mut command = Command::new(POETRY);
-    command.arg("proxy").args(options.into_iter().flat_map(|(name, value)| [name.to_string(), value]));
+    command.arg("proxy").args(
+        options
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_string(), value]),
+    );
     command.arg(role.upstream.to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -156,10 +189,19 @@ fn command(role: &Role) -> Command {
 fn watch_log(name: &'static str, log: ChildStderr, ledger: &Ledger) -> u64 {
     let mut log = BufReader::new(log);
     let (mut lines, mut line) = (0, Vec::new());
-    while log.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+    while log
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|count| count > 0)
+    {
         let said = String::from_utf8_lossy(&line);
-        if ["internal error", "panicked"].iter().any(|word| said.contains(word)) {
-            ledger.violation("internal error", format!("{name} said: {}", said.trim_end()));
+        if ["internal error", "panicked"]
+            .iter()
+            .any(|word| said.contains(word))
+        {
+            ledger.violation(
+                "internal error",
+                format!("{name} said: {}", said.trim_end()),
+            );
         }
         lines += 1;
         line.clear();

@@ -36,7 +36,11 @@ pub enum Found {
 /// # Errors
 /// In words, what is wrong with it: it is no text's beginning, or another key's.
 pub fn examine(key: &str, bytes: &[u8]) -> Result<Found, String> {
-    let Some(end) = bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n') else {
+    let Some(end) = bytes
+        .iter()
+        .take(LONGEST_LINE)
+        .position(|byte| *byte == b'\n')
+    else {
         return match bytes.len() < LONGEST_LINE {
             true => Ok(Found::Little),
             false => Err("it does not begin like a text".into()),
@@ -44,7 +48,9 @@ pub fn examine(key: &str, bytes: &[u8]) -> Result<Found, String> {
     };
     let line = String::from_utf8_lossy(&bytes[..end]);
     let words: Vec<&str> = line.split(' ').collect();
-    let ["soak", whose, serial, len] = words[..] else { return Err(format!("it begins with {line:?}")) };
+    let ["soak", whose, serial, len] = words[..] else {
+        return Err(format!("it begins with {line:?}"));
+    };
     let (Ok(serial), Ok(len)) = (serial.parse(), len.parse::<usize>()) else {
         return Err(format!("it begins with {line:?}"));
     };
@@ -52,10 +58,19 @@ pub fn examine(key: &str, bytes: &[u8]) -> Result<Found, String> {
         return Err(format!("it is {whose}'s number {serial}"));
     }
     if bytes.len() > len {
-        return Err(format!("{} bytes of number {serial}, which has {len}", bytes.len()));
+        return Err(format!(
+            "{} bytes of number {serial}, which has {len}",
+            bytes.len()
+        ));
     }
-    match compose(whose, serial, len).iter().zip(bytes).position(|(wanted, got)| wanted != got) {
-        Some(at) => Err(format!("number {serial} is another from byte {at} of {len} on")),
+    match compose(whose, serial, len)
+        .iter()
+        .zip(bytes)
+        .position(|(wanted, got)| wanted != got)
+    {
+        Some(at) => Err(format!(
+            "number {serial} is another from byte {at} of {len} on"
+        )),
         None if bytes.len() < len => Ok(Found::Part(serial)),
         None if whose == NOBODY => Err(format!("number {serial} was nobody's and never ended")),
         None => Ok(Found::Whole(serial)),

@@ -1,11 +1,11 @@
 //! The upstream: answers each call with a random fault, notes which texts ended as wholes, and watches how the proxy
 //! behaves towards it: how many connections there are at once, and that no key is fetched twice at a time.
 
-use crate::ledger::{lock, Ledger, Signals};
-use crate::plan::{choose, FAIL_TTL, FETCH_TIMEOUT, MAX_POEM, SLACK, UPSTREAM_CONNS};
-use crate::text::{compose, NOBODY, SHORTEST};
+use crate::ledger::{Ledger, Signals, lock};
+use crate::plan::{FAIL_TTL, FETCH_TIMEOUT, MAX_POEM, SLACK, UPSTREAM_CONNS, choose};
+use crate::text::{NOBODY, SHORTEST, compose};
 use fastrand::Rng;
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -96,7 +96,10 @@ impl Live {
     fn is_open(&self) -> bool {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(&*self.stream, PollFlags::RDHUP)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let _never_waits = poll(&mut fds, Some(&now));
         !fds[0].revents().intersects(gone)
     }
@@ -125,7 +128,11 @@ pub fn start(role: Role, ledger: Arc<Ledger>) -> io::Result<SocketAddr> {
     listener.listen(BACKLOG)?;
     let listener = TcpListener::from(listener);
     let addr = listener.local_addr()?;
-    let upstream = Arc::new(Upstream { role, ledger, calls: Mutex::default() });
+    let upstream = Arc::new(Upstream {
+        role,
+        ledger,
+        calls: Mutex::default(),
+    });
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             upstream.clone().take(stream);
@@ -145,7 +152,13 @@ impl Upstream {
         self.ledger.begin(serial, name);
         self.ledger.count(name, "calls");
         let sent = self.register(serial, &stream);
-        let call = Call { upstream: self, stream, serial, sent, rng };
+        let call = Call {
+            upstream: self,
+            stream,
+            serial,
+            sent,
+            rng,
+        };
         match fault {
             // On this very thread: it must be done before the proxy has sent its request.
             Fault::Hasty => call.hasty(),
@@ -162,12 +175,28 @@ impl Upstream {
             calls.full = Some(now);
         }
         let may_have_waited = calls.full.is_some_and(|full| now - full < FETCH_TIMEOUT);
-        let launched = now - if may_have_waited { FETCH_TIMEOUT + SLACK } else { SLACK };
+        let launched = now
+            - if may_have_waited {
+                FETCH_TIMEOUT + SLACK
+            } else {
+                SLACK
+            };
         let key = String::new();
-        calls.live.insert(serial, Live { stream: stream.clone(), key, launched, sent: sent.clone() });
+        calls.live.insert(
+            serial,
+            Live {
+                stream: stream.clone(),
+                key,
+                launched,
+                sent: sent.clone(),
+            },
+        );
         drop(calls);
         if open > UPSTREAM_CONNS {
-            self.ledger.violation("connections", format!("{}: {open} connections at once", self.role.name));
+            self.ledger.violation(
+                "connections",
+                format!("{}: {open} connections at once", self.role.name),
+            );
         }
         sent
     }
@@ -176,16 +205,26 @@ impl Upstream {
     fn identify(&self, serial: u64, key: &str) {
         let now = Instant::now();
         let mut calls = lock(&self.calls);
-        let Some(own) = calls.live.get_mut(&serial) else { return };
+        let Some(own) = calls.live.get_mut(&serial) else {
+            return;
+        };
         own.key = key.to_string();
         let launched = own.launched;
-        let others = calls.live.iter().filter(|(other, call)| **other != serial && call.key == key);
+        let others = calls
+            .live
+            .iter()
+            .filter(|(other, call)| **other != serial && call.key == key);
         let excused = |call: &Live| {
             let too_long = call.sent.load(Ordering::Acquire) > MAX_POEM
-                || calls.long.get(key).is_some_and(|at| now - *at < LONG_REMEMBERED);
+                || calls
+                    .long
+                    .get(key)
+                    .is_some_and(|at| now - *at < LONG_REMEMBERED);
             too_long || self.role.signals.any_since(call.launched.min(launched))
         };
-        let twice = others.filter(|(_, call)| call.is_open() && !excused(call)).map(|(other, _)| *other);
+        let twice = others
+            .filter(|(_, call)| call.is_open() && !excused(call))
+            .map(|(other, _)| *other);
         let twice: Vec<u64> = twice.collect();
         drop(calls);
         if self.role.is_single && !twice.is_empty() {
@@ -203,7 +242,9 @@ impl Upstream {
 
     /// From here on others may fetch this key as well.
     fn too_long(&self, key: &str) {
-        lock(&self.calls).long.insert(key.to_string(), Instant::now());
+        lock(&self.calls)
+            .long
+            .insert(key.to_string(), Instant::now());
     }
 }
 
@@ -243,7 +284,9 @@ impl Call {
         self.upstream.identify(self.serial, &key);
         let len = match fault {
             Fault::ByteByByte => self.rng.usize(SHORTEST..SHORTEST * 4),
-            Fault::EndlessThenReset | Fault::EndlessThenEnd => MAX_POEM + self.rng.usize(1..3 * MAX_POEM),
+            Fault::EndlessThenReset | Fault::EndlessThenEnd => {
+                MAX_POEM + self.rng.usize(1..3 * MAX_POEM)
+            }
             Fault::AsLongAsMayBe => MAX_POEM,
             Fault::OneTooLong => MAX_POEM + 1,
             _ => length(&mut self.rng),
@@ -312,7 +355,7 @@ impl Call {
                     return Ok(String::from_utf8_lossy(&line[..end]).trim_end().to_string());
                 }
                 None if count == 0 || begun.elapsed() > PATIENCE => {
-                    return Err(io::ErrorKind::UnexpectedEof.into())
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 None => std::thread::sleep(LOOK_AGAIN),
             }

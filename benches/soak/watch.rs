@@ -1,7 +1,7 @@
 //! Watches the proxies: every second their descriptors and memory, and in the end that they are as they were, idle, and
 //! go when they are told to.
 
-use crate::ledger::{lock, Ledger};
+use crate::ledger::{Ledger, lock};
 use crate::plan::{CLIENT_TIMEOUT, FETCH_TIMEOUT, MAX_CLIENTS, MAX_POEM, SLACK, UPSTREAM_CONNS};
 use crate::proxies::Proxy;
 use std::io;
@@ -40,14 +40,30 @@ impl Watched {
     /// From now on; the proxy has been warmed up, and is at rest.
     pub fn new(proxy: Arc<Proxy>) -> io::Result<Watched> {
         let (descriptors_at_start, memory_at_start) = (proxy.descriptors()?, proxy.memory()?);
-        Ok(Watched { proxy, descriptors_at_start, memory_at_start, samples: Mutex::default() })
+        Ok(Watched {
+            proxy,
+            descriptors_at_start,
+            memory_at_start,
+            samples: Mutex::default(),
+        })
     }
 
     /// The most of the whole soak.
     pub fn most(&self) -> Sample {
         let samples = lock(&self.samples);
-        let descriptors = samples.iter().map(|sample| sample.descriptors).max().unwrap_or_default();
-        Sample { descriptors, memory: samples.iter().map(|sample| sample.memory).max().unwrap_or_default() }
+        let descriptors = samples
+            .iter()
+            .map(|sample| sample.descriptors)
+            .max()
+            .unwrap_or_default();
+        Sample {
+            descriptors,
+            memory: samples
+                .iter()
+                .map(|sample| sample.memory)
+                .max()
+                .unwrap_or_default(),
+        }
     }
 
     pub fn sample(&self, ledger: &Ledger) -> io::Result<()> {
@@ -56,18 +72,28 @@ impl Watched {
             ledger.violation("process", format!("{name} has ended by itself"));
             return Ok(());
         }
-        let sample = Sample { descriptors: self.proxy.descriptors()?, memory: self.proxy.memory()? };
+        let sample = Sample {
+            descriptors: self.proxy.descriptors()?,
+            memory: self.proxy.memory()?,
+        };
         let most = self.descriptors_at_start + MAX_CLIENTS + UPSTREAM_CONNS + OTHER_DESCRIPTORS;
         if sample.descriptors > most {
             ledger.violation(
                 "descriptors",
-                format!("{name} has {} descriptors, more than {most}", sample.descriptors),
+                format!(
+                    "{name} has {} descriptors, more than {most}",
+                    sample.descriptors
+                ),
             );
         }
         if sample.memory > self.memory_bound() {
             ledger.violation(
                 "memory",
-                format!("{name} has {} kB, more than {}", sample.memory >> 10, self.memory_bound() >> 10),
+                format!(
+                    "{name} has {} kB, more than {}",
+                    sample.memory >> 10,
+                    self.memory_bound() >> 10
+                ),
             );
         }
         lock(&self.samples).push(sample);
@@ -86,7 +112,9 @@ impl Watched {
     pub fn check_rest(&self, ledger: &Ledger) -> io::Result<()> {
         let name = self.proxy.name;
         let (begun, start) = (Instant::now(), self.descriptors_at_start);
-        while self.proxy.descriptors()? != start && begun.elapsed() < FETCH_TIMEOUT + CLIENT_TIMEOUT + SLACK {
+        while self.proxy.descriptors()? != start
+            && begun.elapsed() < FETCH_TIMEOUT + CLIENT_TIMEOUT + SLACK
+        {
             std::thread::sleep(Duration::from_millis(50));
         }
         let now = self.proxy.descriptors()?;
@@ -106,12 +134,26 @@ impl Watched {
             return;
         }
         let quarter = samples.len() / 4;
-        let most = |part: &[Sample]| part.iter().map(|sample| sample.memory).max().unwrap_or_default();
-        let (second, last) = (most(&samples[quarter..2 * quarter]), most(&samples[3 * quarter..]));
+        let most = |part: &[Sample]| {
+            part.iter()
+                .map(|sample| sample.memory)
+                .max()
+                .unwrap_or_default()
+        };
+        let (second, last) = (
+            most(&samples[quarter..2 * quarter]),
+            most(&samples[3 * quarter..]),
+        );
         if last > second + MEMORY_SLACK {
             let name = self.proxy.name;
-            ledger
-                .violation("growth", format!("{name} has grown from {} to {} kB", second >> 10, last >> 10));
+            ledger.violation(
+                "growth",
+                format!(
+                    "{name} has grown from {} to {} kB",
+                    second >> 10,
+                    last >> 10
+                ),
+            );
         }
     }
 
@@ -123,7 +165,10 @@ impl Watched {
         if used > MOST_TICKS {
             ledger.violation(
                 "idle",
-                format!("{} uses {used} ticks of a second in which it is idle", self.proxy.name),
+                format!(
+                    "{} uses {used} ticks of a second in which it is idle",
+                    self.proxy.name
+                ),
             );
         }
         Ok(())
@@ -133,8 +178,13 @@ impl Watched {
     pub fn check_stop(&self, ledger: &Ledger) -> io::Result<()> {
         let (code, lines) = self.proxy.stop()?;
         if code != Some(0) {
-            ledger
-                .violation("exit", format!("{} was told to end, and exited with {code:?}", self.proxy.name));
+            ledger.violation(
+                "exit",
+                format!(
+                    "{} was told to end, and exited with {code:?}",
+                    self.proxy.name
+                ),
+            );
         }
         let most = self.most();
         let (descriptors, memory) = (most.descriptors, most.memory >> 10);

@@ -12,7 +12,7 @@
 mod model;
 
 use super::head;
-use model::{weigh, Answer, Model, Right, Rules};
+use model::{Answer, Model, Right, Rules, weigh};
 use poetry::cache::{Cache, Fill, Lookup, Policy, Room};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,12 @@ pub fn check(data: &[u8]) {
     let ([times, capacity], acts) = head(data);
     let time = |shift: u8| TIMES[usize::from(times >> shift & 3)];
     let capacity = CAPACITIES[usize::from(capacity) % CAPACITIES.len()];
-    let mut stage = Stage::new(Rules { ttl: time(0), grace: time(2), fail_ttl: time(4), capacity });
+    let mut stage = Stage::new(Rules {
+        ttl: time(0),
+        grace: time(2),
+        fail_ttl: time(4),
+        capacity,
+    });
     for act in acts.chunks_exact(3) {
         stage.play(act[0], act[1], act[2]);
         stage.compare();
@@ -127,14 +132,16 @@ impl Stage {
         let expected = self.model.ask(key, self.now, flight);
         self.check_told(key, &answer);
         let (lead, right) = match (answer, expected) {
-            (Lookup::Hit(value, until), Answer::Hit(due, end)) if (value, until) == (due, self.at(end)) => {
-                return assert_eq!(launched, 0)
+            (Lookup::Hit(value, until), Answer::Hit(due, end))
+                if (value, until) == (due, self.at(end)) =>
+            {
+                return assert_eq!(launched, 0);
             }
             (Lookup::Stale(value, None), Answer::Stale(due, None)) if value == due => {
-                return assert_eq!(launched, 0)
+                return assert_eq!(launched, 0);
             }
             (Lookup::Coalesced(joined), Answer::Coalesced(due)) if joined == due => {
-                return assert_eq!(launched, 0)
+                return assert_eq!(launched, 0);
             }
             (Lookup::Stale(value, Some(lead)), Answer::Stale(due, Some(right))) if value == due => {
                 (lead, right)
@@ -155,11 +162,17 @@ impl Stage {
         };
         let (owner, came) = self.committed[value as usize];
         assert_eq!(owner, key, "another key's value");
-        assert!((from..upto).contains(&(self.now - came)), "told {} s after it came", self.now - came);
+        assert!(
+            (from..upto).contains(&(self.now - came)),
+            "told {} s after it came",
+            self.now - came
+        );
     }
 
     fn reserve(&mut self, which: u8, size: u8) {
-        let Some(at) = place(which, self.rights.len()) else { return };
+        let Some(at) = place(which, self.rights.len()) else {
+            return;
+        };
         let (fill, right) = &mut self.rights[at];
         let total = bytes(&self.rules, right.key, size);
         let fits = fill.reserve(total);
@@ -170,7 +183,9 @@ impl Stage {
     }
 
     fn commit(&mut self, which: u8, size: u8) {
-        let Some((fill, right)) = self.take(which) else { return };
+        let Some((fill, right)) = self.take(which) else {
+            return;
+        };
         let (value, now) = (self.committed.len() as u32, self.at(self.now));
         let total = bytes(&self.rules, right.key, size);
         self.committed.push((right.key, self.now));
@@ -179,7 +194,9 @@ impl Stage {
             0 => fill.commit(value, total, now),
             _ => fill.commit_with(|room| (read.insert(room), value).1, total, now),
         };
-        let expected = self.model.commit(right, (value, size % 2 != 0), total, self.now);
+        let expected = self
+            .model
+            .commit(right, (value, !size.is_multiple_of(2)), total, self.now);
         match (kept, expected) {
             (Ok(()), Ok(came)) => {
                 self.check_space();
@@ -194,21 +211,27 @@ impl Stage {
     }
 
     fn fail(&mut self, which: u8) {
-        let Some((fill, right)) = self.take(which) else { return };
+        let Some((fill, right)) = self.take(which) else {
+            return;
+        };
         let room = fill.fail(self.at(self.now));
         assert_eq!(room.bytes(), self.model.fail(right, self.now, true));
         self.rooms.push(Held::Alone(room));
     }
 
     fn too_long(&mut self, which: u8) {
-        let Some((fill, right)) = self.take(which) else { return };
+        let Some((fill, right)) = self.take(which) else {
+            return;
+        };
         let room = fill.too_long(self.at(self.now));
         assert_eq!(room.bytes(), self.model.fail(right, self.now, false));
         self.rooms.push(Held::Alone(room));
     }
 
     fn reject(&mut self, which: u8) {
-        let Some((fill, right)) = self.take(which) else { return };
+        let Some((fill, right)) = self.take(which) else {
+            return;
+        };
         let (room, bytes) = (fill.reject(self.at(self.now)), right.bytes);
         assert_eq!(room.bytes(), bytes);
         self.rooms.push(match self.model.reject(right, self.now) {
@@ -218,20 +241,26 @@ impl Stage {
     }
 
     fn give_up(&mut self, which: u8) {
-        let Some((fill, right)) = self.take(which) else { return };
+        let Some((fill, right)) = self.take(which) else {
+            return;
+        };
         let room = fill.give_up();
         assert_eq!(room.bytes(), self.model.give_up(right));
         self.rooms.push(Held::Alone(room));
     }
 
     fn drop_fill(&mut self, which: u8) {
-        let Some((fill, right)) = self.take(which) else { return };
+        let Some((fill, right)) = self.take(which) else {
+            return;
+        };
         drop(fill);
         self.model.drop_fill(right);
     }
 
     fn replaces(&mut self, which: u8) {
-        let Some(at) = place(which, self.rights.len()) else { return };
+        let Some(at) = place(which, self.rights.len()) else {
+            return;
+        };
         let (fill, right) = &self.rights[at];
         assert_eq!(fill.replaces(), self.model.replaces(right));
     }
@@ -246,11 +275,18 @@ impl Stage {
     /// After whatever lets things go.
     fn check_space(&self) {
         let most = self.rules.capacity.max(self.model.in_flight);
-        assert!(self.cache.held() <= most, "{} of {most} bytes", self.cache.held());
+        assert!(
+            self.cache.held() <= most,
+            "{} of {most} bytes",
+            self.cache.held()
+        );
     }
 
     fn compare(&self) {
-        assert_eq!((self.cache.held(), self.cache.len()), (self.model.held(), self.model.len()));
+        assert_eq!(
+            (self.cache.held(), self.cache.len()),
+            (self.model.held(), self.model.len())
+        );
         assert!(self.cache.held() - self.model.in_flight <= self.rules.capacity);
     }
 
@@ -269,7 +305,9 @@ impl Stage {
 
 /// Lets go of one of the rooms.
 fn drop_room(rooms: &mut Vec<Held>, model: &mut Model, which: u8) {
-    let Some(at) = place(which, rooms.len()) else { return };
+    let Some(at) = place(which, rooms.len()) else {
+        return;
+    };
     match rooms.swap_remove(at) {
         Held::Alone(room) => model.in_flight -= room.bytes(),
         Held::Unshared(room) => model.in_flight -= room.bytes(),

@@ -4,7 +4,7 @@
 use super::netstring::Answer;
 use super::{head, splits};
 use bytes::Bytes;
-use poetry::protocol::{check_line, Malformed, Protocol, RequestDecoder, LINE_LIMIT};
+use poetry::protocol::{LINE_LIMIT, Malformed, Protocol, RequestDecoder, check_line};
 
 /// How many bytes are put before the input, so that the limit is within reach.
 const PADS: [usize; 6] = [0, 1021, 1022, 1023, 1024, 1025];
@@ -21,7 +21,8 @@ pub fn check(data: &[u8]) {
     }
     let may_be_sent = is_text(&input);
     assert_eq!(check_line(&input).is_ok(), may_be_sent);
-    let comes_back = decode(&[&Protocol::Line.frame(&input).rest().concat()]) == Ok(Some(Bytes::from(input)));
+    let comes_back =
+        decode(&[&Protocol::Line.frame(&input).rest().concat()]) == Ok(Some(Bytes::from(input)));
     assert_eq!(comes_back, may_be_sent, "what may be sent is what is read");
 }
 
@@ -32,7 +33,10 @@ fn decode(parts: &[&[u8]]) -> Answer {
             return Ok(Some(request));
         }
         if let RequestDecoder::Line(line) = &decoder {
-            assert!(line.len() <= LINE_LIMIT + 1, "more is kept than a line and its CR");
+            assert!(
+                line.len() <= LINE_LIMIT + 1,
+                "more is kept than a line and its CR"
+            );
         }
     }
     Ok(None)

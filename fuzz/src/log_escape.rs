@@ -2,16 +2,24 @@
 //! what a machine reads back is what was said.
 
 use poetry::escape;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 /// The input is what a client said, which may be no text at all.
 pub fn check(data: &[u8]) {
     let said = String::from_utf8_lossy(data);
     let text = escape::text(&said);
     assert!(!text.contains(is_harmful));
-    assert_eq!(text.lines().count(), usize::from(!said.is_empty()), "one line stays one line");
+    assert_eq!(
+        text.lines().count(),
+        usize::from(!said.is_empty()),
+        "one line stays one line"
+    );
     assert_eq!(text, plain(&said));
-    assert_eq!(escape::text(&text), text, "what is escaped needs it no more");
+    assert_eq!(
+        escape::text(&text),
+        text,
+        "what is escaped needs it no more"
+    );
 
     let object = json!({ "key": said, said.clone(): [said] });
     let written = escape::json(object.to_string());
@@ -19,7 +27,11 @@ pub fn check(data: &[u8]) {
     let back: Value = serde_json::from_str(&written).expect("it is still JSON");
     assert_eq!(back, object);
     if !said.contains(is_harmful) {
-        assert_eq!((text.as_str(), written), (&*said, object.to_string()), "nothing to escape");
+        assert_eq!(
+            (text.as_str(), written),
+            (&*said, object.to_string()),
+            "nothing to escape"
+        );
     }
 }
 
@@ -29,7 +41,9 @@ fn plain(said: &str) -> String {
     let mut out = String::new();
     while let Some(at) = left.find(is_harmful) {
         let (before, rest) = left.split_at(at);
-        let Some(harmful) = rest.chars().next() else { break };
+        let Some(harmful) = rest.chars().next() else {
+            break;
+        };
         out.push_str(before);
         out.push_str(&match harmful {
             '\t' => r"\t".to_string(),
@@ -45,7 +59,6 @@ fn plain(said: &str) -> String {
 /// Each of them by itself.
 fn is_harmful(c: char) -> bool {
     const SEPARATORS: &str = "\u{2028}\u{2029}";
-    const TURNS: &str =
-        "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+    const TURNS: &str = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
     c.is_control() || SEPARATORS.contains(c) || TURNS.contains(c)
 }

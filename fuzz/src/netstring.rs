@@ -3,7 +3,7 @@
 
 use super::{head, splits};
 use bytes::Bytes;
-use poetry::protocol::{netstring, Malformed, Protocol, RequestDecoder};
+use poetry::protocol::{Malformed, Protocol, RequestDecoder, netstring};
 
 /// What a decoder says in the end: a request, nothing yet, or that it can't become one.
 pub type Answer = Result<Option<Bytes>, Malformed>;
@@ -21,10 +21,16 @@ pub fn check(data: &[u8]) {
         assert_eq!(decode(&parts, limit), expected, "split as {parts:?}");
     }
     if let Ok(Some(request)) = &expected {
-        assert!(input.starts_with(&netstring(request)), "two forms of the same netstring");
+        assert!(
+            input.starts_with(&netstring(request)),
+            "two forms of the same netstring"
+        );
     }
     let framed = Protocol::Netstring.frame(input).rest().concat();
-    assert_eq!(plain(&framed, u64::MAX), Ok(Some(Bytes::copy_from_slice(input))));
+    assert_eq!(
+        plain(&framed, u64::MAX),
+        Ok(Some(Bytes::copy_from_slice(input)))
+    );
 }
 
 fn decode(parts: &[&[u8]], limit: u64) -> Answer {
@@ -36,7 +42,10 @@ fn decode(parts: &[&[u8]], limit: u64) -> Answer {
             return Ok(Some(request));
         }
         if let RequestDecoder::Netstring(_, payload) = &decoder {
-            assert!(payload.capacity() <= 2 * got + 64, "room for what has only been announced");
+            assert!(
+                payload.capacity() <= 2 * got + 64,
+                "room for what has only been announced"
+            );
         }
     }
     Ok(None)
@@ -44,8 +53,11 @@ fn decode(parts: &[&[u8]], limit: u64) -> Answer {
 
 /// The same, slowly: the digits as text, and then the payload by its place.
 pub fn plain(input: &[u8], limit: u64) -> Answer {
-    let digits: String =
-        input.iter().map(|byte| char::from(*byte)).take_while(char::is_ascii_digit).collect();
+    let digits: String = input
+        .iter()
+        .map(|byte| char::from(*byte))
+        .take_while(char::is_ascii_digit)
+        .collect();
     if digits.len() > 1 && digits.starts_with('0') {
         return Err(Malformed::Length);
     }

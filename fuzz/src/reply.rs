@@ -1,6 +1,6 @@
 //! The verdict on a reply: however its bytes are split, the judge says of them what can be read off the whole.
 
-use super::netstring::{plain, LIMITS};
+use super::netstring::{LIMITS, plain};
 use super::{head, splits};
 use poetry::error::Error;
 use poetry::protocol::{Judge, Malformed, Protocol};
@@ -9,8 +9,12 @@ use poetry::protocol::{Judge, Malformed, Protocol};
 pub fn check(data: &[u8]) {
     let ([kind, choice], reply) = head(data);
     let limit = LIMITS[usize::from(kind >> 2) % LIMITS.len()];
-    let protocol =
-        [Protocol::Poem, Protocol::Line, Protocol::Netstring, Protocol::Netstring][usize::from(kind & 3)];
+    let protocol = [
+        Protocol::Poem,
+        Protocol::Line,
+        Protocol::Netstring,
+        Protocol::Netstring,
+    ][usize::from(kind & 3)];
     let expected = match protocol {
         Protocol::Netstring => framed(reply, limit),
         _ if reply.is_empty() => Err("upstream: an empty reply".to_string()),
@@ -18,7 +22,11 @@ pub fn check(data: &[u8]) {
     };
     assert_eq!(judge(protocol, &[reply], limit), expected);
     for parts in splits(reply, choice) {
-        assert_eq!(judge(protocol, &parts, limit), expected, "split as {parts:?}");
+        assert_eq!(
+            judge(protocol, &parts, limit),
+            expected,
+            "split as {parts:?}"
+        );
     }
 }
 
@@ -30,11 +38,22 @@ fn judge(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String> 
     for part in parts {
         got += part.len();
         let is_whole = judge.take(part).map_err(said)?;
-        assert!(!is_whole || judge.ended().is_ok(), "whole, and yet the end comes too early");
-        assert!(protocol == Protocol::Netstring || !is_whole, "only its end completes a plain reply");
+        assert!(
+            !is_whole || judge.ended().is_ok(),
+            "whole, and yet the end comes too early"
+        );
+        assert!(
+            protocol == Protocol::Netstring || !is_whole,
+            "only its end completes a plain reply"
+        );
     }
-    let told = judge.broken(&std::io::Error::other("rehearsed")).to_string();
-    assert!(told.contains(&format!("cut off after {got} bytes")), "{told}");
+    let told = judge
+        .broken(&std::io::Error::other("rehearsed"))
+        .to_string();
+    assert!(
+        told.contains(&format!("cut off after {got} bytes")),
+        "{told}"
+    );
     judge.ended().map_err(said)
 }
 
@@ -42,8 +61,15 @@ fn judge(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String> 
 fn framed(reply: &[u8], limit: u64) -> Result<(), String> {
     let malformed = |why: Malformed| format!("upstream: a malformed reply: {why}");
     match plain(reply, limit) {
-        Ok(None) if reply.is_empty() => Err(Error::Declined { addr: "upstream".to_string() }.to_string()),
-        Ok(None) => Err(format!("upstream: cut off after {} bytes: {}", reply.len(), Malformed::Unfinished)),
+        Ok(None) if reply.is_empty() => Err(Error::Declined {
+            addr: "upstream".to_string(),
+        }
+        .to_string()),
+        Ok(None) => Err(format!(
+            "upstream: cut off after {} bytes: {}",
+            reply.len(),
+            Malformed::Unfinished
+        )),
         Ok(Some(payload)) if Protocol::Netstring.frame(&payload).rest().concat() == reply => Ok(()),
         Ok(Some(_)) => Err(malformed(Malformed::Trailing)),
         Err(Malformed::TooLong(limit)) => Err(format!("upstream: longer than {limit} bytes")),

@@ -10,7 +10,11 @@ pub fn check(data: &[u8]) {
     for step in &steps {
         assert_eq!(script.next(), *step);
     }
-    assert_eq!(script.next(), steps.last().copied().unwrap_or(Step::Ok), "the last one repeats");
+    assert_eq!(
+        script.next(),
+        steps.last().copied().unwrap_or(Step::Ok),
+        "the last one repeats"
+    );
 }
 
 fn read(text: &str) -> Option<Step> {
@@ -30,11 +34,16 @@ fn plain(text: &str) -> Option<String> {
     let (word, count) = text.split_at(text.find('@')?);
     let digits: Vec<char> = count.chars().skip(1).collect();
     let count: String = digits.iter().skip_while(|digit| **digit == '0').collect();
-    let count = if count.is_empty() { "0".to_string() } else { count };
+    let count = if count.is_empty() {
+        "0".to_string()
+    } else {
+        count
+    };
     let largest = usize::MAX.to_string();
     let is_number = !digits.is_empty()
         && digits.iter().all(|digit| "0123456789".contains(*digit))
         && (count.len(), &count) <= (largest.len(), &largest);
-    let has_count = ["reset", "eof", "stall", "slow"].contains(&word) && (word, &*count) != ("slow", "0");
+    let has_count =
+        ["reset", "eof", "stall", "slow"].contains(&word) && (word, &*count) != ("slow", "0");
     (is_number && has_count).then(|| format!("{word}@{count}"))
 }

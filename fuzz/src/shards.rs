@@ -81,7 +81,12 @@ struct Stage {
 impl Stage {
     fn new([ttl, grace, fail_ttl]: [u64; 3], capacity: u64) -> Stage {
         let secs = Duration::from_secs;
-        let policy = Policy { ttl: secs(ttl), grace: secs(grace), fail_ttl: secs(fail_ttl), capacity };
+        let policy = Policy {
+            ttl: secs(ttl),
+            grace: secs(grace),
+            fail_ttl: secs(fail_ttl),
+            capacity,
+        };
         Stage {
             cache: Cache::new(policy),
             capacity,
@@ -150,17 +155,31 @@ impl Stage {
             return;
         }
         let (fresh_for, kept_for) = (self.ttl, self.ttl + self.grace);
-        let value =
-            self.values.get(&key).and_then(|given| Some((given.alive.upgrade()?, self.now - given.time)));
-        let remembered = self.memories.get(&key).is_some_and(|given| given.lives() && self.now < given.time);
-        let flies = remembered || self.rights.iter().any(|right| right.key == key && right.is_own());
+        let value = self
+            .values
+            .get(&key)
+            .and_then(|given| Some((given.alive.upgrade()?, self.now - given.time)));
+        let remembered = self
+            .memories
+            .get(&key)
+            .is_some_and(|given| given.lives() && self.now < given.time);
+        let flies = remembered
+            || self
+                .rights
+                .iter()
+                .any(|right| right.key == key && right.is_own());
         let flight = self.numbered();
         let alive = Arc::downgrade(&flight);
         let answer = self.cache.lookup(&key, self.at(), || ((), flight));
         let lead = match (answer, value) {
             (Lookup::Hit(told, _), Some((value, age))) if told == value && age < fresh_for => None,
-            (Lookup::Stale(told, lead), Some((value, age))) if told == value && lead.is_none() == flies => {
-                assert!((fresh_for..kept_for).contains(&age), "stale {age} s after it came");
+            (Lookup::Stale(told, lead), Some((value, age)))
+                if told == value && lead.is_none() == flies =>
+            {
+                assert!(
+                    (fresh_for..kept_for).contains(&age),
+                    "stale {age} s after it came"
+                );
                 lead
             }
             (Lookup::Coalesced(_), value)
@@ -176,7 +195,12 @@ impl Stage {
             (answer, value) => panic!("key {key}: {answer:?}, but {value:?}, in flight: {flies}"),
         };
         if let Some(lead) = lead {
-            self.rights.push(Right { fill: lead.fill, key, bytes: ENTRY_WEIGHT, flight: alive });
+            self.rights.push(Right {
+                fill: lead.fill,
+                key,
+                bytes: ENTRY_WEIGHT,
+                flight: alive,
+            });
         }
         // Time alone may have ended the value that was asked for; all else lives.
         self.values.retain(|at, given| given.lives() || *at != key);
@@ -197,7 +221,11 @@ impl Stage {
     fn commit(&mut self, at: usize, size: u8) {
         let right = self.rights.swap_remove(at);
         let (value, bytes, is_own) = (self.numbered(), self.bytes(size), right.is_own());
-        let given = Given { alive: Arc::downgrade(&value), time: self.now, bytes: bytes + ENTRY_WEIGHT };
+        let given = Given {
+            alive: Arc::downgrade(&value),
+            time: self.now,
+            bytes: bytes + ENTRY_WEIGHT,
+        };
         let kept = right.fill.commit(value, bytes, self.at()).is_ok();
         assert_eq!(kept, is_own && self.ttl + self.grace > 0);
         if is_own {
@@ -216,7 +244,14 @@ impl Stage {
         let room = right.fill.fail(self.at());
         if is_marked {
             let time = self.now + self.fail_ttl;
-            self.memories.insert(right.key, Given { alive: right.flight, time, bytes: ENTRY_WEIGHT });
+            self.memories.insert(
+                right.key,
+                Given {
+                    alive: right.flight,
+                    time,
+                    bytes: ENTRY_WEIGHT,
+                },
+            );
             self.check_let_go();
         }
         drop(room);
@@ -225,7 +260,12 @@ impl Stage {
 
     fn purge(&mut self) {
         self.cache.purge();
-        assert!(self.values.values().chain(self.memories.values()).all(|given| !given.lives()));
+        assert!(
+            self.values
+                .values()
+                .chain(self.memories.values())
+                .all(|given| !given.lives())
+        );
         assert!(!self.rights.iter().any(Right::is_own));
         self.values.clear();
         self.memories.clear();
@@ -234,20 +274,37 @@ impl Stage {
     /// Memories that time has ended may live until somebody comes by.
     fn forget(&mut self) {
         let now = self.now;
-        self.memories.retain(|_, given| given.lives() || now < given.time);
+        self.memories
+            .retain(|_, given| given.lives() || now < given.time);
     }
 
     /// What went had to, and in its order.
     fn check_let_go(&mut self) {
-        let gone: Vec<&Given> = self.values.values().filter(|given| !given.lives()).collect();
-        let forgotten: Vec<&Given> = self.memories.values().filter(|given| !given.lives()).collect();
+        let gone: Vec<&Given> = self
+            .values
+            .values()
+            .filter(|given| !given.lives())
+            .collect();
+        let forgotten: Vec<&Given> = self
+            .memories
+            .values()
+            .filter(|given| !given.lives())
+            .collect();
         let untimely = forgotten.iter().any(|given| self.now < given.time);
-        let (held, largest) =
-            (self.cache.held(), gone.iter().chain(&forgotten).map(|given| given.bytes).max());
+        let (held, largest) = (
+            self.cache.held(),
+            gone.iter().chain(&forgotten).map(|given| given.bytes).max(),
+        );
         if untimely || !gone.is_empty() {
-            assert!(held + largest.unwrap_or(0) > self.capacity, "{held} bytes: the last one had not to go");
+            assert!(
+                held + largest.unwrap_or(0) > self.capacity,
+                "{held} bytes: the last one had not to go"
+            );
         }
-        assert!(gone.is_empty() || !self.memories.values().any(Given::lives), "memories make way first");
+        assert!(
+            gone.is_empty() || !self.memories.values().any(Given::lives),
+            "memories make way first"
+        );
         // What is dropped right after a failure counts as a flight until then.
         let in_flight = held - self.living();
         assert!(held <= self.capacity.max(in_flight), "{held} bytes");
@@ -262,14 +319,32 @@ impl Stage {
     /// The bytes of what lives beside flights.
     fn living(&self) -> u64 {
         let given = self.values.values().chain(self.memories.values());
-        given.filter(|given| given.lives()).map(|given| given.bytes).sum()
+        given
+            .filter(|given| given.lives())
+            .map(|given| given.bytes)
+            .sum()
     }
 
     fn compare(&self) {
-        assert!(self.values.values().chain(self.memories.values()).all(Given::lives), "let go for nothing");
+        assert!(
+            self.values
+                .values()
+                .chain(self.memories.values())
+                .all(Given::lives),
+            "let go for nothing"
+        );
         assert_eq!(self.cache.held(), self.in_flight() + self.living());
-        let own = self.rights.iter().filter(|right| right.is_own()).map(|right| &right.key);
-        let keys: BTreeSet<&u8> = self.values.keys().chain(self.memories.keys()).chain(own).collect();
+        let own = self
+            .rights
+            .iter()
+            .filter(|right| right.is_own())
+            .map(|right| &right.key);
+        let keys: BTreeSet<&u8> = self
+            .values
+            .keys()
+            .chain(self.memories.keys())
+            .chain(own)
+            .collect();
         assert_eq!(self.cache.len(), keys.len());
     }
 

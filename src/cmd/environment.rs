@@ -25,7 +25,9 @@ pub fn matches(called: Option<&'static str>) -> ArgMatches {
     let all = command(called);
     let set = called.and_then(|called| Some((called, set(all.find_subcommand(called)?))));
     match set {
-        Some((called, variables)) if !variables.is_empty() => Parsing { all, called }.matches(variables),
+        Some((called, variables)) if !variables.is_empty() => {
+            Parsing { all, called }.matches(variables)
+        }
         _ => all.get_matches(),
     }
 }
@@ -41,12 +43,23 @@ struct Variable {
 fn set(subcommand: &Command) -> Vec<Variable> {
     let mut variables = Vec::new();
     for option in subcommand.get_arguments() {
-        let Some(name) = option.get_env() else { continue };
-        let Some(value) = std::env::var_os(name) else { continue };
+        let Some(name) = option.get_env() else {
+            continue;
+        };
+        let Some(value) = std::env::var_os(name) else {
+            continue;
+        };
         let flag = matches!(option.get_action(), ArgAction::SetTrue);
-        let no = || BoolishValueParser::new().parse_ref(subcommand, None, &value).is_ok_and(|yes| !yes);
+        let no = || {
+            BoolishValueParser::new()
+                .parse_ref(subcommand, None, &value)
+                .is_ok_and(|yes| !yes)
+        };
         if !(flag && no()) {
-            variables.push(Variable { option: option.clone(), name: name.to_string_lossy().into_owned() });
+            variables.push(Variable {
+                option: option.clone(),
+                name: name.to_string_lossy().into_owned(),
+            });
         }
     }
     variables
@@ -61,39 +74,68 @@ impl Parsing {
     fn matches(&self, mut variables: Vec<Variable>) -> ArgMatches {
         let line = self.with(&[]).ignore_errors(true).try_get_matches();
         let line = line.ok().and_then(|mut line| line.remove_subcommand());
-        let Some((_, line)) = line else { return self.all.clone().get_matches() }; // help, or the version
+        let Some((_, line)) = line else {
+            return self.all.clone().get_matches();
+        }; // help, or the version
         let on_line = |option: &Arg| {
-            line.value_source(option.get_id().as_str()).is_some_and(|from| from == ValueSource::CommandLine)
+            line.value_source(option.get_id().as_str())
+                .is_some_and(|from| from == ValueSource::CommandLine)
         };
-        let subcommand = self.all.find_subcommand(self.called).expect("it was found before");
-        let options: Vec<&Arg> = subcommand.get_arguments().filter(|option| on_line(option)).collect();
+        let subcommand = self
+            .all
+            .find_subcommand(self.called)
+            .expect("it was found before");
+        let options: Vec<&Arg> = subcommand
+            .get_arguments()
+            .filter(|option| on_line(option))
+            .collect();
         variables.retain(|variable| {
             !on_line(&variable.option)
-                && !options.iter().any(|option| exclude(subcommand, &variable.option, option))
+                && !options
+                    .iter()
+                    .any(|option| exclude(subcommand, &variable.option, option))
         });
         for (at, one) in variables.iter().enumerate() {
-            let other = variables[at..].iter().find(|v| exclude(subcommand, &one.option, &v.option));
+            let other = variables[at..]
+                .iter()
+                .find(|v| exclude(subcommand, &one.option, &v.option));
             if let Some(other) = other {
                 self.refuse(one, other);
             }
         }
         self.leave_out_needy(&mut variables);
         let found = self.parse(&mut variables);
-        let counted = variables.into_iter().map(|v| (v.option.get_id().clone(), v.name)).collect();
+        let counted = variables
+            .into_iter()
+            .map(|v| (v.option.get_id().clone(), v.name))
+            .collect();
         let _once = COUNTED.set(counted);
         found
     }
 
     fn refuse(&self, one: &Variable, other: &Variable) -> ! {
-        let text = format!("the variable {} cannot be used with {}", one.name, other.name);
+        let text = format!(
+            "the variable {} cannot be used with {}",
+            one.name, other.name
+        );
         usage_error(self.called, ErrorKind::ArgumentConflict, text)
     }
 
     /// The command where only these variables are read.
     fn with(&self, variables: &[Variable]) -> Command {
-        let read = |option: &Arg| variables.iter().any(|v| v.option.get_id() == option.get_id());
+        let read = |option: &Arg| {
+            variables
+                .iter()
+                .any(|v| v.option.get_id() == option.get_id())
+        };
         self.all.clone().mut_subcommand(self.called, |subcommand| {
-            subcommand.mut_args(|arg| if read(&arg) { arg } else { arg.env(Resettable::Reset) })
+            subcommand.mut_args(|arg| {
+                if read(&arg) {
+                    arg
+                } else {
+                    arg.env(Resettable::Reset)
+                }
+            })
         })
     }
 
@@ -119,7 +161,10 @@ impl Parsing {
             let before = variables.len();
             variables.retain(|one| {
                 missing.is_empty()
-                    || !self.missing(std::slice::from_ref(one)).iter().any(|option| missing.contains(option))
+                    || !self
+                        .missing(std::slice::from_ref(one))
+                        .iter()
+                        .any(|option| missing.contains(option))
             });
             if variables.len() == before {
                 return;
@@ -141,7 +186,10 @@ impl Parsing {
                 Err(error) => error,
             };
             if let Some(variable) = self.named(&error, variables) {
-                error.insert(ContextKind::InvalidArg, ContextValue::String(variable.name.clone()));
+                error.insert(
+                    ContextKind::InvalidArg,
+                    ContextValue::String(variable.name.clone()),
+                );
             }
             error.exit()
         }
@@ -149,15 +197,24 @@ impl Parsing {
 
     /// The variable whose option the error is about.
     fn named<'a>(&self, error: &clap::Error, variables: &'a [Variable]) -> Option<&'a Variable> {
-        if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        if !matches!(
+            error.kind(),
+            ErrorKind::InvalidValue | ErrorKind::ValueValidation
+        ) {
             return None; // it is about the command line
         }
-        let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return None };
+        let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
+            return None;
+        };
         let mut all = self.all.clone();
         all.build(); // before that, an option can't be shown
         let mut options = all.find_subcommand(self.called)?.get_arguments();
-        let option = options.find(|option| option.to_string() == *named)?.get_id();
-        variables.iter().find(|variable| variable.option.get_id() == option)
+        let option = options
+            .find(|option| option.to_string() == *named)?
+            .get_id();
+        variables
+            .iter()
+            .find(|variable| variable.option.get_id() == option)
     }
 
     /// The place of a variable that can't be used with the value of an option on the command line.
@@ -165,7 +222,8 @@ impl Parsing {
         let (name, found) = found.subcommand()?;
         let args = (name == "proxy").then(|| proxy::Args::from_arg_matches(found).ok())??;
         let (options, _) = proxy::clash(&args)?;
-        let [one, other] = options.map(|option| variables.iter().position(|v| v.option.get_id() == option));
+        let [one, other] =
+            options.map(|option| variables.iter().position(|v| v.option.get_id() == option));
         if let (Some(one), Some(other)) = (one, other) {
             self.refuse(&variables[one], &variables[other]);
         }
@@ -176,7 +234,10 @@ impl Parsing {
 /// Whether these two can't be used together; either may be the one that says so.
 fn exclude(subcommand: &Command, one: &Arg, other: &Arg) -> bool {
     let says = |one, other: &Arg| {
-        subcommand.get_arg_conflicts_with(one).iter().any(|arg| arg.get_id() == other.get_id())
+        subcommand
+            .get_arg_conflicts_with(one)
+            .iter()
+            .any(|arg| arg.get_id() == other.get_id())
     };
     says(one, other) || says(other, one)
 }

@@ -8,20 +8,20 @@ mod sink;
 
 use crate::cmd::report;
 use crate::cmd::{
-    connect_addr, interruptions, number, positive_duration, size, workshop, Connecting, Output,
+    Connecting, Output, connect_addr, interruptions, number, positive_duration, size, workshop,
 };
 use async_signal::Signal;
 use base64::Engine;
+use futures::StreamExt;
 use futures::channel::oneshot;
 use futures::future::join_all;
-use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use poetry::addr::Addr;
 use poetry::error::Error;
 use poetry::flight::{self, Read, Reader, Writer};
 use poetry::net;
-use poetry::protocol::{check_line, Protocol};
-use poetry::upstream::{ask, Question, Repertoire, Timeouts, Workshop};
+use poetry::protocol::{Protocol, check_line};
+use poetry::upstream::{Question, Repertoire, Timeouts, Workshop, ask};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sink::{Sink, Stop, Target};
@@ -102,7 +102,12 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
         },
         ask: args.ask.clone(),
         retry: args.retry,
-        workshop: workshop("fetch", &args.transform, args.via.as_ref(), &Repertoire::default()),
+        workshop: workshop(
+            "fetch",
+            &args.transform,
+            args.via.as_ref(),
+            &Repertoire::default(),
+        ),
         max_poem: args.max_poem.unwrap_or(u64::MAX),
         json: args.json,
         taken_back: matches!(target, Target::File(_)),
@@ -134,10 +139,10 @@ async fn interrupted(file: bool) -> Signal {
     if !file {
         return std::future::pending().await; // and no signal is as much as asked for
     }
-    if let Ok(mut signals) = interruptions() {
-        if let Some(Ok(signal)) = signals.next().await {
-            return signal;
-        }
+    if let Ok(mut signals) = interruptions()
+        && let Some(Ok(signal)) = signals.next().await
+    {
+        return signal;
     }
     std::future::pending().await
 }
@@ -173,7 +178,8 @@ async fn print_all(
 }
 
 fn progress(target: &Target, output: &Output) -> ProgressBar {
-    let seen = report::progress_is_seen() || (*target != Target::Stdout && io::stderr().is_terminal());
+    let seen =
+        report::progress_is_seen() || (*target != Target::Stdout && io::stderr().is_terminal());
     if output.quiet || !seen {
         return ProgressBar::hidden();
     }
@@ -234,16 +240,42 @@ impl Plan {
         let (tell, told) = oneshot::channel();
         let (send, again) = mpsc::channel();
         let send = self.taken_back.then_some(send);
-        let errand = Errand { addr, writer, again: send, begun: Instant::now(), told: Told::default() };
-        (UnderWay { addr: addr.clone(), reader, again, told: Some(told) }, self.fetch(errand, tell))
+        let errand = Errand {
+            addr,
+            writer,
+            again: send,
+            begun: Instant::now(),
+            told: Told::default(),
+        };
+        (
+            UnderWay {
+                addr: addr.clone(),
+                reader,
+                again,
+                told: Some(told),
+            },
+            self.fetch(errand, tell),
+        )
     }
 
     async fn fetch(&self, mut errand: Errand<'_>, tell: oneshot::Sender<Told>) {
         let addr = errand.addr;
-        let late = || Error::Timeout { addr: addr.to_string(), stage: "not complete", limit: self.timeout };
+        let late = || Error::Timeout {
+            addr: addr.to_string(),
+            stage: "not complete",
+            limit: self.timeout,
+        };
         let result = net::within(self.timeout, self.attempts(&mut errand)).await;
-        let Errand { writer, begun, told, .. } = errand;
-        let _nobody_asks = tell.send(Told { total: begun.elapsed(), ..told });
+        let Errand {
+            writer,
+            begun,
+            told,
+            ..
+        } = errand;
+        let _nobody_asks = tell.send(Told {
+            total: begun.elapsed(),
+            ..told
+        });
         match result.unwrap_or_else(|| Err(late())) {
             Ok(()) => writer.finish_unkept(),
             Err(error) => writer.fail(error),
@@ -255,7 +287,9 @@ impl Plan {
         let mut pause = RETRY_PAUSE.0;
         for left in (0..=self.retry).rev() {
             match self.attempt(errand).await {
-                Err(error) if left > 0 && error.is_worth_another_try() && errand.take_back(&error) => {
+                Err(error)
+                    if left > 0 && error.is_worth_another_try() && errand.take_back(&error) =>
+                {
                     net::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_PAUSE.1);
                     continue;
@@ -267,12 +301,23 @@ impl Plan {
     }
 
     async fn attempt(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
-        let Errand { addr, writer, begun, told, .. } = errand;
+        let Errand {
+            addr,
+            writer,
+            begun,
+            told,
+            ..
+        } = errand;
         let (protocol, request) = match &self.ask {
             Some(line) => (Protocol::Line, line.as_bytes()),
             None => (Protocol::Poem, &b""[..]),
         };
-        let question = Question { protocol, request, limit: self.max_poem, timeouts: self.timeouts };
+        let question = Question {
+            protocol,
+            request,
+            limit: self.max_poem,
+            timeouts: self.timeouts,
+        };
         *told = Told::default();
         let mut reply = ask(addr, &question).await?;
         let limit = self.limit();
@@ -282,7 +327,10 @@ impl Plan {
             told.bytes += bytes.len() as u64;
             self.progress.inc(bytes.len() as u64);
             if told.bytes > limit {
-                return Err(Error::TooLong { addr: addr.to_string(), limit });
+                return Err(Error::TooLong {
+                    addr: addr.to_string(),
+                    limit,
+                });
             }
             match self.workshop {
                 Some(_) => poem.extend_from_slice(&bytes),
@@ -309,7 +357,12 @@ impl Plan {
 
 fn launch(window: u64) -> (Writer, Reader) {
     let (writer, flight) = flight::launch(window);
-    (writer, flight.join().expect("a flight just launched has its beginning"))
+    (
+        writer,
+        flight
+            .join()
+            .expect("a flight just launched has its beginning"),
+    )
 }
 
 impl Errand<'_> {
@@ -318,7 +371,9 @@ impl Errand<'_> {
         if self.writer.rewind() {
             return true;
         }
-        let Some(again) = &self.again else { return false };
+        let Some(again) = &self.again else {
+            return false;
+        };
         let (writer, reader) = launch(AHEAD);
         let told = again.send(reader).is_ok();
         std::mem::replace(&mut self.writer, writer).fail(error.clone());
@@ -396,7 +451,11 @@ mod tests {
 
     #[test]
     fn what_is_held_in_memory_has_a_limit_also_without_max_poem() {
-        let timeouts = Timeouts { connect: Duration::MAX, idle: Duration::MAX, total: Duration::MAX };
+        let timeouts = Timeouts {
+            connect: Duration::MAX,
+            idle: Duration::MAX,
+            total: Duration::MAX,
+        };
         let plan = |json, max_poem| Plan {
             timeout: Duration::MAX,
             timeouts,

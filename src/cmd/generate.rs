@@ -2,7 +2,7 @@
 
 use crate::cmd::command;
 use clap_complete::Shell;
-use poetry::error::{reason, Error};
+use poetry::error::{Error, reason};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,7 +28,10 @@ const DATE: &str = "2026-11-26";
 
 /// Writes everything.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let local = |e: std::io::Error| Error::Local { what: args.dir.display().to_string(), why: reason(&e) };
+    let local = |e: std::io::Error| Error::Local {
+        what: args.dir.display().to_string(),
+        why: reason(&e),
+    };
     write_all(&args.dir).map_err(local)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -45,7 +48,10 @@ fn write_all(dir: &Path) -> std::io::Result<()> {
     for (name, more) in MORE {
         let (page, definition) = match root.find_subcommand(name) {
             None => ("poetry".to_string(), root.clone()),
-            Some(sub) => (format!("poetry-{name}"), sub.clone().display_name(format!("poetry-{name}"))),
+            Some(sub) => (
+                format!("poetry-{name}"),
+                sub.clone().display_name(format!("poetry-{name}")),
+            ),
         };
         let mut roff = Vec::new();
         clap_mangen::Man::new(definition)

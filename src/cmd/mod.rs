@@ -13,8 +13,8 @@ use async_signal::{Signal, Signals};
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use futures::channel::mpsc;
 use futures::StreamExt;
+use futures::channel::mpsc;
 use listenfd::ListenFd;
 use poetry::addr::Addr;
 use poetry::error::Error;
@@ -71,10 +71,22 @@ struct Output {
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     verbose: bool,
     /// When to use colours on stderr
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "auto"
+    )]
     color: ColorWhen,
     /// The form of the log on stderr
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
     log_format: LogFormat,
 }
 
@@ -107,7 +119,8 @@ struct Connecting {
 pub fn main() -> ExitCode {
     let _once = INHERITED.set(Mutex::new(ListenFd::from_env()));
     // Only the command that is called needs its environment variables: building all four costs as much as all parsing.
-    let called = std::env::args_os().find_map(|arg| SUBCOMMANDS.into_iter().find(|name| arg == *name));
+    let called =
+        std::env::args_os().find_map(|arg| SUBCOMMANDS.into_iter().find(|name| arg == *name));
     let matches = environment::matches(called);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::set_color(cli.output.color);
@@ -138,8 +151,14 @@ pub fn main() -> ExitCode {
 /// A bug in one task is told in a line, without a backtrace; the task's clients are reset and all else lives on.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
-        let _ = writeln!(std::io::stderr(), "poetry: internal error: a task ended at {place}");
+        let place = panic
+            .location()
+            .map(|at| format!("{}:{}", at.file(), at.line()))
+            .unwrap_or_default();
+        let _ = writeln!(
+            std::io::stderr(),
+            "poetry: internal error: a task ended at {place}"
+        );
     }));
 }
 
@@ -150,16 +169,30 @@ const SUBCOMMANDS: [&str; 4] = ["serve", "proxy", "fetch", "transform"];
 /// the one that is called.
 pub fn command(called: Option<&str>) -> clap::Command {
     let mut command = Cli::command();
-    let shared: Vec<clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    for name in SUBCOMMANDS.into_iter().filter(|name| called.is_none_or(|called| called == *name)) {
+    let shared: Vec<clap::Arg> = command
+        .get_arguments()
+        .filter(|arg| arg.is_global_set())
+        .cloned()
+        .collect();
+    for name in SUBCOMMANDS
+        .into_iter()
+        .filter(|name| called.is_none_or(|called| called == *name))
+    {
         let shared = shared.clone();
         command = command.mut_subcommand(name, |sub| {
-            sub.args(shared.into_iter().map(|arg| arg.global(false).display_order(1000))).mut_args(|arg| {
+            sub.args(
+                shared
+                    .into_iter()
+                    .map(|arg| arg.global(false).display_order(1000)),
+            )
+            .mut_args(|arg| {
                 match arg.get_long() {
                     Some("help" | "version" | "list") | None => arg,
                     Some(long) => {
                         let flag = matches!(arg.get_action(), clap::ArgAction::SetTrue);
-                        let variable = format!("POEM_{name}_{long}").to_uppercase().replace('-', "_");
+                        let variable = format!("POEM_{name}_{long}")
+                            .to_uppercase()
+                            .replace('-', "_");
                         let arg = arg.env(variable).hide_env_values(true);
                         // So that POEM_FETCH_QUIET=1 means what people mean by it.
                         if flag {
@@ -179,7 +212,10 @@ pub fn command(called: Option<&str>) -> clap::Command {
 fn usage_error(subcommand: &str, kind: clap::error::ErrorKind, text: impl std::fmt::Display) -> ! {
     let mut command = command(Some(subcommand));
     command.build();
-    let named = command.find_subcommand(subcommand).cloned().unwrap_or(command);
+    let named = command
+        .find_subcommand(subcommand)
+        .cloned()
+        .unwrap_or(command);
     named.clone().error(kind, text).exit()
 }
 
@@ -191,7 +227,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     let time = humantime::parse_duration(text);
-    time.map(|time| time.min(FOR_EVER)).map_err(|e| format!("{e}; wanted a duration like 500ms, 30s or 2h"))
+    time.map(|time| time.min(FOR_EVER))
+        .map_err(|e| format!("{e}; wanted a duration like 500ms, 30s or 2h"))
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -229,12 +266,15 @@ where
 }
 
 fn listen_addr(text: &str) -> Result<Addr, String> {
-    text.parse().map_err(|e: poetry::addr::BadAddr| e.to_string())
+    text.parse()
+        .map_err(|e: poetry::addr::BadAddr| e.to_string())
 }
 
 fn connect_addr(text: &str) -> Result<Addr, String> {
     match listen_addr(text)? {
-        Addr::Tcp { port: 0, .. } => Err("nobody listens on port 0; wanted a port from 1 to 65535".into()),
+        Addr::Tcp { port: 0, .. } => {
+            Err("nobody listens on port 0; wanted a port from 1 to 65535".into())
+        }
         addr => Ok(addr),
     }
 }
@@ -251,7 +291,11 @@ fn workshop(
         return None;
     }
     let refuse = |name: &str| -> ! {
-        usage_error(subcommand, clap::error::ErrorKind::InvalidValue, transform::unknown(name, repertoire))
+        usage_error(
+            subcommand,
+            clap::error::ErrorKind::InvalidValue,
+            transform::unknown(name, repertoire),
+        )
     };
     if let Some(addr) = via {
         if names.iter().any(String::is_empty) {
@@ -259,7 +303,9 @@ fn workshop(
         }
         return Some(Workshop::Via(addr.clone(), names.to_vec()));
     }
-    let crafts = names.iter().map(|name| repertoire.named(name).unwrap_or_else(|| refuse(name)));
+    let crafts = names
+        .iter()
+        .map(|name| repertoire.named(name).unwrap_or_else(|| refuse(name)));
     Some(Workshop::Own(crafts.collect()))
 }
 
@@ -307,7 +353,12 @@ async fn listen<H: Handler>(
         report.notice(Notice::FewDescriptors(room));
     }
     for listener in &service.listeners {
-        let line = writeln!(std::io::stdout(), "{} on {}", service.doing, listener.addr());
+        let line = writeln!(
+            std::io::stdout(),
+            "{} on {}",
+            service.doing,
+            listener.addr()
+        );
         let _unread = line.and_then(|()| std::io::stdout().flush()); // whoever closed stdout does not want to know
     }
     let _no_service_manager = sd_notify::notify(&[NotifyState::Ready]);
@@ -357,12 +408,19 @@ struct Terminals([bool; 3]);
 
 impl Terminals {
     fn now() -> Terminals {
-        use std::io::{stderr, stdin, stdout, IsTerminal};
-        Terminals([stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()])
+        use std::io::{IsTerminal, stderr, stdin, stdout};
+        Terminals([
+            stdin().is_terminal(),
+            stdout().is_terminal(),
+            stderr().is_terminal(),
+        ])
     }
 
     fn are_gone(&self) -> bool {
-        self.0.iter().zip(Terminals::now().0).any(|(was, is)| *was && !is)
+        self.0
+            .iter()
+            .zip(Terminals::now().0)
+            .any(|(was, is)| *was && !is)
     }
 }
 
@@ -371,10 +429,16 @@ static INHERITED: OnceLock<Mutex<ListenFd>> = OnceLock::new();
 
 /// Those sockets.
 fn inherited() -> Result<Vec<Listener>, Error> {
-    let Some(inherited) = INHERITED.get() else { return Ok(Vec::new()) };
-    let mut inherited = inherited.lock().expect("nobody panics while he takes inherited sockets");
-    let local =
-        |e: std::io::Error| Error::Local { what: "inherited sockets".into(), why: poetry::error::reason(&e) };
+    let Some(inherited) = INHERITED.get() else {
+        return Ok(Vec::new());
+    };
+    let mut inherited = inherited
+        .lock()
+        .expect("nobody panics while he takes inherited sockets");
+    let local = |e: std::io::Error| Error::Local {
+        what: "inherited sockets".into(),
+        why: poetry::error::reason(&e),
+    };
     let mut listeners = Vec::new();
     for at in 0..inherited.len() {
         let socket: OwnedFd = match inherited.take_unix_listener(at) {
@@ -397,11 +461,20 @@ impl Descriptors {
     /// How many clients this process has descriptors for, at least one. Asks for as many as it may have: the soft limit
     /// is for programs that use `select`, and this is none.
     fn room(self, listeners: usize) -> u64 {
-        use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+        let raised = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )
+        .is_ok();
         let limit = if raised { maximum } else { current }.unwrap_or(u64::MAX);
-        let others = OTHER_DESCRIPTORS.saturating_add(self.fixed).saturating_add(listeners as u64);
+        let others = OTHER_DESCRIPTORS
+            .saturating_add(self.fixed)
+            .saturating_add(listeners as u64);
         (limit.saturating_sub(others) / (1 + self.per_client)).max(1)
     }
 }
@@ -412,8 +485,10 @@ impl Descriptors {
 const OTHER_DESCRIPTORS: u64 = 24;
 
 fn signals() -> Result<Signals, Error> {
-    Signals::new([Signal::Term, Signal::Int, Signal::Hup])
-        .map_err(|e| Error::Local { what: "signals".into(), why: poetry::error::reason(&e) })
+    Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(|e| Error::Local {
+        what: "signals".into(),
+        why: poetry::error::reason(&e),
+    })
 }
 
 /// The signals that end a command which is not made to go on, but for those that were ignored when it was started, as
@@ -421,9 +496,15 @@ fn signals() -> Result<Signals, Error> {
 fn interruptions() -> std::io::Result<Signals> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let ignored = ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
     let listened = |signal: &Signal| ignored >> (*signal as u32 - 1) & 1 == 0;
-    Signals::new([Signal::Term, Signal::Int, Signal::Hup].into_iter().filter(listened))
+    Signals::new(
+        [Signal::Term, Signal::Int, Signal::Hup]
+            .into_iter()
+            .filter(listened),
+    )
 }
 
 /// While connections are being finished, another signal ends the process at once; the kernel resets what is open. It

@@ -2,14 +2,14 @@
 
 use crate::cmd::report::Log;
 use crate::cmd::{
-    connect_addr, duration, listen, listen_addr, number, open, positive_duration, size, workshop, Connecting,
-    Descriptors, Listening, Output, Service,
+    Connecting, Descriptors, Listening, Output, Service, connect_addr, duration, listen,
+    listen_addr, number, open, positive_duration, size, workshop,
 };
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::error::Error;
-use poetry::handler::proxy::{Proxy, Rejects, Settings, PATIENCE};
+use poetry::handler::proxy::{PATIENCE, Proxy, Rejects, Settings};
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::upstream::{Repertoire, Timeouts, Upstream};
@@ -70,7 +70,13 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
     via: Option<Addr>,
     /// What clients get when the transformation fails; an original is sent on and not kept
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "fail", requires = "transform")]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "fail",
+        requires = "transform"
+    )]
     on_transform_failure: OnFailure,
     #[command(flatten)]
     connecting: Connecting,
@@ -81,7 +87,9 @@ pub struct Args {
 fn pattern(text: &str) -> Result<Regex, String> {
     const WANTED: &str = "wanted a regular expression like '(?i)rate exceeded'";
     if text.is_empty() {
-        return Err(format!("it matches every poem, so that none would be kept; {WANTED}"));
+        return Err(format!(
+            "it matches every poem, so that none would be kept; {WANTED}"
+        ));
     }
     Regex::new(text).map_err(|e| {
         let text = e.to_string();
@@ -128,15 +136,18 @@ enum OnFailure {
 pub fn clash(args: &Args) -> Option<([&'static str; 2], &'static str)> {
     let built_in = args.upstreams.contains(&Source::Builtin);
     match args.protocol {
-        ProxyProtocol::Netstring if !args.transform.is_empty() => {
-            Some((["transform", "protocol"], "--transform cannot be used with --protocol netstring"))
-        }
-        _ if built_in && args.upstreams.len() > 1 => {
-            Some((["upstreams", "upstreams"], "builtin cannot be used with other upstreams"))
-        }
-        ProxyProtocol::Line | ProxyProtocol::Netstring if built_in => {
-            Some((["upstreams", "protocol"], "builtin can only be used with --protocol poem"))
-        }
+        ProxyProtocol::Netstring if !args.transform.is_empty() => Some((
+            ["transform", "protocol"],
+            "--transform cannot be used with --protocol netstring",
+        )),
+        _ if built_in && args.upstreams.len() > 1 => Some((
+            ["upstreams", "upstreams"],
+            "builtin cannot be used with other upstreams",
+        )),
+        ProxyProtocol::Line | ProxyProtocol::Netstring if built_in => Some((
+            ["upstreams", "protocol"],
+            "builtin can only be used with --protocol poem",
+        )),
         _ => None,
     }
 }
@@ -147,7 +158,12 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
     }
     let upstream = servers(&args.upstreams).map_or_else(Upstream::built_in, Upstream::Servers);
-    let workshop = workshop("proxy", &args.transform, args.via.as_ref(), &Repertoire::default());
+    let workshop = workshop(
+        "proxy",
+        &args.transform,
+        args.via.as_ref(),
+        &Repertoire::default(),
+    );
     let listeners = open(&args.listen).await?;
     refuse_circles(&args, &upstream, &listeners).await;
     let doing = format!("Proxying {upstream}");
@@ -163,20 +179,38 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
             idle: args.connecting.idle_timeout,
             total: args.fetch_timeout,
         },
-        policy: Policy { ttl: args.ttl, grace: args.grace, fail_ttl: args.fail_ttl, capacity: args.capacity },
+        policy: Policy {
+            ttl: args.ttl,
+            grace: args.grace,
+            fail_ttl: args.fail_ttl,
+            capacity: args.capacity,
+        },
         max_poem: args.max_poem,
         whole: args.whole,
-        rejects: Rejects { pattern: args.reject, min_bytes: args.min_bytes },
+        rejects: Rejects {
+            pattern: args.reject,
+            min_bytes: args.min_bytes,
+        },
         upstream_conns: args.upstream_conns as usize,
         patience: PATIENCE,
         workshop,
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     };
     let log = Log::start(output);
-    let needs = Descriptors { fixed: args.upstream_conns.into(), per_client: 0 };
-    listen(Service { listeners, listening: &args.listening, log, doing, needs }, |report, stats| {
-        Ok(Proxy::new(settings, report, stats))
-    })
+    let needs = Descriptors {
+        fixed: args.upstream_conns.into(),
+        per_client: 0,
+    };
+    listen(
+        Service {
+            listeners,
+            listening: &args.listening,
+            log,
+            doing,
+            needs,
+        },
+        |report, stats| Ok(Proxy::new(settings, report, stats)),
+    )
     .await
 }
 

@@ -12,9 +12,9 @@ use poetry::escape;
 use poetry::stats::{How, Notice, Outcome, Record, Report};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// When colours are used.
@@ -53,7 +53,11 @@ pub fn set_color(when: ColorWhen) {
 
 /// An error, in one line.
 pub fn error(error: &Error) {
-    let text = format!("{} {}", "poetry:".color(Color::Red).bold(), escape::text(&error.to_string()));
+    let text = format!(
+        "{} {}",
+        "poetry:".color(Color::Red).bold(),
+        escape::text(&error.to_string())
+    );
     line(&text);
 }
 
@@ -131,8 +135,18 @@ impl Log {
             (_, true) => Level::Verbose,
             _ => Level::Normal,
         };
-        let folds = COMMON.map(|text| Fold { text, count: AtomicU64::new(0) }).into();
-        let shared = Arc::new(Shared { level, format: output.log_format, folds, lines });
+        let folds = COMMON
+            .map(|text| Fold {
+                text,
+                count: AtomicU64::new(0),
+            })
+            .into();
+        let shared = Arc::new(Shared {
+            level,
+            format: output.log_format,
+            folds,
+            lines,
+        });
         let log = Log { shared };
         let writing = log.clone();
         std::thread::spawn(move || writing.write(&waiting));
@@ -151,7 +165,9 @@ impl Log {
         let mut open: Vec<(usize, std::time::Instant)> = Vec::new();
         loop {
             let next = match open.first() {
-                Some((_, since)) => waiting.recv_timeout(FOLD.saturating_sub(since.elapsed())).ok(),
+                Some((_, since)) => waiting
+                    .recv_timeout(FOLD.saturating_sub(since.elapsed()))
+                    .ok(),
                 None => waiting.recv().ok(),
             };
             match next {
@@ -166,7 +182,10 @@ impl Log {
                 }
                 None => {}
             }
-            while open.first().is_some_and(|(_, since)| since.elapsed() >= FOLD) {
+            while open
+                .first()
+                .is_some_and(|(_, since)| since.elapsed() >= FOLD)
+            {
                 self.close(open.remove(0).0);
             }
         }
@@ -176,7 +195,11 @@ impl Log {
         let fold = &self.shared.folds[at];
         let repeats = fold.count.swap(0, Ordering::Relaxed).saturating_sub(1);
         if repeats > 0 {
-            line(&format!("{} ({repeats} more within a second)", fold.text).dimmed().to_string());
+            line(
+                &format!("{} ({repeats} more within a second)", fold.text)
+                    .dimmed()
+                    .to_string(),
+            );
         }
     }
 
@@ -195,8 +218,14 @@ impl Log {
 
     fn warn(&self, text: &str) {
         match self.shared.format {
-            LogFormat::Text => self.say(format!("{} {}", "poetry:".color(Color::Yellow), escape::text(text))),
-            LogFormat::Json => self.say(escape::json(json!({ "time": now(), "notice": text }).to_string())),
+            LogFormat::Text => self.say(format!(
+                "{} {}",
+                "poetry:".color(Color::Yellow),
+                escape::text(text)
+            )),
+            LogFormat::Json => self.say(escape::json(
+                json!({ "time": now(), "notice": text }).to_string(),
+            )),
         }
     }
 }
@@ -233,7 +262,9 @@ impl Report for Log {
                 self.say(format!("fetched {bytes} bytes in {}, {kept}", short(time)));
             }
             Notice::Rejected(from, why) => self.warn(&format!("{from}: rejected: {why}")),
-            Notice::FetchFailed(error, waiting) if !json || waiting == 0 => self.warn(&error.to_string()),
+            Notice::FetchFailed(error, waiting) if !json || waiting == 0 => {
+                self.warn(&error.to_string())
+            }
             Notice::NextUpstream(error, next) => self.warn(&format!("{error}; trying {next}")),
             Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
             Notice::Declined(error) if !json => self.warn(&error.to_string()),
@@ -246,7 +277,9 @@ impl Report for Log {
                 let why = poetry::error::reason(error);
                 self.warn(&format!("accepting pauses for {}: {why}", short(time)));
             }
-            Notice::Draining(open) if told => self.say(format!("stopping: finishing {}", connections(open))),
+            Notice::Draining(open) if told => {
+                self.say(format!("stopping: finishing {}", connections(open)))
+            }
             Notice::Cut(open) => self.warn(&format!("out of time: cutting {}", connections(open))),
             Notice::Reloaded(what) if told => self.say(what.to_string()),
             _ => {}
@@ -255,7 +288,14 @@ impl Report for Log {
 }
 
 fn connections(count: u64) -> String {
-    format!("{count} {}", if count == 1 { "connection" } else { "connections" })
+    format!(
+        "{count} {}",
+        if count == 1 {
+            "connection"
+        } else {
+            "connections"
+        }
+    )
 }
 
 fn short(time: Duration) -> String {

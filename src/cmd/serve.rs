@@ -1,7 +1,9 @@
 //! `poetry serve`.
 
 use crate::cmd::report::{self, Log};
-use crate::cmd::{duration, listen, listen_addr, number, open, Descriptors, Listening, Output, Service};
+use crate::cmd::{
+    Descriptors, Listening, Output, Service, duration, listen, listen_addr, number, open,
+};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::Source;
@@ -78,16 +80,40 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     let pace = args
         .delay
         .filter(|delay| !delay.is_zero())
-        .map(|delay| Pace { bytes: args.num_bytes as usize, delay });
+        .map(|delay| Pace {
+            bytes: args.num_bytes as usize,
+            delay,
+        });
     let pick = match args.pick {
         PickArg::Random => Pick::Random,
         PickArg::Cycle => Pick::Cycle,
     };
-    let serve = Serve::new(source, Settings { protocol, pick, pace }, Script::new(args.script))?;
+    let serve = Serve::new(
+        source,
+        Settings {
+            protocol,
+            pick,
+            pace,
+        },
+        Script::new(args.script),
+    )?;
     let count = serve.len();
-    let doing = format!("Serving {count} {}", if count == 1 { "poem" } else { "poems" });
+    let doing = format!(
+        "Serving {count} {}",
+        if count == 1 { "poem" } else { "poems" }
+    );
     let log = Log::start(output);
     let needs = Descriptors::default();
     let listeners = open(&args.listen).await?;
-    listen(Service { listeners, listening: &args.listening, log, doing, needs }, |_, _| Ok(serve)).await
+    listen(
+        Service {
+            listeners,
+            listening: &args.listening,
+            log,
+            doing,
+            needs,
+        },
+        |_, _| Ok(serve),
+    )
+    .await
 }

@@ -3,14 +3,14 @@
 use crate::cmd::environment;
 use crate::cmd::report::Log;
 use crate::cmd::{
-    connect_addr, listen, listen_addr, open, positive_duration, signals, size, usage_error, workshop,
-    Connecting, Descriptors, Listening, Output, Service,
+    Connecting, Descriptors, Listening, Output, Service, connect_addr, listen, listen_addr, open,
+    positive_duration, signals, size, usage_error, workshop,
 };
 use async_signal::Signal;
 use clap::error::ErrorKind;
 use futures::StreamExt;
 use poetry::addr::Addr;
-use poetry::error::{reason, Error};
+use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::TransformService;
 use poetry::net;
@@ -80,7 +80,9 @@ fn repertoire(added: Vec<Program>) -> Repertoire {
 
 /// What is said of a name that is no transformation.
 pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
-    let origin = environment::origin("transform").map(|name| format!(" in {name}")).unwrap_or_default();
+    let origin = environment::origin("transform")
+        .map(|name| format!(" in {name}"))
+        .unwrap_or_default();
     if name.is_empty() {
         return format!(
             "a name is missing{origin}; wanted names of transformations with commas between them"
@@ -88,13 +90,23 @@ pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
     }
     let nearness = |craft: &Craft| strsim::jaro_winkler(name, craft.name());
     let crafts: Vec<Craft> = repertoire.crafts().collect();
-    let nearest = crafts.iter().max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
+    let nearest = crafts
+        .iter()
+        .max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
     let names: Vec<&str> = crafts.iter().map(Craft::name).collect();
     let hint = nearest
         .filter(|craft| nearness(craft) > 0.7)
-        .map(|craft| format!("\n\n  tip: a similar transformation exists: '{}'", craft.name()))
+        .map(|craft| {
+            format!(
+                "\n\n  tip: a similar transformation exists: '{}'",
+                craft.name()
+            )
+        })
         .unwrap_or_default();
-    format!("unknown transformation '{name}'{origin}\n  [transformations: {}]{hint}", names.join(", "))
+    format!(
+        "unknown transformation '{name}'{origin}\n  [transformations: {}]{hint}",
+        names.join(", ")
+    )
 }
 
 /// Filters, lists, or serves until a signal.
@@ -108,17 +120,34 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         let log = Log::start(output);
         // A program's two pipes; as it starts also their other ends, and a pipe to tell whether it does.
         let per_client = if runs_programs { 6 } else { 0 };
-        let needs = Descriptors { fixed: 0, per_client };
+        let needs = Descriptors {
+            fixed: 0,
+            per_client,
+        };
         let listeners = open(addrs).await?;
-        let service =
-            Service { listeners, listening: &args.listening, log, doing: "Transforming".into(), needs };
+        let service = Service {
+            listeners,
+            listening: &args.listening,
+            log,
+            doing: "Transforming".into(),
+            needs,
+        };
         return listen(service, |report, _| {
-            Ok(TransformService::new(repertoire, args.max_poem, args.timeout, report))
+            Ok(TransformService::new(
+                repertoire,
+                args.max_poem,
+                args.timeout,
+                report,
+            ))
         })
         .await;
     }
-    let names: Vec<String> =
-        args.names.iter().flat_map(|names| names.split(',')).map(str::to_string).collect();
+    let names: Vec<String> = args
+        .names
+        .iter()
+        .flat_map(|names| names.split(','))
+        .map(str::to_string)
+        .collect();
     let Some(workshop) = workshop("transform", &names, args.via.as_ref(), &repertoire) else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -139,23 +168,35 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
 /// them, and it is for us to end them. Without programs, a signal does what it always does.
 async fn interrupted(workshop: &Workshop) -> Signal {
     let programs = match workshop {
-        Workshop::Own(crafts) => crafts.iter().any(|craft| matches!(craft, Craft::Program(_))),
+        Workshop::Own(crafts) => crafts
+            .iter()
+            .any(|craft| matches!(craft, Craft::Program(_))),
         Workshop::Via(..) => false,
     };
-    if let (true, Ok(mut signals)) = (programs, signals()) {
-        if let Some(Ok(signal)) = signals.next().await {
-            return signal;
-        }
+    if let (true, Ok(mut signals)) = (programs, signals())
+        && let Some(Ok(signal)) = signals.next().await
+    {
+        return signal;
     }
     std::future::pending().await
 }
 
 /// Names in a column that is as wide as the longest.
 fn list(repertoire: &Repertoire) -> Result<ExitCode, Error> {
-    let width = repertoire.crafts().map(|craft| craft.name().chars().count()).max().unwrap_or(0);
+    let width = repertoire
+        .crafts()
+        .map(|craft| craft.name().chars().count())
+        .max()
+        .unwrap_or(0);
     let lines: String = repertoire
         .crafts()
-        .map(|craft| format!("{:<width$}  {}\n", craft.name(), escape::text(&craft.about())))
+        .map(|craft| {
+            format!(
+                "{:<width$}  {}\n",
+                craft.name(),
+                escape::text(&craft.about())
+            )
+        })
         .collect();
     write(lines.as_bytes())
 }
@@ -163,15 +204,24 @@ fn list(repertoire: &Repertoire) -> Result<ExitCode, Error> {
 fn read(file: Option<PathBuf>, limit: u64) -> Result<Vec<u8>, Error> {
     let what = file.as_ref().filter(|path| path.as_os_str() != "-");
     let name = what.map_or("standard input".into(), |path| path.display().to_string());
-    let local = |e: std::io::Error| Error::Local { what: name.clone(), why: reason(&e) };
+    let local = |e: std::io::Error| Error::Local {
+        what: name.clone(),
+        why: reason(&e),
+    };
     let source: Box<dyn Read> = match what {
         Some(path) => Box::new(std::fs::File::open(path).map_err(local)?),
         None => Box::new(std::io::stdin()),
     };
     let mut poem = Vec::new();
-    source.take(limit.saturating_add(1)).read_to_end(&mut poem).map_err(local)?;
+    source
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut poem)
+        .map_err(local)?;
     match poem.len() as u64 > limit {
-        true => Err(Error::TooLong { addr: name.clone(), limit }),
+        true => Err(Error::TooLong {
+            addr: name.clone(),
+            limit,
+        }),
         false => Ok(poem),
     }
 }
@@ -180,9 +230,10 @@ fn read(file: Option<PathBuf>, limit: u64) -> Result<Vec<u8>, Error> {
 fn write(bytes: &[u8]) -> Result<ExitCode, Error> {
     let mut out = std::io::stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::Output { what: "standard output".into(), why: reason(&e) })
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output {
+            what: "standard output".into(),
+            why: reason(&e),
+        }),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

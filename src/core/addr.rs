@@ -28,7 +28,10 @@ pub enum Addr {
 
 impl From<SocketAddr> for Addr {
     fn from(addr: SocketAddr) -> Addr {
-        Addr::Tcp { host: addr.ip().to_string(), port: addr.port() }
+        Addr::Tcp {
+            host: addr.ip().to_string(),
+            port: addr.port(),
+        }
     }
 }
 
@@ -70,13 +73,18 @@ impl FromStr for Addr {
             Some((host, port)) => (bare_host(host)?, port),
             None => (DEFAULT_HOST, text),
         };
-        Ok(Addr::Tcp { host: host.to_string(), port: parse_port(port)? })
+        Ok(Addr::Tcp {
+            host: host.to_string(),
+            port: parse_port(port)?,
+        })
     }
 }
 
 /// The host without the brackets of an IPv6 address.
 fn bare_host(host: &str) -> Result<&str, BadAddr> {
-    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     match (inner, inner.unwrap_or(host)) {
         (None, "") => Err(BadAddr("no host before the colon")),
         (None, host) if is_ipv6(host) => Err(BadAddr("an IPv6 address needs brackets")),
@@ -90,7 +98,9 @@ fn bare_host(host: &str) -> Result<&str, BadAddr> {
 
 /// Whether it is an IPv6 address, with or without its zone.
 fn is_ipv6(host: &str) -> bool {
-    host.split('%').next().is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
+    host.split('%')
+        .next()
+        .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Whether something is in it that no host has, by name or by number.
@@ -101,7 +111,9 @@ fn is_no_host(host: &str) -> bool {
 /// Digits only: `u16::from_str` would also take a leading plus.
 fn parse_port(port: &str) -> Result<u16, BadAddr> {
     match port.bytes().all(|b| b.is_ascii_digit()) {
-        true => port.parse().map_err(|_| BadAddr("the port is not a number up to 65535")),
+        true => port
+            .parse()
+            .map_err(|_| BadAddr("the port is not a number up to 65535")),
         false => Err(BadAddr("the port is not a number up to 65535")),
     }
 }
@@ -111,7 +123,9 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Result<String, String> {
-        text.parse::<Addr>().map(|addr| addr.to_string()).map_err(|e| e.to_string())
+        text.parse::<Addr>()
+            .map(|addr| addr.to_string())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -130,18 +144,35 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_the_reason() {
-        for text in
-            ["", "x", "+80", "65536", ":80", "::1:80", "[::1]", "[x]:1", "a b:1", "unix:", "h:", "http://h:1"]
-        {
+        for text in [
+            "",
+            "x",
+            "+80",
+            "65536",
+            ":80",
+            "::1:80",
+            "[::1]",
+            "[x]:1",
+            "a b:1",
+            "unix:",
+            "h:",
+            "http://h:1",
+        ] {
             let why = shown(text).expect_err(text);
-            assert!(why.ends_with("wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"), "{text}: {why}");
+            assert!(
+                why.ends_with("wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"),
+                "{text}: {why}"
+            );
         }
     }
 
     #[test]
     fn the_reason_is_the_one_that_helps() {
         for (text, reason) in [
-            ("http://localhost:10001/", "a scheme like http:// has no place in it"),
+            (
+                "http://localhost:10001/",
+                "a scheme like http:// has no place in it",
+            ),
             ("[::1]", "no port behind the brackets"),
             ("::1", "an IPv6 address needs brackets"),
             ("fe80::1%eth0", "an IPv6 address needs brackets"),
@@ -156,9 +187,15 @@ mod tests {
 
     #[test]
     fn brackets_hold_no_more_than_an_ipv6_address_may() {
-        assert_eq!(shown("[fe80::1%eth0]:80").as_deref(), Ok("[fe80::1%eth0]:80"));
+        assert_eq!(
+            shown("[fe80::1%eth0]:80").as_deref(),
+            Ok("[fe80::1%eth0]:80")
+        );
         for text in ["[::1 ]:1", "[::1\0]:1", "[[::1]]:1", "[http://h]:1"] {
-            assert!(shown(text).is_err_and(|why| why.starts_with("not an IPv6 address")), "{text}");
+            assert!(
+                shown(text).is_err_and(|why| why.starts_with("not an IPv6 address")),
+                "{text}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The poems a server has: files, folders of `*.txt`, or the ones built in from the project's `poetry/` folder.
 
-use crate::error::{reason, Error};
+use crate::error::{Error, reason};
 use crate::poem::Poem;
 use crate::protocol::check_line;
 use std::collections::HashSet;
@@ -71,9 +71,13 @@ const BUILT_IN: &[(&str, &[u8])] = built_in![
 impl Anthology {
     /// The poems that come with the program.
     pub fn built_in() -> Anthology {
-        let entry =
-            |(name, text): &(&str, &'static [u8])| Entry { name: name.to_string(), poem: (*text).into() };
-        Anthology { entries: BUILT_IN.iter().map(entry).collect() }
+        let entry = |(name, text): &(&str, &'static [u8])| Entry {
+            name: name.to_string(),
+            poem: (*text).into(),
+        };
+        Anthology {
+            entries: BUILT_IN.iter().map(entry).collect(),
+        }
     }
 
     /// The poems of these files and folders. Of a folder, its files `*.txt` in the order of their names, and none of
@@ -83,7 +87,10 @@ impl Anthology {
     /// [`Error::Local`] where a path can't be read, a folder has no poem, or a poem is empty: an empty reply is what
     /// clients take for a failure.
     pub fn load(paths: &[PathBuf]) -> Result<Anthology, Error> {
-        let entries = files(paths)?.iter().map(|path| load_file(path)).collect::<Result<_, _>>()?;
+        let entries = files(paths)?
+            .iter()
+            .map(|path| load_file(path))
+            .collect::<Result<_, _>>()?;
         Ok(Anthology { entries })
     }
 
@@ -98,17 +105,24 @@ impl Anthology {
         for path in files(paths)? {
             let name = name(&path);
             if let Err(why) = check_line(name.as_bytes()) {
-                tell(&local(&path, format!("left out: no line can ask for its name: {why}")));
+                tell(&local(
+                    &path,
+                    format!("left out: no line can ask for its name: {why}"),
+                ));
             } else if !names.insert(name.clone()) {
-                tell(&local(&path, format!("left out: another poem has the name '{name}'")));
+                tell(&local(
+                    &path,
+                    format!("left out: another poem has the name '{name}'"),
+                ));
             } else {
                 entries.push(load_file(&path)?);
             }
         }
         match entries.is_empty() {
-            true => {
-                Err(Error::Local { what: "poems".into(), why: "there is none to ask for by name".into() })
-            }
+            true => Err(Error::Local {
+                what: "poems".into(),
+                why: "there is none to ask for by name".into(),
+            }),
             false => Ok(Anthology { entries }),
         }
     }
@@ -120,7 +134,10 @@ impl Anthology {
 }
 
 fn local(path: &Path, why: impl Into<String>) -> Error {
-    Error::Local { what: path.display().to_string(), why: why.into() }
+    Error::Local {
+        what: path.display().to_string(),
+        why: why.into(),
+    }
 }
 
 /// These files, and those of these folders.
@@ -140,20 +157,28 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for item in listing {
         let path = item.map_err(|e| local(folder, reason(&e)))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.is_file() && path.extension().is_some_and(|ending| ending == "txt") {
             paths.push(path);
         }
     }
     paths.sort();
     match paths.is_empty() {
-        true => Err(local(folder, "no poem in this folder: none of its files ends in .txt")),
+        true => Err(local(
+            folder,
+            "no poem in this folder: none of its files ends in .txt",
+        )),
         false => Ok(paths),
     }
 }
 
 fn name(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn load_file(path: &Path) -> Result<Entry, Error> {
@@ -161,7 +186,10 @@ fn load_file(path: &Path) -> Result<Entry, Error> {
     if text.is_empty() {
         return Err(local(path, "the file is empty, and an empty poem is none"));
     }
-    Ok(Entry { name: name(path), poem: text.into() })
+    Ok(Entry {
+        name: name(path),
+        poem: text.into(),
+    })
 }
 
 #[cfg(test)]
@@ -173,7 +201,11 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("poetry");
         let on_disk = Anthology::load(&[folder]).unwrap();
         let show = |anthology: &Anthology| -> Vec<(String, u64)> {
-            anthology.entries().iter().map(|entry| (entry.name.clone(), entry.poem.len())).collect()
+            anthology
+                .entries()
+                .iter()
+                .map(|entry| (entry.name.clone(), entry.poem.len()))
+                .collect()
         };
         assert_eq!(show(&Anthology::built_in()), show(&on_disk));
     }
@@ -185,8 +217,14 @@ mod tests {
         let paths = [folder.path().to_path_buf()];
         let told = std::cell::Cell::new(0);
         let named = Anthology::named(&paths, |_| told.set(told.get() + 1));
-        assert_eq!(named.unwrap_err().to_string(), "poems: there is none to ask for by name");
-        assert_eq!((told.get(), Anthology::load(&paths).unwrap().entries().len()), (1, 1));
+        assert_eq!(
+            named.unwrap_err().to_string(),
+            "poems: there is none to ask for by name"
+        );
+        assert_eq!(
+            (told.get(), Anthology::load(&paths).unwrap().entries().len()),
+            (1, 1)
+        );
     }
 
     #[test]
@@ -195,6 +233,9 @@ mod tests {
         let path = folder.path().join("nothing.txt");
         std::fs::write(&path, "").unwrap();
         let why = Anthology::load(&[path]).unwrap_err().to_string();
-        assert!(why.ends_with("nothing.txt: the file is empty, and an empty poem is none"), "{why}");
+        assert!(
+            why.ends_with("nothing.txt: the file is empty, and an empty poem is none"),
+            "{why}"
+        );
     }
 }

@@ -42,7 +42,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use table::Room;
-use table::{Flying, Gauges, Gone, Hold, Kept, Memory, Purpose, State, Table, ENTRY_WEIGHT};
+use table::{ENTRY_WEIGHT, Flying, Gauges, Gone, Hold, Kept, Memory, Purpose, State, Table};
 
 /// How long things are kept, and how much.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +154,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
         let hash = self.hasher.hash_one(key);
-        if let Some((value, until)) = self.shard(hash).read().expect(UNPOISONED).fresh(hash, key, now) {
+        if let Some((value, until)) = self
+            .shard(hash)
+            .read()
+            .expect(UNPOISONED)
+            .fresh(hash, key, now)
+        {
             return Lookup::Hit(value, until);
         }
         self.decide(hash, key, now, launch)
@@ -183,18 +188,39 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         });
         match (kept, entry.flying.as_deref()) {
             (Some(value), Some(_)) => Lookup::Stale(value, None),
-            (None, Some(Flying { state: State::Aloft(flight) | State::Failed(flight, _), .. })) => {
-                Lookup::Coalesced(flight.clone())
-            }
-            (None, Some(Flying { state: State::Alone(_), ticket })) => {
+            (
+                None,
+                Some(Flying {
+                    state: State::Aloft(flight) | State::Failed(flight, _),
+                    ..
+                }),
+            ) => Lookup::Coalesced(flight.clone()),
+            (
+                None,
+                Some(Flying {
+                    state: State::Alone(_),
+                    ticket,
+                }),
+            ) => {
                 let (writer, flight) = launch();
-                Lookup::Miss(Lead { fill: self.fill(hash, key, *ticket), writer, flight })
+                Lookup::Miss(Lead {
+                    fill: self.fill(hash, key, *ticket),
+                    writer,
+                    flight,
+                })
             }
             (value, None) => {
                 let (writer, flight) = launch();
                 let ticket = self.ticket();
-                entry.flying = Some(Box::new(Flying { ticket, state: State::Aloft(flight.clone()) }));
-                let lead = Lead { fill: self.fill(hash, key, ticket), writer, flight };
+                entry.flying = Some(Box::new(Flying {
+                    ticket,
+                    state: State::Aloft(flight.clone()),
+                }));
+                let lead = Lead {
+                    fill: self.fill(hash, key, ticket),
+                    writer,
+                    flight,
+                };
                 match value {
                     Some(value) => Lookup::Stale(value, Some(lead)),
                     None => Lookup::Miss(lead),
@@ -206,7 +232,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     fn fill(self: &Arc<Self>, hash: u64, key: &K, ticket: u64) -> Fill<K, V, F> {
         let entry_weight = ENTRY_WEIGHT + (self.weigh)(key);
         let room = Room::new(&self.gauges, Purpose::Flight, entry_weight);
-        Fill { cache: self.clone(), key: key.clone(), hash, ticket, entry_weight, room }
+        Fill {
+            cache: self.clone(),
+            key: key.clone(),
+            hash,
+            ticket,
+            entry_weight,
+            room,
+        }
     }
 
     fn ticket(&self) -> u64 {
@@ -223,17 +256,30 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         }
         let begin = self.next_shard.load(Ordering::Relaxed); // its own way round: others may be at it as well
         let mut turns = begin..;
-        let mut evict = |what| turns.next().is_some_and(|turn| self.evict(turn % shards, what));
+        let mut evict = |what| {
+            turns
+                .next()
+                .is_some_and(|turn| self.evict(turn % shards, what))
+        };
         let mut in_vain = 0;
         while !fits() && in_vain < shards && self.gauges.remembered.load(Ordering::Relaxed) > 0 {
-            in_vain = if evict(Purpose::Memory) { 0 } else { in_vain + 1 };
+            in_vain = if evict(Purpose::Memory) {
+                0
+            } else {
+                in_vain + 1
+            };
         }
         in_vain = 0;
         // Twice round: the first time, all that a shard has may just have been asked for.
         while !fits() && in_vain < 2 * shards {
-            in_vain = if evict(Purpose::Value) { 0 } else { in_vain + 1 };
+            in_vain = if evict(Purpose::Value) {
+                0
+            } else {
+                in_vain + 1
+            };
         }
-        self.next_shard.store(turns.start % shards, Ordering::Relaxed);
+        self.next_shard
+            .store(turns.start % shards, Ordering::Relaxed);
         fits()
     }
 
@@ -259,7 +305,10 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     /// How many entries there are, kept, remembered or in flight.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().expect(UNPOISONED).len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.read().expect(UNPOISONED).len())
+            .sum()
     }
 
     /// Whether there is no entry.
@@ -280,7 +329,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     pub fn replaces(&self) -> Option<V> {
         let mut table = self.cache.lock(self.hash);
         let entry = table.find(self.hash, &self.key)?;
-        entry.kept.as_ref().filter(|_| entry.is_filled_by(self.ticket)).map(|kept| kept.value.clone())
+        entry
+            .kept
+            .as_ref()
+            .filter(|_| entry.is_filled_by(self.ticket))
+            .map(|kept| kept.value.clone())
     }
 
     /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and they are not
@@ -324,11 +377,15 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         let weight = bytes + self.entry_weight;
         let mut table = cache.lock(self.hash);
         let ticket = self.ticket;
-        let Some(entry) = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(ticket)) else {
+        let Some(entry) = table
+            .find(self.hash, &self.key)
+            .filter(|entry| entry.is_filled_by(ticket))
+        else {
             drop(table);
             return Err(self.take_room());
         };
-        gone.flights.extend(entry.flying.take().and_then(|flying| flying.into_flight()));
+        gone.flights
+            .extend(entry.flying.take().and_then(|flying| flying.into_flight()));
         if stale_until <= now || weight > policy.capacity {
             table.clear_if_void(self.hash, &self.key);
             drop(table);
@@ -339,7 +396,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         room.set(weight);
         let room = Arc::new(room);
         let (value, ticket, asked_for) = (value(room.clone()), cache.ticket(), false.into());
-        entry.kept = Some(Kept { value, fresh_until, stale_until, ticket, _room: Hold(room), asked_for });
+        entry.kept = Some(Kept {
+            value,
+            fresh_until,
+            stale_until,
+            ticket,
+            _room: Hold(room),
+            asked_for,
+        });
         table.queue(self.hash, ticket);
         drop(table);
         drop(gone); // what it replaces makes way first
@@ -381,8 +445,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         let mut gone = Gone::new(); // dropped after the lock is released
         let mut table = self.cache.lock(self.hash);
         table.forget(now, &mut gone);
-        let entry = table.find(self.hash, &self.key).filter(|entry| entry.is_filled_by(self.ticket));
-        let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else { return };
+        let entry = table
+            .find(self.hash, &self.key)
+            .filter(|entry| entry.is_filled_by(self.ticket));
+        let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else {
+            return;
+        };
         let memory = Memory { until, _room: room };
         match &flying.state {
             State::Aloft(flight) => flying.state = as_what(flight.clone(), memory),
@@ -401,7 +469,10 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     }
 
     fn take_room(&mut self) -> Room {
-        std::mem::replace(&mut self.room, Room::new(&self.cache.gauges, Purpose::Flight, 0))
+        std::mem::replace(
+            &mut self.room,
+            Room::new(&self.cache.gauges, Purpose::Flight, 0),
+        )
     }
 }
 
@@ -409,8 +480,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Drop for Fill<K, V, F> {
     fn drop(&mut self) {
         let _flight; // dropped after the lock is released
         let mut table = self.cache.lock(self.hash);
-        let Some(entry) = table.find(self.hash, &self.key) else { return };
-        _flight = entry.flying.take_if(|flying| flying.ticket == self.ticket && flying.is_aloft());
+        let Some(entry) = table.find(self.hash, &self.key) else {
+            return;
+        };
+        _flight = entry
+            .flying
+            .take_if(|flying| flying.ticket == self.ticket && flying.is_aloft());
         table.clear_if_void(self.hash, &self.key);
     }
 }
@@ -429,8 +504,12 @@ mod tests {
     type Answer = Lookup<&'static str, &'static str, u32, ()>;
 
     const HOUR: Duration = Duration::from_secs(3600);
-    const POLICY: Policy =
-        Policy { ttl: HOUR, grace: Duration::ZERO, fail_ttl: Duration::ZERO, capacity: 1 << 20 };
+    const POLICY: Policy = Policy {
+        ttl: HOUR,
+        grace: Duration::ZERO,
+        fail_ttl: Duration::ZERO,
+        capacity: 1 << 20,
+    };
 
     fn ask(cache: &Poems, flight: u32, now: Instant) -> Answer {
         cache.lookup(&"key", now, || ((), flight))
@@ -449,7 +528,10 @@ mod tests {
         let fill = lead(ask(&cache, 1, now));
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
         assert!(fill.commit("poem", 4, now + HOUR).is_ok());
-        assert!(matches!(ask(&cache, 3, now + HOUR * 2 - Duration::from_nanos(1)), Lookup::Hit("poem", _)));
+        assert!(matches!(
+            ask(&cache, 3, now + HOUR * 2 - Duration::from_nanos(1)),
+            Lookup::Hit("poem", _)
+        ));
         assert!(
             matches!(ask(&cache, 4, now + HOUR * 2), Lookup::Miss(_)),
             "the ttl counts from the fetch's end"
@@ -478,7 +560,13 @@ mod tests {
 
     #[test]
     fn a_ttl_of_zero_keeps_nothing_and_still_coalesces() {
-        let (cache, now) = (Cache::new(Policy { ttl: Duration::ZERO, ..POLICY }), Instant::now());
+        let (cache, now) = (
+            Cache::new(Policy {
+                ttl: Duration::ZERO,
+                ..POLICY
+            }),
+            Instant::now(),
+        );
         let fill = lead(ask(&cache, 1, now));
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
         assert!(fill.commit("poem", 4, now).is_err());
@@ -488,11 +576,20 @@ mod tests {
 
     #[test]
     fn a_stale_value_is_served_while_one_refreshes_it_and_never_beyond_grace() {
-        let (cache, now) = (Cache::new(Policy { grace: HOUR, ..POLICY }), Instant::now());
+        let (cache, now) = (
+            Cache::new(Policy {
+                grace: HOUR,
+                ..POLICY
+            }),
+            Instant::now(),
+        );
         lead(ask(&cache, 1, now)).commit("old", 3, now).unwrap();
         let refresh = lead(ask(&cache, 2, now + HOUR));
         assert_eq!(refresh.replaces(), Some("old"));
-        assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Stale("old", None)));
+        assert!(matches!(
+            ask(&cache, 3, now + HOUR),
+            Lookup::Stale("old", None)
+        ));
         assert!(
             matches!(ask(&cache, 4, now + HOUR * 2), Lookup::Coalesced(2)),
             "a hung refresh pins nothing"
@@ -504,23 +601,50 @@ mod tests {
 
     #[test]
     fn what_is_too_large_to_be_kept_replaces_nothing() {
-        let (cache, now) = (Cache::new(Policy { grace: HOUR, capacity: 2000, ..POLICY }), Instant::now());
+        let (cache, now) = (
+            Cache::new(Policy {
+                grace: HOUR,
+                capacity: 2000,
+                ..POLICY
+            }),
+            Instant::now(),
+        );
         lead(ask(&cache, 1, now)).commit("old", 3, now).unwrap();
-        assert!(lead(ask(&cache, 2, now + HOUR)).commit("huge", 5000, now + HOUR).is_err());
-        assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Stale("old", Some(_))));
+        assert!(
+            lead(ask(&cache, 2, now + HOUR))
+                .commit("huge", 5000, now + HOUR)
+                .is_err()
+        );
+        assert!(matches!(
+            ask(&cache, 3, now + HOUR),
+            Lookup::Stale("old", Some(_))
+        ));
     }
 
     #[test]
     fn a_failure_is_remembered_for_its_time() {
-        let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
+        let (cache, now) = (
+            Cache::new(Policy {
+                fail_ttl: HOUR,
+                ..POLICY
+            }),
+            Instant::now(),
+        );
         drop(lead(ask(&cache, 1, now)).fail(now));
-        assert!(matches!(ask(&cache, 2, now + HOUR / 2), Lookup::Coalesced(1)));
+        assert!(matches!(
+            ask(&cache, 2, now + HOUR / 2),
+            Lookup::Coalesced(1)
+        ));
         assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Miss(_)));
     }
 
     #[test]
     fn failures_that_nobody_asks_for_again_are_forgotten_in_time() {
-        let policy = Policy { fail_ttl: HOUR, capacity: SHARD_CAPACITY, ..POLICY };
+        let policy = Policy {
+            fail_ttl: HOUR,
+            capacity: SHARD_CAPACITY,
+            ..POLICY
+        };
         let (cache, mut now) = (Cache::<u32, &str, u32>::new(policy), Instant::now());
         for key in 0..100 {
             let Lookup::Miss(lead) = cache.lookup(&key, now, || ((), 0)) else {
@@ -534,18 +658,31 @@ mod tests {
 
     #[test]
     fn what_is_held_stays_within_the_capacity_and_what_is_asked_for_stays_longest() {
-        let policy = Policy { capacity: 3 * (1000 + ENTRY_WEIGHT), ..POLICY };
+        let policy = Policy {
+            capacity: 3 * (1000 + ENTRY_WEIGHT),
+            ..POLICY
+        };
         let (cache, now) = (Cache::<_, _, u32>::new(policy), Instant::now());
         let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
         for key in 0..10 {
-            let Lookup::Miss(lead) = ask(key) else { panic!("{key} was never asked for") };
+            let Lookup::Miss(lead) = ask(key) else {
+                panic!("{key} was never asked for")
+            };
             assert!(lead.fill.commit(key, 1000, now).is_ok());
             assert!(cache.held() <= policy.capacity);
-            assert!(matches!(ask(0), Lookup::Hit(0, _)), "0 is asked for all the time");
+            assert!(
+                matches!(ask(0), Lookup::Hit(0, _)),
+                "0 is asked for all the time"
+            );
         }
         assert_eq!(cache.len(), 3);
-        let Lookup::Miss(mut lead) = ask(100) else { panic!("100 was never asked for") };
-        assert!(!lead.fill.reserve(policy.capacity - ENTRY_WEIGHT + 1), "the entry counts as well");
+        let Lookup::Miss(mut lead) = ask(100) else {
+            panic!("100 was never asked for")
+        };
+        assert!(
+            !lead.fill.reserve(policy.capacity - ENTRY_WEIGHT + 1),
+            "the entry counts as well"
+        );
         assert_eq!(cache.len(), 4, "what can't fit lets nothing go");
         assert!(lead.fill.reserve(policy.capacity - ENTRY_WEIGHT));
         assert_eq!(cache.len(), 1);
@@ -555,7 +692,10 @@ mod tests {
 
     #[test]
     fn a_value_that_was_evicted_is_counted_until_the_last_who_reads_it_lets_go() {
-        let policy = Policy { capacity: 2 * (1000 + ENTRY_WEIGHT), ..POLICY };
+        let policy = Policy {
+            capacity: 2 * (1000 + ENTRY_WEIGHT),
+            ..POLICY
+        };
         let (cache, now) = (Cache::<u32, Arc<Room>, u32>::new(policy), Instant::now());
         let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
         let fetch = |key: u32| match ask(key) {
@@ -569,7 +709,10 @@ mod tests {
         let read = [read(0), read(1)];
         let mut third = fetch(2);
         assert!(!third.reserve(1000), "what is evicted for it is still read");
-        assert_eq!((cache.len(), cache.held()), (1, policy.capacity + ENTRY_WEIGHT));
+        assert_eq!(
+            (cache.len(), cache.held()),
+            (1, policy.capacity + ENTRY_WEIGHT)
+        );
         drop(read);
         assert!(third.reserve(1000));
         assert!(third.commit_with(|room| room, 1000, now).is_ok());
@@ -578,12 +721,25 @@ mod tests {
 
     #[test]
     fn a_value_too_long_to_share_is_fetched_alone_by_everyone_until_it_is_short_again() {
-        let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
+        let (cache, now) = (
+            Cache::new(Policy {
+                fail_ttl: HOUR,
+                ..POLICY
+            }),
+            Instant::now(),
+        );
         drop(lead(ask(&cache, 1, now)).too_long(now));
-        let (a, b, c) = (lead(ask(&cache, 2, now)), lead(ask(&cache, 3, now)), lead(ask(&cache, 4, now)));
+        let (a, b, c) = (
+            lead(ask(&cache, 2, now)),
+            lead(ask(&cache, 3, now)),
+            lead(ask(&cache, 4, now)),
+        );
         drop(a);
         drop(b.fail(now));
-        assert!(matches!(ask(&cache, 5, now), Lookup::Miss(_)), "how one of them ends is no memory for all");
+        assert!(
+            matches!(ask(&cache, 5, now), Lookup::Miss(_)),
+            "how one of them ends is no memory for all"
+        );
         assert!(c.commit("short", 5, now).is_ok());
         assert!(matches!(ask(&cache, 6, now), Lookup::Hit("short", _)));
         cache.purge();
@@ -594,12 +750,22 @@ mod tests {
 
     #[test]
     fn a_rejected_value_is_never_kept_and_for_its_time_comes_from_its_flight() {
-        let (cache, now) = (Cache::new(Policy { fail_ttl: HOUR, ..POLICY }), Instant::now());
+        let (cache, now) = (
+            Cache::new(Policy {
+                fail_ttl: HOUR,
+                ..POLICY
+            }),
+            Instant::now(),
+        );
         let mut fill = lead(ask(&cache, 1, now));
         assert!(fill.reserve(1000));
         drop(fill.reject(now));
         assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
-        assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is counted as long as it is remembered");
+        assert_eq!(
+            cache.held(),
+            1000 + ENTRY_WEIGHT,
+            "it is counted as long as it is remembered"
+        );
         let _again = lead(ask(&cache, 3, now + HOUR));
         assert_eq!(cache.held(), ENTRY_WEIGHT);
     }
@@ -618,24 +784,33 @@ mod tests {
                 true => read.reject(now),
                 false => {
                     let mut held = None;
-                    read.commit_with(|room| held.insert(room).clone(), POLICY.capacity / 2, now).unwrap();
+                    read.commit_with(|room| held.insert(room).clone(), POLICY.capacity / 2, now)
+                        .unwrap();
                     cache.purge();
                     held.unwrap()
                 }
             };
             drop(ask(1).commit_with(|room| room, 1000, now));
-            assert!(!ask(2).reserve(POLICY.capacity / 2), "those that are read alone would burst it");
+            assert!(
+                !ask(2).reserve(POLICY.capacity / 2),
+                "those that are read alone would burst it"
+            );
             assert!(matches!(cache.lookup(&1, now, || ((), 0)), Lookup::Hit(..)));
         }
     }
 
     #[test]
     fn what_is_asked_for_stays_also_where_keys_are_spread_over_shards() {
-        let policy = Policy { capacity: 2 << 20, ..POLICY };
+        let policy = Policy {
+            capacity: 2 << 20,
+            ..POLICY
+        };
         let (cache, now) = (Cache::<_, _, u32>::new(policy), Instant::now());
         let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
         for key in 0..1000 {
-            let Lookup::Miss(lead) = ask(key) else { panic!("{key} was never asked for") };
+            let Lookup::Miss(lead) = ask(key) else {
+                panic!("{key} was never asked for")
+            };
             lead.fill.commit(key, 100 << 10, now).unwrap();
             assert!(matches!(ask(0), Lookup::Hit(0, _)), "lost at {key}");
         }
@@ -643,9 +818,14 @@ mod tests {
 
     #[test]
     fn a_long_key_counts_whatever_becomes_of_it() {
-        let policy = Policy { fail_ttl: HOUR, ..POLICY };
-        let (cache, now) =
-            (Cache::<String, u32, u32>::weighing(policy, |key| key.len() as u64), Instant::now());
+        let policy = Policy {
+            fail_ttl: HOUR,
+            ..POLICY
+        };
+        let (cache, now) = (
+            Cache::<String, u32, u32>::weighing(policy, |key| key.len() as u64),
+            Instant::now(),
+        );
         for at in 0..20 {
             let key = format!("{at}{}", "x".repeat(100_000));
             let Lookup::Miss(lead) = cache.lookup(&key, now, || ((), 0)) else {
@@ -660,7 +840,11 @@ mod tests {
     #[test]
     fn memories_make_way_before_values_do() {
         let capacity = 3 * (1000 + ENTRY_WEIGHT);
-        let policy = Policy { capacity, fail_ttl: HOUR, ..POLICY };
+        let policy = Policy {
+            capacity,
+            fail_ttl: HOUR,
+            ..POLICY
+        };
         let (cache, now) = (Cache::<u32, &str, u32>::new(policy), Instant::now());
         let ask = |key: u32| match cache.lookup(&key, now, || ((), 0)) {
             Lookup::Miss(lead) => lead.fill,
@@ -681,7 +865,11 @@ mod tests {
     fn a_hit_takes_one_lock_and_shares_it() {
         let (cache, now) = (Cache::new(POLICY), Instant::now());
         lead(ask(&cache, 1, now)).commit("poem", 4, now).unwrap();
-        let _others: Vec<_> = cache.shards.iter().map(|shard| shard.read().unwrap()).collect();
+        let _others: Vec<_> = cache
+            .shards
+            .iter()
+            .map(|shard| shard.read().unwrap())
+            .collect();
         assert!(
             matches!(ask(&cache, 2, now), Lookup::Hit("poem", _)),
             "with a lock of its own it would wait here"
@@ -692,7 +880,9 @@ mod tests {
     fn a_key_replaced_again_and_again_leaves_no_trail() {
         let (cache, mut now) = (Cache::new(POLICY), Instant::now());
         for flight in 0..1000 {
-            lead(ask(&cache, flight, now)).commit("poem", 4, now).unwrap();
+            lead(ask(&cache, flight, now))
+                .commit("poem", 4, now)
+                .unwrap();
             now += HOUR;
         }
         assert!(cache.lock(cache.hasher.hash_one("key")).turns() < 20);

@@ -4,8 +4,8 @@
 //! What is kept, or fetched for many, is counted by the [`cache`](crate::cache).
 
 use bytes::Bytes;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An answer of at most so many bytes always has room: the kernel takes it at once, so that we hold nothing.
 const AT_ONCE: u64 = 16 << 10;
@@ -28,7 +28,10 @@ pub struct Share {
 impl Commons {
     /// Room for so many bytes.
     pub fn new(room: u64) -> Commons {
-        Commons { held: Arc::default(), room }
+        Commons {
+            held: Arc::default(),
+            room,
+        }
     }
 
     /// The share of a request of at most `longest` bytes, of which one alone has room in any case.
@@ -42,7 +45,14 @@ impl Commons {
     }
 
     fn share(&self, longest: u64, spared: u64) -> Share {
-        Share { of: Commons { room: self.room.max(longest), ..self.clone() }, bytes: 0, spared }
+        Share {
+            of: Commons {
+                room: self.room.max(longest),
+                ..self.clone()
+            },
+            bytes: 0,
+            spared,
+        }
     }
 
     /// What all hold together.
@@ -76,7 +86,10 @@ impl Share {
     pub fn with(self, bytes: Bytes) -> Bytes {
         match self.bytes {
             0 => bytes,
-            _ => Bytes::from_owner(Counted { bytes, _share: self }),
+            _ => Bytes::from_owner(Counted {
+                bytes,
+                _share: self,
+            }),
         }
     }
 }
@@ -106,7 +119,10 @@ mod tests {
     fn whoever_finds_no_room_gives_back_what_it_had_and_the_others_keep_theirs() {
         let commons = Commons::new(100_000);
         let (mut one, mut two) = (commons.of_request(1000), commons.of_answer(1000));
-        assert_eq!((one.grow(60_000), two.grow(40_000), two.grow(30_000)), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(
+            (one.grow(60_000), two.grow(40_000), two.grow(30_000)),
+            (Ok(()), Ok(()), Ok(()))
+        );
         assert_eq!(commons.held(), 100_000);
         assert_eq!(one.grow(60_001), Err(100_000));
         drop(one);
@@ -118,7 +134,10 @@ mod tests {
     fn the_longest_has_room_where_nobody_holds_any_and_a_small_answer_always() {
         let commons = Commons::new(10);
         let mut long = commons.of_request(50_000);
-        assert_eq!((long.grow(50_000), long.grow(50_001)), (Ok(()), Err(50_000)));
+        assert_eq!(
+            (long.grow(50_000), long.grow(50_001)),
+            (Ok(()), Err(50_000))
+        );
         assert_eq!(commons.of_answer(0).grow(AT_ONCE), Ok(()));
         assert_eq!(commons.of_answer(0).grow(AT_ONCE + 1), Err(10));
         assert_eq!(commons.of_request(0).grow(1), Err(10));

@@ -192,13 +192,24 @@ impl Error {
     /// Whether nobody was reached, so that another may be asked instead.
     pub fn is_unreached(&self) -> bool {
         use Error::*;
-        matches!(self, Unresolved { .. } | Unreachable { .. } | Timeout { stage: NO_CONNECTION, .. })
+        matches!(
+            self,
+            Unresolved { .. }
+                | Unreachable { .. }
+                | Timeout {
+                    stage: NO_CONNECTION,
+                    ..
+                }
+        )
     }
 
     /// Whether the same question may have another answer a little later.
     pub fn is_worth_another_try(&self) -> bool {
         use Error::*;
-        matches!(self, Unresolved { .. } | Unreachable { .. } | Timeout { .. } | Reset { .. } | Empty { .. })
+        matches!(
+            self,
+            Unresolved { .. } | Unreachable { .. } | Timeout { .. } | Reset { .. } | Empty { .. }
+        )
     }
 
     /// The one word for this error in JSON.
@@ -226,7 +237,10 @@ pub fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_lowercase().chain(chars).collect())
+        .unwrap_or_default()
 }
 
 /// A duration the way people write it: at most three units, no fractions (`2h`, `1s 500ms`).
@@ -248,7 +262,11 @@ mod tests {
         assert_eq!(error.to_string(), "127.0.0.1:1: no connection within 5s");
         assert_eq!(error.exit_code(), 28);
         assert!(error.is_unreached());
-        let silent = Error::Timeout { addr: String::new(), stage: "no reply", limit: Duration::ZERO };
+        let silent = Error::Timeout {
+            addr: String::new(),
+            stage: "no reply",
+            limit: Duration::ZERO,
+        };
         assert!(!silent.is_unreached());
     }
 }

@@ -27,8 +27,7 @@ pub fn json(json: String) -> String {
 }
 
 fn is_harmful(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
@@ -43,6 +42,9 @@ mod tests {
         assert!(!object.contains(is_harmful) && !text(&all).contains(is_harmful));
         let back: serde_json::Value = serde_json::from_str(&object).expect("it is still JSON");
         assert_eq!(back["key"], all.as_str());
-        assert_eq!(text("\r\u{85}\u{202e}\u{2028}ü詩"), r"\r\u{85}\u{202e}\u{2028}ü詩");
+        assert_eq!(
+            text("\r\u{85}\u{202e}\u{2028}ü詩"),
+            r"\r\u{85}\u{202e}\u{2028}ü詩"
+        );
     }
 }

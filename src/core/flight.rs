@@ -29,7 +29,7 @@ use crate::poem::Poem;
 use crate::sync::{Event, Mutex, MutexGuard};
 use bytes::Bytes;
 pub use reader::{Read, Reader};
-use state::{compact, End, Place, State};
+use state::{End, Place, State, compact};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,8 +41,16 @@ pub const PIECE: usize = 1 << 20;
 /// A new flight that holds at most `window` bytes: the right to write it, and the handle to join it by.
 pub fn launch(window: u64) -> (Writer, Flight) {
     let state = Mutex::new(State::new(window));
-    let shared = Arc::new(Shared { state, taken: Event::new() });
-    (Writer { shared: shared.clone() }, Flight { shared })
+    let shared = Arc::new(Shared {
+        state,
+        taken: Event::new(),
+    });
+    (
+        Writer {
+            shared: shared.clone(),
+        },
+        Flight { shared },
+    )
 }
 
 struct Shared {
@@ -54,7 +62,9 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds a flight's lock")
+        self.state
+            .lock()
+            .expect("no code panics while it holds a flight's lock")
     }
 
     /// Looks again whenever a reader has taken something or has left, until there is an answer.
@@ -85,7 +95,10 @@ impl Flight {
         let mut state = self.shared.lock();
         let start = if state.has_failed() { state.base() } else { 0 };
         (state.base() == start).then(|| {
-            let place = state.places.insert(Place { at: start, waker: None });
+            let place = state.places.insert(Place {
+                at: start,
+                waker: None,
+            });
             Reader::aloft(self.shared.clone(), place)
         })
     }
@@ -94,7 +107,12 @@ impl Flight {
 impl std::fmt::Debug for Flight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.shared.lock();
-        write!(f, "Flight({} bytes, {} readers)", state.len, state.places.len())
+        write!(
+            f,
+            "Flight({} bytes, {} readers)",
+            state.len,
+            state.places.len()
+        )
     }
 }
 
@@ -151,18 +169,28 @@ impl Writer {
 
     /// Waits until nobody reads along any more: the end of work that is for one reader alone.
     pub async fn deserted(&self) {
-        self.shared.until(|state| state.places.is_empty().then_some(())).await;
+        self.shared
+            .until(|state| state.places.is_empty().then_some(()))
+            .await;
     }
 
     /// The readers, to be watched beyond the flight's end.
     pub fn watch(&self) -> Watch {
-        Watch { shared: self.shared.clone() }
+        Watch {
+            shared: self.shared.clone(),
+        }
     }
 
     /// What has been appended so far, as a poem; `None` once its beginning has left the window.
     pub fn so_far(&self) -> Option<Poem> {
         let state = self.shared.lock();
-        let pieces = || state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
+        let pieces = || {
+            state
+                .chunks
+                .iter()
+                .map(|chunk| chunk.bytes.clone())
+                .collect()
+        };
         (state.base() == 0).then(|| Poem::from_pieces(pieces()))
     }
 
@@ -170,7 +198,11 @@ impl Writer {
     pub fn rewind(&mut self) -> bool {
         let mut state = self.shared.lock();
         let unseen = !state.seen;
-        let forgotten = if unseen { std::mem::take(&mut state.chunks) } else { VecDeque::new() };
+        let forgotten = if unseen {
+            std::mem::take(&mut state.chunks)
+        } else {
+            VecDeque::new()
+        };
         if unseen {
             state.len = 0;
         }
@@ -200,7 +232,11 @@ impl Writer {
     {
         let (pieces, whole) = {
             let state = self.shared.lock();
-            let pieces: Vec<Bytes> = state.chunks.iter().map(|chunk| chunk.bytes.clone()).collect();
+            let pieces: Vec<Bytes> = state
+                .chunks
+                .iter()
+                .map(|chunk| chunk.bytes.clone())
+                .collect();
             (pieces, state.base() == 0)
         };
         let kept = whole && {
@@ -255,7 +291,9 @@ pub struct Watch {
 impl Watch {
     /// Waits until no reader has anything left to take of what there is.
     pub async fn done(&self) {
-        self.shared.until(|state| (state.left().readers == 0).then_some(())).await;
+        self.shared
+            .until(|state| (state.left().readers == 0).then_some(()))
+            .await;
     }
 
     /// What there is left to take.
@@ -266,7 +304,10 @@ impl Watch {
     /// Lets go of what there is, and of what was to last as long: whoever has not taken all of it has fallen behind.
     pub fn let_go(self) {
         let mut state = self.shared.lock();
-        let _gone = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.cargo));
+        let _gone = (
+            std::mem::take(&mut state.chunks),
+            std::mem::take(&mut state.cargo),
+        );
         drop(state); // before what is gone
     }
 }
@@ -391,7 +432,8 @@ mod tests {
         assert!(flight.join().is_none(), "the beginning has left the window");
         assert!(matches!(slow.read(), Read::Failed(e) if *e == Error::FellBehind { window: 4 }));
         assert_eq!(text(&mut fast).0, "efgh");
-        writer.finish(|_| -> Result<(), ()> { panic!("a poem without its beginning is never kept") });
+        writer
+            .finish(|_| -> Result<(), ()> { panic!("a poem without its beginning is never kept") });
         assert!(matches!(fast.read(), Read::End));
     }
 
@@ -411,7 +453,16 @@ mod tests {
                 }
                 other => panic!("{other:?} after {read} of {} bytes", writer.len()),
             }
-            assert!(writer.shared.lock().chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() < 300);
+            assert!(
+                writer
+                    .shared
+                    .lock()
+                    .chunks
+                    .iter()
+                    .map(|chunk| chunk.bytes.len())
+                    .sum::<usize>()
+                    < 300
+            );
         }
     }
 
@@ -443,7 +494,11 @@ mod tests {
         assert!(watch.done().now_or_never().is_none());
         slow.advance(3);
         watch.let_go();
-        assert_eq!(Arc::strong_count(&room), 1, "what held the bytes counts no more");
+        assert_eq!(
+            Arc::strong_count(&room),
+            1,
+            "what held the bytes counts no more"
+        );
         assert!(matches!(fast.read(), Read::End));
         assert!(matches!(slow.read(), Read::Failed(e) if matches!(*e, Error::FellBehind { .. })));
         assert!(flight.join().is_none(), "who comes late must ask again");
@@ -471,19 +526,43 @@ mod tests {
         let watch = writer.watch();
         writer.append(vec![b'x'; 100].into());
         let all = watch.left();
-        assert_eq!(all, Left { readers: 2, bytes: 100 });
+        assert_eq!(
+            all,
+            Left {
+                readers: 2,
+                bytes: 100
+            }
+        );
         slow.advance(9);
         assert!(!watch.left().has_shrunk(all, 10));
         fast.advance(10);
         assert!(watch.left().has_shrunk(all, 10));
         slow.advance(2);
         let second = watch.left();
-        assert_eq!(second, Left { readers: 2, bytes: 89 });
+        assert_eq!(
+            second,
+            Left {
+                readers: 2,
+                bytes: 89
+            }
+        );
         fast.advance(90);
-        assert_eq!(watch.left(), Left { readers: 1, bytes: 89 });
+        assert_eq!(
+            watch.left(),
+            Left {
+                readers: 1,
+                bytes: 89
+            }
+        );
         assert!(watch.left().has_shrunk(second, 10));
         drop(slow);
-        assert_eq!(watch.left(), Left { readers: 0, bytes: 0 });
+        assert_eq!(
+            watch.left(),
+            Left {
+                readers: 0,
+                bytes: 0
+            }
+        );
     }
 
     #[test]
@@ -494,7 +573,10 @@ mod tests {
         assert!(writer.rewind());
         writer.append("right".into());
         assert!(matches!(reader.peek(), Read::Chunk(_)));
-        assert!(!writer.rewind(), "what was shown may be half-way to a client");
+        assert!(
+            !writer.rewind(),
+            "what was shown may be half-way to a client"
+        );
         assert_eq!(text(&mut reader).0, "right");
         assert!(!writer.rewind());
     }

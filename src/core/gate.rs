@@ -4,7 +4,7 @@
 //! who comes later slips in between, and it can't be lost: a place that nobody takes any more passes itself on.
 
 use crate::sync::{Mutex, MutexGuard};
-use futures::channel::oneshot::{channel, Sender};
+use futures::channel::oneshot::{Sender, channel};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,16 +38,27 @@ pub struct Place {
 impl Gate {
     /// A gate with this many places.
     pub fn new(places: usize) -> Gate {
-        Gate { queue: Arc::new(Mutex::new(Queue { free: places, waiting: VecDeque::new() })) }
+        Gate {
+            queue: Arc::new(Mutex::new(Queue {
+                free: places,
+                waiting: VecDeque::new(),
+            })),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("no code panics while it holds the gate's lock")
+        self.queue
+            .lock()
+            .expect("no code panics while it holds the gate's lock")
     }
 
     /// Since when whoever has waited longest waits for a place, if anybody does.
     pub fn crowded_since(&self) -> Option<Instant> {
-        self.lock().waiting.iter().find(|waiting| !waiting.pass.is_canceled()).map(|waiting| waiting.since)
+        self.lock()
+            .waiting
+            .iter()
+            .find(|waiting| !waiting.pass.is_canceled())
+            .map(|waiting| waiting.since)
     }
 
     /// Waits for a place, since now. Whoever stops waiting leaves the queue.
@@ -56,21 +67,26 @@ impl Gate {
             let mut queue = self.lock();
             if queue.free > 0 {
                 queue.free -= 1;
-                return Place { gate: Some(self.clone()) };
+                return Place {
+                    gate: Some(self.clone()),
+                };
             }
             let (pass, turn) = channel();
             queue.waiting.retain(|waiting| !waiting.pass.is_canceled());
             queue.waiting.push_back(Waiting { since: now, pass });
             turn
         };
-        turn.await.expect("the queue, which this gate shares, drops no one who waits")
+        turn.await
+            .expect("the queue, which this gate shares, drops no one who waits")
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(gate) = self.gate.take() else { return };
-        let mut place = Place { gate: Some(gate.clone()) };
+        let mut place = Place {
+            gate: Some(gate.clone()),
+        };
         loop {
             let next = {
                 let mut queue = gate.lock();
@@ -109,10 +125,17 @@ mod tests {
         assert_eq!(gate.crowded_since(), None);
         assert!(third.as_mut().now_or_never().is_none());
         assert!(fourth.as_mut().now_or_never().is_none());
-        assert_eq!(gate.crowded_since(), Some(now), "it is the first of them who counts");
+        assert_eq!(
+            gate.crowded_since(),
+            Some(now),
+            "it is the first of them who counts"
+        );
         drop(first);
         assert_eq!(gate.crowded_since(), Some(later));
-        assert!(gate.enter(later).now_or_never().is_none(), "who comes late does not slip in");
+        assert!(
+            gate.enter(later).now_or_never().is_none(),
+            "who comes late does not slip in"
+        );
         assert!(fourth.as_mut().now_or_never().is_none());
         let third = third.now_or_never().unwrap();
         drop(second);

@@ -7,7 +7,8 @@
 mod name;
 
 use crate::addr::Addr;
-use crate::error::{reason, Error, NO_CONNECTION};
+use crate::error::{Error, NO_CONNECTION, reason};
+use crate::gate::Gate;
 use async_io::{Async, Timer};
 use futures::future::FutureExt;
 use futures_lite::future;
@@ -21,8 +22,9 @@ use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Once};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many connections the kernel may hold for us. The 128 of std lets syncookies leave clients hanging for ever
 /// after a pause of 0.3 s (measured: 2063 of 3000); with 4096, none of 10,000.
@@ -57,11 +59,44 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// Starts a task that belongs to nobody. A panic in it ends it and nothing else: what it owned is dropped, and
 /// dropping is how everything here fails.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    configure();
     async_std::task::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
 }
 
-/// Runs work that would hold up a task for long on a thread of its own kind.
+/// Threads that run tasks beside the main one. The work here is the kernel's, so one is
+/// enough, and starting threads is a part of `fetch`'s time.
+const TASK_THREADS: usize = 1;
+
+/// Configures the runtime before its first task: async-std starts the same executor, and
+/// the first configuration given to that one counts. A second call changes nothing.
+fn configure() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let config = async_global_executor::GlobalExecutorConfig::default()
+            .with_env_var("ASYNC_STD_THREAD_COUNT")
+            .with_min_threads(TASK_THREADS)
+            .with_max_threads(TASK_THREADS)
+            .with_thread_name_fn(|| "tasks".to_string());
+        async_global_executor::init_with_config(config);
+    });
+}
+
+/// Blocking calls that may run at once, each on a thread of its own. The runtime's own
+/// limit is 500; calls that hang must not become 500 threads.
+const BLOCKING: usize = 16;
+
+static BLOCKING_PERMITS: LazyLock<Gate> = LazyLock::new(|| Gate::new(BLOCKING));
+
+/// Runs work that would hold up a task for long on a thread of its own kind. At most
+/// [`BLOCKING`] such calls run at once; the others wait in order.
 pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    configure();
+    let permit = BLOCKING_PERMITS.enter(Instant::now()).await;
+    let work = move || {
+        let done = work();
+        drop(permit); // also where the caller has stopped waiting
+        done
+    };
     async_std::task::spawn_blocking(work).await
 }
 
@@ -116,7 +151,10 @@ impl Turns {
 // awaited. Ten thousand clients wait in them.
 
 /// The future's output, or nothing once the time is up.
-pub fn within<T>(limit: Duration, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+pub fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Option<T>> {
     future::or(work.map(Some), Timer::after(limit).map(|_| None))
 }
 
@@ -182,7 +220,11 @@ impl Listener {
         };
         socket.listen(BACKLOG.into())?;
         let addr = shown(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
-        Ok(Listener { socket: Async::new(socket)?, addr, file })
+        Ok(Listener {
+            socket: Async::new(socket)?,
+            addr,
+            file,
+        })
     }
 
     /// Listens on a socket that somebody else has bound.
@@ -197,7 +239,11 @@ impl Listener {
         }
         socket.listen(BACKLOG.into())?;
         let addr = shown(&local).ok_or(ErrorKind::AddrNotAvailable)?;
-        Ok(Listener { socket: Async::new(socket)?, addr, file: None })
+        Ok(Listener {
+            socket: Async::new(socket)?,
+            addr,
+            file: None,
+        })
     }
 
     /// Where it listens, with the real port.
@@ -214,7 +260,10 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Client> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, peer) = rustix::net::acceptfrom_with(self.socket.get_ref(), flags)?;
-        Ok(Client { socket: Socket::from(fd), peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()) })
+        Ok(Client {
+            socket: Socket::from(fd),
+            peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+        })
     }
 }
 
@@ -230,8 +279,14 @@ impl SocketFile {
     /// The file of this name, if it is a socket's.
     fn at(path: &Path) -> Option<SocketFile> {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
-        let meta = std::fs::symlink_metadata(path).ok().filter(|meta| meta.file_type().is_socket())?;
-        Some(SocketFile { path: path.into(), device: meta.dev(), inode: meta.ino() })
+        let meta = std::fs::symlink_metadata(path)
+            .ok()
+            .filter(|meta| meta.file_type().is_socket())?;
+        Some(SocketFile {
+            path: path.into(),
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
     }
 
     /// Removes the name while the file still has it. (The number is the file's alone as long as its socket is open.)
@@ -260,7 +315,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 fn shown(addr: &SockAddr) -> Option<Addr> {
-    addr.as_socket().map(Addr::from).or_else(|| addr.as_pathname().map(|path| Addr::Unix(path.into())))
+    addr.as_socket()
+        .map(Addr::from)
+        .or_else(|| addr.as_pathname().map(|path| Addr::Unix(path.into())))
 }
 
 /// What a look at a client's side of the connection finds.
@@ -316,7 +373,9 @@ impl Client {
     /// Makes it able to wait, armed.
     pub fn register(self) -> io::Result<Stream> {
         self.arm(); // first, so that failing to register is a reset as well
-        Ok(Stream { socket: Async::new_nonblocking(self.socket)? })
+        Ok(Stream {
+            socket: Async::new_nonblocking(self.socket)?,
+        })
     }
 }
 
@@ -399,7 +458,12 @@ impl Stream {
     pub fn send_parts(&self, parts: [&[u8]; 3]) -> io::Result<usize> {
         let (parts, mut nothing_else) = (parts.map(IoSlice::new), SendAncillaryBuffer::default());
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(rustix::net::sendmsg(self.socket.get_ref(), &parts, &mut nothing_else, flags)?)
+        Ok(rustix::net::sendmsg(
+            self.socket.get_ref(),
+            &parts,
+            &mut nothing_else,
+            flags,
+        )?)
     }
 
     /// Says that no more will be sent.
@@ -459,7 +523,9 @@ pub struct Pipe {
 impl Pipe {
     /// Makes it able to wait.
     pub fn new(end: impl Into<OwnedFd>) -> io::Result<Pipe> {
-        Ok(Pipe { end: Async::new(end.into())? })
+        Ok(Pipe {
+            end: Async::new(end.into())?,
+        })
     }
 
     /// The next bytes; 0 at the end. Asks the reactor each time, also when there is something, so that a flood leaves
@@ -512,15 +578,27 @@ impl Pipe {
 /// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`], or [`Error::Reset`] where the connection was
 /// made and broke at once.
 pub async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
-    let mut last = Error::Unreachable { addr: addr.to_string(), why: "no address to try".into() };
+    let mut last = Error::Unreachable {
+        addr: addr.to_string(),
+        why: "no address to try".into(),
+    };
     for target in resolve(addr, limit).await? {
         last = match within(limit, connect_one(&target)).await {
             Some(Ok(stream)) => return Ok(stream),
-            Some(Err(e)) if e.kind() == ErrorKind::ConnectionReset => {
-                Error::Reset { addr: addr.to_string(), got: 0, why: reason(&e) }
-            }
-            Some(Err(e)) => Error::Unreachable { addr: addr.to_string(), why: reason(&e) },
-            None => Error::Timeout { addr: addr.to_string(), stage: NO_CONNECTION, limit },
+            Some(Err(e)) if e.kind() == ErrorKind::ConnectionReset => Error::Reset {
+                addr: addr.to_string(),
+                got: 0,
+                why: reason(&e),
+            },
+            Some(Err(e)) => Error::Unreachable {
+                addr: addr.to_string(),
+                why: reason(&e),
+            },
+            None => Error::Timeout {
+                addr: addr.to_string(),
+                stage: NO_CONNECTION,
+                limit,
+            },
         };
     }
     Err(last)
@@ -540,7 +618,9 @@ async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     loop {
         match socket.connect(target) {
             Ok(()) => break,
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => break,
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                break;
+            }
             // A unix socket's full backlog; the caller's limit ends the waiting.
             Err(e) if e.kind() == ErrorKind::WouldBlock => sleep(FULL_BACKLOG_PAUSE).await,
             Err(e) => return Err(e),
@@ -548,15 +628,20 @@ async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     }
     let socket = Async::new_nonblocking(socket)?;
     socket.writable().await?;
-    match rustix::net::recv(socket.get_ref(), &mut [0u8; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+    match rustix::net::recv(
+        socket.get_ref(),
+        &mut [0u8; 1][..],
+        RecvFlags::DONTWAIT | RecvFlags::PEEK,
+    ) {
         Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
         Err(e) => return Err(e.into()),
     }
     // A dead port in the ephemeral range can be its own peer on loopback; a broken connection has no peer any more.
-    if let (Ok(own), Ok(peer)) = (socket.get_ref().local_addr(), socket.get_ref().peer_addr()) {
-        if own.as_socket().is_some() && own.as_socket() == peer.as_socket() {
-            return Err(ErrorKind::ConnectionRefused.into());
-        }
+    if let (Ok(own), Ok(peer)) = (socket.get_ref().local_addr(), socket.get_ref().peer_addr())
+        && own.as_socket().is_some()
+        && own.as_socket() == peer.as_socket()
+    {
+        return Err(ErrorKind::ConnectionRefused.into());
     }
     Ok(Stream { socket })
 }
@@ -568,7 +653,9 @@ mod tests {
     #[test]
     fn a_loop_that_never_waits_gives_others_their_turn_now_and_then() {
         let mut turns = Turns::default();
-        let waits: Vec<bool> = (0..12).map(|_| turns.take().now_or_never().is_none()).collect();
+        let waits: Vec<bool> = (0..12)
+            .map(|_| turns.take().now_or_never().is_none())
+            .collect();
         assert_eq!(waits, [[false, false, false, true]; 3].concat());
     }
 }

@@ -26,12 +26,20 @@ impl Poem {
     /// The poem that these pieces make, one after the other.
     pub fn from_pieces(pieces: Vec<Bytes>) -> Poem {
         let len = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Poem(Arc::new(Body { pieces, len, _cargo: None }))
+        Poem(Arc::new(Body {
+            pieces,
+            len,
+            _cargo: None,
+        }))
     }
 
     /// The same poem; with the last copy of it, and no sooner, this is dropped.
     pub fn with(&self, cargo: Cargo) -> Poem {
-        Poem(Arc::new(Body { pieces: self.0.pieces.clone(), len: self.0.len, _cargo: Some(cargo) }))
+        Poem(Arc::new(Body {
+            pieces: self.0.pieces.clone(),
+            len: self.0.len,
+            _cargo: Some(cargo),
+        }))
     }
 
     /// The pieces in order; most poems have one.
@@ -77,7 +85,12 @@ impl<B: Into<Bytes>> From<B> for Poem {
 
 impl std::fmt::Debug for Poem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Poem({} bytes in {} pieces)", self.len(), self.0.pieces.len())
+        write!(
+            f,
+            "Poem({} bytes in {} pieces)",
+            self.len(),
+            self.0.pieces.len()
+        )
     }
 }
 

@@ -18,14 +18,14 @@
 //! leaves the group on purpose (`setsid`) is beyond reach, and is not waited for.
 
 use crate::commons::Share;
-use crate::error::{reason, Error};
+use crate::error::{Error, reason};
 use crate::gate::{Gate, Place};
 use crate::net::{self, Pipe};
 use crate::poem::packed;
 use crate::transform::Transform;
 use bytes::Bytes;
 use futures::channel::oneshot;
-use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -68,22 +68,34 @@ impl FromStr for Program {
 
     /// Splits the command as a shell would, quotes and all, and expands nothing.
     fn from_str(text: &str) -> Result<Program, BadProgram> {
-        let (name, command) = text.split_once('=').ok_or(BadProgram("no '=' between name and command"))?;
+        let (name, command) = text
+            .split_once('=')
+            .ok_or(BadProgram("no '=' between name and command"))?;
         match name {
             "" => return Err(BadProgram("no name")),
             _ if name.len() > NAME_MAX => return Err(BadProgram("a name of more than 255 bytes")),
-            _ if name.contains(|c: char| matches!(c, '.' | ',') || c.is_whitespace() || c.is_control()) => {
-                return Err(BadProgram("a dot, a comma, white space or a control byte in the name"));
+            _ if name.contains(|c: char| {
+                matches!(c, '.' | ',') || c.is_whitespace() || c.is_control()
+            }) =>
+            {
+                return Err(BadProgram(
+                    "a dot, a comma, white space or a control byte in the name",
+                ));
             }
             _ if Transform::named(name).is_some() => {
-                return Err(BadProgram("the name of a built-in transformation"))
+                return Err(BadProgram("the name of a built-in transformation"));
             }
             _ => {}
         }
-        let words = shell_words::split(command).map_err(|_| BadProgram("a quote that is not closed"))?;
+        let words =
+            shell_words::split(command).map_err(|_| BadProgram("a quote that is not closed"))?;
         match words.first().map(String::as_str) {
             None | Some("") => Err(BadProgram("no command")),
-            Some(_) => Ok(Program { name: name.into(), words, places: Gate::new(PLACES) }),
+            Some(_) => Ok(Program {
+                name: name.into(),
+                words,
+                places: Gate::new(PLACES),
+            }),
         }
     }
 }
@@ -91,7 +103,10 @@ impl FromStr for Program {
 /// Nothing but what makes two programs different: it becomes part of a proxy's keys.
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("name", &self.name).field("words", &self.words).finish()
+        f.debug_struct("Program")
+            .field("name", &self.name)
+            .field("words", &self.words)
+            .finish()
     }
 }
 
@@ -119,17 +134,35 @@ impl Program {
         deadline: Duration,
         share: &mut Share,
     ) -> Result<Bytes, Error> {
-        let late =
-            || Error::Timeout { addr: self.name.clone(), stage: "the program did not end", limit: deadline };
-        net::within(deadline, self.run(poem, limit, share)).await.unwrap_or_else(|| Err(late()))
+        let late = || Error::Timeout {
+            addr: self.name.clone(),
+            stage: "the program did not end",
+            limit: deadline,
+        };
+        net::within(deadline, self.run(poem, limit, share))
+            .await
+            .unwrap_or_else(|| Err(late()))
     }
 
     async fn run(&self, poem: &[u8], limit: u64, share: &mut Share) -> Result<Bytes, Error> {
         let run = self.start().await.map_err(|e| {
-            self.failed(format!("could not run {}: {}", shell_words::quote(&self.words[0]), reason(&e)))
+            self.failed(format!(
+                "could not run {}: {}",
+                shell_words::quote(&self.words[0]),
+                reason(&e)
+            ))
         })?;
-        let Run { stdin, stdout, ended, ticket: _kills_when_dropped } = run;
-        let mut said = Said { text: Vec::new(), limit, share };
+        let Run {
+            stdin,
+            stdout,
+            ended,
+            ticket: _kills_when_dropped,
+        } = run;
+        let mut said = Said {
+            text: Vec::new(),
+            limit,
+            share,
+        };
         // Both at once: a program may want to be read before it reads on. Once both are done there is only its end.
         let talk = async {
             match futures::try_join!(feed(stdin, poem), self.hear(&stdout, &mut said)) {
@@ -140,13 +173,17 @@ impl Program {
         match net::race(talk, ended).await {
             Ok(error) => return Err(error),
             Err(Ok(Ok(status))) => self.judge(status)?,
-            Err(Ok(Err(e))) => return Err(self.failed(format!("could not be waited for: {}", reason(&e)))),
+            Err(Ok(Err(e))) => {
+                return Err(self.failed(format!("could not be waited for: {}", reason(&e))));
+            }
             Err(Err(oneshot::Canceled)) => return Err(Error::Abandoned),
         }
         // Not until the pipe's end, which is for whoever holds it to make: what the program said before it ended is
         // there now.
         let room = limit.saturating_sub(said.text.len() as u64);
-        let rest = stdout.rest(room.saturating_add(1)).map_err(|e| self.failed(reason(&e)))?;
+        let rest = stdout
+            .rest(room.saturating_add(1))
+            .map_err(|e| self.failed(reason(&e)))?;
         self.take(&rest, &mut said)?;
         Ok(packed(said.text))
     }
@@ -154,11 +191,19 @@ impl Program {
     async fn start(&self) -> io::Result<Run> {
         let place = self.places.enter(Instant::now()).await;
         let mut command = Command::new(&self.words[0]);
-        command.args(&self.words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        command
+            .args(&self.words[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0);
         let (tell, started) = oneshot::channel();
         // Not one of `net::unblock`'s threads: those are for work that ends by itself.
-        std::thread::Builder::new().name("warden".into()).spawn(move || ward(command, tell, place))?;
-        started.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+        std::thread::Builder::new()
+            .name("warden".into())
+            .spawn(move || ward(command, tell, place))?;
+        started
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
     async fn hear(&self, stdout: &Pipe, said: &mut Said<'_>) -> Result<(), Error> {
@@ -173,12 +218,21 @@ impl Program {
     }
 
     fn take(&self, bytes: &[u8], said: &mut Said<'_>) -> Result<(), Error> {
-        let (addr, length, limit) =
-            (|| self.name.clone(), (said.text.len() + bytes.len()) as u64, said.limit);
+        let (addr, length, limit) = (
+            || self.name.clone(),
+            (said.text.len() + bytes.len()) as u64,
+            said.limit,
+        );
         if length > limit {
-            return Err(Error::TooLong { addr: addr(), limit });
+            return Err(Error::TooLong {
+                addr: addr(),
+                limit,
+            });
         }
-        said.share.grow(length).map_err(|capacity| Error::NoRoom { addr: addr(), capacity })?;
+        said.share.grow(length).map_err(|capacity| Error::NoRoom {
+            addr: addr(),
+            capacity,
+        })?;
         said.text.extend_from_slice(bytes);
         Ok(())
     }
@@ -187,13 +241,18 @@ impl Program {
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(()),
             (Some(code), _) => Err(self.failed(format!("the program ended with exit code {code}"))),
-            (None, Some(signal)) => Err(self.failed(format!("the program was ended by signal {signal}"))),
+            (None, Some(signal)) => {
+                Err(self.failed(format!("the program was ended by signal {signal}")))
+            }
             (None, None) => Err(self.failed(format!("the program ended with {status}"))),
         }
     }
 
     fn failed(&self, why: String) -> Error {
-        Error::Transform { name: self.name.clone(), why }
+        Error::Transform {
+            name: self.name.clone(),
+            why,
+        }
     }
 }
 
@@ -232,14 +291,20 @@ struct Stage {
 
 /// The process's children are the process's; so is the list of them. It protects the numbers in it: each belongs to a
 /// child that is not reaped yet, and so to nobody else. Held for lines, and for the system calls that kill.
-static STAGE: Mutex<Stage> =
-    Mutex::new(Stage { groups: BTreeMap::new(), tickets: 0, entering: 0, closed: false });
+static STAGE: Mutex<Stage> = Mutex::new(Stage {
+    groups: BTreeMap::new(),
+    tickets: 0,
+    entering: 0,
+    closed: false,
+});
 
 /// Told when somebody has entered, or won't.
 static ENTERED: Condvar = Condvar::new();
 
 fn stage() -> MutexGuard<'static, Stage> {
-    STAGE.lock().expect("no code panics while it holds the stage's lock")
+    STAGE
+        .lock()
+        .expect("no code panics while it holds the stage's lock")
 }
 
 /// How long our end waits for programs that are just being started: that is a matter of milliseconds, unless the disk
@@ -339,9 +404,24 @@ fn run(
     ticket: Ticket,
     ended: oneshot::Receiver<io::Result<ExitStatus>>,
 ) -> io::Result<Run> {
-    let stdin = Pipe::new(child.stdin.take().expect("a program is started with a pipe for its input"))?;
-    let stdout = Pipe::new(child.stdout.take().expect("a program is started with a pipe for its output"))?;
-    Ok(Run { stdin, stdout, ended, ticket })
+    let stdin = Pipe::new(
+        child
+            .stdin
+            .take()
+            .expect("a program is started with a pipe for its input"),
+    )?;
+    let stdout = Pipe::new(
+        child
+            .stdout
+            .take()
+            .expect("a program is started with a pipe for its output"),
+    )?;
+    Ok(Run {
+        stdin,
+        stdout,
+        ended,
+        ticket,
+    })
 }
 
 /// Waits for the program's end, kills what is left of its group, and reaps it, in this order: once it is reaped its
@@ -350,7 +430,10 @@ fn run(
 fn see_off(mut child: Child, ticket: u64) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     let ended = loop {
-        match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        match waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other,
         }
@@ -371,7 +454,17 @@ mod tests {
 
     #[test]
     fn a_name_has_nothing_in_it_that_a_request_or_a_list_of_names_would_split() {
-        for bad in ["", "a.b", "a,b", "a b", "a\u{a0}b", "a\u{1}", "a\u{85}", "shout", &"a".repeat(256)] {
+        for bad in [
+            "",
+            "a.b",
+            "a,b",
+            "a b",
+            "a\u{a0}b",
+            "a\u{1}",
+            "a\u{85}",
+            "shout",
+            &"a".repeat(256),
+        ] {
             assert!(format!("{bad}=cat").parse::<Program>().is_err(), "{bad:?}");
         }
         for good in ["a", "-", "A-b_c", "größer", "Shout", &"a".repeat(255)] {
@@ -383,7 +476,10 @@ mod tests {
     #[test]
     fn the_first_equals_sign_ends_the_name() {
         let program: Program = "a=env b=c 'd e'".parse().expect("a program");
-        assert_eq!((program.name(), program.command().as_str()), ("a", "env 'b=c' 'd e'"));
+        assert_eq!(
+            (program.name(), program.command().as_str()),
+            ("a", "env 'b=c' 'd e'")
+        );
     }
 
     #[test]
@@ -402,8 +498,13 @@ mod tests {
     fn what_a_program_has_said_keeps_no_room_for_more() {
         let program: Program = "x=sh -c 'cat; printf yz'".parse().expect("a program");
         let poem = vec![b'x'; 100_000]; // more than a pipe holds, so that it comes in pieces
-        let said = net::block_on(program.apply(&poem, 1 << 20, Duration::from_secs(10), &mut Share::alone()))
-            .expect("it ends well");
+        let said = net::block_on(program.apply(
+            &poem,
+            1 << 20,
+            Duration::from_secs(10),
+            &mut Share::alone(),
+        ))
+        .expect("it ends well");
         assert_eq!((said.len(), Vec::from(said).capacity()), (100_002, 100_002));
     }
 }

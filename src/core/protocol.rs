@@ -41,7 +41,12 @@ impl Protocol {
     pub fn frame(self, request: &[u8]) -> Frame<'_> {
         match self {
             Protocol::Poem => Frame::default(),
-            Protocol::Line => Frame { head: Vec::new(), body: request, tail: b"\r\n", sent: 0 },
+            Protocol::Line => Frame {
+                head: Vec::new(),
+                body: request,
+                tail: b"\r\n",
+                sent: 0,
+            },
             Protocol::Netstring => Frame::netstring(b"", request),
         }
     }
@@ -69,7 +74,12 @@ impl<'a> Frame<'a> {
     /// The netstring of both one after the other, of which only the first is copied.
     pub fn netstring(first: &[u8], body: &'a [u8]) -> Frame<'a> {
         let length = format!("{}:", first.len() + body.len());
-        Frame { head: [length.as_bytes(), first].concat(), body, tail: b",", sent: 0 }
+        Frame {
+            head: [length.as_bytes(), first].concat(),
+            body,
+            tail: b",",
+            sent: 0,
+        }
     }
 
     /// What is still to be sent, part by part.
@@ -149,14 +159,21 @@ enum Scan {
 impl Scanner {
     /// A scanner for a netstring of at most `limit` payload bytes.
     pub fn new(limit: u64) -> Scanner {
-        Scanner { state: Scan::Length(0, 0), limit }
+        Scanner {
+            state: Scan::Length(0, 0),
+            limit,
+        }
     }
 
     /// Reads on; `payload` is handed each run of payload bytes. Returns how many bytes belong to the netstring.
     ///
     /// # Errors
     /// [`Malformed`] at the first byte that no netstring can have there.
-    pub fn scan(&mut self, input: &[u8], mut payload: impl FnMut(&[u8])) -> Result<usize, Malformed> {
+    pub fn scan(
+        &mut self,
+        input: &[u8],
+        mut payload: impl FnMut(&[u8]),
+    ) -> Result<usize, Malformed> {
         let mut at = 0;
         while at < input.len() && self.state != Scan::Done {
             if let Scan::Payload(left) = &mut self.state {
@@ -179,7 +196,9 @@ impl Scanner {
         match (self.state, byte) {
             (Scan::Length(value, digits), b'0'..=b'9') if digits == 0 || value > 0 => {
                 // A number past u64 is over any limit, also over one of u64::MAX, which means that there is none.
-                let value = value.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
+                let value = value
+                    .checked_mul(10)
+                    .and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
                 match value.filter(|value| *value <= self.limit) {
                     Some(value) => Ok(Scan::Length(value, digits + 1)),
                     None => Err(Malformed::TooLong(self.limit)),
@@ -288,7 +307,11 @@ impl Judge {
     /// A judge of a reply of this server.
     pub fn new(protocol: Protocol, addr: String, limit: u64) -> Judge {
         let framing = (protocol == Protocol::Netstring).then(|| Scanner::new(limit));
-        Judge { addr, got: 0, framing }
+        Judge {
+            addr,
+            got: 0,
+            framing,
+        }
     }
 
     /// Takes note of bytes that came; true where they complete the reply.
@@ -297,14 +320,24 @@ impl Judge {
     /// [`Error::Malformed`] where the framing is broken, [`Error::TooLong`] where it announces too much.
     pub fn take(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         self.got += bytes.len() as u64;
-        let Some(scanner) = &mut self.framing else { return Ok(false) };
-        let result = scanner.scan(bytes, |_| ()).and_then(|used| match used == bytes.len() {
-            true => Ok(scanner.is_done()),
-            false => Err(Malformed::Trailing),
-        });
+        let Some(scanner) = &mut self.framing else {
+            return Ok(false);
+        };
+        let result = scanner
+            .scan(bytes, |_| ())
+            .and_then(|used| match used == bytes.len() {
+                true => Ok(scanner.is_done()),
+                false => Err(Malformed::Trailing),
+            });
         result.map_err(|why| match why {
-            Malformed::TooLong(limit) => Error::TooLong { addr: self.addr.clone(), limit },
-            why => Error::Malformed { addr: self.addr.clone(), why: why.to_string() },
+            Malformed::TooLong(limit) => Error::TooLong {
+                addr: self.addr.clone(),
+                limit,
+            },
+            why => Error::Malformed {
+                addr: self.addr.clone(),
+                why: why.to_string(),
+            },
         })
     }
 
@@ -317,27 +350,45 @@ impl Judge {
         match (&self.framing, self.got) {
             (None, 0) => Err(Error::Empty { addr }),
             (Some(_), 0) => Err(Error::Declined { addr }),
-            (Some(scanner), got) if !scanner.is_done() => {
-                Err(Error::Reset { addr, got, why: Malformed::Unfinished.to_string() })
-            }
+            (Some(scanner), got) if !scanner.is_done() => Err(Error::Reset {
+                addr,
+                got,
+                why: Malformed::Unfinished.to_string(),
+            }),
             _ => Ok(()),
         }
     }
 
     /// The verdict on a connection that broke: never whole, whatever had come.
     pub fn broken(&self, why: &std::io::Error) -> Error {
-        Error::Reset { addr: self.addr.clone(), got: self.got, why: crate::error::reason(why) }
+        Error::Reset {
+            addr: self.addr.clone(),
+            got: self.got,
+            why: crate::error::reason(why),
+        }
     }
 
     /// The verdict on a server that took nothing of the request, and said nothing, for too long.
     pub fn deaf(&self, limit: std::time::Duration) -> Error {
-        Error::Timeout { addr: self.addr.clone(), stage: "the request was not taken", limit }
+        Error::Timeout {
+            addr: self.addr.clone(),
+            stage: "the request was not taken",
+            limit,
+        }
     }
 
     /// The verdict on silence that lasted too long.
     pub fn silent(&self, limit: std::time::Duration) -> Error {
-        let stage = if self.got == 0 { "no reply" } else { "nothing more" };
-        Error::Timeout { addr: self.addr.clone(), stage, limit }
+        let stage = if self.got == 0 {
+            "no reply"
+        } else {
+            "nothing more"
+        };
+        Error::Timeout {
+            addr: self.addr.clone(),
+            stage,
+            limit,
+        }
     }
 }
 
@@ -359,16 +410,31 @@ mod tests {
     #[test]
     fn strict_netstrings_are_read_and_others_refused() {
         let ok = |text: &str| decode(Protocol::Netstring, text.as_bytes(), 100);
-        assert_eq!(ok("27:cummingsify.HERE IS MY POEM,").unwrap().unwrap(), "cummingsify.HERE IS MY POEM");
+        assert_eq!(
+            ok("27:cummingsify.HERE IS MY POEM,").unwrap().unwrap(),
+            "cummingsify.HERE IS MY POEM"
+        );
         assert_eq!(ok("0:,").unwrap().unwrap(), "");
         assert_eq!(ok("5:hel").unwrap(), None);
-        for text in
-            ["05:hello,", "00:,", "+5:hello,", "-1:", " 5:hello,", "5 :hello,", ":,", "x", "5x", "\u{663}:"]
-        {
+        for text in [
+            "05:hello,",
+            "00:,",
+            "+5:hello,",
+            "-1:",
+            " 5:hello,",
+            "5 :hello,",
+            ":,",
+            "x",
+            "5x",
+            "\u{663}:",
+        ] {
             assert_eq!(ok(text), Err(Malformed::Length), "{text}");
         }
         assert_eq!(ok("101:"), Err(Malformed::TooLong(100)));
-        assert_eq!(ok("99999999999999999999999999:"), Err(Malformed::TooLong(100)));
+        assert_eq!(
+            ok("99999999999999999999999999:"),
+            Err(Malformed::TooLong(100))
+        );
         assert_eq!(ok("5:hello;"), Err(Malformed::Comma));
         assert_eq!(ok("0:x"), Err(Malformed::Comma));
     }
@@ -388,7 +454,13 @@ mod tests {
         assert_eq!(line(b"donne\r\n").unwrap().unwrap(), "donne");
         assert_eq!(line(b"a\tb\n").unwrap().unwrap(), "a\tb");
         assert_eq!(line(b"\n").unwrap().unwrap(), "");
-        assert_eq!(line(&[&[b'x'; 1024][..], b"\r\n"].concat()).unwrap().unwrap().len(), 1024);
+        assert_eq!(
+            line(&[&[b'x'; 1024][..], b"\r\n"].concat())
+                .unwrap()
+                .unwrap()
+                .len(),
+            1024
+        );
         assert_eq!(line(&[b'x'; 1025]), Err(Malformed::TooLong(1024)));
         for text in [&b"a\0\n"[..], b"a\rb\n", b"\x1b[2J\n", b"\x7f\n"] {
             assert_eq!(line(text), Err(Malformed::Control), "{text:?}");

@@ -85,16 +85,23 @@ pub struct Script {
 impl Script {
     /// A script of these steps; of none, all is well.
     pub fn new(steps: Vec<Step>) -> Script {
-        Script { steps, turn: AtomicUsize::new(0) }
+        Script {
+            steps,
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// The next connection's step.
     pub fn next(&self) -> Step {
-        let Some(last) = self.steps.len().checked_sub(1) else { return Step::Ok };
+        let Some(last) = self.steps.len().checked_sub(1) else {
+            return Step::Ok;
+        };
         // Saturating: it is the last step for ever, and not the first again after so many connections.
         let turn = self
             .turn
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| (turn < last).then_some(turn + 1));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| {
+                (turn < last).then_some(turn + 1)
+            });
         self.steps[turn.unwrap_or(last)]
     }
 }
@@ -108,7 +115,10 @@ mod tests {
     fn the_last_step_repeats() {
         let script = Script::new(vec![Step::Refuse, Step::Eof(3), Step::Ok]);
         let steps: Vec<Step> = (0..5).map(|_| script.next()).collect();
-        assert_eq!(steps, [Step::Refuse, Step::Eof(3), Step::Ok, Step::Ok, Step::Ok]);
+        assert_eq!(
+            steps,
+            [Step::Refuse, Step::Eof(3), Step::Ok, Step::Ok, Step::Ok]
+        );
         assert_eq!(Script::new(Vec::new()).next(), Step::Ok);
     }
 

@@ -16,18 +16,18 @@ mod connection;
 use crate::commons::Commons;
 use crate::error::Error;
 use crate::flight::Reader;
-use crate::net::{self, Client, Heard, Listener, Peer, BACKLOG};
+use crate::net::{self, BACKLOG, Client, Heard, Listener, Peer};
 use crate::protocol::Protocol;
 use crate::stats::{How, Notice, Outcome, Record, Report, Stats};
 use bytes::Bytes;
 use connection::{Answering, Chatter, Connection, Delivery, Step};
 use event_listener::Event;
-use futures::future::{join_all, FutureExt};
+use futures::future::{FutureExt, join_all};
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What a command does with a request.
@@ -105,15 +105,30 @@ impl<H: Handler> Server<H> {
     ) -> Arc<Server<H>> {
         let commons = Commons::new(limits.request_room);
         handler.settle(&commons);
-        Arc::new(Server { handler, limits, report, stats, left: Event::new(), commons })
+        Arc::new(Server {
+            handler,
+            limits,
+            report,
+            stats,
+            left: Event::new(),
+            commons,
+        })
     }
 
     /// Serves until `shutdown`, then finishes what runs, for at most the drain timeout. What is not finished by then
     /// is reset by the end of the process.
-    pub async fn run(self: Arc<Self>, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
+    pub async fn run(
+        self: Arc<Self>,
+        listeners: Vec<Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let accepting = join_all(listeners.iter().map(|listener| self.accept(listener)));
         let _shut_down = net::race(accepting, shutdown).await;
-        let mut queues = Box::pin(join_all(listeners.into_iter().map(|queue| self.greet_the_queue(queue))));
+        let mut queues = Box::pin(join_all(
+            listeners
+                .into_iter()
+                .map(|queue| self.greet_the_queue(queue)),
+        ));
         let all_greeted = queues.as_mut().now_or_never().is_some();
         let open = self.open();
         if all_greeted && open == 0 {
@@ -170,11 +185,9 @@ impl<H: Handler> Server<H> {
     /// Answers on the spot where that is possible, and makes a task of the connection where it is not.
     fn greet(self: &Arc<Self>, client: Client, now: Instant) {
         if self.handler.protocol() != Protocol::Poem {
-            return self.look_after(
-                client,
-                now,
-                move |connection| async move { connection.converse(now).await },
-            );
+            return self.look_after(client, now, move |connection| async move {
+                connection.converse(now).await
+            });
         }
         // This is the acceptor's own task: a bug in an answer must cost this client, and nobody else.
         let answering = AssertUnwindSafe(|| self.handler.clone().answer(Bytes::new(), now));
@@ -184,7 +197,10 @@ impl<H: Handler> Server<H> {
             return self.unanswered(&client.peer(), outcome, Duration::ZERO);
         };
         // What goes out in one write is either all or nothing. Anything else is armed before its first byte.
-        let short = answer.reader.whole_len().is_some_and(|len| len <= ON_THE_WIRE);
+        let short = answer
+            .reader
+            .whole_len()
+            .is_some_and(|len| len <= ON_THE_WIRE);
         if !short {
             client.arm();
         }
@@ -231,19 +247,34 @@ impl<H: Handler> Server<H> {
         let stream = match client.register() {
             Ok(stream) => stream,
             Err(e) => {
-                let why = Error::Local { what: "connection".into(), why: crate::error::reason(&e) };
+                let why = Error::Local {
+                    what: "connection".into(),
+                    why: crate::error::reason(&e),
+                };
                 return self.unanswered(&peer, Outcome::Failed(Arc::new(why)), accepted.elapsed());
             }
         };
         self.stats.tasks.fetch_add(1, Ordering::AcqRel);
         self.stats.open.fetch_add(1, Ordering::AcqRel);
-        net::spawn(story(Connection { server: self.clone(), stream, peer }));
+        net::spawn(story(Connection {
+            server: self.clone(),
+            stream,
+            peer,
+        }));
     }
 
     /// The end of a connection without an answer.
     fn unanswered(&self, peer: &Peer, outcome: Outcome, wait: Duration) {
         let how = How::Unasked;
-        self.record(Record { peer, request: b"", how, outcome, bytes: 0, wait, stored: false });
+        self.record(Record {
+            peer,
+            request: b"",
+            how,
+            outcome,
+            bytes: 0,
+            wait,
+            stored: false,
+        });
     }
 
     fn record(&self, record: Record<'_>) {
@@ -260,13 +291,16 @@ struct Door {
 
 impl Door {
     fn new() -> Door {
-        Door { turn: 0, pause: PAUSE.0 }
+        Door {
+            turn: 0,
+            pause: PAUSE.0,
+        }
     }
 
     /// Lets the next one in, as soon as there is a place. False when nobody is there.
     async fn next<H: Handler>(&mut self, server: &Arc<Server<H>>, listener: &Listener) -> bool {
         self.turn += 1;
-        if self.turn % BURST == 0 {
+        if self.turn.is_multiple_of(BURST) {
             net::yield_now().await;
         }
         server.below(server.limits.max_clients).await;
@@ -291,5 +325,7 @@ impl Door {
 fn is_about_one_connection(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
-    [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM].into_iter().any(|e| errno == Some(e))
+    [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM]
+        .into_iter()
+        .any(|e| errno == Some(e))
 }

@@ -4,8 +4,8 @@
 use crate::addr::Addr;
 use crate::error::Error;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How an answer was come by.

@@ -6,9 +6,9 @@
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use event_listener::Event;
 #[cfg(feature = "shuttle")]
-pub(crate) use shuttle::sync::{atomic, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, atomic};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::sync::{atomic, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, atomic};
 
 /// The same event, where others may go on just before somebody listens or is told: between a look under a lock and
 /// these is where a wake-up can be lost.
@@ -21,7 +21,10 @@ pub(crate) struct Event {
 #[cfg(feature = "shuttle")]
 impl Event {
     pub(crate) fn new() -> Event {
-        Event { event: event_listener::Event::new(), turn: false.into() }
+        Event {
+            event: event_listener::Event::new(),
+            turn: false.into(),
+        }
     }
 
     pub(crate) fn listen(&self) -> event_listener::EventListener {

@@ -23,12 +23,19 @@ pub enum Transform {
 
 impl Transform {
     /// All of them, in the order they are listed.
-    pub const ALL: [Transform; 5] =
-        [Transform::Cummingsify, Transform::Shout, Transform::Rot13, Transform::Number, Transform::Reverse];
+    pub const ALL: [Transform; 5] = [
+        Transform::Cummingsify,
+        Transform::Shout,
+        Transform::Rot13,
+        Transform::Number,
+        Transform::Reverse,
+    ];
 
     /// The transformation of this name, if there is one.
     pub fn named(name: &str) -> Option<Transform> {
-        Transform::ALL.into_iter().find(|transform| transform.name() == name)
+        Transform::ALL
+            .into_iter()
+            .find(|transform| transform.name() == name)
     }
 
     /// Its name, as a request gives it.
@@ -66,14 +73,21 @@ impl Transform {
         let done = match self {
             Transform::Cummingsify => {
                 let has_sigma = text.contains('Σ');
-                map(pieces(text, |c| !has_sigma || c == ' ' || c == '\n'), str::to_lowercase, limit)
+                map(
+                    pieces(text, |c| !has_sigma || c == ' ' || c == '\n'),
+                    str::to_lowercase,
+                    limit,
+                )
             }
             Transform::Shout => map(pieces(text, |_| true), str::to_uppercase, limit),
             Transform::Rot13 => fits(text.len(), limit).map(|_| text.bytes().map(rot13).collect()),
             Transform::Number => number(text, limit),
             Transform::Reverse => fits(text.len(), limit).map(|_| reverse(text)),
         };
-        let too_long = || Error::TooLong { addr: self.name().to_string(), limit };
+        let too_long = || Error::TooLong {
+            addr: self.name().to_string(),
+            limit,
+        };
         done.map(packed).ok_or_else(too_long)
     }
 }
@@ -96,9 +110,12 @@ const PIECE: usize = 64 << 10;
 fn pieces(text: &str, may_end: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let from = (PIECE..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let from = (PIECE..rest.len())
+            .find(|at| rest.is_char_boundary(*at))
+            .unwrap_or(rest.len());
         let end = rest[from..].char_indices().find(|(_, c)| may_end(*c));
-        let (piece, behind) = rest.split_at(end.map_or(rest.len(), |(at, c)| from + at + c.len_utf8()));
+        let (piece, behind) =
+            rest.split_at(end.map_or(rest.len(), |(at, c)| from + at + c.len_utf8()));
         rest = behind;
         (!piece.is_empty()).then_some(piece)
     })
@@ -162,7 +179,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn apply(name: &str, text: &str) -> String {
-        let done = Transform::named(name).expect(name).apply(text.as_bytes(), u64::MAX).expect(text);
+        let done = Transform::named(name)
+            .expect(name)
+            .apply(text.as_bytes(), u64::MAX)
+            .expect(text);
         String::from_utf8(done.to_vec()).expect("text stays text")
     }
 
@@ -187,7 +207,10 @@ mod tests {
 
     #[test]
     fn what_is_not_text_is_refused_and_says_where() {
-        let why = Transform::Shout.apply(b"ab\xff", 1).expect_err("not UTF-8").to_string();
+        let why = Transform::Shout
+            .apply(b"ab\xff", 1)
+            .expect_err("not UTF-8")
+            .to_string();
         assert_eq!(why, "shout: not UTF-8 text from byte 2 on");
     }
 
@@ -207,7 +230,9 @@ mod tests {
             Transform::Number => {
                 let width = text.lines().count().to_string().len();
                 let numbered = text.split_inclusive('\n').enumerate();
-                numbered.map(|(at, line)| format!("{:width$}  {line}", at + 1)).collect()
+                numbered
+                    .map(|(at, line)| format!("{:width$}  {line}", at + 1))
+                    .collect()
             }
             Transform::Reverse => {
                 let body = text.strip_suffix('\n').unwrap_or(text);
@@ -220,9 +245,15 @@ mod tests {
         for transform in Transform::ALL {
             let plain = plainly(transform, text);
             let apply = |limit: usize| transform.apply(text.as_bytes(), limit as u64);
-            assert!(apply(plain.len()).as_ref() == Ok(&plain.clone().into()), "{transform}");
+            assert!(
+                apply(plain.len()).as_ref() == Ok(&plain.clone().into()),
+                "{transform}"
+            );
             if let Some(less) = plain.len().checked_sub(1) {
-                let too_long = Error::TooLong { addr: transform.to_string(), limit: less as u64 };
+                let too_long = Error::TooLong {
+                    addr: transform.to_string(),
+                    limit: less as u64,
+                };
                 assert!(apply(less) == Err(too_long), "{transform}");
             }
         }
@@ -247,8 +278,18 @@ mod tests {
         };
         let text = "ΐ".repeat(1 << 20);
         let image = std::cell::RefCell::new(image);
-        assert_eq!(map(pieces(&text, |_| true), |piece| image.borrow_mut()(piece), 1 << 20), None);
-        assert!(made < (1 << 20) / 3 + 2 * PIECE, "{made} bytes were looked at");
+        assert_eq!(
+            map(
+                pieces(&text, |_| true),
+                |piece| image.borrow_mut()(piece),
+                1 << 20
+            ),
+            None
+        );
+        assert!(
+            made < (1 << 20) / 3 + 2 * PIECE,
+            "{made} bytes were looked at"
+        );
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{ready, Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 pub use workshop::{Craft, Repertoire, Workshop};
 
@@ -57,7 +57,11 @@ impl Upstream {
     ///
     /// # Errors
     /// Those of [`ask`], of the last server tried.
-    pub async fn ask<'a>(&self, question: &Question<'a>, report: &dyn Report) -> Result<Reply<'a>, Error> {
+    pub async fn ask<'a>(
+        &self,
+        question: &Question<'a>,
+        report: &dyn Report,
+    ) -> Result<Reply<'a>, Error> {
         match self {
             Upstream::Servers(addrs) => {
                 let mut answer = Err(Error::Abandoned);
@@ -119,12 +123,32 @@ pub async fn ask<'a>(addr: &Addr, question: &Question<'a>) -> Result<Reply<'a>, 
 }
 
 /// The same, with the question's request in a frame already.
-async fn converse<'a>(addr: &Addr, request: Frame<'a>, question: &Question<'_>) -> Result<Reply<'a>, Error> {
+async fn converse<'a>(
+    addr: &Addr,
+    request: Frame<'a>,
+    question: &Question<'_>,
+) -> Result<Reply<'a>, Error> {
     let stream = net::connect(addr, question.timeouts.connect).await?;
     let judge = Judge::new(question.protocol, addr.to_string(), question.limit);
-    let (idle, turns, cut, over, end, buffer) =
-        (question.timeouts.idle, Turns::default(), None, false, None, Vec::new());
-    let conversation = Conversation { stream, request, judge, idle, turns, cut, over, end, buffer };
+    let (idle, turns, cut, over, end, buffer) = (
+        question.timeouts.idle,
+        Turns::default(),
+        None,
+        false,
+        None,
+        Vec::new(),
+    );
+    let conversation = Conversation {
+        stream,
+        request,
+        judge,
+        idle,
+        turns,
+        cut,
+        over,
+        end,
+        buffer,
+    };
     Ok(Reply::Server(Box::new(conversation)))
 }
 
@@ -224,7 +248,9 @@ impl Conversation<'_> {
                     self.request.advance(count);
                     return Poll::Ready(());
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_writable(cx)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_writable(cx))
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
                 Err(e) => Err(e),
             };
@@ -239,7 +265,9 @@ impl Conversation<'_> {
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             match self.stream.read_now(&mut self.buffer) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_readable(cx))?,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.stream.poll_readable(cx))?
+                }
                 other => return Poll::Ready(other),
             }
         }
@@ -268,7 +296,8 @@ impl Conversation<'_> {
             }
         }
         let bytes = &self.buffer[..count];
-        self.over = self.judge.take(bytes)? || matches!(self.end, Some(Ok(()))) && self.judge.ended().is_ok();
+        self.over = self.judge.take(bytes)?
+            || matches!(self.end, Some(Ok(()))) && self.judge.ended().is_ok();
         Ok(Bytes::copy_from_slice(bytes))
     }
 }
@@ -297,7 +326,11 @@ pub struct Recital {
 impl Recital {
     /// Begins at the beginning; the first bytes come without a delay.
     pub fn new(poem: Poem, pace: Pace) -> Recital {
-        Recital { poem: poem.bytes(), pace, begun: false }
+        Recital {
+            poem: poem.bytes(),
+            pace,
+            begun: false,
+        }
     }
 
     /// The next bytes, when it is time for them.
@@ -319,7 +352,11 @@ mod tests {
     #[test]
     fn only_a_broken_pipe_says_nothing_about_the_reply() {
         assert!(!is_a_cut(&ErrorKind::BrokenPipe.into()));
-        for kind in [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::TimedOut] {
+        for kind in [
+            ErrorKind::ConnectionReset,
+            ErrorKind::ConnectionAborted,
+            ErrorKind::TimedOut,
+        ] {
             assert!(is_a_cut(&kind.into()), "{kind}");
         }
     }

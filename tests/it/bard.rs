@@ -12,12 +12,12 @@ use poetry::protocol::Protocol;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Report, Silent, Stats};
 use poetry::upstream::{Repertoire, Timeouts, Upstream};
-pub use program::{command, poetry, text, Daemon};
+pub use program::{Daemon, command, poetry, text};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{channel, Receiver};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a loaded machine.
@@ -33,7 +33,9 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 pub fn until_count(what: &str, counter: &AtomicU64, count: u64) {
-    until(&format!("{what} = {count}"), || counter.load(Ordering::Acquire) == count);
+    until(&format!("{what} = {count}"), || {
+        counter.load(Ordering::Acquire) == count
+    });
 }
 
 /// A scripted upstream: it says what the test tells it to, and counts its callers.
@@ -45,11 +47,17 @@ pub struct Bard {
 
 impl Bard {
     pub fn new() -> Bard {
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
         listener.listen(1024).unwrap();
         let listener = TcpListener::from(listener);
-        let (addr, callers) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (addr, callers) = (
+            listener.local_addr().unwrap(),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (tell, calls) = channel();
         let counter = callers.clone();
         std::thread::spawn(move || {
@@ -60,7 +68,11 @@ impl Bard {
                 }
             }
         });
-        Bard { addr, callers, calls }
+        Bard {
+            addr,
+            callers,
+            calls,
+        }
     }
 
     pub fn callers(&self) -> usize {
@@ -84,7 +96,9 @@ impl Bard {
     pub fn each(self, act: impl Fn(usize, Call) + Send + 'static) {
         std::thread::spawn(move || {
             let calls = self.calls.into_iter().map(|stream| Call { stream });
-            calls.enumerate().for_each(|(number, call)| act(number, call));
+            calls
+                .enumerate()
+                .for_each(|(number, call)| act(number, call));
         });
     }
 
@@ -147,7 +161,10 @@ impl Call {
 
 /// An address where nobody listens.
 pub fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// An address where connecting neither succeeds nor fails: the queue of the listener is full, and the kernel drops
@@ -160,26 +177,41 @@ pub struct BlackHole {
 
 impl BlackHole {
     pub fn new() -> BlackHole {
-        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
         listener.listen(0).unwrap();
         let addr = listener.local_addr().unwrap().as_socket().unwrap();
         let connect = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(100)).ok();
         let queued = (0..3).map_while(connect).collect();
-        BlackHole { addr, _listener: listener, _queued: queued }
+        BlackHole {
+            addr,
+            _listener: listener,
+            _queued: queued,
+        }
     }
 }
 
 /// As many descriptors as this process may have: some tests hold thousands of clients, and they run side by side.
 pub fn many_descriptors() {
-    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _as_it_was = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let _as_it_was = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
 }
 
 /// Ends the connection in a reset.
 pub fn reset(stream: TcpStream) {
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
 }
 
 /// A service running in this process until it is dropped.
@@ -190,16 +222,30 @@ pub struct Running {
     ended: Receiver<()>,
 }
 
-pub const LIMITS: Limits =
-    Limits { max_clients: 10_000, client_timeout: LONG, drain_timeout: LONG, request_room: 1 << 30 };
+pub const LIMITS: Limits = Limits {
+    max_clients: 10_000,
+    client_timeout: LONG,
+    drain_timeout: LONG,
+    request_room: 1 << 30,
+};
 
 impl Running {
-    pub fn start<H: Handler>(limits: Limits, handler: impl FnOnce(Arc<Stats>) -> Arc<H>) -> Running {
+    pub fn start<H: Handler>(
+        limits: Limits,
+        handler: impl FnOnce(Arc<Stats>) -> Arc<H>,
+    ) -> Running {
         let stats = Arc::new(Stats::default());
         let listener = net::block_on(Listener::bind(&"0".parse().unwrap())).unwrap();
-        let Addr::Tcp { port, .. } = listener.addr() else { panic!("not a TCP address") };
+        let Addr::Tcp { port, .. } = listener.addr() else {
+            panic!("not a TCP address")
+        };
         let addr = SocketAddr::from(([127, 0, 0, 1], *port));
-        let server = Server::new(handler(stats.clone()), limits, Arc::new(Silent), stats.clone());
+        let server = Server::new(
+            handler(stats.clone()),
+            limits,
+            Arc::new(Silent),
+            stats.clone(),
+        );
         let (stop, stopped) = futures::channel::oneshot::channel();
         let (tell, ended) = channel();
         net::spawn(async move {
@@ -209,7 +255,12 @@ impl Running {
             server.run(vec![listener], stopped).await;
             let _nobody_waits = tell.send(());
         });
-        Running { addr, stats, stop: Some(stop), ended }
+        Running {
+            addr,
+            stats,
+            stop: Some(stop),
+            ended,
+        }
     }
 
     pub fn proxy(upstream: &Bard) -> Running {
@@ -224,7 +275,9 @@ impl Running {
     }
 
     pub fn transform(repertoire: Repertoire, limits: Limits) -> Running {
-        Running::start(limits, |_| TransformService::new(repertoire, 1 << 20, LONG, Arc::new(Silent)))
+        Running::start(limits, |_| {
+            TransformService::new(repertoire, 1 << 20, LONG, Arc::new(Silent))
+        })
     }
 
     pub fn stop(&mut self) {
@@ -256,8 +309,17 @@ pub fn settings(upstream: &Bard) -> Settings {
     Settings {
         protocol: Protocol::Poem,
         upstream: Upstream::Servers(vec![upstream.addr()]),
-        timeouts: Timeouts { connect: LONG, idle: LONG, total: LONG },
-        policy: Policy { ttl: hour, grace: Duration::ZERO, fail_ttl: Duration::ZERO, capacity: 1 << 30 },
+        timeouts: Timeouts {
+            connect: LONG,
+            idle: LONG,
+            total: LONG,
+        },
+        policy: Policy {
+            ttl: hour,
+            grace: Duration::ZERO,
+            fail_ttl: Duration::ZERO,
+            capacity: 1 << 30,
+        },
         max_poem: 16 << 20,
         whole: false,
         rejects: Rejects::default(),
@@ -282,11 +344,14 @@ impl Client {
 
     /// One that takes as little ahead as the kernel allows: what it does not read stays with the server.
     pub fn narrow(addr: SocketAddr) -> Client {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(1).unwrap();
         socket.connect(&addr.into()).unwrap();
         socket.set_read_timeout(Some(LONG)).unwrap();
-        Client { stream: socket.into() }
+        Client {
+            stream: socket.into(),
+        }
     }
 
     /// Exactly this many bytes.
@@ -299,7 +364,10 @@ impl Client {
     /// All that comes until a clean end, or the error that came instead.
     pub fn rest(&mut self) -> Result<Vec<u8>, ErrorKind> {
         let mut all = Vec::new();
-        self.stream.read_to_end(&mut all).map(|_| all).map_err(|e| e.kind())
+        self.stream
+            .read_to_end(&mut all)
+            .map(|_| all)
+            .map_err(|e| e.kind())
     }
 
     pub fn say(&mut self, text: &[u8]) {

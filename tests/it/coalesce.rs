@@ -1,6 +1,6 @@
 //! One fetch, shared by everyone who asks while it lasts.
 
-use crate::bard::{reset, until_count, Bard, Client, Running};
+use crate::bard::{Bard, Client, Running, reset, until_count};
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 

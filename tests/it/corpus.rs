@@ -9,39 +9,58 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz")
+        .join(name)
 }
 
 /// What a folder holds, by name.
 fn names(folder: &Path) -> Vec<String> {
     let items = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut names: Vec<String> = items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = items
+        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = folder("corpus").join(target);
-    names(&folder).into_iter().map(|name| (name.clone(), std::fs::read(folder.join(name)).unwrap())).collect()
+    names(&folder)
+        .into_iter()
+        .map(|name| (name.clone(), std::fs::read(folder.join(name)).unwrap()))
+        .collect()
 }
 
 /// Says which input it was, where the check only says what is wrong.
 fn replay(target: &str, check: Check, origin: &str, input: &[u8]) {
     let told = catch_unwind(|| check(input));
-    assert!(told.is_ok(), "{target} fails for {origin}: {:?}", String::from_utf8_lossy(input));
+    assert!(
+        told.is_ok(),
+        "{target} fails for {origin}: {:?}",
+        String::from_utf8_lossy(input)
+    );
 }
 
 #[test]
 fn every_target_has_its_file_its_entry_and_its_corpus_and_no_other_is_there() {
     let targets: Vec<&str> = TARGETS.iter().map(|(target, _)| *target).collect();
     assert_eq!(names(&folder("corpus")), targets);
-    let files: Vec<String> = targets.iter().map(|target| format!("{target}.rs")).collect();
+    let files: Vec<String> = targets
+        .iter()
+        .map(|target| format!("{target}.rs"))
+        .collect();
     assert_eq!(names(&folder("fuzz_targets")), files);
     let manifest = std::fs::read_to_string(folder("Cargo.toml")).unwrap();
-    let entries = manifest.lines().filter(|line| line.starts_with("path = \"fuzz_targets/"));
+    let entries = manifest
+        .lines()
+        .filter(|line| line.starts_with("path = \"fuzz_targets/"));
     assert_eq!(entries.count(), targets.len());
     for target in targets {
-        assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target} is not built");
+        assert!(
+            manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")),
+            "{target} is not built"
+        );
     }
 }
 
@@ -51,7 +70,10 @@ fn every_input_of_the_corpora_passes() {
         let inputs = corpus(target);
         assert!(!inputs.is_empty(), "{target} has no corpus");
         for (name, input) in inputs {
-            assert!(input.len() <= 1024, "{target}/{name} is large for a corpus in the repository");
+            assert!(
+                input.len() <= 1024,
+                "{target}/{name} is large for a corpus in the repository"
+            );
             replay(target, check, &name, &input);
         }
     }
@@ -68,7 +90,12 @@ fn inputs_that_chance_makes_of_them_pass() {
         let mut chance = fastrand::Rng::with_seed(SEED);
         for round in 0..ROUNDS {
             let input = mutate(&inputs, &mut chance);
-            replay(target, check, &format!("round {round} of seed {SEED}"), &input);
+            replay(
+                target,
+                check,
+                &format!("round {round} of seed {SEED}"),
+                &input,
+            );
         }
     }
 }

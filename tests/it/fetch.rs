@@ -1,7 +1,7 @@
 //! `fetch`: what is printed, what is written, and the exit codes.
 
-use crate::bard::{command, poetry, text, until, Bard, Call, LONG};
-use rustix::process::{kill_process, Pid, Signal};
+use crate::bard::{Bard, Call, LONG, command, poetry, text, until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
@@ -17,20 +17,30 @@ fn fetch(args: &[&str], act: impl FnOnce(Call) + Send + 'static) -> (Output, Str
 }
 
 fn outcome((out, addr): (Output, String)) -> (String, String, Option<i32>) {
-    (text(&out.stdout), text(&out.stderr).replace(&addr, "ADDR"), out.status.code())
+    (
+        text(&out.stdout),
+        text(&out.stderr).replace(&addr, "ADDR"),
+        out.status.code(),
+    )
 }
 
 #[test]
 fn a_whole_poem_is_printed_and_nothing_else() {
     let (stdout, stderr, code) = outcome(fetch(&[], |call| call.say(b"whole\n").finish()));
-    assert_eq!((stdout.as_str(), stderr.as_str(), code), ("whole\n", "", Some(0)));
+    assert_eq!(
+        (stdout.as_str(), stderr.as_str(), code),
+        ("whole\n", "", Some(0))
+    );
 }
 
 #[test]
 fn a_reset_half_way_is_56_and_the_first_half_has_been_printed() {
     let (stdout, stderr, code) = outcome(fetch(&[], |call| call.say(b"half").reset()));
     assert!("half".starts_with(&stdout), "{stdout}");
-    let told = format!("poetry: ADDR: cut off after {} bytes: connection reset by peer\n", stdout.len());
+    let told = format!(
+        "poetry: ADDR: cut off after {} bytes: connection reset by peer\n",
+        stdout.len()
+    );
     assert_eq!((stderr, code), (told, Some(56)));
 }
 
@@ -42,19 +52,37 @@ fn an_empty_reply_is_52_and_silence_is_28_and_a_long_poem_is_63() {
     );
     let silent = Call::hear_nothing;
     let (_, stderr, code) = outcome(fetch(&["--idle-timeout", "50ms"], silent));
-    assert_eq!((stderr.as_str(), code), ("poetry: ADDR: no reply within 50ms\n", Some(28)));
+    assert_eq!(
+        (stderr.as_str(), code),
+        ("poetry: ADDR: no reply within 50ms\n", Some(28))
+    );
     let (_, stderr, code) = outcome(fetch(&["--timeout", "50ms"], silent));
-    assert_eq!((stderr.as_str(), code), ("poetry: ADDR: not complete within 50ms\n", Some(28)));
-    let (_, stderr, code) = outcome(fetch(&["--max-poem", "4"], |call| call.say(b"fiver").finish()));
-    assert_eq!((stderr.as_str(), code), ("poetry: ADDR: longer than 4 bytes\n", Some(63)));
+    assert_eq!(
+        (stderr.as_str(), code),
+        ("poetry: ADDR: not complete within 50ms\n", Some(28))
+    );
+    let (_, stderr, code) = outcome(fetch(&["--max-poem", "4"], |call| {
+        call.say(b"fiver").finish()
+    }));
+    assert_eq!(
+        (stderr.as_str(), code),
+        ("poetry: ADDR: longer than 4 bytes\n", Some(63))
+    );
 }
 
 #[test]
 fn nobody_there_is_7_and_no_such_name_is_6() {
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let out = poetry(&["fetch", &dead]);
     assert_eq!(out.status.code(), Some(7));
-    assert_eq!(text(&out.stderr), format!("poetry: {dead}: could not connect: connection refused\n"));
+    assert_eq!(
+        text(&out.stderr),
+        format!("poetry: {dead}: could not connect: connection refused\n")
+    );
     let out = poetry(&["fetch", "nobody.invalid:1"]);
     assert_eq!(out.status.code(), Some(6), "{}", text(&out.stderr));
 }
@@ -62,7 +90,11 @@ fn nobody_there_is_7_and_no_such_name_is_6() {
 #[test]
 fn poems_come_in_the_order_asked_and_the_first_failure_decides() {
     let (slow, fast) = (Bard::new(), Bard::new());
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let addrs = [slow.addr.to_string(), dead, fast.addr.to_string()];
     let telling = std::thread::spawn(move || {
         fast.call().say(b"second").finish();
@@ -70,7 +102,10 @@ fn poems_come_in_the_order_asked_and_the_first_failure_decides() {
     });
     let out = poetry(&["fetch", &addrs[0], &addrs[1], &addrs[2]]);
     telling.join().unwrap();
-    assert_eq!((text(&out.stdout).as_str(), out.status.code()), ("first second", Some(7)));
+    assert_eq!(
+        (text(&out.stdout).as_str(), out.status.code()),
+        ("first second", Some(7))
+    );
 }
 
 #[test]
@@ -80,11 +115,20 @@ fn a_file_is_written_whole_or_not_at_all() {
     let file = path.to_str().unwrap();
     std::fs::write(&path, "the old one").unwrap();
     let (_, _, code) = outcome(fetch(&["-o", file], |call| call.say(b"half").reset()));
-    assert_eq!((code, std::fs::read_to_string(&path).unwrap().as_str()), (Some(56), "the old one"));
-    let (stdout, _, code) = outcome(fetch(&["-o", file], |call| call.say(b"the new one").finish()));
+    assert_eq!(
+        (code, std::fs::read_to_string(&path).unwrap().as_str()),
+        (Some(56), "the old one")
+    );
+    let (stdout, _, code) = outcome(fetch(&["-o", file], |call| {
+        call.say(b"the new one").finish()
+    }));
     assert_eq!((stdout.as_str(), code), ("", Some(0)));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "the new one");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing is left lying about"
+    );
     let (_, _, code) = outcome(fetch(&["-o", "/dev/null"], |call| call.say(b"x").finish()));
     assert_eq!(code, Some(0));
 }
@@ -93,7 +137,11 @@ fn a_file_is_written_whole_or_not_at_all() {
 fn fetch_into(file: &Path, more: &[&str], bard: &Bard) -> (Child, Call) {
     let addr = bard.addr.to_string();
     let mut fetching = command(&["fetch", &addr, "-o", file.to_str().unwrap()]);
-    let child = fetching.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = fetching
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = child.spawn().unwrap();
     (child, bard.call())
 }
@@ -101,7 +149,9 @@ fn fetch_into(file: &Path, more: &[&str], bard: &Bard) -> (Child, Call) {
 /// How many bytes the files of this folder have together.
 fn written(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).unwrap();
-    files.map(|file| file.unwrap().metadata().map_or(0, |meta| meta.len())).sum()
+    files
+        .map(|file| file.unwrap().metadata().map_or(0, |meta| meta.len()))
+        .sum()
 }
 
 #[test]
@@ -111,13 +161,22 @@ fn a_long_poem_goes_into_the_file_as_it_comes_and_not_into_memory() {
     let path = folder.path().join("poem.txt");
     let (child, mut call) = fetch_into(&path, &[], &bard);
     let verse = [b'x'; 1 << 20];
-    (0..LENGTH / verse.len()).for_each(|_| std::io::Write::write_all(&mut call.stream, &verse).unwrap());
-    until("all of it is in the file", || written(folder.path()) == LENGTH as u64);
+    (0..LENGTH / verse.len())
+        .for_each(|_| std::io::Write::write_all(&mut call.stream, &verse).unwrap());
+    until("all of it is in the file", || {
+        written(folder.path()) == LENGTH as u64
+    });
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     let most: usize = most.split_whitespace().next().unwrap().parse().unwrap();
     assert!(most << 10 < LENGTH / 2, "{most} KiB");
-    assert!(!path.exists(), "it is put in its place only when it is whole");
+    assert!(
+        !path.exists(),
+        "it is put in its place only when it is whole"
+    );
     call.finish();
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), LENGTH as u64);
@@ -143,7 +202,13 @@ fn another_try_for_a_file_begins_at_the_beginning_of_its_poem_and_keeps_those_be
 fn what_is_no_file_is_written_to_as_the_poem_comes() {
     let (bard, folder) = (Bard::new(), tempfile::tempdir().unwrap());
     let pipe = folder.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     let (child, call) = fetch_into(&pipe, &[], &bard);
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -152,15 +217,24 @@ fn what_is_no_file_is_written_to_as_the_poem_comes() {
         tell.send(reading.map(|()| heard)).unwrap();
     });
     let call = call.say(b"half");
-    let heard = told.recv_timeout(LONG).expect("nothing is written while the poem comes").unwrap();
+    let heard = told
+        .recv_timeout(LONG)
+        .expect("nothing is written while the poem comes")
+        .unwrap();
     call.finish();
-    assert_eq!((&heard, child.wait_with_output().unwrap().status.code()), (b"half", Some(0)));
+    assert_eq!(
+        (&heard, child.wait_with_output().unwrap().status.code()),
+        (b"half", Some(0))
+    );
 }
 
 #[test]
 fn a_dash_is_standard_output() {
     let (stdout, stderr, code) = outcome(fetch(&["-o", "-"], |call| call.say(b"whole").finish()));
-    assert_eq!((stdout.as_str(), stderr.as_str(), code), ("whole", "", Some(0)));
+    assert_eq!(
+        (stdout.as_str(), stderr.as_str(), code),
+        ("whole", "", Some(0))
+    );
     assert!(!Path::new("-").exists());
 }
 
@@ -168,8 +242,9 @@ fn a_dash_is_standard_output() {
 fn with_json_the_file_gets_the_objects_of_failures_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("told.json");
-    let (_, _, code) =
-        outcome(fetch(&["--json", "-o", path.to_str().unwrap()], |call| call.say(b"a").reset()));
+    let (_, _, code) = outcome(fetch(&["--json", "-o", path.to_str().unwrap()], |call| {
+        call.say(b"a").reset()
+    }));
     let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((told["outcome"].as_str(), code), (Some("reset"), Some(56)));
 }
@@ -185,9 +260,16 @@ fn a_signal_removes_what_was_written_of_a_file_and_is_told_by_the_exit_code() {
     until("the part is in a file", || written(folder.path()) == 15);
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let out = child.wait_with_output().unwrap();
-    assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(128 + 15), ""));
+    assert_eq!(
+        (out.status.code(), text(&out.stderr).as_str()),
+        (Some(128 + 15), "")
+    );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "the old one");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing is left lying about"
+    );
     drop(call);
 }
 
@@ -198,7 +280,9 @@ fn what_replaces_a_file_has_its_permissions_but_no_rights_of_a_programs_own() {
     let path = folder.path().join("poem.txt");
     std::fs::write(&path, "the old one").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4741)).unwrap();
-    let out = fetch(&["-o", path.to_str().unwrap()], |call| call.say(b"poem").finish());
+    let out = fetch(&["-o", path.to_str().unwrap()], |call| {
+        call.say(b"poem").finish()
+    });
     assert_eq!(outcome(out), (String::new(), String::new(), Some(0)));
     let new = std::fs::metadata(&path).unwrap();
     assert_eq!((new.len(), new.mode() & 0o7777), (4, 0o741));
@@ -224,7 +308,14 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let (bard, folder) = (Bard::new(), tempfile::tempdir().unwrap());
     let path = folder.path().join("poem.txt");
     let mut child = std::process::Command::new("sh")
-        .args(["-c", "trap '' HUP INT; exec \"$@\"", "nohup", env!("CARGO_BIN_EXE_poetry"), "fetch", "-o"])
+        .args([
+            "-c",
+            "trap '' HUP INT; exec \"$@\"",
+            "nohup",
+            env!("CARGO_BIN_EXE_poetry"),
+            "fetch",
+            "-o",
+        ])
         .args([path.to_str().unwrap(), &bard.addr.to_string()])
         .spawn()
         .unwrap();
@@ -248,29 +339,45 @@ fn another_try_is_made_while_nothing_has_been_printed() {
     });
     let out = poetry(&["fetch", &addr, "--retry", "2"]);
     acting.join().unwrap();
-    assert_eq!((text(&out.stdout).as_str(), out.status.code()), ("at last", Some(0)));
+    assert_eq!(
+        (text(&out.stdout).as_str(), out.status.code()),
+        ("at last", Some(0))
+    );
 }
 
 #[test]
 fn json_tells_how_it_went() {
     let (out, addr) = fetch(&["--json"], |call| call.say(b"abc").finish());
     let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((told["address"].as_str(), told["outcome"].as_str()), (Some(addr.as_str()), Some("whole")));
-    assert_eq!((told["poem"].as_str(), told["bytes"].as_u64()), (Some("abc"), Some(3)));
+    assert_eq!(
+        (told["address"].as_str(), told["outcome"].as_str()),
+        (Some(addr.as_str()), Some("whole"))
+    );
+    assert_eq!(
+        (told["poem"].as_str(), told["bytes"].as_u64()),
+        (Some("abc"), Some(3))
+    );
     let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(told["sha256"].as_str(), Some(sha256));
     let (out, _) = fetch(&["--json"], |call| call.say(b"\xff").finish());
     let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((told["poem_base64"].as_str(), told.get("poem")), (Some("/w=="), None));
+    assert_eq!(
+        (told["poem_base64"].as_str(), told.get("poem")),
+        (Some("/w=="), None)
+    );
     let (out, _) = fetch(&["--json"], |call| call.finish());
     let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((told["outcome"].as_str(), out.status.code()), (Some("empty"), Some(52)));
+    assert_eq!(
+        (told["outcome"].as_str(), out.status.code()),
+        (Some("empty"), Some(52))
+    );
 }
 
 #[test]
 fn poems_can_be_transformed_on_the_way() {
-    let (stdout, _, code) =
-        outcome(fetch(&["--transform", "shout,reverse"], |call| call.say(b"a\nb\n").finish()));
+    let (stdout, _, code) = outcome(fetch(&["--transform", "shout,reverse"], |call| {
+        call.say(b"a\nb\n").finish()
+    }));
     assert_eq!((stdout.as_str(), code), ("B\nA\n", Some(0)));
 }
 
@@ -286,13 +393,30 @@ fn a_closed_stdout_ends_it_quietly_and_a_full_disk_is_23() {
         endless(bard.call());
         endless(bard.call());
     });
-    let mut child = command(&["fetch", &addr]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&["fetch", &addr])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let out = child.wait_with_output().unwrap();
-    assert_eq!((text(&out.stderr).as_str(), out.status.code()), ("", Some(0)));
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let out = command(&["fetch", &addr]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(
+        (text(&out.stderr).as_str(), out.status.code()),
+        ("", Some(0))
+    );
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let out = command(&["fetch", &addr])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(23));
-    assert_eq!(text(&out.stderr), "poetry: standard output: could not be written: no space left on device\n");
+    assert_eq!(
+        text(&out.stderr),
+        "poetry: standard output: could not be written: no space left on device\n"
+    );
     reciting.join().unwrap();
 }

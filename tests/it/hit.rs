@@ -1,7 +1,7 @@
 //! The path of a hit stays what it is: an answer on the socket just accepted, and nothing that has to be waited for.
 //! Nothing is timed here; what is slow is counted instead.
 
-use crate::bard::{settings, until_count, Bard, Client, Running, LIMITS};
+use crate::bard::{Bard, Client, LIMITS, Running, settings, until_count};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A poem as it is usual: far below the 14,480 bytes that are on the wire when `send` returns.
@@ -27,7 +27,10 @@ fn a_thousand_hits_make_no_task_no_registration_and_no_fetch() {
         assert_eq!(proxy.ask().unwrap(), POEM);
     }
     until_count("hits", &proxy.stats.hits, 1000); // the last is counted just behind its end
-    assert_eq!((count(&proxy.stats.tasks), count(&proxy.stats.fetches)), (tasks, fetches));
+    assert_eq!(
+        (count(&proxy.stats.tasks), count(&proxy.stats.fetches)),
+        (tasks, fetches)
+    );
 }
 
 #[test]
@@ -59,7 +62,21 @@ fn only_a_client_that_has_talked_is_lingered_for() {
 fn a_connection_gets_a_task_in_one_place_only() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let server = std::fs::read_to_string(root.join("src/core/server.rs")).unwrap();
-    assert_eq!((server.matches("spawn(").count(), server.matches(".register()").count()), (1, 1));
-    let place = server.split("fn look_after").nth(1).unwrap().split("\n    fn ").next().unwrap();
-    assert!(place.contains("spawn(") && place.contains(".register()") && place.contains("stats.tasks"));
+    assert_eq!(
+        (
+            server.matches("spawn(").count(),
+            server.matches(".register()").count()
+        ),
+        (1, 1)
+    );
+    let place = server
+        .split("fn look_after")
+        .nth(1)
+        .unwrap()
+        .split("\n    fn ")
+        .next()
+        .unwrap();
+    assert!(
+        place.contains("spawn(") && place.contains(".register()") && place.contains("stats.tasks")
+    );
 }

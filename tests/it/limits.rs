@@ -1,20 +1,26 @@
 //! What the proxy asks of its upstream, what it holds, and what it does not keep.
 
-use crate::bard::{settings, until_count, Bard, Client, Running, LIMITS, LONG};
+use crate::bard::{Bard, Client, LIMITS, LONG, Running, settings, until_count};
 use poetry::handler::proxy::{Rejects, Settings};
 use poetry::protocol::Protocol;
 use poetry::transform::Transform;
 use poetry::upstream::Workshop;
 use std::io::{ErrorKind, Read};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn rejecting(bard: &Bard) -> Settings {
     let pattern = Some(regex::bytes::Regex::new("(?i)rate exceeded").unwrap());
-    Settings { rejects: Rejects { pattern, min_bytes: 5 }, ..settings(bard) }
+    Settings {
+        rejects: Rejects {
+            pattern,
+            min_bytes: 5,
+        },
+        ..settings(bard)
+    }
 }
 
 #[test]
@@ -67,7 +73,13 @@ fn a_rejected_refresh_replaces_nothing() {
 fn what_is_rejected_is_judged_before_it_is_transformed() {
     let bard = Bard::new();
     let workshop = Some(Workshop::Own(vec![Transform::Rot13.into()]));
-    let proxy = Running::proxy_with(Settings { workshop, ..rejecting(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            workshop,
+            ..rejecting(&bard)
+        },
+        LIMITS,
+    );
     for _ in 0..2 {
         let mut client = proxy.connect();
         bard.call().say(b"RATE EXCEEDED").finish();
@@ -78,7 +90,13 @@ fn what_is_rejected_is_judged_before_it_is_transformed() {
 #[test]
 fn a_netstring_is_judged_by_its_payload() {
     let bard = Bard::new();
-    let proxy = Running::proxy_with(Settings { protocol: Protocol::Netstring, ..rejecting(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            protocol: Protocol::Netstring,
+            ..rejecting(&bard)
+        },
+        LIMITS,
+    );
     for _ in 0..2 {
         let mut client = proxy.connect();
         client.say(b"3:a.A,");
@@ -90,17 +108,37 @@ fn a_netstring_is_judged_by_its_payload() {
 #[test]
 fn whole_sends_nothing_before_the_poem_is_complete() {
     let bard = Bard::new();
-    let proxy = Running::proxy_with(Settings { whole: true, max_poem: 10, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            whole: true,
+            max_poem: 10,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     let call = bard.call().say(b"half");
-    client.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    assert_eq!(client.stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    assert_eq!(
+        client.stream.read(&mut [0]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     call.reset();
-    client.stream.set_read_timeout(Some(crate::bard::LONG)).unwrap();
+    client
+        .stream
+        .set_read_timeout(Some(crate::bard::LONG))
+        .unwrap();
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
     let mut client = proxy.connect();
     bard.call().say(b"longer than ten").finish();
-    assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset), "and nothing of it came before");
+    assert_eq!(
+        client.rest(),
+        Err(ErrorKind::ConnectionReset),
+        "and nothing of it came before"
+    );
     let mut client = proxy.connect();
     bard.call().say(b"ten ").say(b"bytes.").finish();
     assert_eq!(client.rest().unwrap(), b"ten bytes.");
@@ -110,7 +148,11 @@ fn whole_sends_nothing_before_the_poem_is_complete() {
 #[test]
 fn a_hundred_clients_of_twenty_names_get_each_its_own_through_two_connections() {
     let bard = Bard::new();
-    let settings = Settings { protocol: Protocol::Line, upstream_conns: 2, ..settings(&bard) };
+    let settings = Settings {
+        protocol: Protocol::Line,
+        upstream_conns: 2,
+        ..settings(&bard)
+    };
     let proxy = Running::proxy_with(settings, LIMITS);
     let clients: Vec<(String, Client)> = (0..100)
         .map(|at| {
@@ -136,7 +178,10 @@ fn a_hundred_clients_of_twenty_names_get_each_its_own_through_two_connections() 
         }
     });
     for (name, mut client) in clients {
-        assert_eq!(String::from_utf8(client.rest().unwrap()).unwrap(), format!("the poem of {name}"));
+        assert_eq!(
+            String::from_utf8(client.rest().unwrap()).unwrap(),
+            format!("the poem of {name}")
+        );
     }
     assert_eq!(bard.callers(), 20);
     assert!(most.load(Ordering::Acquire) <= 2);
@@ -145,7 +190,11 @@ fn a_hundred_clients_of_twenty_names_get_each_its_own_through_two_connections() 
 #[test]
 fn a_fetch_that_waits_for_its_turn_has_its_own_deadline() {
     let bard = Bard::new();
-    let mut settings = Settings { protocol: Protocol::Line, upstream_conns: 1, ..settings(&bard) };
+    let mut settings = Settings {
+        protocol: Protocol::Line,
+        upstream_conns: 1,
+        ..settings(&bard)
+    };
     settings.timeouts.total = Duration::from_millis(200);
     let proxy = Running::proxy_with(settings, LIMITS);
     let (mut first, mut second) = (proxy.connect(), proxy.connect());
@@ -169,16 +218,23 @@ fn a_fetch_that_waits_for_its_turn_has_its_own_deadline() {
 
 /// Says `x` to everyone for as long as they listen.
 fn endless(bard: Bard) -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
-    let (stop, callers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stop, callers) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let (stopped, counter) = (stop.clone(), callers.clone());
-    std::thread::spawn(move || loop {
-        let mut call = bard.call().stream;
-        counter.fetch_add(1, Ordering::AcqRel);
-        let stopped = stopped.clone();
-        std::thread::spawn(move || {
-            let chunk = [b'x'; 64 << 10];
-            while !stopped.load(Ordering::Acquire) && std::io::Write::write_all(&mut call, &chunk).is_ok() {}
-        });
+    std::thread::spawn(move || {
+        loop {
+            let mut call = bard.call().stream;
+            counter.fetch_add(1, Ordering::AcqRel);
+            let stopped = stopped.clone();
+            std::thread::spawn(move || {
+                let chunk = [b'x'; 64 << 10];
+                while !stopped.load(Ordering::Acquire)
+                    && std::io::Write::write_all(&mut call, &chunk).is_ok()
+                {}
+            });
+        }
     });
     (stop, callers)
 }
@@ -186,7 +242,11 @@ fn endless(bard: Bard) -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
 #[test]
 fn a_key_that_was_too_long_is_fetched_by_everyone_alone_while_that_is_remembered() {
     let bard = Bard::new();
-    let mut settings = Settings { max_poem: 1 << 20, upstream_conns: 3, ..settings(&bard) };
+    let mut settings = Settings {
+        max_poem: 1 << 20,
+        upstream_conns: 3,
+        ..settings(&bard)
+    };
     settings.policy.fail_ttl = HOUR;
     let (stop, callers) = endless(bard);
     let proxy = Running::proxy_with(settings, LIMITS);
@@ -201,14 +261,22 @@ fn a_key_that_was_too_long_is_fetched_by_everyone_alone_while_that_is_remembered
     proxy.open(4);
     drop(first);
     fourth.take(3 << 20);
-    assert_eq!(callers.load(Ordering::Acquire), 4, "within --upstream-conns, one after the other");
+    assert_eq!(
+        callers.load(Ordering::Acquire),
+        4,
+        "within --upstream-conns, one after the other"
+    );
     stop.store(true, Ordering::Release);
 }
 
 #[test]
 fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
     let bard = Bard::new();
-    let mut settings = Settings { max_poem: 4 << 20, protocol: Protocol::Line, ..settings(&bard) };
+    let mut settings = Settings {
+        max_poem: 4 << 20,
+        protocol: Protocol::Line,
+        ..settings(&bard)
+    };
     settings.policy.capacity = 2 << 20;
     let proxy = Running::proxy_with(settings, LIMITS);
     let poem: Vec<u8> = (0..3 << 20).map(|at: u32| (at >> 8) as u8).collect();
@@ -220,7 +288,10 @@ fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
             let poem = poem.clone();
             std::thread::spawn(move || call.say(&poem).finish())
         };
-        assert!(client.rest().unwrap() == poem, "it comes whole all the same");
+        assert!(
+            client.rest().unwrap() == poem,
+            "it comes whole all the same"
+        );
         saying.join().unwrap();
     }
     assert_eq!(proxy.stats.kept.load(Ordering::Acquire), 0);
@@ -229,7 +300,13 @@ fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
 /// Few places, little patience, and a megabyte is long.
 fn impatient(bard: &Bard, upstream_conns: usize, patience: Duration) -> Settings {
     let protocol = Protocol::Line;
-    Settings { max_poem: 1 << 20, protocol, upstream_conns, patience, ..settings(bard) }
+    Settings {
+        max_poem: 1 << 20,
+        protocol,
+        upstream_conns,
+        patience,
+        ..settings(bard)
+    }
 }
 
 #[test]
@@ -240,10 +317,9 @@ fn readers_that_take_nothing_of_a_long_poem_lose_it_to_those_who_wait_for_the_up
     let mut stuck = proxy.connect();
     stuck.say(b"long\n");
     let mut endless = bard.call().hear(6).0.stream;
-    let saying =
-        std::thread::spawn(
-            move || while std::io::Write::write_all(&mut endless, &[b'x'; 1 << 16]).is_ok() {},
-        );
+    let saying = std::thread::spawn(move || {
+        while std::io::Write::write_all(&mut endless, &[b'x'; 1 << 16]).is_ok() {}
+    });
     stuck.take(2 << 20);
     let mut other = proxy.connect();
     other.say(b"short\n");
@@ -261,7 +337,9 @@ fn long_or_short(bard: Bard) {
                 return;
             }
             match asked == *b"long" {
-                true => while std::io::Write::write_all(&mut call.stream, &[b'x'; 64 << 10]).is_ok() {},
+                true => {
+                    while std::io::Write::write_all(&mut call.stream, &[b'x'; 64 << 10]).is_ok() {}
+                }
                 false => call.hear(3).0.say(b"poem").finish(),
             }
         });
@@ -312,7 +390,11 @@ fn who_waits_behind_many_stuck_readers_does_not_wait_for_each_of_them() {
     until_count("all have asked", &proxy.stats.fetches, STUCK as u64);
     let begun = Instant::now();
     assert_eq!(Client::ask(proxy.addr, b"short\n").unwrap(), b"poem");
-    assert!(begun.elapsed() < PATIENCE * STUCK as u32 / 2, "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < PATIENCE * STUCK as u32 / 2,
+        "{:?}",
+        begun.elapsed()
+    );
     drop(stuck);
 }
 
@@ -320,7 +402,14 @@ fn who_waits_behind_many_stuck_readers_does_not_wait_for_each_of_them() {
 fn what_a_transformation_makes_has_the_same_limit() {
     let bard = Bard::new();
     let workshop = Some(Workshop::Own(vec![Transform::Number.into()]));
-    let proxy = Running::proxy_with(Settings { workshop, max_poem: 1000, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            workshop,
+            max_poem: 1000,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(&[b'\n'; 900]).finish();
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
@@ -329,7 +418,11 @@ fn what_a_transformation_makes_has_the_same_limit() {
 #[test]
 fn a_netstring_of_exactly_the_limit_is_kept() {
     let bard = Bard::new();
-    let settings = Settings { protocol: Protocol::Netstring, max_poem: 10, ..settings(&bard) };
+    let settings = Settings {
+        protocol: Protocol::Netstring,
+        max_poem: 10,
+        ..settings(&bard)
+    };
     let proxy = Running::proxy_with(settings, LIMITS);
     let mut client = proxy.connect();
     client.say(b"3:a.A,");
@@ -344,12 +437,27 @@ fn a_netstring_of_exactly_the_limit_is_kept() {
 #[test]
 fn a_proxy_takes_a_poem_of_the_limit_with_its_name_as_the_service_does() {
     let bard = Bard::new();
-    let settings = Settings { protocol: Protocol::Netstring, max_poem: 1000, ..settings(&bard) };
+    let settings = Settings {
+        protocol: Protocol::Netstring,
+        max_poem: 1000,
+        ..settings(&bard)
+    };
     let proxy = Running::proxy_with(settings, LIMITS);
-    let framed = |length: usize| [format!("{length}:a.").as_bytes(), &vec![b'x'; length - 2], b","].concat();
+    let framed = |length: usize| {
+        [
+            format!("{length}:a.").as_bytes(),
+            &vec![b'x'; length - 2],
+            b",",
+        ]
+        .concat()
+    };
     let mut client = proxy.connect();
     client.say(&framed(1256));
-    bard.call().hear(framed(1256).len()).0.say(b"4:poem,").finish();
+    bard.call()
+        .hear(framed(1256).len())
+        .0
+        .say(b"4:poem,")
+        .finish();
     assert_eq!(client.rest().unwrap(), b"4:poem,");
     assert_eq!(Client::ask(proxy.addr, b"1257:"), Ok(Vec::new()));
     assert_eq!(bard.callers(), 1);
@@ -358,7 +466,10 @@ fn a_proxy_takes_a_poem_of_the_limit_with_its_name_as_the_service_does() {
 #[test]
 fn with_whole_a_fetch_without_room_fails() {
     let bard = Bard::new();
-    let mut settings = Settings { whole: true, ..settings(&bard) };
+    let mut settings = Settings {
+        whole: true,
+        ..settings(&bard)
+    };
     settings.policy.capacity = 1000;
     let proxy = Running::proxy_with(settings, LIMITS);
     let mut client = proxy.connect();

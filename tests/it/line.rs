@@ -1,6 +1,6 @@
 //! The line protocol: `serve`, `proxy` and `fetch --ask`, against plain clients of finger's and whois's kind.
 
-use crate::bard::{poetry, settings, text, Bard, Client, Daemon, Running, LIMITS};
+use crate::bard::{Bard, Client, Daemon, LIMITS, Running, poetry, settings, text};
 use poetry::handler::proxy::Settings;
 use poetry::protocol::Protocol;
 use std::io::ErrorKind;
@@ -12,7 +12,13 @@ fn ask(addr: std::net::SocketAddr, line: &[u8]) -> Result<Vec<u8>, ErrorKind> {
 }
 
 fn proxy(bard: &Bard) -> Running {
-    Running::proxy_with(Settings { protocol: Protocol::Line, ..settings(bard) }, LIMITS)
+    Running::proxy_with(
+        Settings {
+            protocol: Protocol::Line,
+            ..settings(bard)
+        },
+        LIMITS,
+    )
 }
 
 #[test]
@@ -22,7 +28,13 @@ fn a_line_names_the_poem_and_an_empty_one_lists_the_names() {
     assert_eq!(ask(daemon.addr, b"fascination\r\n").unwrap(), fascination);
     assert_eq!(ask(daemon.addr, b"fascination\n").unwrap(), fascination);
     assert!(text(&ask(daemon.addr, b"\r\n").unwrap()).contains("\r\nfascination\r\n"));
-    for trick in ["nothing", "../Cargo", "/etc/passwd", "fascination.txt", "Fascination"] {
+    for trick in [
+        "nothing",
+        "../Cargo",
+        "/etc/passwd",
+        "fascination.txt",
+        "Fascination",
+    ] {
         let answer = text(&ask(daemon.addr, format!("{trick}\r\n").as_bytes()).unwrap());
         assert!(answer.starts_with("sorry, "), "{trick}: {answer}");
     }
@@ -38,20 +50,43 @@ fn a_poem_that_cannot_be_asked_for_by_name_is_left_out_with_a_word() {
         std::fs::write(path(name), name).unwrap();
     }
     let whole_folder = folder.path().to_str().unwrap();
-    let args = ["serve", "--port", "0", "--protocol", "line", whole_folder, &path("plain.md")];
+    let args = [
+        "serve",
+        "--port",
+        "0",
+        "--protocol",
+        "line",
+        whole_folder,
+        &path("plain.md"),
+    ];
     let mut daemon = Daemon::start(&args);
-    assert!(daemon.ready.starts_with("Serving 1 poem on "), "{}", daemon.ready);
+    assert!(
+        daemon.ready.starts_with("Serving 1 poem on "),
+        "{}",
+        daemon.ready
+    );
     assert_eq!(ask(daemon.addr, b"\r\n").unwrap(), b"plain\r\n");
     assert_eq!(ask(daemon.addr, b"plain\r\n").unwrap(), b"plain.txt");
     daemon.signal(rustix::process::Signal::TERM);
     daemon.exit_code();
     let told = daemon.stderr();
-    let lines: Vec<&str> = told.lines().filter(|line| line.contains("left out")).collect();
+    let lines: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("left out"))
+        .collect();
     assert_eq!(lines.len(), 3, "{told}");
-    assert!(lines.iter().all(|line| line.starts_with("poetry: ") && !line.contains('\x07')), "{told}");
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.starts_with("poetry: ") && !line.contains('\x07')),
+        "{told}"
+    );
     assert_eq!(
         lines[2],
-        format!("poetry: {}: left out: another poem has the name 'plain'", path("plain.md"))
+        format!(
+            "poetry: {}: left out: another poem has the name 'plain'",
+            path("plain.md")
+        )
     );
 }
 
@@ -74,7 +109,10 @@ fn the_line_is_the_key_and_answers_are_never_mixed_up() {
         call.say(b"about ").say(&line[..6]).finish();
     }
     for (name, client) in &mut clients {
-        assert_eq!(text(&client.rest().unwrap()), format!("about name{name:02}"));
+        assert_eq!(
+            text(&client.rest().unwrap()),
+            format!("about name{name:02}")
+        );
     }
     assert_eq!(bard.callers(), 20);
 }

@@ -14,14 +14,18 @@ mod explore;
 mod obvious;
 mod real;
 
-use explore::{orders, states, Counterexample, Looks, Setting, Visited};
+use explore::{Counterexample, Looks, Setting, Visited, orders, states};
 use obvious::{Act, Act::*, Client::*, Hours, Limits, Model};
 use proptest::prelude::*;
 use real::{Flaw, Rule};
 
 /// The ttl, the grace, and how long failures are remembered.
 fn hours(ttl: u64, grace: u64, fail_ttl: u64) -> Hours {
-    Hours { ttl, grace, fail_ttl }
+    Hours {
+        ttl,
+        grace,
+        fail_ttl,
+    }
 }
 
 fn play(hours: Hours, acts: &[Act]) -> Result<(), Counterexample> {
@@ -30,18 +34,46 @@ fn play(hours: Hours, acts: &[Act]) -> Result<(), Counterexample> {
 
 /// Keeping alone, with grace, with failures remembered as well, and keeping nothing.
 const POLICIES: [Hours; 4] = [
-    Hours { ttl: 1, grace: 0, fail_ttl: 0 },
-    Hours { ttl: 1, grace: 1, fail_ttl: 0 },
-    Hours { ttl: 1, grace: 1, fail_ttl: 1 },
-    Hours { ttl: 0, grace: 0, fail_ttl: 0 },
+    Hours {
+        ttl: 1,
+        grace: 0,
+        fail_ttl: 0,
+    },
+    Hours {
+        ttl: 1,
+        grace: 1,
+        fail_ttl: 0,
+    },
+    Hours {
+        ttl: 1,
+        grace: 1,
+        fail_ttl: 1,
+    },
+    Hours {
+        ttl: 0,
+        grace: 0,
+        fail_ttl: 0,
+    },
 ];
 
 /// A leader and two more, a fetch and one after a purge, two pieces each: too much to be exhausted in a debug build.
-const MANY: Limits = Limits { clients: 3, aloft: 2, pieces: 2 };
+const MANY: Limits = Limits {
+    clients: 3,
+    aloft: 2,
+    pieces: 2,
+};
 /// What is exhausted, until no act leads to anything new: a leader and two more, and one fetch at a time;
-const THREE: Limits = Limits { clients: 3, aloft: 1, pieces: 1 };
+const THREE: Limits = Limits {
+    clients: 3,
+    aloft: 1,
+    pieces: 1,
+};
 /// and fewer clients, with a fetch beside the one that was purged.
-const TWICE: Limits = Limits { clients: 2, aloft: 2, pieces: 1 };
+const TWICE: Limits = Limits {
+    clients: 2,
+    aloft: 2,
+    pieces: 1,
+};
 /// More acts than lead to any state of those: what ends such a search is that nothing is left.
 const ALL: usize = 99;
 
@@ -54,10 +86,16 @@ fn visit(hours: Hours, go: impl Fn(Setting) -> Result<Visited, Counterexample>) 
 #[test]
 fn every_act_in_every_state_of_one_fetch_and_three_clients_is_as_the_model_says() {
     let visited = visit(POLICIES[0], |setting| states(setting, THREE, ALL));
-    assert!(visited.states > 5_000 && visited.orders > 38_000 && visited.deepest < ALL, "{visited:?}");
+    assert!(
+        visited.states > 5_000 && visited.orders > 38_000 && visited.deepest < ALL,
+        "{visited:?}"
+    );
     for hours in POLICIES {
         let visited = visit(hours, |setting| states(setting, MANY, 7));
-        assert!(visited.states > 500 && visited.orders > 4_000, "{visited:?}");
+        assert!(
+            visited.states > 500 && visited.orders > 4_000,
+            "{visited:?}"
+        );
     }
 }
 
@@ -65,7 +103,10 @@ fn every_act_in_every_state_of_one_fetch_and_three_clients_is_as_the_model_says(
 fn every_act_in_every_state_of_two_fetches_and_two_clients_is_as_the_model_says() {
     for hours in [POLICIES[0], POLICIES[2], POLICIES[3]] {
         let visited = visit(hours, |setting| states(setting, TWICE, ALL));
-        assert!(visited.states > 1_000 && visited.orders > 10_000 && visited.deepest < ALL, "{visited:?}");
+        assert!(
+            visited.states > 1_000 && visited.orders > 10_000 && visited.deepest < ALL,
+            "{visited:?}"
+        );
     }
 }
 
@@ -83,7 +124,10 @@ fn every_act_in_every_state_of_two_fetches_and_three_clients_is_as_the_model_say
     for hours in POLICIES {
         for limits in [Limits { pieces: 1, ..MANY }, Limits { aloft: 1, ..MANY }] {
             let visited = visit(hours, |setting| states(setting, limits, ALL));
-            assert!(visited.states > 15_000 && visited.deepest < ALL, "{visited:?}");
+            assert!(
+                visited.states > 15_000 && visited.deepest < ALL,
+                "{visited:?}"
+            );
         }
     }
 }
@@ -118,7 +162,15 @@ fn an_order_that_was_printed_can_be_played_again() {
 
 /// Looks for what the flaw does, and expects it to be shown by these acts and to break this rule.
 fn finds(flaw: Flaw, hours: Hours, rule: Rule, acts: &[Act]) {
-    let found = states(Setting { hours, flaw: Some(flaw) }, MANY, 7).expect_err("the flaw was not found");
+    let found = states(
+        Setting {
+            hours,
+            flaw: Some(flaw),
+        },
+        MANY,
+        7,
+    )
+    .expect_err("the flaw was not found");
     println!("{found:?}");
     assert_eq!((found.rule, &found.acts[..]), (rule, acts), "{found:?}");
     let order = explore::play(Setting { hours, flaw: None }, acts, Looks::Each);
@@ -127,44 +179,88 @@ fn finds(flaw: Flaw, hours: Hours, rule: Rule, acts: &[Act]) {
 
 #[test]
 fn the_model_finds_a_fetch_that_ends_when_the_client_leaves_who_caused_it() {
-    finds(Flaw::LeaderTakesItAlong, POLICIES[0], Rule::Fetches, &[Ask(A), Leave(A)]);
+    finds(
+        Flaw::LeaderTakesItAlong,
+        POLICIES[0],
+        Rule::Fetches,
+        &[Ask(A), Leave(A)],
+    );
 }
 
 #[test]
 fn the_model_finds_a_poem_that_is_kept_after_a_purge() {
-    finds(Flaw::KeptAfterAPurge, POLICIES[0], Rule::Kept, &[Ask(A), Say(0), Purge, End(0)]);
+    finds(
+        Flaw::KeptAfterAPurge,
+        POLICIES[0],
+        Rule::Kept,
+        &[Ask(A), Say(0), Purge, End(0)],
+    );
 }
 
 #[test]
 fn the_model_finds_a_late_client_who_misses_the_beginning() {
-    finds(Flaw::LateMissTheBeginning, POLICIES[0], Rule::Seen, &[Ask(A), Say(0), Ask(B)]);
+    finds(
+        Flaw::LateMissTheBeginning,
+        POLICIES[0],
+        Rule::Seen,
+        &[Ask(A), Say(0), Ask(B)],
+    );
 }
 
 #[test]
 fn the_model_finds_a_reset_that_is_taken_for_an_end() {
-    finds(Flaw::ResetIsAnEnd, POLICIES[0], Rule::Kept, &[Ask(A), Say(0), Reset(0)]);
+    finds(
+        Flaw::ResetIsAnEnd,
+        POLICIES[0],
+        Rule::Kept,
+        &[Ask(A), Say(0), Reset(0)],
+    );
     // And where nothing is kept, by what the client is told.
-    finds(Flaw::ResetIsAnEnd, POLICIES[3], Rule::Told, &[Ask(A), Say(0), Read(A), Reset(0)]);
+    finds(
+        Flaw::ResetIsAnEnd,
+        POLICIES[3],
+        Rule::Told,
+        &[Ask(A), Say(0), Read(A), Reset(0)],
+    );
 }
 
 #[test]
 fn the_model_finds_a_failure_of_which_the_leader_alone_is_told() {
-    finds(Flaw::LeaderAloneIsTold, POLICIES[0], Rule::Told, &[Ask(A), Ask(B), Reset(0)]);
+    finds(
+        Flaw::LeaderAloneIsTold,
+        POLICIES[0],
+        Rule::Told,
+        &[Ask(A), Ask(B), Reset(0)],
+    );
 }
 
 #[test]
 fn the_model_finds_a_failed_flight_that_is_joined() {
-    finds(Flaw::FailedIsJoined, POLICIES[0], Rule::Asker, &[Ask(A), Reset(0)]);
+    finds(
+        Flaw::FailedIsJoined,
+        POLICIES[0],
+        Rule::Asker,
+        &[Ask(A), Reset(0)],
+    );
 }
 
 #[test]
 fn the_model_finds_two_fetches_where_one_is_still_connecting() {
-    finds(Flaw::ConnectingIsNotJoined, POLICIES[0], Rule::Fetches, &[Ask(A), Ask(B)]);
+    finds(
+        Flaw::ConnectingIsNotJoined,
+        POLICIES[0],
+        Rule::Fetches,
+        &[Ask(A), Ask(B)],
+    );
 }
 
 /// Each number picks one of the acts that are possible by then.
 fn order(hours: Hours, picks: &[u16]) -> Vec<Act> {
-    let limits = Limits { clients: 5, aloft: 4, pieces: 9 };
+    let limits = Limits {
+        clients: 5,
+        aloft: 4,
+        pieces: 9,
+    };
     let mut model = Model::new(hours);
     let pick = |pick: &u16| {
         let acts = model.possible(limits);

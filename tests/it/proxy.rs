@@ -1,6 +1,6 @@
 //! `proxy`: what is kept, what is not, and what clients get.
 
-use crate::bard::{settings, until_count, Bard, Client, Running, LIMITS};
+use crate::bard::{Bard, Client, LIMITS, Running, settings, until_count};
 use poetry::handler::proxy::Settings;
 use poetry::protocol::Protocol;
 use poetry::transform::Transform;
@@ -34,12 +34,27 @@ fn an_empty_reply_is_a_failure_and_never_an_empty_poem() {
 #[test]
 fn a_dead_upstream_is_a_reset_and_the_next_one_is_tried() {
     let (gone, bard) = (Bard::new().addr(), Bard::new());
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let upstream = Upstream::Servers(vec![dead.into()]);
-    let proxy = Running::proxy_with(Settings { upstream, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            upstream,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     assert_eq!(proxy.ask(), Err(ErrorKind::ConnectionReset));
     let upstream = Upstream::Servers(vec![dead.into(), bard.addr()]);
-    let proxy = Running::proxy_with(Settings { upstream, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            upstream,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(b"second").finish();
     assert_eq!(client.rest().unwrap(), b"second");
@@ -61,7 +76,13 @@ fn a_stalled_upstream_is_given_up() {
 #[test]
 fn a_poem_over_the_limit_passes_through_and_is_not_kept() {
     let bard = Bard::new();
-    let proxy = Running::proxy_with(Settings { max_poem: 1000, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            max_poem: 1000,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let poem: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
     for _ in 0..2 {
         let mut client = proxy.connect();
@@ -77,7 +98,13 @@ fn a_poem_over_the_limit_passes_through_and_is_not_kept() {
 #[test]
 fn a_poem_exactly_at_the_limit_is_kept() {
     let bard = Bard::new();
-    let proxy = Running::proxy_with(Settings { max_poem: 4, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            max_poem: 4,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(b"four").finish();
     assert_eq!(client.rest().unwrap(), b"four");
@@ -88,8 +115,17 @@ fn a_poem_exactly_at_the_limit_is_kept() {
 #[test]
 fn transformed_poems_are_kept_transformed() {
     let bard = Bard::new();
-    let workshop = Some(Workshop::Own(vec![Transform::Cummingsify.into(), Transform::Reverse.into()]));
-    let proxy = Running::proxy_with(Settings { workshop, ..settings(&bard) }, LIMITS);
+    let workshop = Some(Workshop::Own(vec![
+        Transform::Cummingsify.into(),
+        Transform::Reverse.into(),
+    ]));
+    let proxy = Running::proxy_with(
+        Settings {
+            workshop,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(b"ONE\nTWO\n").finish();
     assert_eq!(client.rest().unwrap(), b"two\none\n");
@@ -101,7 +137,13 @@ fn transformed_poems_are_kept_transformed() {
 fn an_external_server_can_do_the_work() {
     let (bard, service) = (Bard::new(), Bard::new());
     let workshop = Some(Workshop::Via(service.addr(), vec!["cummingsify".into()]));
-    let proxy = Running::proxy_with(Settings { workshop, ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            workshop,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(b"HERE IS MY POEM").finish();
     let (call, request) = service.call().hear(31);
@@ -114,11 +156,21 @@ fn an_external_server_can_do_the_work() {
 fn a_failed_transformation_fails_or_sends_the_original_without_keeping_it() {
     let bard = Bard::new();
     let workshop = || Some(Workshop::Own(vec![Transform::Shout.into()]));
-    let proxy = Running::proxy_with(Settings { workshop: workshop(), ..settings(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            workshop: workshop(),
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(b"\xff").finish();
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-    let settings = Settings { workshop: workshop(), original_on_failure: true, ..settings(&bard) };
+    let settings = Settings {
+        workshop: workshop(),
+        original_on_failure: true,
+        ..settings(&bard)
+    };
     let proxy = Running::proxy_with(settings, LIMITS);
     for _ in 0..2 {
         let mut client = proxy.connect();
@@ -132,11 +184,25 @@ fn a_transformation_that_the_service_declines_is_a_failure_in_the_protocols_with
     let service = Running::transform(Repertoire::default(), LIMITS);
     let bard = Bard::new();
     for (protocol, request) in [(Protocol::Poem, &b""[..]), (Protocol::Line, b"a\n")] {
-        let workshop = Some(Workshop::Via(service.addr.into(), vec!["no such name".into()]));
-        let proxy = Running::proxy_with(Settings { protocol, workshop, ..settings(&bard) }, LIMITS);
+        let workshop = Some(Workshop::Via(
+            service.addr.into(),
+            vec!["no such name".into()],
+        ));
+        let proxy = Running::proxy_with(
+            Settings {
+                protocol,
+                workshop,
+                ..settings(&bard)
+            },
+            LIMITS,
+        );
         let mut client = proxy.connect();
         client.say(request);
-        let heard = if request.is_empty() { 0 } else { request.len() + 1 };
+        let heard = if request.is_empty() {
+            0
+        } else {
+            request.len() + 1
+        };
         bard.call().hear(heard).0.say(b"poem").finish();
         assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
         until_count("a failure", &proxy.stats.failures, 1);
@@ -144,7 +210,13 @@ fn a_transformation_that_the_service_declines_is_a_failure_in_the_protocols_with
 }
 
 fn netstring_proxy(bard: &Bard) -> Running {
-    Running::proxy_with(Settings { protocol: Protocol::Netstring, ..settings(bard) }, LIMITS)
+    Running::proxy_with(
+        Settings {
+            protocol: Protocol::Netstring,
+            ..settings(bard)
+        },
+        LIMITS,
+    )
 }
 
 fn request(proxy: &Running, text: &[u8]) -> Client {
@@ -188,7 +260,13 @@ fn a_chain_of_proxies_never_keeps_what_the_origin_cut_off() {
     let bard = Bard::new();
     let inner = Running::proxy(&bard);
     let upstream = Upstream::Servers(vec![inner.addr.into()]);
-    let outer = Running::proxy_with(Settings { upstream, ..settings(&bard) }, LIMITS);
+    let outer = Running::proxy_with(
+        Settings {
+            upstream,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let mut client = outer.connect();
     let call = bard.call().say(b"half");
     assert_eq!(client.take(4), b"half");

@@ -1,6 +1,6 @@
 //! `serve`: any bytes, exactly, also for clients that talk, are slow, or have closed their half.
 
-use crate::bard::{poetry, text, until, Client, Daemon, Running, LIMITS, LONG};
+use crate::bard::{Client, Daemon, LIMITS, LONG, Running, poetry, text, until};
 use poetry::addr::Addr;
 use poetry::anthology::Source;
 use poetry::handler::serve::{Pick, Serve, Settings};
@@ -21,7 +21,11 @@ fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
     }
     let source = Source::Paths(vec![folder.path().to_path_buf()]);
     Running::start(LIMITS, |_| {
-        let settings = Settings { protocol: Protocol::Poem, pick: Pick::Cycle, pace };
+        let settings = Settings {
+            protocol: Protocol::Poem,
+            pick: Pick::Cycle,
+            pace,
+        };
         Serve::new(source, settings, Script::new(Vec::new())).unwrap()
     })
 }
@@ -76,7 +80,10 @@ fn a_half_closed_client_is_no_gone_client() {
 
 #[test]
 fn slow_recitals_run_side_by_side_and_end_when_their_client_leaves() {
-    let pace = Pace { bytes: 1, delay: Duration::from_millis(2) };
+    let pace = Pace {
+        bytes: 1,
+        delay: Duration::from_millis(2),
+    };
     let server = serve(&[b"slow but sure"], Some(pace));
     let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
     drop(clients.pop());
@@ -162,12 +169,29 @@ fn a_socket_file_whose_queue_is_full_is_in_use_and_one_left_over_is_not() {
     assert!(!queued.is_empty());
     let (tell, told) = std::sync::mpsc::channel();
     let again = addr.clone();
-    std::thread::spawn(move || tell.send(net::block_on(Listener::bind(&again)).err().map(|e| e.to_string())));
-    let why = told.recv_timeout(LONG).expect("the probe waits for a place in the queue").unwrap();
-    assert_eq!(why, format!("unix:{}: could not listen: address already in use", path.display()));
+    std::thread::spawn(move || {
+        tell.send(
+            net::block_on(Listener::bind(&again))
+                .err()
+                .map(|e| e.to_string()),
+        )
+    });
+    let why = told
+        .recv_timeout(LONG)
+        .expect("the probe waits for a place in the queue")
+        .unwrap();
+    assert_eq!(
+        why,
+        format!(
+            "unix:{}: could not listen: address already in use",
+            path.display()
+        )
+    );
     drop((holder, queued));
     // A process that another test is starting may have a copy of it for a moment yet.
-    until("it is left over", || net::block_on(Listener::bind(&addr)).is_ok());
+    until("it is left over", || {
+        net::block_on(Listener::bind(&addr)).is_ok()
+    });
 }
 
 #[test]
@@ -176,6 +200,9 @@ fn a_path_too_long_for_a_unix_socket_is_told_how_long_it_may_be() {
     for args in [["serve", "--listen", &addr].as_slice(), &["fetch", &addr]] {
         let out = poetry(args);
         assert_eq!(out.status.code(), Some(1));
-        assert_eq!(text(&out.stderr), format!("poetry: {addr}: the path is longer than 107 bytes\n"));
+        assert_eq!(
+            text(&out.stderr),
+            format!("poetry: {addr}: the path is longer than 107 bytes\n")
+        );
     }
 }

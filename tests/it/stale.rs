@@ -1,7 +1,7 @@
 //! `--grace`, `--fail-ttl` and SIGHUP: a bad day of the upstream's. A ttl of zero makes a poem stale at once, so that
 //! nothing here has to wait for time to pass.
 
-use crate::bard::{settings, until, until_count, Bard, Client, Daemon, Running, LIMITS};
+use crate::bard::{Bard, Client, Daemon, LIMITS, Running, settings, until, until_count};
 use poetry::handler::proxy::Settings;
 use poetry::transform::Transform;
 use poetry::upstream::Workshop;
@@ -79,20 +79,30 @@ fn a_refresh_that_brings_a_part_is_tried_once_more_and_the_second_decides() {
 fn a_part_is_found_also_where_a_transformation_puts_the_end_first() {
     let bard = Bard::new();
     let workshop = Some(Workshop::Own(vec![Transform::Reverse.into()]));
-    let proxy = Running::proxy_with(Settings { workshop, ..forgiving(&bard) }, LIMITS);
+    let proxy = Running::proxy_with(
+        Settings {
+            workshop,
+            ..forgiving(&bard)
+        },
+        LIMITS,
+    );
     let mut client = proxy.connect();
     bard.call().say(b"one\ntwo\nthree\n").finish();
     assert_eq!(client.rest().unwrap(), b"three\ntwo\none\n");
     until_count("kept", &proxy.stats.kept, 1); // counted just behind its end
     for (first, second, kept) in [
-        (&b"one\n"[..], &b"one\ntwo\nthree\nfour\n"[..], &b"four\nthree\ntwo\none\n"[..]), // cut, then whole
-        (b"one\n", b"one\ntwo\n", b"four\nthree\ntwo\none\n"),                             // cut twice
-        (b"1\n", b"2\n3\n", b"3\n2\n"),                                                    // another poem
-        (b"2\n", b"2\n", b"2\n"),                                                          // the same twice
+        (
+            &b"one\n"[..],
+            &b"one\ntwo\nthree\nfour\n"[..],
+            &b"four\nthree\ntwo\none\n"[..],
+        ), // cut, then whole
+        (b"one\n", b"one\ntwo\n", b"four\nthree\ntwo\none\n"), // cut twice
+        (b"1\n", b"2\n3\n", b"3\n2\n"),                        // another poem
+        (b"2\n", b"2\n", b"2\n"),                              // the same twice
     ] {
         proxy.ask().unwrap();
-        let ended =
-            proxy.stats.kept.load(Ordering::Acquire) + proxy.stats.failed_fetches.load(Ordering::Acquire);
+        let ended = proxy.stats.kept.load(Ordering::Acquire)
+            + proxy.stats.failed_fetches.load(Ordering::Acquire);
         bard.call().say(first).finish();
         bard.call().say(second).finish();
         until("the refresh has ended", || {

@@ -61,16 +61,26 @@ const ORDER: [&str; 19] = [
 #[test]
 fn a_module_of_the_core_knows_only_those_above_it() {
     for path in files("src/core", ".rs") {
-        let inside = path.strip_prefix(root().join("src/core")).unwrap().to_string_lossy().into_owned();
+        let inside = path
+            .strip_prefix(root().join("src/core"))
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         let own = inside.split(['/', '.']).next().unwrap().to_string();
         let Some(rank) = ORDER.iter().position(|name| *name == own) else {
             assert_eq!(own, "lib", "{inside} is not in the list of modules");
             continue;
         };
         for part in code(&path).split("crate::").skip(1) {
-            let known: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let known: String = part
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             let known_rank = ORDER.iter().position(|name| *name == known);
-            assert!(known_rank.is_some_and(|known| known <= rank), "{inside} knows {known}");
+            assert!(
+                known_rank.is_some_and(|known| known <= rank),
+                "{inside} knows {known}"
+            );
         }
     }
 }
@@ -79,8 +89,11 @@ fn a_module_of_the_core_knows_only_those_above_it() {
 fn the_runtime_is_named_in_one_file() {
     for path in files("src", ".rs") {
         if !path.ends_with("net.rs") {
-            let code: Vec<String> =
-                code(&path).lines().filter(|l| !l.trim_start().starts_with("//")).map(String::from).collect();
+            let code: Vec<String> = code(&path)
+                .lines()
+                .filter(|l| !l.trim_start().starts_with("//"))
+                .map(String::from)
+                .collect();
             assert!(!code.join("\n").contains("async_std"), "{}", path.display());
         }
     }
@@ -90,7 +103,11 @@ fn the_runtime_is_named_in_one_file() {
 fn every_file_says_what_it_is() {
     let folders = ["src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"];
     for path in folders.iter().flat_map(|folder| files(folder, ".rs")) {
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("//!"), "{}", path.display());
+        assert!(
+            std::fs::read_to_string(&path).unwrap().starts_with("//!"),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -104,7 +121,10 @@ fn man_pages_and_completions_are_fresh() {
             let path = item.unwrap().path();
             let name = format!("{kind}/{}", path.file_name().unwrap().to_string_lossy());
             let fresh = std::fs::read_to_string(&path).unwrap();
-            assert!(read(&name) == fresh, "{name} is old: run `cargo run -- generate .`");
+            assert!(
+                read(&name) == fresh,
+                "{name} is old: run `cargo run -- generate .`"
+            );
         }
     }
 }
@@ -115,14 +135,23 @@ fn every_flag_is_in_its_man_page_and_in_the_changelog() {
     for command in ["serve", "proxy", "fetch", "transform"] {
         let help = text(&poetry(&[command, "--help"]).stdout);
         let page = read(format!("man/poetry-{command}.1")).replace("\\-", "-");
-        let flags = help
-            .lines()
-            .filter_map(|line| line.trim_start().strip_prefix("--").or(line.split(", --").nth(1)));
+        let flags = help.lines().filter_map(|line| {
+            line.trim_start()
+                .strip_prefix("--")
+                .or(line.split(", --").nth(1))
+        });
         let mut count = 0;
         for flag in flags {
-            let flag: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-            assert!(page.contains(&format!("--{flag}")), "--{flag} is not in the man page of {command}");
-            let told = ["help"].contains(&flag.as_str()) || changelog.contains(&format!("--{flag}"));
+            let flag: String = flag
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+                .collect();
+            assert!(
+                page.contains(&format!("--{flag}")),
+                "--{flag} is not in the man page of {command}"
+            );
+            let told =
+                ["help"].contains(&flag.as_str()) || changelog.contains(&format!("--{flag}"));
             assert!(told, "--{flag} of {command} is not in the CHANGELOG");
             count += 1;
         }
@@ -133,16 +162,27 @@ fn every_flag_is_in_its_man_page_and_in_the_changelog() {
 #[test]
 fn every_claim_about_deferreds_points_at_a_test_that_exists() {
     let tour = read("src/core/lib.rs");
-    let rows: Vec<&str> =
-        tour.lines().filter(|line| line.starts_with("//! | ") && line.contains("::")).collect();
+    let rows: Vec<&str> = tour
+        .lines()
+        .filter(|line| line.starts_with("//! | ") && line.contains("::"))
+        .collect();
     assert!(rows.len() >= 8);
     for row in rows {
         let named = row.rsplit('`').nth(1).unwrap();
-        let (module, test) = (named.split("::").next().unwrap(), named.rsplit("::").next().unwrap());
+        let (module, test) = (
+            named.split("::").next().unwrap(),
+            named.rsplit("::").next().unwrap(),
+        );
         let inside = root().join(format!("src/core/{module}.rs"));
-        let file = if inside.exists() { inside } else { root().join(format!("tests/it/{module}.rs")) };
+        let file = if inside.exists() {
+            inside
+        } else {
+            root().join(format!("tests/it/{module}.rs"))
+        };
         assert!(
-            std::fs::read_to_string(file).unwrap().contains(&format!("fn {test}(")),
+            std::fs::read_to_string(file)
+                .unwrap()
+                .contains(&format!("fn {test}(")),
             "{named} does not exist"
         );
     }
@@ -151,11 +191,22 @@ fn every_claim_about_deferreds_points_at_a_test_that_exists() {
 /// What happens when, in the proxy's man page: entry by entry the tests that are named, and the entry.
 fn what_happens_when() -> Vec<(Vec<String>, String)> {
     let page = read("man/more/proxy.roff");
-    let section = page.split(".SH WHAT HAPPENS WHEN").nth(1).unwrap().split(".SH ").next().unwrap();
+    let section = page
+        .split(".SH WHAT HAPPENS WHEN")
+        .nth(1)
+        .unwrap()
+        .split(".SH ")
+        .next()
+        .unwrap();
     let entry = |text: &str| {
-        let (names, rest): (Vec<&str>, Vec<&str>) =
-            text.trim().lines().partition(|line| line.starts_with(".\\\" "));
-        (names.iter().map(|name| name[4..].to_string()).collect(), rest.join("\n"))
+        let (names, rest): (Vec<&str>, Vec<&str>) = text
+            .trim()
+            .lines()
+            .partition(|line| line.starts_with(".\\\" "));
+        (
+            names.iter().map(|name| name[4..].to_string()).collect(),
+            rest.join("\n"),
+        )
     };
     section.split(".TP\n").skip(1).map(entry).collect()
 }
@@ -167,13 +218,22 @@ fn what_the_man_page_says_happens_is_shown_by_tests_that_exist() {
     let mut shown = std::collections::BTreeSet::new();
     for (names, entry) in entries {
         assert!(!names.is_empty(), "no test shows: {entry}");
-        assert_eq!(entry.lines().count(), 2, "a question and its answer: {entry}");
+        assert_eq!(
+            entry.lines().count(),
+            2,
+            "a question and its answer: {entry}"
+        );
         for name in names {
             let (module, test) = name.rsplit_once("::").unwrap();
             let path = format!("{}.rs", module.replace("::", "/"));
-            let places = [root().join("tests/it").join(&path), root().join("src/core").join(&path)];
-            let file =
-                places.iter().find(|place| place.exists()).unwrap_or_else(|| panic!("{name}: no such file"));
+            let places = [
+                root().join("tests/it").join(&path),
+                root().join("src/core").join(&path),
+            ];
+            let file = places
+                .iter()
+                .find(|place| place.exists())
+                .unwrap_or_else(|| panic!("{name}: no such file"));
             let code = std::fs::read_to_string(file).unwrap();
             assert!(
                 code.contains(&format!("#[test]\nfn {test}("))
@@ -185,7 +245,10 @@ fn what_the_man_page_says_happens_is_shown_by_tests_that_exist() {
     }
     for group in files("tests/it/faults", ".rs") {
         let module = format!("faults::{}", group.file_stem().unwrap().to_string_lossy());
-        assert!(shown.contains(&module), "the man page says nothing of {module}");
+        assert!(
+            shown.contains(&module),
+            "the man page says nothing of {module}"
+        );
     }
 }
 
@@ -207,8 +270,16 @@ fn every_poem_has_its_source_noted() {
     }
     let poems = files("poetry", ".txt");
     assert!(poems.len() >= 8);
-    assert!(poems.iter().any(|path| std::fs::metadata(path).unwrap().len() > 100 << 10));
-    assert!(poems.iter().any(|path| !std::fs::read(path).unwrap().ends_with(b"\n")));
+    assert!(
+        poems
+            .iter()
+            .any(|path| std::fs::metadata(path).unwrap().len() > 100 << 10)
+    );
+    assert!(
+        poems
+            .iter()
+            .any(|path| !std::fs::read(path).unwrap().ends_with(b"\n"))
+    );
 }
 
 #[test]
@@ -244,7 +315,11 @@ fn the_licence_of_every_dependency_is_allowed() {
                 .all(|part| allowed.contains(&part.trim_matches(|c| "() ".contains(c)).to_string()))
         };
         let flat = licence.replace('/', " OR ");
-        assert!(flat.split(" OR ").any(may), "{}: {licence}", package["name"]);
+        assert!(
+            flat.split(" OR ").any(may),
+            "{}: {licence}",
+            package["name"]
+        );
     }
 }
 
@@ -252,5 +327,7 @@ fn the_licence_of_every_dependency_is_allowed() {
 fn the_readme_is_short_and_starts_with_the_two_commands() {
     let readme = read("README.md");
     assert!(readme.lines().count() <= 200);
-    assert!(readme.contains("cargo run --release -- proxy builtin") && readme.contains("cargo test"));
+    assert!(
+        readme.contains("cargo run --release -- proxy builtin") && readme.contains("cargo test")
+    );
 }

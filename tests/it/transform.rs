@@ -1,6 +1,6 @@
 //! `transform`: the service against an independent client, and the filter.
 
-use crate::bard::{command, poetry, text, Bard, Running, LIMITS};
+use crate::bard::{Bard, LIMITS, Running, command, poetry, text};
 use poetry::upstream::Repertoire;
 use std::io::Write;
 use std::process::Stdio;
@@ -17,7 +17,10 @@ fn reply(service: &Running, request: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_seeds_request_gets_the_seeds_answer() {
-    assert_eq!(reply(&service(), b"27:cummingsify.HERE IS MY POEM,"), b"15:here is my poem,");
+    assert_eq!(
+        reply(&service(), b"27:cummingsify.HERE IS MY POEM,"),
+        b"15:here is my poem,"
+    );
 }
 
 #[test]
@@ -45,7 +48,12 @@ fn what_cannot_be_done_is_closed_cleanly_without_a_reply() {
         let mut client = service.connect();
         client.say(request);
         client.stream.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(client.rest(), Ok(Vec::new()), "{:?}", String::from_utf8_lossy(request));
+        assert_eq!(
+            client.rest(),
+            Ok(Vec::new()),
+            "{:?}",
+            String::from_utf8_lossy(request)
+        );
     }
 }
 
@@ -62,7 +70,10 @@ fn the_filter_reads_stdin_and_writes_stdout() {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"A\nB\n").unwrap();
-    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "1  a\n2  b\n");
+    assert_eq!(
+        text(&child.wait_with_output().unwrap().stdout),
+        "1  a\n2  b\n"
+    );
 }
 
 #[test]
@@ -75,7 +86,10 @@ fn the_filter_can_have_the_work_done_elsewhere() {
     let working = std::thread::spawn(move || bard.call().hear(7).0.say(b"2:ab,").finish());
     let out = poetry(&["transform", "x", file.to_str().unwrap(), "--via", &addr]);
     working.join().unwrap();
-    assert_eq!((text(&out.stdout).as_str(), out.status.code()), ("ab", Some(0)));
+    assert_eq!(
+        (text(&out.stdout).as_str(), out.status.code()),
+        ("ab", Some(0))
+    );
 }
 
 #[test]

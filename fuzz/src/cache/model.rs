@@ -91,7 +91,14 @@ pub fn entry_weight(key: u8) -> u64 {
 
 impl Model {
     pub fn new(rules: Rules) -> Model {
-        Model { rules, entries: BTreeMap::new(), in_flight: 0, read_on: BTreeMap::new(), clock: 0, hand: 0 }
+        Model {
+            rules,
+            entries: BTreeMap::new(),
+            in_flight: 0,
+            read_on: BTreeMap::new(),
+            clock: 0,
+            hand: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -99,8 +106,16 @@ impl Model {
     }
 
     pub fn held(&self) -> u64 {
-        let kept = self.entries.values().flat_map(|entry| &entry.kept).map(|kept| kept.room.bytes);
-        let memories = self.entries.values().filter_map(Entry::memory).map(|memory| memory.room.bytes);
+        let kept = self
+            .entries
+            .values()
+            .flat_map(|entry| &entry.kept)
+            .map(|kept| kept.room.bytes);
+        let memories = self
+            .entries
+            .values()
+            .filter_map(Entry::memory)
+            .map(|memory| memory.room.bytes);
         self.in_flight + kept.sum::<u64>() + memories.sum::<u64>()
     }
 
@@ -112,8 +127,15 @@ impl Model {
 
     /// The cache has let go of these. Who still reads them makes flights of them.
     fn gone(&mut self, kept: Option<Kept>, flying: Option<Flying>) {
-        let memory = flying.and_then(|flying| flying.memory).map(|memory| memory.room);
-        for room in kept.map(|kept| kept.room).into_iter().chain(memory).filter(|room| room.is_read) {
+        let memory = flying
+            .and_then(|flying| flying.memory)
+            .map(|memory| memory.room);
+        for room in kept
+            .map(|kept| kept.room)
+            .into_iter()
+            .chain(memory)
+            .filter(|room| room.is_read)
+        {
             self.in_flight += room.bytes;
             self.read_on.insert(room.came, room.bytes);
         }
@@ -121,7 +143,10 @@ impl Model {
 
     fn room(&mut self, came: u64) -> Option<&mut Room> {
         let rooms = self.entries.values_mut().flat_map(|entry| {
-            let memory = entry.flying.as_mut().and_then(|flying| flying.memory.as_mut());
+            let memory = entry
+                .flying
+                .as_mut()
+                .and_then(|flying| flying.memory.as_mut());
             entry
                 .kept
                 .as_mut()
@@ -136,7 +161,12 @@ impl Model {
     pub fn unread(&mut self, came: u64) {
         match self.room(came) {
             Some(room) => room.is_read = false,
-            None => self.in_flight -= self.read_on.remove(&came).expect("what is read was once kept"),
+            None => {
+                self.in_flight -= self
+                    .read_on
+                    .remove(&came)
+                    .expect("what is read was once kept")
+            }
         }
     }
 
@@ -157,8 +187,11 @@ impl Model {
             kept.value
         });
         let starts = entry.flying.is_none();
-        let flying =
-            entry.flying.get_or_insert(Flying { ticket: flight, flight: Some(flight), memory: None });
+        let flying = entry.flying.get_or_insert(Flying {
+            ticket: flight,
+            flight: Some(flight),
+            memory: None,
+        });
         let (ticket, joined) = (flying.ticket, flying.flight);
         match (stale, joined) {
             (Some(value), _) => Answer::Stale(value, starts.then(|| self.right(key, ticket))),
@@ -169,22 +202,36 @@ impl Model {
 
     fn right(&mut self, key: u8, ticket: u32) -> Right {
         self.in_flight += entry_weight(key);
-        Right { key, ticket, bytes: entry_weight(key) }
+        Right {
+            key,
+            ticket,
+            bytes: entry_weight(key),
+        }
     }
 
     /// The value that a commit would replace.
     pub fn replaces(&self, right: &Right) -> Option<u32> {
-        let entry = self.entries.get(&right.key).filter(|_| self.is_own(right))?;
+        let entry = self
+            .entries
+            .get(&right.key)
+            .filter(|_| self.is_own(right))?;
         entry.kept.as_ref().map(|kept| kept.value)
     }
 
     fn is_own(&self, right: &Right) -> bool {
-        let flying = self.entries.get(&right.key).and_then(|entry| entry.flying.as_ref());
+        let flying = self
+            .entries
+            .get(&right.key)
+            .and_then(|entry| entry.flying.as_ref());
         flying.is_some_and(|flying| flying.ticket == right.ticket)
     }
 
     fn is_aloft(&self, right: &Right) -> bool {
-        self.is_own(right) && self.entries.get(&right.key).is_some_and(|entry| entry.memory().is_none())
+        self.is_own(right)
+            && self
+                .entries
+                .get(&right.key)
+                .is_some_and(|entry| entry.memory().is_none())
     }
 
     pub fn reserve(&mut self, right: &mut Right, total: u64) -> bool {
@@ -229,9 +276,25 @@ impl Model {
         self.clock += 1;
         let fresh_until = now + self.rules.ttl;
         let stale_until = fresh_until + self.rules.grace;
-        let room = Room { came: self.clock, bytes: weight, is_read };
-        let kept = Kept { value, fresh_until, stale_until, room, asked_for: false };
-        self.entries.insert(right.key, Entry { kept: Some(kept), flying: None });
+        let room = Room {
+            came: self.clock,
+            bytes: weight,
+            is_read,
+        };
+        let kept = Kept {
+            value,
+            fresh_until,
+            stale_until,
+            room,
+            asked_for: false,
+        };
+        self.entries.insert(
+            right.key,
+            Entry {
+                kept: Some(kept),
+                flying: None,
+            },
+        );
         let came = self.clock;
         self.let_go();
         Ok(came)
@@ -267,16 +330,29 @@ impl Model {
         }
         let over = |entry: &mut Entry| entry.flying.take_if(|flying| flying.is_over(now));
         let forgotten: Vec<Flying> = self.entries.values_mut().filter_map(over).collect();
-        forgotten.into_iter().for_each(|flying| self.gone(None, Some(flying)));
+        forgotten
+            .into_iter()
+            .for_each(|flying| self.gone(None, Some(flying)));
         self.clear();
         if !self.is_aloft(right) {
             return None;
         }
         self.clock += 1;
         let came = self.clock;
-        let memory = Memory { until: now + self.rules.fail_ttl, room: Room { came, bytes, is_read } };
+        let memory = Memory {
+            until: now + self.rules.fail_ttl,
+            room: Room {
+                came,
+                bytes,
+                is_read,
+            },
+        };
         let flight = is_joined.then_some(right.ticket);
-        let flying = Some(Flying { ticket: right.ticket, flight, memory: Some(memory) });
+        let flying = Some(Flying {
+            ticket: right.ticket,
+            flight,
+            memory: Some(memory),
+        });
         self.entries.entry(right.key).or_default().flying = flying;
         self.let_go();
         Some(came)
@@ -301,15 +377,20 @@ impl Model {
     }
 
     fn clear(&mut self) {
-        self.entries.retain(|_, entry| entry.kept.is_some() || entry.flying.is_some());
+        self.entries
+            .retain(|_, entry| entry.kept.is_some() || entry.flying.is_some());
     }
 
     /// Memories, the oldest first, and then values by SIEVE: from the hand on to the newest and from the oldest again,
     /// each that was asked for since it was looked at last is spared.
     fn let_go(&mut self) {
         while self.held() > self.rules.capacity {
-            let memories = self.entries.values_mut().filter(|entry| entry.memory().is_some());
-            let Some(oldest) = memories.min_by_key(|entry| entry.memory().map(|memory| memory.room.came))
+            let memories = self
+                .entries
+                .values_mut()
+                .filter(|entry| entry.memory().is_some());
+            let Some(oldest) =
+                memories.min_by_key(|entry| entry.memory().map(|memory| memory.room.came))
             else {
                 break;
             };
@@ -319,8 +400,13 @@ impl Model {
         }
         while self.held() > self.rules.capacity {
             let hand = self.hand;
-            let kept = self.entries.values_mut().filter(|entry| entry.kept.is_some());
-            let Some(next) = kept.min_by_key(|entry| (entry.came() <= hand, entry.came())) else { break };
+            let kept = self
+                .entries
+                .values_mut()
+                .filter(|entry| entry.kept.is_some());
+            let Some(next) = kept.min_by_key(|entry| (entry.came() <= hand, entry.came())) else {
+                break;
+            };
             self.hand = next.came();
             let spared = next.kept.as_mut().filter(|kept| kept.asked_for);
             let evicted = match spared {
@@ -338,7 +424,9 @@ impl Model {
 
 impl Entry {
     fn memory(&self) -> Option<&Memory> {
-        self.flying.as_ref().and_then(|flying| flying.memory.as_ref())
+        self.flying
+            .as_ref()
+            .and_then(|flying| flying.memory.as_ref())
     }
 
     fn came(&self) -> u64 {
@@ -348,6 +436,8 @@ impl Entry {
 
 impl Flying {
     fn is_over(&self, now: u64) -> bool {
-        self.memory.as_ref().is_some_and(|memory| now >= memory.until)
+        self.memory
+            .as_ref()
+            .is_some_and(|memory| now >= memory.until)
     }
 }

@@ -66,14 +66,23 @@ impl Drop for Hold {
 
 impl Room {
     pub(super) fn new(gauges: &Arc<Gauges>, purpose: Purpose, bytes: u64) -> Room {
-        let mut room = Room { gauges: gauges.clone(), purpose, bytes: 0, is_retired: false.into() };
+        let mut room = Room {
+            gauges: gauges.clone(),
+            purpose,
+            bytes: 0,
+            is_retired: false.into(),
+        };
         room.set(bytes);
         room
     }
 
     pub(super) fn set(&mut self, bytes: u64) {
         let retired = self.is_retired.load(Ordering::Relaxed);
-        let gauge = self.gauges.of(if retired { Purpose::Flight } else { self.purpose });
+        let gauge = self.gauges.of(if retired {
+            Purpose::Flight
+        } else {
+            self.purpose
+        });
         match bytes >= self.bytes {
             true => gauge.fetch_add(bytes - self.bytes, Ordering::Relaxed),
             false => gauge.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
@@ -90,8 +99,12 @@ impl Room {
     }
 
     fn retire(&self) {
-        self.gauges.of(Purpose::Flight).fetch_add(self.bytes, Ordering::Relaxed);
-        self.gauges.of(self.purpose).fetch_sub(self.bytes, Ordering::Relaxed);
+        self.gauges
+            .of(Purpose::Flight)
+            .fetch_add(self.bytes, Ordering::Relaxed);
+        self.gauges
+            .of(self.purpose)
+            .fetch_sub(self.bytes, Ordering::Relaxed);
         self.is_retired.store(true, Ordering::Relaxed); // the last who drops it sees this, as it sees the rest
     }
 
@@ -208,7 +221,9 @@ impl<K, V, F> Entry<K, V, F> {
     /// Whether the flight of this ticket is still the one in the table, aloft or not to be shared: a late fill must
     /// not touch another's.
     pub(super) fn is_filled_by(&self, ticket: u64) -> bool {
-        self.flying.as_ref().is_some_and(|flying| flying.ticket == ticket)
+        self.flying
+            .as_ref()
+            .is_some_and(|flying| flying.ticket == ticket)
     }
 
     fn is_void(&self) -> bool {
@@ -224,20 +239,32 @@ pub(super) struct Gone<V, F> {
 
 impl<V, F> Gone<V, F> {
     pub(super) fn new() -> Self {
-        Gone { values: Vec::new(), flights: Vec::new() }
+        Gone {
+            values: Vec::new(),
+            flights: Vec::new(),
+        }
     }
 }
 
 impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     pub(super) fn new() -> Self {
         let queue = VecDeque::new;
-        Table { entries: HashTable::new(), ahead: queue(), spared: queue(), memories: VecDeque::new() }
+        Table {
+            entries: HashTable::new(),
+            ahead: queue(),
+            spared: queue(),
+            memories: VecDeque::new(),
+        }
     }
 
     /// The value of this key if it is fresh, and until when it will be.
     #[inline]
     pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V, Instant)> {
-        let kept = self.entries.find(hash, |entry| entry.key == *key)?.kept.as_ref()?;
+        let kept = self
+            .entries
+            .find(hash, |entry| entry.key == *key)?
+            .kept
+            .as_ref()?;
         if now >= kept.fresh_until {
             return None;
         }
@@ -251,7 +278,12 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
 
     /// The entry of this key, made where there is none.
     pub(super) fn entry(&mut self, hash: u64, key: &K) -> &mut Entry<K, V, F> {
-        let void = || Entry { key: key.clone(), hash, kept: None, flying: None };
+        let void = || Entry {
+            key: key.clone(),
+            hash,
+            kept: None,
+            flying: None,
+        };
         self.entries
             .entry(hash, |entry| entry.key == *key, |entry| entry.hash)
             .or_insert_with(void)
@@ -260,10 +292,10 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
 
     /// Takes the entry out if nothing is in it.
     pub(super) fn clear_if_void(&mut self, hash: u64, key: &K) {
-        if let Ok(entry) = self.entries.find_entry(hash, |entry| entry.key == *key) {
-            if entry.get().is_void() {
-                entry.remove();
-            }
+        if let Ok(entry) = self.entries.find_entry(hash, |entry| entry.key == *key)
+            && entry.get().is_void()
+        {
+            entry.remove();
         }
     }
 
@@ -274,9 +306,13 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             // Void turns pile up where one key is replaced again and again.
             let entries = &self.entries;
             let kept = |turn: &Turn, entry: &Entry<K, V, F>| {
-                entry.kept.as_ref().is_some_and(|kept| kept.ticket == turn.ticket)
+                entry
+                    .kept
+                    .as_ref()
+                    .is_some_and(|kept| kept.ticket == turn.ticket)
             };
-            let is_valid = |turn: &Turn| entries.find(turn.hash, |entry| kept(turn, entry)).is_some();
+            let is_valid =
+                |turn: &Turn| entries.find(turn.hash, |entry| kept(turn, entry)).is_some();
             self.ahead.retain(is_valid);
             self.spared.retain(is_valid);
         }
@@ -288,7 +324,11 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
 
     /// Forgets what it is time to forget.
     pub(super) fn forget(&mut self, now: Instant, gone: &mut Gone<V, F>) {
-        while self.memories.front().is_some_and(|(_, until)| now >= *until) {
+        while self
+            .memories
+            .front()
+            .is_some_and(|(_, until)| now >= *until)
+        {
             self.forget_oldest(|flying| flying.is_over(now), gone);
         }
     }
@@ -313,16 +353,21 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             if self.ahead.is_empty() {
                 std::mem::swap(&mut self.ahead, &mut self.spared); // the hand begins anew with the oldest
             }
-            let Some(turn) = self.ahead.pop_front() else { return false };
+            let Some(turn) = self.ahead.pop_front() else {
+                return false;
+            };
             let own = |kept: &Kept<V>| kept.ticket == turn.ticket;
             let is_its = |entry: &Entry<K, V, F>| entry.kept.as_ref().is_some_and(own);
-            let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else { continue };
+            let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else {
+                continue;
+            };
             let kept = entry.get().kept.as_ref();
             if kept.is_some_and(|kept| kept.asked_for.swap(false, Ordering::Relaxed)) {
                 self.spared.push_back(turn);
                 continue;
             }
-            gone.values.extend(entry.get_mut().kept.take().map(|kept| kept.value));
+            gone.values
+                .extend(entry.get_mut().kept.take().map(|kept| kept.value));
             if entry.get().is_void() {
                 entry.remove();
             }
@@ -331,11 +376,21 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    fn forget_oldest(&mut self, may_go: impl Fn(&Flying<F>) -> bool, gone: &mut Gone<V, F>) -> bool {
-        let Some((turn, _)) = self.memories.pop_front() else { return false };
+    fn forget_oldest(
+        &mut self,
+        may_go: impl Fn(&Flying<F>) -> bool,
+        gone: &mut Gone<V, F>,
+    ) -> bool {
+        let Some((turn, _)) = self.memories.pop_front() else {
+            return false;
+        };
         let is_its = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);
-        let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else { return false };
-        let Some(flying) = entry.get_mut().flying.take_if(|flying| may_go(flying)) else { return false };
+        let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else {
+            return false;
+        };
+        let Some(flying) = entry.get_mut().flying.take_if(|flying| may_go(flying)) else {
+            return false;
+        };
         gone.flights.extend(flying.into_flight());
         if entry.get().is_void() {
             entry.remove();

@@ -1,11 +1,11 @@
 //! Those who read a flight, or a poem that has long been kept.
 
 use super::state::End;
-use super::{launch, Shared};
+use super::{Shared, launch};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
-use std::future::{poll_fn, Future};
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -28,31 +28,53 @@ pub struct Reader {
 }
 
 enum Source {
-    Whole { poem: Poem, piece: usize, offset: usize },
-    Aloft { shared: Arc<Shared>, place: usize },
+    Whole {
+        poem: Poem,
+        piece: usize,
+        offset: usize,
+    },
+    Aloft {
+        shared: Arc<Shared>,
+        place: usize,
+    },
     Released,
 }
 
 impl Reader {
     pub(super) fn aloft(shared: Arc<Shared>, place: usize) -> Reader {
-        Reader { source: Source::Aloft { shared, place } }
+        Reader {
+            source: Source::Aloft { shared, place },
+        }
     }
 
     /// A reader of a poem that is already here: it never waits.
     pub fn of(poem: Poem) -> Reader {
-        Reader { source: Source::Whole { poem, piece: 0, offset: 0 } }
+        Reader {
+            source: Source::Whole {
+                poem,
+                piece: 0,
+                offset: 0,
+            },
+        }
     }
 
     /// A reader of a poem that failed before anyone asked.
     pub fn failed(error: Error) -> Reader {
         let (writer, flight) = launch(0);
         writer.fail(error);
-        flight.join().expect("a flight without a byte still has its beginning")
+        flight
+            .join()
+            .expect("a flight without a byte still has its beginning")
     }
 
     /// Lets go of the poem, of which there is nothing left to read.
     pub fn release(&mut self) {
-        drop(std::mem::replace(self, Reader { source: Source::Released }));
+        drop(std::mem::replace(
+            self,
+            Reader {
+                source: Source::Released,
+            },
+        ));
     }
 
     /// The length of the poem, if all of it is here already.
@@ -72,8 +94,15 @@ impl Reader {
     /// The same, and whether it is known to be the last of a whole poem.
     pub fn peek_ahead(&self) -> (Read, bool) {
         match &self.source {
-            Source::Whole { poem, piece, offset } => match poem.pieces().get(*piece) {
-                Some(bytes) => (Read::Chunk(bytes.slice(*offset..)), piece + 1 == poem.pieces().len()),
+            Source::Whole {
+                poem,
+                piece,
+                offset,
+            } => match poem.pieces().get(*piece) {
+                Some(bytes) => (
+                    Read::Chunk(bytes.slice(*offset..)),
+                    piece + 1 == poem.pieces().len(),
+                ),
                 None => (Read::End, true),
             },
             Source::Aloft { shared, place } => {
@@ -90,9 +119,17 @@ impl Reader {
     /// Takes this many of the bytes that [`Reader::peek`] showed.
     pub fn advance(&mut self, count: usize) {
         match &mut self.source {
-            Source::Whole { poem, piece, offset } => {
+            Source::Whole {
+                poem,
+                piece,
+                offset,
+            } => {
                 *offset += count;
-                if poem.pieces().get(*piece).is_some_and(|bytes| bytes.len() == *offset) {
+                if poem
+                    .pieces()
+                    .get(*piece)
+                    .is_some_and(|bytes| bytes.len() == *offset)
+                {
                     (*piece, *offset) = (*piece + 1, 0);
                 }
             }
@@ -117,7 +154,9 @@ impl Reader {
     pub fn was_kept(&self) -> bool {
         match &self.source {
             Source::Whole { .. } => true,
-            Source::Aloft { shared, .. } => matches!(shared.lock().end, Some(End::Landed { kept: true })),
+            Source::Aloft { shared, .. } => {
+                matches!(shared.lock().end, Some(End::Landed { kept: true }))
+            }
             Source::Released => false,
         }
     }
@@ -133,7 +172,9 @@ impl Reader {
     /// Waits until [`Reader::read`] has something else to say than `Pending`.
     pub fn ready(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| {
-            let Source::Aloft { shared, place } = &self.source else { return Poll::Ready(()) };
+            let Source::Aloft { shared, place } = &self.source else {
+                return Poll::Ready(());
+            };
             let mut state = shared.lock();
             let place = *place;
             if !matches!(state.read(state.places[place].at), Read::Pending) {

@@ -1,6 +1,6 @@
 //! What a flight's lock protects: the chunks that are held, where the readers are, and how it ended.
 
-use super::{Left, Read, PIECE};
+use super::{Left, PIECE, Read};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
@@ -57,18 +57,31 @@ impl Chunk {
 impl State {
     pub(super) fn new(window: u64) -> State {
         let (chunks, places) = (VecDeque::new(), Slab::new());
-        State { chunks, len: 0, window, places, seen: false, end: None, cargo: Vec::new() }
+        State {
+            chunks,
+            len: 0,
+            window,
+            places,
+            seen: false,
+            end: None,
+            cargo: Vec::new(),
+        }
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {
-        let chunk = Chunk { start: self.len, bytes };
+        let chunk = Chunk {
+            start: self.len,
+            bytes,
+        };
         self.len = chunk.end();
         self.chunks.push_back(chunk);
         while self.merge_last_two() {}
     }
 
     fn merge_last_two(&mut self) -> bool {
-        let Some(before) = self.chunks.len().checked_sub(2) else { return false };
+        let Some(before) = self.chunks.len().checked_sub(2) else {
+            return false;
+        };
         let most = PIECE.min(usize::try_from(self.window / 8).unwrap_or(PIECE)); // the window moves by chunks
         let (a, b) = (&self.chunks[before].bytes, &self.chunks[before + 1].bytes);
         if a.len() >= 2 * b.len() || a.len() + b.len() > most {
@@ -88,7 +101,11 @@ impl State {
             return Vec::new(); // before the readers are looked at: there may be many
         }
         let from = self.fastest().map_or(beyond, |fastest| beyond.min(fastest));
-        let gone = self.chunks.iter().take_while(|chunk| chunk.end() <= from).count();
+        let gone = self
+            .chunks
+            .iter()
+            .take_while(|chunk| chunk.end() <= from)
+            .count();
         self.chunks.drain(..gone).collect()
     }
 
@@ -100,7 +117,10 @@ impl State {
     /// remembered for long must not hold on to it.
     pub(super) fn let_go(&mut self) -> (VecDeque<Chunk>, Vec<Cargo>) {
         match self.has_failed() && self.places.is_empty() {
-            true => (std::mem::take(&mut self.chunks), std::mem::take(&mut self.cargo)),
+            true => (
+                std::mem::take(&mut self.chunks),
+                std::mem::take(&mut self.cargo),
+            ),
             false => (VecDeque::new(), Vec::new()),
         }
     }
@@ -113,7 +133,9 @@ impl State {
     /// What is there at this offset.
     pub(super) fn read(&self, at: u64) -> Read {
         if at < self.base() {
-            return Read::Failed(Arc::new(Error::FellBehind { window: self.window }));
+            return Read::Failed(Arc::new(Error::FellBehind {
+                window: self.window,
+            }));
         }
         if at < self.len {
             let after = self.chunks.partition_point(|chunk| chunk.start <= at);
@@ -129,7 +151,10 @@ impl State {
 
     /// Those who wait for more: to be woken once the lock is released.
     pub(super) fn waiting(&mut self) -> Vec<Waker> {
-        self.places.iter_mut().filter_map(|(_, place)| place.waker.take()).collect()
+        self.places
+            .iter_mut()
+            .filter_map(|(_, place)| place.waker.take())
+            .collect()
     }
 
     fn fastest(&self) -> Option<u64> {
@@ -138,16 +163,28 @@ impl State {
 
     /// What readers have yet to take of what is here.
     pub(super) fn left(&self) -> Left {
-        let left = || self.places.iter().map(|(_, place)| self.len - place.at).filter(|left| *left > 0);
+        let left = || {
+            self.places
+                .iter()
+                .map(|(_, place)| self.len - place.at)
+                .filter(|left| *left > 0)
+        };
         match self.chunks.is_empty() {
-            true => Left { readers: 0, bytes: 0 },
-            false => Left { readers: left().count(), bytes: left().min().unwrap_or(0) },
+            true => Left {
+                readers: 0,
+                bytes: 0,
+            },
+            false => Left {
+                readers: left().count(),
+                bytes: left().min().unwrap_or(0),
+            },
         }
     }
 
     /// Whether the poem is whole and ends with what [`State::read`] shows at this offset.
     pub(super) fn ends_at(&self, at: u64) -> bool {
-        matches!(self.end, Some(End::Landed { .. })) && self.chunks.back().is_none_or(|last| last.start <= at)
+        matches!(self.end, Some(End::Landed { .. }))
+            && self.chunks.back().is_none_or(|last| last.start <= at)
     }
 
     /// Whether another chunk may come: the window has room, counted from the fastest reader.
@@ -167,7 +204,10 @@ impl State {
         let mut start = 0;
         self.chunks.clear();
         for bytes in poem.pieces() {
-            self.chunks.push_back(Chunk { start, bytes: bytes.clone() });
+            self.chunks.push_back(Chunk {
+                start,
+                bytes: bytes.clone(),
+            });
             start += bytes.len() as u64;
         }
     }

@@ -17,9 +17,9 @@ use crate::error::Error;
 use crate::flight::{self, Flight, Reader, Watch, Writer};
 use crate::gate::Gate;
 use crate::net::{self, Turns};
-use crate::poem::{packed, Poem};
+use crate::poem::{Poem, packed};
 use crate::program::NAME_ROOM;
-use crate::protocol::{netstring, Protocol};
+use crate::protocol::{Protocol, netstring};
 use crate::server::{Answer, Handler};
 use crate::stats::{How, Notice, Report, Stats};
 use crate::upstream::{Question, Reply, Timeouts, Upstream, Workshop};
@@ -27,8 +27,8 @@ use bytes::Bytes;
 use landing::Landing;
 use regex::bytes::Regex;
 use sha2::{Digest, Sha256};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// What is asked for: the protocol, the upstreams, the transformations and the request, each as a netstring, so that no
@@ -105,13 +105,23 @@ impl Proxy {
         let cache = Cache::weighing(settings.policy, |key: &Key| key.len() as u64);
         let (scope, name) = (scope(&settings), settings.upstream.to_string());
         let gate = Gate::new(settings.upstream_conns);
-        Arc::new(Proxy { settings, cache, gate, scope, name, report, stats })
+        Arc::new(Proxy {
+            settings,
+            cache,
+            gate,
+            scope,
+            name,
+            report,
+            stats,
+        })
     }
 
     fn key(&self, request: &[u8]) -> Key {
         match self.settings.protocol {
             Protocol::Poem => self.scope.clone(),
-            Protocol::Line | Protocol::Netstring => [&self.scope[..], &name(request)].concat().into(),
+            Protocol::Line | Protocol::Netstring => {
+                [&self.scope[..], &name(request)].concat().into()
+            }
         }
     }
 
@@ -130,13 +140,20 @@ impl Proxy {
             self.attempt(&mut landing, &request).await?;
             self.believe(&mut landing, &request).await
         };
-        let late = || Error::Timeout { addr: self.name.clone(), stage: "not complete", limit: total };
-        let result = net::within(total, work).await.unwrap_or_else(|| Err(late()));
+        let late = || Error::Timeout {
+            addr: self.name.clone(),
+            stage: "not complete",
+            limit: total,
+        };
+        let result = net::within(total, work)
+            .await
+            .unwrap_or_else(|| Err(late()));
         let uncounted = landing.uncounted();
         match result {
             Ok(()) => self.land(landing, begun),
             Err(error) => {
-                self.report.notice(Notice::FetchFailed(&error, landing.writer.readers()));
+                self.report
+                    .notice(Notice::FetchFailed(&error, landing.writer.readers()));
                 landing.fail(error, Instant::now());
                 self.stats.failed_fetches.fetch_add(1, Ordering::Release);
             }
@@ -156,7 +173,8 @@ impl Proxy {
             self.report.notice(Notice::Rejected(&self.name, why));
             self.stats.failed_fetches.fetch_add(1, Ordering::Release);
         }
-        self.report.notice(Notice::Fetched(bytes, begun.elapsed(), kept));
+        self.report
+            .notice(Notice::Fetched(bytes, begun.elapsed(), kept));
     }
 
     async fn attempt(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
@@ -178,36 +196,59 @@ impl Proxy {
         if landing.objection.is_some() {
             return Ok(()); // it won't be kept, whatever it is
         }
-        let Some(old) = landing.fill.as_ref().and_then(Fill::replaces) else { return Ok(()) };
+        let Some(old) = landing.fill.as_ref().and_then(Fill::replaces) else {
+            return Ok(());
+        };
         let transformed = self.settings.workshop.is_some();
-        let is_doubtful =
-            |new: &Poem| if transformed { new.len() < old.len() } else { new.is_cut_from(&old) };
+        let is_doubtful = |new: &Poem| {
+            if transformed {
+                new.len() < old.len()
+            } else {
+                new.is_cut_from(&old)
+            }
+        };
         let original = |landing: &Landing, poem: &Poem| match transformed {
             true => landing.original.clone(),
             false => poem.bytes(),
         };
-        let Some(first) = landing.writer.so_far().filter(is_doubtful) else { return Ok(()) };
+        let Some(first) = landing.writer.so_far().filter(is_doubtful) else {
+            return Ok(());
+        };
         let first = original(landing, &first);
         if !landing.writer.rewind() {
             landing.pass_through(); // its readers have it; it can't be decided whether it is whole
             return Ok(());
         }
         self.attempt(landing, request).await?;
-        let Some(second) = landing.writer.so_far().filter(is_doubtful) else { return Ok(()) };
+        let Some(second) = landing.writer.so_far().filter(is_doubtful) else {
+            return Ok(());
+        };
         let second = original(landing, &second);
         match first != second && (first.starts_with(&second) || second.starts_with(&first)) {
-            true => Err(Error::Doubtful { addr: self.name.clone() }),
+            true => Err(Error::Doubtful {
+                addr: self.name.clone(),
+            }),
             false => Ok(()),
         }
     }
 
     /// Waits for its turn, then asks.
     async fn ask<'a>(&self, landing: &mut Landing, request: &'a [u8]) -> Result<Reply<'a>, Error> {
-        let Settings { protocol, timeouts, max_poem, .. } = self.settings;
+        let Settings {
+            protocol,
+            timeouts,
+            max_poem,
+            ..
+        } = self.settings;
         if landing.place.is_none() {
             landing.place = Some(self.gate.enter(Instant::now()).await);
         }
-        let question = Question { protocol, request, limit: max_poem, timeouts };
+        let question = Question {
+            protocol,
+            request,
+            limit: max_poem,
+            timeouts,
+        };
         self.settings.upstream.ask(&question, &*self.report).await
     }
 
@@ -237,7 +278,11 @@ impl Proxy {
         loop {
             match net::within(self.patience(), landing.writer.room()).await {
                 Some(room) => return room,
-                None if self.is_out_of_patience() => return Err(Error::TooSlow { addr: self.name.clone() }),
+                None if self.is_out_of_patience() => {
+                    return Err(Error::TooSlow {
+                        addr: self.name.clone(),
+                    });
+                }
                 None => {}
             }
         }
@@ -259,7 +304,10 @@ impl Proxy {
     /// How long to wait for readers before looking again who waits for them.
     fn patience(&self) -> Duration {
         let patience = self.settings.patience;
-        let waited = self.gate.crowded_since().map_or(Duration::ZERO, |since| since.elapsed());
+        let waited = self
+            .gate
+            .crowded_since()
+            .map_or(Duration::ZERO, |since| since.elapsed());
         match waited < 2 * patience {
             true => patience.saturating_sub(waited).max(patience / BREATHS),
             false => A_TURN,
@@ -267,14 +315,18 @@ impl Proxy {
     }
 
     fn is_out_of_patience(&self) -> bool {
-        self.gate.crowded_since().is_some_and(|since| since.elapsed() >= self.settings.patience)
+        self.gate
+            .crowded_since()
+            .is_some_and(|since| since.elapsed() >= self.settings.patience)
     }
 
     /// Once a poem is too long to be kept, or there is no room for it, it passes through, and its key is free again
     /// before its beginning leaves the window.
     fn make_room(&self, landing: &mut Landing, more: u64) {
         let total = landing.writer.len() + more;
-        let Some(fill) = &mut landing.fill else { return };
+        let Some(fill) = &mut landing.fill else {
+            return;
+        };
         if total > self.longest() {
             landing.too_long(Instant::now());
         } else if !fill.reserve(total) {
@@ -292,12 +344,16 @@ impl Proxy {
         let poem = self.collect(landing, request).await?;
         // The original is held only where it may be of use: it is not counted. A second attempt's always is, for it is
         // compared with the first's.
-        if !landing.original.is_empty() || landing.fill.as_ref().and_then(Fill::replaces).is_some() {
+        if !landing.original.is_empty() || landing.fill.as_ref().and_then(Fill::replaces).is_some()
+        {
             landing.original = poem.clone();
         }
         let spare = self.settings.original_on_failure.then(|| poem.clone());
         let limit = self.settings.max_poem;
-        let done = match (workshop.apply(poem, limit, self.settings.timeouts).await, spare) {
+        let done = match (
+            workshop.apply(poem, limit, self.settings.timeouts).await,
+            spare,
+        ) {
             (Ok(done), _) => done,
             (Err(error), None) => return Err(error),
             (Err(error), Some(original)) => {
@@ -307,7 +363,9 @@ impl Proxy {
             }
         };
         if done.is_empty() {
-            return Err(Error::Empty { addr: self.name.clone() }); // what a client would have to take for a failure
+            return Err(Error::Empty {
+                addr: self.name.clone(),
+            }); // what a client would have to take for a failure
         }
         self.hold(landing, done.len())?;
         landing.writer.append(done);
@@ -322,7 +380,10 @@ impl Proxy {
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
             if (poem.len() + bytes.len()) as u64 > limit {
-                return Err(Error::TooLong { addr: self.name.clone(), limit });
+                return Err(Error::TooLong {
+                    addr: self.name.clone(),
+                    limit,
+                });
             }
             self.hold(landing, poem.len() + bytes.len())?;
             poem.extend_from_slice(&bytes);
@@ -334,9 +395,16 @@ impl Proxy {
 
     /// Reserves room for so many bytes that nobody can be sent yet.
     fn hold(&self, landing: &mut Landing, bytes: usize) -> Result<(), Error> {
-        match landing.fill.as_mut().is_none_or(|fill| fill.reserve(bytes as u64)) {
+        match landing
+            .fill
+            .as_mut()
+            .is_none_or(|fill| fill.reserve(bytes as u64))
+        {
             true => Ok(()),
-            false => Err(Error::NoRoom { addr: self.name.clone(), capacity: self.settings.policy.capacity }),
+            false => Err(Error::NoRoom {
+                addr: self.name.clone(),
+                capacity: self.settings.policy.capacity,
+            }),
         }
     }
 
@@ -384,23 +452,44 @@ impl Handler for Proxy {
     fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer {
         let key = self.key(&request);
         loop {
-            let flight = match self.cache.lookup(&key, now, || flight::launch(self.longest())) {
-                Lookup::Hit(poem, until) => return Answer { reader: Reader::of(poem), how: How::Hit(until) },
+            let flight = match self
+                .cache
+                .lookup(&key, now, || flight::launch(self.longest()))
+            {
+                Lookup::Hit(poem, until) => {
+                    return Answer {
+                        reader: Reader::of(poem),
+                        how: How::Hit(until),
+                    };
+                }
                 Lookup::Stale(poem, lead) => {
                     if let Some(lead) = lead {
                         self.fly(lead, request);
                     }
-                    return Answer { reader: Reader::of(poem), how: How::Stale };
+                    return Answer {
+                        reader: Reader::of(poem),
+                        how: How::Stale,
+                    };
                 }
                 Lookup::Miss(lead) => {
-                    let reader = lead.flight.join().expect("a flight just launched has its beginning");
+                    let reader = lead
+                        .flight
+                        .join()
+                        .expect("a flight just launched has its beginning");
                     self.fly(lead, request);
-                    return Answer { reader, how: How::Miss };
+                    return Answer {
+                        reader,
+                        how: How::Miss,
+                    };
                 }
                 Lookup::Coalesced(flight) => flight,
             };
             if let Some(reader) = flight.join() {
-                let how = if reader.is_over() { How::Remembered } else { How::Coalesced };
+                let how = if reader.is_over() {
+                    How::Remembered
+                } else {
+                    How::Coalesced
+                };
                 return Answer { reader, how };
             }
             // Its beginning left the window between the look-up and the joining. The key was freed before that, so
@@ -442,12 +531,24 @@ mod tests {
 
     fn settings(protocol: Protocol, upstream: &[&str], workshop: Option<Workshop>) -> Settings {
         let long = Duration::from_secs(10);
-        let addrs = upstream.iter().map(|addr| addr.parse().expect("an address")).collect();
+        let addrs = upstream
+            .iter()
+            .map(|addr| addr.parse().expect("an address"))
+            .collect();
         Settings {
             protocol,
             upstream: Upstream::Servers(addrs),
-            timeouts: Timeouts { connect: long, idle: long, total: long },
-            policy: Policy { ttl: long, grace: long, fail_ttl: long, capacity: 1 << 20 },
+            timeouts: Timeouts {
+                connect: long,
+                idle: long,
+                total: long,
+            },
+            policy: Policy {
+                ttl: long,
+                grace: long,
+                fail_ttl: long,
+                capacity: 1 << 20,
+            },
             max_poem: 1 << 20,
             whole: false,
             rejects: Rejects::default(),
@@ -471,7 +572,11 @@ mod tests {
         request: &[u8],
     ) -> Key {
         let settings = settings(protocol, upstream, workshop);
-        proxy(Settings { original_on_failure: original, ..settings }).key(request)
+        proxy(Settings {
+            original_on_failure: original,
+            ..settings
+        })
+        .key(request)
     }
 
     #[test]
@@ -480,14 +585,19 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("it is bound").to_string();
         let proxy = proxy(settings(Protocol::Poem, &[&addr], None));
-        let Lookup::Miss(lead) =
-            proxy.cache.lookup(&proxy.key(b""), Instant::now(), || flight::launch(1 << 20))
+        let Lookup::Miss(lead) = proxy
+            .cache
+            .lookup(&proxy.key(b""), Instant::now(), || flight::launch(1 << 20))
         else {
             panic!("it is the first")
         };
         let mut landing = Landing::new(lead.fill, lead.writer);
         let collected = std::thread::scope(|scope| {
-            scope.spawn(|| listener.accept().and_then(|(mut call, _)| call.write_all(&poem)));
+            scope.spawn(|| {
+                listener
+                    .accept()
+                    .and_then(|(mut call, _)| call.write_all(&poem))
+            });
             net::block_on(proxy.collect(&mut landing, b"")).expect("it comes whole")
         });
         assert!(collected == poem);
@@ -496,17 +606,31 @@ mod tests {
 
     #[test]
     fn no_two_questions_have_the_same_key() {
-        let upstreams: [&[&str]; 6] =
-            [&["1"], &["1", "2"], &["2", "1"], &["unix:1, 127.0.0.1:2"], &["localhost:1"], &["[::1]:1"]];
+        let upstreams: [&[&str]; 6] = [
+            &["1"],
+            &["1", "2"],
+            &["2", "1"],
+            &["unix:1, 127.0.0.1:2"],
+            &["localhost:1"],
+            &["[::1]:1"],
+        ];
         let own = |transforms: &[Transform]| {
-            Some(Workshop::Own(transforms.iter().map(|transform| (*transform).into()).collect()))
+            Some(Workshop::Own(
+                transforms
+                    .iter()
+                    .map(|transform| (*transform).into())
+                    .collect(),
+            ))
         };
         let via = |addr: &str, names: &[&str]| {
             let names = names.iter().map(|name| name.to_string()).collect();
             Some(Workshop::Via(addr.parse().expect("an address"), names))
         };
-        let program =
-            |text: &str| Some(Workshop::Own(vec![Craft::Program(text.parse().expect("a program"))]));
+        let program = |text: &str| {
+            Some(Workshop::Own(vec![Craft::Program(
+                text.parse().expect("a program"),
+            )]))
+        };
         let workshops = [
             None,
             own(&[Transform::Shout]),
@@ -519,20 +643,35 @@ mod tests {
             program("x=tr a b"),
             program("x=tr 'a b'"),
         ];
-        let long = [vec![b'x'; 256], vec![b'x'; 257], vec![b'y'; 257], vec![b'x'; 258]];
-        let names = [name(&long[1]), netstring(&name(&long[1])), name(&long[1])[1..].to_vec()];
-        let mut requests: Vec<&[u8]> =
-            vec![b"", b"a", b"1:a,", b"0:,", b"a,", b"4:line,", b"\xff", b"1:a,0:,", b"#257:"];
+        let long = [
+            vec![b'x'; 256],
+            vec![b'x'; 257],
+            vec![b'y'; 257],
+            vec![b'x'; 258],
+        ];
+        let names = [
+            name(&long[1]),
+            netstring(&name(&long[1])),
+            name(&long[1])[1..].to_vec(),
+        ];
+        let mut requests: Vec<&[u8]> = vec![
+            b"", b"a", b"1:a,", b"0:,", b"a,", b"4:line,", b"\xff", b"1:a,0:,", b"#257:",
+        ];
         requests.extend(long.iter().chain(&names).map(Vec::as_slice));
         let mut seen = HashMap::new();
         for protocol in [Protocol::Poem, Protocol::Line, Protocol::Netstring] {
-            let asked = if protocol == Protocol::Poem { &requests[..1] } else { &requests };
+            let asked = if protocol == Protocol::Poem {
+                &requests[..1]
+            } else {
+                &requests
+            };
             for upstream in upstreams {
                 for workshop in &workshops {
                     for original in [false, true] {
                         for request in asked {
-                            let what =
-                                format!("{protocol:?} {upstream:?} {workshop:?} {original} {request:?}");
+                            let what = format!(
+                                "{protocol:?} {upstream:?} {workshop:?} {original} {request:?}"
+                            );
                             let key = key(protocol, upstream, workshop.clone(), original, request);
                             // Without a transformation there is no failure of one to tell apart.
                             if let Some(other) = seen.insert(key, what.clone()) {
@@ -550,6 +689,9 @@ mod tests {
     #[test]
     fn the_key_of_a_long_request_is_short() {
         let length = |request: &[u8]| key(Protocol::Netstring, &["1"], None, false, request).len();
-        assert_eq!(length(&[b'x'; 16 << 20]), length(b"") - "0:,".len() + "#16777216:".len() + 32);
+        assert_eq!(
+            length(&[b'x'; 16 << 20]),
+            length(b"") - "0:,".len() + "#16777216:".len() + 32
+        );
     }
 }

@@ -61,7 +61,13 @@ impl Serve {
     /// Those of [`Source::read`].
     pub fn new(source: Source, settings: Settings, script: Script) -> Result<Arc<Serve>, Error> {
         let anthology = RwLock::new(source.read()?);
-        Ok(Arc::new(Serve { source, anthology, settings, script, turn: AtomicUsize::new(0) }))
+        Ok(Arc::new(Serve {
+            source,
+            anthology,
+            settings,
+            script,
+            turn: AtomicUsize::new(0),
+        }))
     }
 
     /// The poems as they are now.
@@ -95,10 +101,17 @@ impl Serve {
     fn named(&self, request: &[u8]) -> Poem {
         let poems = self.poems();
         if request.is_empty() {
-            let names: String = poems.entries().iter().map(|entry| format!("{}\r\n", entry.name)).collect();
+            let names: String = poems
+                .entries()
+                .iter()
+                .map(|entry| format!("{}\r\n", entry.name))
+                .collect();
             return names.into();
         }
-        let named = poems.entries().iter().find(|entry| entry.name.as_bytes() == request);
+        let named = poems
+            .entries()
+            .iter()
+            .find(|entry| entry.name.as_bytes() == request);
         named.map_or_else(|| SORRY.into(), |entry| entry.poem.clone())
     }
 }
@@ -129,14 +142,19 @@ impl Handler for Serve {
             (Step::Ok, Some(pace)) => recite(poem, pace),
             (step, _) => rehearse(step, poem),
         };
-        Answer { reader, how: How::Own }
+        Answer {
+            reader,
+            how: How::Own,
+        }
     }
 }
 
 /// A recital for one reader, that ends when the reader leaves.
 fn recite(poem: Poem, pace: Pace) -> Reader {
     let (mut writer, flight) = flight::launch(AHEAD);
-    let reader = flight.join().expect("a flight just launched has its beginning");
+    let reader = flight
+        .join()
+        .expect("a flight just launched has its beginning");
     net::spawn(async move {
         let mut recital = Recital::new(poem, pace);
         while let Some(bytes) = recital.next().await {
@@ -153,7 +171,9 @@ fn recite(poem: Poem, pace: Pace) -> Reader {
 /// The poem, with the trouble that is asked for.
 fn rehearse(step: Step, poem: Poem) -> Reader {
     let first = |count: usize| poem.bytes().slice(..count.min(poem.bytes().len()));
-    let failure = || Error::Rehearsed { step: step.to_string() };
+    let failure = || Error::Rehearsed {
+        step: step.to_string(),
+    };
     match step {
         Step::Ok => Reader::of(poem),
         Step::Empty => Reader::of(Poem::from_pieces(Vec::new())),
@@ -162,7 +182,9 @@ fn rehearse(step: Step, poem: Poem) -> Reader {
         Step::Slow(rate) => recite(poem, slowly(rate)),
         Step::Reset(count) | Step::Stall(count) => {
             let (mut writer, flight) = flight::launch(u64::MAX);
-            let reader = flight.join().expect("a flight just launched has its beginning");
+            let reader = flight
+                .join()
+                .expect("a flight just launched has its beginning");
             writer.append(first(count));
             match step {
                 Step::Reset(_) => writer.fail(failure()),
@@ -177,5 +199,8 @@ fn rehearse(step: Step, poem: Poem) -> Reader {
 fn slowly(rate: usize) -> Pace {
     const STEPS: usize = 10;
     let bytes = rate.div_ceil(STEPS);
-    Pace { bytes, delay: Duration::from_secs_f64(bytes as f64 / rate as f64) }
+    Pace {
+        bytes,
+        delay: Duration::from_secs_f64(bytes as f64 / rate as f64),
+    }
 }

@@ -32,7 +32,13 @@ impl TransformService {
         timeout: Duration,
         report: Arc<dyn Report>,
     ) -> Arc<TransformService> {
-        Arc::new(TransformService { repertoire, max_poem, timeout, report, commons: OnceLock::new() })
+        Arc::new(TransformService {
+            repertoire,
+            max_poem,
+            timeout,
+            report,
+            commons: OnceLock::new(),
+        })
     }
 
     /// The transformation that is asked for and the poem, split at the first dot.
@@ -44,7 +50,9 @@ impl TransformService {
 
     fn share(&self) -> Share {
         let longest = self.request_limit().saturating_add(self.max_poem);
-        self.commons.get_or_init(|| Commons::new(u64::MAX)).of_answer(longest)
+        self.commons
+            .get_or_init(|| Commons::new(u64::MAX))
+            .of_answer(longest)
     }
 }
 
@@ -67,10 +75,15 @@ impl Handler for TransformService {
 
     fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Answer {
         let Some((craft, poem)) = self.parse(&request) else {
-            return Answer { reader: Reader::failed(declined()), how: How::Own };
+            return Answer {
+                reader: Reader::failed(declined()),
+                how: How::Own,
+            };
         };
         let (mut writer, flight) = flight::launch(u64::MAX);
-        let reader = flight.join().expect("a flight just launched has its beginning");
+        let reader = flight
+            .join()
+            .expect("a flight just launched has its beginning");
         let mut share = self.share();
         net::spawn(async move {
             // The request is given back with the poem, as soon as its answer is made. The work is for this one client,
@@ -91,10 +104,15 @@ impl Handler for TransformService {
                 Err(()) => writer.fail(Error::Deserted),
             }
         });
-        Answer { reader, how: How::Own }
+        Answer {
+            reader,
+            how: How::Own,
+        }
     }
 }
 
 fn declined() -> Error {
-    Error::Declined { addr: "the request".into() }
+    Error::Declined {
+        addr: "the request".into(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{unblock, within};
 use crate::addr::Addr;
-use crate::error::{reason, Error};
+use crate::error::{Error, reason};
 use crate::gate::Gate;
 use socket2::SockAddr;
 use std::io;
@@ -16,15 +16,24 @@ const UNIX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// All the addresses of a name, in the resolver's order.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
-    let unresolved = |why: String| Error::Unresolved { addr: addr.to_string(), why };
+    let unresolved = |why: String| Error::Unresolved {
+        addr: addr.to_string(),
+        why,
+    };
     match addr {
         Addr::Unix(path) => match SockAddr::unix(path) {
             Ok(addr) => Ok(vec![addr]),
             Err(e) => {
                 let long = path.as_os_str().len() > UNIX_PATH;
-                let why =
-                    if long { format!("the path is longer than {UNIX_PATH} bytes") } else { reason(&e) };
-                Err(Error::Local { what: addr.to_string(), why })
+                let why = if long {
+                    format!("the path is longer than {UNIX_PATH} bytes")
+                } else {
+                    reason(&e)
+                };
+                Err(Error::Local {
+                    what: addr.to_string(),
+                    why,
+                })
             }
         },
         Addr::Tcp { host, port } => {
@@ -32,7 +41,12 @@ pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr
                 return Ok(vec![SocketAddr::new(ip, *port).into()]);
             }
             let (host, port) = (host.clone(), *port);
-            let work = move || Ok((host, port).to_socket_addrs()?.map(SockAddr::from).collect::<Vec<_>>());
+            let work = move || {
+                Ok((host, port)
+                    .to_socket_addrs()?
+                    .map(SockAddr::from)
+                    .collect::<Vec<_>>())
+            };
             let found = within(limit, look_up(&LOOKING_UP, work)).await;
             let found = found.ok_or_else(|| unresolved("the resolver did not answer".into()))?;
             let found = found.map_err(|e| unresolved(resolver_reason(&e)))?;
@@ -49,13 +63,16 @@ pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr
 pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
     match (target, listening) {
         (Addr::Unix(target), Addr::Unix(listening)) => {
-            let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+            let real =
+                |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
             real(target) == real(listening)
         }
         (Addr::Tcp { port, .. }, Addr::Tcp { port: own, .. }) if port == own => {
-            let ips = |addrs: Vec<SockAddr>| addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip()));
+            let ips =
+                |addrs: Vec<SockAddr>| addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip()));
             let targets = resolve(target, SIGHT).await.unwrap_or_default();
-            let own: Vec<IpAddr> = ips(resolve(listening, SIGHT).await.unwrap_or_default()).collect();
+            let own: Vec<IpAddr> =
+                ips(resolve(listening, SIGHT).await.unwrap_or_default()).collect();
             ips(targets).any(|ip| own.iter().any(|own| reaches(ip, *own)))
         }
         _ => false,
@@ -82,8 +99,11 @@ fn reaches(target: IpAddr, own: IpAddr) -> bool {
 /// Whether this is an address of this machine: what is sent to it is sent from it.
 fn is_ours(ip: IpAddr) -> bool {
     let own_end = || {
-        let any =
-            if ip.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any = if ip.is_ipv4() {
+            IpAddr::from(Ipv4Addr::UNSPECIFIED)
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.connect((ip, 9))?; // sends nothing, and asks only the routing table
         socket.local_addr()
@@ -93,7 +113,9 @@ fn is_ours(ip: IpAddr) -> bool {
 
 /// The resolver's own words.
 fn resolver_reason(error: &io::Error) -> String {
-    reason(error).trim_start_matches("failed to lookup address information: ").to_lowercase()
+    reason(error)
+        .trim_start_matches("failed to lookup address information: ")
+        .to_lowercase()
 }
 
 /// How many names are looked up at once. A look-up can't be cancelled: where the resolver hangs, one goes on for long
@@ -117,9 +139,9 @@ async fn look_up<T: Send + 'static>(gate: &Gate, work: impl FnOnce() -> T + Send
 mod tests {
     use super::*;
     use crate::net::block_on;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
-    use std::sync::Arc;
 
     #[test]
     fn a_resolver_that_hangs_costs_its_deadline_and_no_more_than_the_places() {
@@ -138,6 +160,10 @@ mod tests {
         }
         assert!(begun.load(Ordering::Acquire) <= 2);
         drop(hung);
-        assert_eq!(block_on(within(LONG, look_up(&gate, || "found"))), Some("found"), "no place was lost");
+        assert_eq!(
+            block_on(within(LONG, look_up(&gate, || "found"))),
+            Some("found"),
+            "no place was lost"
+        );
     }
 }

@@ -1,17 +1,17 @@
 //! One connection: what it is asked, how its answer goes out, and how it ends.
 
-use super::{Handler, Server, ON_THE_WIRE};
+use super::{Handler, ON_THE_WIRE, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
 use crate::net::{self, Heard, Peer, Stream, Then, Turns};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::stats::{How, Outcome, Record};
 use bytes::Bytes;
-use std::future::{poll_fn, Future};
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::task::{ready, Poll};
+use std::sync::atomic::Ordering;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How long and for how many bytes a polite close listens to a client whose poem is on the wire.
@@ -121,11 +121,27 @@ impl Wait {
 }
 
 impl Answering {
-    pub(super) fn new(request: &[u8], accepted: Instant, how: How, delivery: Delivery) -> Answering {
+    pub(super) fn new(
+        request: &[u8],
+        accepted: Instant,
+        how: How,
+        delivery: Delivery,
+    ) -> Answering {
         let request = request[..request.len().min(REQUEST_TOLD)].into();
         let chatter = Chatter::default();
-        let wait = if delivery.sent > 0 { Wait::Over(Duration::ZERO) } else { Wait::Since(accepted) };
-        Answering { request, how, delivery, stored: false, chatter, wait }
+        let wait = if delivery.sent > 0 {
+            Wait::Over(Duration::ZERO)
+        } else {
+            Wait::Since(accepted)
+        };
+        Answering {
+            request,
+            how,
+            delivery,
+            stored: false,
+            chatter,
+            wait,
+        }
     }
 
     fn is_stored(&self) -> bool {
@@ -157,7 +173,12 @@ impl Chatter {
 impl<H: Handler> Connection<H> {
     /// The request first, then the answer.
     pub(super) async fn converse(&self, accepted: Instant) {
-        match Box::pin(net::within(self.server.limits.client_timeout, self.request())).await {
+        match Box::pin(net::within(
+            self.server.limits.client_timeout,
+            self.request(),
+        ))
+        .await
+        {
             Some(Ok(request)) => {
                 let (handler, asked) = (self.server.handler.clone(), request.clone());
                 let answer = move || handler.answer(asked, Instant::now());
@@ -172,7 +193,14 @@ impl<H: Handler> Connection<H> {
             }
             Some(Err(outcome)) => {
                 if outcome == Outcome::Declined {
-                    let _declined = Box::pin(self.close_politely(0, Chatter { heard: 1, over: false })).await;
+                    let _declined = Box::pin(self.close_politely(
+                        0,
+                        Chatter {
+                            heard: 1,
+                            over: false,
+                        },
+                    ))
+                    .await;
                 }
                 self.refused(accepted, outcome);
             }
@@ -219,13 +247,16 @@ impl<H: Handler> Connection<H> {
     /// a poem, not for its end.
     pub(super) async fn carry_on(&self, answering: &mut Answering) {
         let outcome = loop {
-            let step = answering.delivery.step(|bytes, then| self.stream.send(bytes, then));
+            let step = answering
+                .delivery
+                .step(|bytes, then| self.stream.send(bytes, then));
             if answering.delivery.sent > 0 {
                 answering.wait.end();
             }
             match step {
                 Step::Full => {
-                    let taken = net::within(self.server.limits.client_timeout, self.stream.writable());
+                    let taken =
+                        net::within(self.server.limits.client_timeout, self.stream.writable());
                     match Box::pin(taken).await {
                         Some(Ok(())) => {}
                         Some(Err(_)) => break Outcome::Left,
@@ -233,8 +264,13 @@ impl<H: Handler> Connection<H> {
                     }
                 }
                 Step::Waiting => {
-                    let Answering { delivery, chatter, .. } = &mut *answering;
-                    if net::race(delivery.reader.ready(), self.gone(chatter)).await.is_err() {
+                    let Answering {
+                        delivery, chatter, ..
+                    } = &mut *answering;
+                    if net::race(delivery.reader.ready(), self.gone(chatter))
+                        .await
+                        .is_err()
+                    {
                         break Outcome::Left;
                     }
                 }
@@ -242,7 +278,10 @@ impl<H: Handler> Connection<H> {
                     // The kernel has it all; a client that takes its time to close must not hold on to it.
                     answering.stored = answering.is_stored();
                     answering.delivery.reader.release();
-                    break Box::pin(self.close_politely(answering.delivery.sent, answering.chatter)).await;
+                    break Box::pin(
+                        self.close_politely(answering.delivery.sent, answering.chatter),
+                    )
+                    .await;
                 }
                 Step::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
                 Step::Gone => break Outcome::Left,
@@ -269,10 +308,25 @@ impl<H: Handler> Connection<H> {
     }
 
     fn record(&self, answering: &Answering, outcome: Outcome) {
-        let Answering { request, how, delivery, stored, wait, .. } = answering;
+        let Answering {
+            request,
+            how,
+            delivery,
+            stored,
+            wait,
+            ..
+        } = answering;
         let wait = wait.so_far();
         let (peer, how, bytes, stored) = (&self.peer, *how, delivery.sent, *stored);
-        self.server.record(Record { peer, request, how, outcome, bytes, wait, stored });
+        self.server.record(Record {
+            peer,
+            request,
+            how,
+            outcome,
+            bytes,
+            wait,
+            stored,
+        });
     }
 
     /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
@@ -285,13 +339,16 @@ impl<H: Handler> Connection<H> {
                 match chatter.hear(&self.stream) {
                     Heard::Gone => return Poll::Ready(()),
                     Heard::Silence if ready!(self.stream.poll_readable(cx)).is_err() => {
-                        return Poll::Ready(())
+                        return Poll::Ready(());
                     }
                     _ => {}
                 }
             }
             // There is always something to read from now on, or the end, and so no waking for a reset.
-            broken.get_or_insert_with(|| Box::pin(self.broken())).as_mut().poll(cx)
+            broken
+                .get_or_insert_with(|| Box::pin(self.broken()))
+                .as_mut()
+                .poll(cx)
         })
     }
 
@@ -318,7 +375,9 @@ impl<H: Handler> Connection<H> {
             false => (self.server.limits.client_timeout, u32::MAX), // whatever it says, its poem's end may be to come
         };
         chatter.heard = 0;
-        let is_over = net::within(time, self.discard(&mut chatter, most)).await.is_some();
+        let is_over = net::within(time, self.discard(&mut chatter, most))
+            .await
+            .is_some();
         match is_over || on_the_wire || chatter.heard == 0 {
             true => Outcome::Whole,
             false => Outcome::Stuck, // it talks on, so that closing may cut the poem's end
@@ -339,7 +398,8 @@ impl<H: Handler> Connection<H> {
 
     /// The end of a connection without a request that could be answered.
     fn refused(&self, accepted: Instant, outcome: Outcome) {
-        self.server.unanswered(&self.peer, outcome, accepted.elapsed());
+        self.server
+            .unanswered(&self.peer, outcome, accepted.elapsed());
     }
 }
 
@@ -348,6 +408,9 @@ impl<H: Handler> Connection<H> {
 fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     match protocol {
         Protocol::Netstring => Outcome::Declined,
-        _ => Outcome::Failed(Arc::new(Error::BadRequest { addr: peer.to_string(), why: why.to_string() })),
+        _ => Outcome::Failed(Arc::new(Error::BadRequest {
+            addr: peer.to_string(),
+            why: why.to_string(),
+        })),
     }
 }

@@ -1,6 +1,6 @@
 //! The workshop: who transforms poems, ourselves, a program, or a service across the network.
 
-use super::{converse, Question, Timeouts};
+use super::{Question, Timeouts, converse};
 use crate::addr::Addr;
 use crate::commons::Share;
 use crate::error::Error;
@@ -72,7 +72,10 @@ impl Craft {
                 });
                 let (done, addr) = (done.await?, || transform.name().to_string());
                 let counted = share.grow(done.len() as u64);
-                counted.map_err(|capacity| Error::NoRoom { addr: addr(), capacity })?;
+                counted.map_err(|capacity| Error::NoRoom {
+                    addr: addr(),
+                    capacity,
+                })?;
                 Ok(done)
             }
             Craft::Program(program) => program.apply(&poem, limit, deadline, share).await,
@@ -133,11 +136,18 @@ impl Workshop {
     ///
     /// # Errors
     /// Those of [`Craft::apply`] from our own, any error of a fetch from a service.
-    pub async fn apply(&self, mut poem: Bytes, limit: u64, timeouts: Timeouts) -> Result<Bytes, Error> {
+    pub async fn apply(
+        &self,
+        mut poem: Bytes,
+        limit: u64,
+        timeouts: Timeouts,
+    ) -> Result<Bytes, Error> {
         match self {
             Workshop::Own(crafts) => {
                 for craft in crafts {
-                    poem = craft.apply(poem, limit, timeouts.total, &mut Share::alone()).await?;
+                    poem = craft
+                        .apply(poem, limit, timeouts.total, &mut Share::alone())
+                        .await?;
                 }
             }
             Workshop::Via(addr, names) => {
@@ -159,7 +169,12 @@ async fn transform_via(
     timeouts: Timeouts,
 ) -> Result<Bytes, Error> {
     let protocol = Protocol::Netstring;
-    let question = Question { protocol, request: poem, limit, timeouts };
+    let question = Question {
+        protocol,
+        request: poem,
+        limit,
+        timeouts,
+    };
     let request = Frame::netstring(format!("{name}.").as_bytes(), poem);
     let work = async {
         let (mut reply, mut framed) = (converse(addr, request, &question).await?, Vec::new());
@@ -168,9 +183,14 @@ async fn transform_via(
         }
         Ok(protocol.payload(packed(framed)))
     };
-    let late =
-        || Error::Timeout { addr: addr.to_string(), stage: "no transformation", limit: timeouts.total };
-    net::within(timeouts.total, work).await.unwrap_or_else(|| Err(late()))
+    let late = || Error::Timeout {
+        addr: addr.to_string(),
+        stage: "no transformation",
+        limit: timeouts.total,
+    };
+    net::within(timeouts.total, work)
+        .await
+        .unwrap_or_else(|| Err(late()))
 }
 
 #[cfg(test)]
@@ -180,14 +200,19 @@ mod tests {
 
     #[test]
     fn long_transformations_wait_for_a_place_and_short_ones_do_not() {
-        let places: Vec<_> = (0..BENCH_PLACES).map(|_| BENCH.enter(Instant::now()).now_or_never()).collect();
+        let places: Vec<_> = (0..BENCH_PLACES)
+            .map(|_| BENCH.enter(Instant::now()).now_or_never())
+            .collect();
         assert!(places.iter().all(Option::is_some));
         let craft = Craft::from(Transform::Shout);
         let apply = |length: usize| {
             let craft = craft.clone();
             async move {
                 let poem = vec![b'a'; length].into();
-                craft.apply(poem, u64::MAX, Duration::MAX, &mut Share::alone()).await.map(|done| done.len())
+                craft
+                    .apply(poem, u64::MAX, Duration::MAX, &mut Share::alone())
+                    .await
+                    .map(|done| done.len())
             }
         };
         assert_eq!(apply(1000).now_or_never(), Some(Ok(1000)));

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{channel, Receiver};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// The program itself, run to its end.
@@ -38,7 +38,12 @@ impl Daemon {
     /// With no more than so many descriptors.
     pub fn start_with_descriptors(most: u32, args: &[&str]) -> Daemon {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_poetry")]);
+        shell.args([
+            "-c",
+            &format!("ulimit -n {most}; exec \"$@\""),
+            "sh",
+            env!("CARGO_BIN_EXE_poetry"),
+        ]);
         shell.args(args);
         Daemon::start_command(shell)
     }
@@ -49,12 +54,23 @@ impl Daemon {
 
     /// With this as its standard input.
     pub fn start_with(mut command: Command, stdin: Stdio) -> Daemon {
-        let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
         let ready = ready.trim_end().to_string();
         let addr = ready.rsplit(' ').next().unwrap_or("").parse();
-        Daemon { child, addr: addr.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))), ready }
+        Daemon {
+            child,
+            addr: addr.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
+            ready,
+        }
     }
 
     pub fn pid(&self) -> Pid {
@@ -71,7 +87,9 @@ impl Daemon {
 
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
     }
 
     /// The memory it has written to and no file stands behind, in bytes.
@@ -86,8 +104,16 @@ impl Daemon {
 
     fn status(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        line.split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            << 10
     }
 
     /// The time it has kept a processor busy so far, in the hundredths of a second that Linux counts in.
@@ -100,7 +126,11 @@ impl Daemon {
 
     /// Whether it stands still (SIGSTOP).
     pub fn is_stopped(&self) -> bool {
-        self.proc("stat").rsplit(") ").next().unwrap().starts_with('T')
+        self.proc("stat")
+            .rsplit(") ")
+            .next()
+            .unwrap()
+            .starts_with('T')
     }
 
     pub fn exit_code(&mut self) -> Option<i32> {
@@ -118,13 +148,22 @@ impl Daemon {
     pub fn stderr_lines(&mut self) -> Receiver<String> {
         let (tell, told) = channel();
         let lines = BufReader::new(self.child.stderr.take().unwrap()).lines();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| tell.send(line))
+        });
         told
     }
 
     pub fn stderr(&mut self) -> String {
         let mut told = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut told)
+            .unwrap();
         told
     }
 }

@@ -1,7 +1,8 @@
 //! Clients that talk out of turn, are slow, are stuck, vanish, or come all at once.
 
 use crate::bard::{
-    many_descriptors, reset, settings, until, until_count, Bard, Client, Daemon, Running, LIMITS, LONG,
+    Bard, Client, Daemon, LIMITS, LONG, Running, many_descriptors, reset, settings, until,
+    until_count,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,14 +16,17 @@ use poetry::upstream::Repertoire;
 use rustix::process::Signal;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 #[test]
 fn a_client_that_takes_nothing_is_reset_and_the_others_are_served() {
     let bard = Bard::new();
-    let limits = Limits { client_timeout: Duration::from_millis(100), ..LIMITS };
+    let limits = Limits {
+        client_timeout: Duration::from_millis(100),
+        ..LIMITS
+    };
     let proxy = Running::proxy_with(settings(&bard), limits);
     let poem = vec![b'x'; 12 << 20];
     let stuck = proxy.connect();
@@ -40,7 +44,13 @@ fn a_client_that_takes_nothing_is_reset_and_the_others_are_served() {
 #[test]
 fn a_waiting_client_that_resets_frees_its_place() {
     let bard = Bard::new();
-    let proxy = Running::proxy_with(settings(&bard), Limits { max_clients: 1, ..LIMITS });
+    let proxy = Running::proxy_with(
+        settings(&bard),
+        Limits {
+            max_clients: 1,
+            ..LIMITS
+        },
+    );
     let first = proxy.connect();
     let call = bard.call();
     let mut second = proxy.connect();
@@ -129,7 +139,13 @@ fn a_megabyte_that_nobody_asked_for_does_not_cut_what_is_still_in_the_kernel() {
 #[test]
 fn a_client_that_half_closed_at_once_is_served_in_every_protocol() {
     let bard = Bard::new();
-    let line = Running::proxy_with(Settings { protocol: Protocol::Line, ..settings(&bard) }, LIMITS);
+    let line = Running::proxy_with(
+        Settings {
+            protocol: Protocol::Line,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let service = Running::transform(Repertoire::default(), LIMITS);
     let kept = keeping(b"kept");
     for (addr, request, answer) in [
@@ -172,13 +188,19 @@ fn one_who_leaves_at_any_step_changes_nothing_for_the_others() {
             let call = bard.call();
             leave_at(1); // before a byte
             let call = call.say(b"once ");
-            clients.iter_mut().for_each(|client| assert_eq!(client.take(5), b"once "));
+            clients
+                .iter_mut()
+                .for_each(|client| assert_eq!(client.take(5), b"once "));
             leave_at(2); // in mid-poem
             let call = call.say(b"upon");
-            clients.iter_mut().for_each(|client| assert_eq!(client.take(4), b"upon"));
+            clients
+                .iter_mut()
+                .for_each(|client| assert_eq!(client.take(4), b"upon"));
             leave_at(3); // just before the end
             call.finish();
-            clients.iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), b""));
+            clients
+                .iter_mut()
+                .for_each(|client| assert_eq!(client.rest().unwrap(), b""));
             assert_eq!(proxy.ask().unwrap(), b"once upon", "{leaving:?} at {step}");
             assert_eq!(bard.callers(), 1);
         }
@@ -195,7 +217,10 @@ fn a_slow_reader_holds_up_nobody_and_is_served_as_long_as_it_reads() {
     let saying = std::thread::spawn(move || call.say(&text).finish());
     assert_eq!(slow.take(1), &poem[..1]);
     for _ in 0..3 {
-        assert!(proxy.ask().unwrap() == poem, "the others are done before it has read a second byte");
+        assert!(
+            proxy.ask().unwrap() == poem,
+            "the others are done before it has read a second byte"
+        );
     }
     saying.join().unwrap();
     assert_eq!(slow.take(10), &poem[1..11]);
@@ -209,15 +234,25 @@ fn a_thousand_stuck_clients_cost_little_memory_and_nobody_else_a_thing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large.txt");
     std::fs::write(&file, large()).unwrap();
-    let mut daemon =
-        Daemon::start(&["serve", "--port", "0", "--client-timeout", "3s", file.to_str().unwrap()]);
+    let mut daemon = Daemon::start(&[
+        "serve",
+        "--port",
+        "0",
+        "--client-timeout",
+        "3s",
+        file.to_str().unwrap(),
+    ]);
     let (memory, descriptors) = (daemon.memory(), daemon.descriptors());
     let stuck: Vec<Client> = (0..STUCK).map(|_| Client::narrow(daemon.addr)).collect();
-    until("all are looked after", || daemon.descriptors() >= descriptors + STUCK);
+    until("all are looked after", || {
+        daemon.descriptors() >= descriptors + STUCK
+    });
     assert!(Client::connect(daemon.addr).rest().unwrap() == large());
     let each = daemon.memory().saturating_sub(memory) / STUCK as u64;
     assert!(each < 4096, "{each} bytes for a stuck client");
-    until("they are reset after --client-timeout", || daemon.descriptors() <= descriptors);
+    until("they are reset after --client-timeout", || {
+        daemon.descriptors() <= descriptors
+    });
     for mut client in stuck {
         assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
     }
@@ -228,11 +263,17 @@ fn a_thousand_stuck_clients_cost_little_memory_and_nobody_else_a_thing() {
 
 #[test]
 fn a_slow_request_is_ended_by_the_clients_timeout_however_often_a_byte_comes() {
-    let limits = Limits { client_timeout: Duration::from_millis(100), ..LIMITS };
+    let limits = Limits {
+        client_timeout: Duration::from_millis(100),
+        ..LIMITS
+    };
     let service = Running::transform(poetry::upstream::Repertoire::default(), limits);
     let mut client = service.connect();
     client.say(b"1000000:");
-    client.stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_millis(5)))
+        .unwrap();
     let error = loop {
         let _may_be_gone = std::io::Write::write_all(&mut client.stream, b"x");
         match client.stream.read(&mut [0]) {
@@ -246,14 +287,28 @@ fn a_slow_request_is_ended_by_the_clients_timeout_however_often_a_byte_comes() {
 #[test]
 fn a_slowloris_of_fifty_is_ended_in_each_framed_protocol_and_others_are_served_meanwhile() {
     let bard = Bard::new();
-    let limits = Limits { client_timeout: Duration::from_millis(400), ..LIMITS };
-    let framed = |protocol| Running::proxy_with(Settings { protocol, ..settings(&bard) }, limits);
+    let limits = Limits {
+        client_timeout: Duration::from_millis(400),
+        ..LIMITS
+    };
+    let framed = |protocol| {
+        Running::proxy_with(
+            Settings {
+                protocol,
+                ..settings(&bard)
+            },
+            limits,
+        )
+    };
     for (proxy, drip, request) in [
         (framed(Protocol::Line), &b"x"[..], &b"name\r\n"[..]),
         (framed(Protocol::Netstring), b"1", b"3:a.A,"),
     ] {
         let mut slow: Vec<Client> = (0..50).map(|_| proxy.connect()).collect();
-        let mut drip_on = || slow.iter_mut().for_each(|client| drop(client.stream.write_all(drip)));
+        let mut drip_on = || {
+            slow.iter_mut()
+                .for_each(|client| drop(client.stream.write_all(drip)))
+        };
         drip_on();
         let mut client = proxy.connect();
         client.say(request);
@@ -276,7 +331,9 @@ fn a_storm_at_an_empty_cache_costs_one_fetch() {
     let mut clients: Vec<Client> = (0..2000).map(|_| proxy.connect()).collect();
     proxy.open(2000);
     bard.call().say(b"poem").finish();
-    clients.iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), b"poem"));
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.rest().unwrap(), b"poem"));
     assert_eq!(bard.callers(), 1);
 }
 
@@ -292,8 +349,13 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
     for edge in 1..=200 {
         // The poem kept last was kept before this: an hour from now is past its ttl, and not past that of a newer one.
         let now = Instant::now() + hour;
-        let answers: Vec<_> = (0..50).map(|_| proxy.clone().answer(Bytes::new(), now)).collect();
-        let misses = answers.iter().filter(|answer| answer.how == How::Miss).count();
+        let answers: Vec<_> = (0..50)
+            .map(|_| proxy.clone().answer(Bytes::new(), now))
+            .collect();
+        let misses = answers
+            .iter()
+            .filter(|answer| answer.how == How::Miss)
+            .count();
         assert_eq!(misses, 1, "at edge {edge}");
         for answer in answers {
             let mut reader = answer.reader;
@@ -309,7 +371,11 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
             assert_eq!(got, b"poem");
         }
         let again = proxy.clone().answer(Bytes::new(), now);
-        assert!(matches!(again.how, How::Hit(_)), "{:?} at edge {edge}", again.how);
+        assert!(
+            matches!(again.how, How::Hit(_)),
+            "{:?} at edge {edge}",
+            again.how
+        );
         assert!(again.reader.ready().now_or_never().is_some());
     }
     assert_eq!(stats.fetches.load(Ordering::Acquire), 200);
@@ -326,14 +392,22 @@ fn a_storm_while_the_process_stands_still_is_served_whole_and_costs_one_fetch() 
     std::thread::park_timeout(Duration::from_millis(300)); // longer than the kernel waits before it sends again
     daemon.signal(Signal::CONT);
     bard.call().say(b"poem").finish();
-    clients.iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), b"poem"));
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.rest().unwrap(), b"poem"));
     assert_eq!(bard.callers(), 1);
 }
 
 #[test]
 fn those_who_only_knock_leave_nothing_behind() {
     let bard = Bard::new();
-    let line = Running::proxy_with(Settings { protocol: Protocol::Line, ..settings(&bard) }, LIMITS);
+    let line = Running::proxy_with(
+        Settings {
+            protocol: Protocol::Line,
+            ..settings(&bard)
+        },
+        LIMITS,
+    );
     let kept = keeping(b"poem");
     for number in 0..1000 {
         for proxy in [&line, &kept] {
@@ -369,7 +443,10 @@ fn a_client_that_talks_without_end_is_not_listened_to_without_end() {
     let proxy = Running::proxy(&bard);
     let mut talker = proxy.connect();
     let call = bard.call();
-    talker.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    talker
+        .stream
+        .set_write_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
     let mut said = 0;
     while said < 64 << 20 {
         match talker.stream.write(&[b'?'; 1 << 16]) {

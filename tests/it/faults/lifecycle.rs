@@ -1,6 +1,8 @@
 //! Stopping, dying, and beginning anew, while clients are there.
 
-use crate::bard::{command, many_descriptors, settings, until, Bard, Client, Daemon, Running, LIMITS, LONG};
+use crate::bard::{
+    Bard, Client, Daemon, LIMITS, LONG, Running, command, many_descriptors, settings, until,
+};
 use bytes::Bytes;
 use poetry::error::Error;
 use poetry::flight::Reader;
@@ -50,14 +52,20 @@ fn what_is_not_finished_in_time_is_reset_and_a_second_signal_does_it_at_once() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-    assert!(daemon.stderr().contains("out of time: cutting 1 connection"));
+    assert!(
+        daemon
+            .stderr()
+            .contains("out of time: cutting 1 connection")
+    );
     drop(call);
 
     let mut daemon = Daemon::start(&args);
     let mut client = Client::connect(daemon.addr);
     let call = bard.call();
     daemon.signal(Signal::INT);
-    crate::bard::until("the process stops listening", || std::net::TcpStream::connect(daemon.addr).is_err());
+    crate::bard::until("the process stops listening", || {
+        std::net::TcpStream::connect(daemon.addr).is_err()
+    });
     crate::bard::until("the second signal is heard", || {
         daemon.signal(Signal::TERM);
         daemon.child.try_wait().unwrap().is_some()
@@ -86,8 +94,17 @@ fn two_signals_at_once_end_it_at_once() {
 #[test]
 fn a_hundred_streams_are_finished_by_a_drain_and_none_is_cut() {
     let bard = Bard::new();
-    let args =
-        ["proxy", "--port", "0", "--protocol", "line", "--upstream-conns", "100", "--drain-timeout", "20s"];
+    let args = [
+        "proxy",
+        "--port",
+        "0",
+        "--protocol",
+        "line",
+        "--upstream-conns",
+        "100",
+        "--drain-timeout",
+        "20s",
+    ];
     let mut daemon = Daemon::start(&[&args[..], &[&bard.addr.to_string()]].concat());
     let mut streams = Vec::new();
     for number in 0..100 {
@@ -98,14 +115,19 @@ fn a_hundred_streams_are_finished_by_a_drain_and_none_is_cut() {
         streams.push((client, call));
     }
     daemon.signal(Signal::TERM);
-    until("nobody is let in any more", || TcpStream::connect(daemon.addr).is_err());
+    until("nobody is let in any more", || {
+        TcpStream::connect(daemon.addr).is_err()
+    });
     for (mut client, call) in streams {
         call.say(b"the second half").finish();
         assert_eq!(client.rest().unwrap(), b"the second half");
     }
     assert_eq!(daemon.exit_code(), Some(0));
     let told = daemon.stderr();
-    assert!(told.contains("stopping: finishing 1") && !told.contains("cutting"), "{told}");
+    assert!(
+        told.contains("stopping: finishing 1") && !told.contains("cutting"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -117,14 +139,23 @@ fn those_who_queue_when_it_is_told_to_stop_are_served() {
     daemon.signal(Signal::TERM);
     daemon.signal(Signal::CONT);
     let poem = std::fs::read("poetry/furuike.txt").unwrap();
-    clients.iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), poem));
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.rest().unwrap(), poem));
     assert_eq!(daemon.exit_code(), Some(0));
 }
 
 #[test]
 fn those_who_queue_for_a_place_when_it_is_told_to_stop_are_served_as_places_are_left() {
     let bard = Bard::new();
-    let args = ["proxy", "--port", "0", "--drain-timeout", "60s", &bard.addr.to_string()];
+    let args = [
+        "proxy",
+        "--port",
+        "0",
+        "--drain-timeout",
+        "60s",
+        &bard.addr.to_string(),
+    ];
     let mut daemon = Daemon::start_with_descriptors(64, &args);
     let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
     let call = bard.call().say(b"half ");
@@ -134,7 +165,9 @@ fn those_who_queue_for_a_place_when_it_is_told_to_stop_are_served_as_places_are_
     while !told.recv_timeout(LONG).unwrap().contains("stopping") {}
     call.say(b"whole").finish();
     assert_eq!(clients[0].rest().unwrap(), b"whole");
-    clients[1..].iter_mut().for_each(|client| assert_eq!(client.rest().unwrap(), b"half whole"));
+    clients[1..]
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.rest().unwrap(), b"half whole"));
     assert_eq!(daemon.exit_code(), Some(0));
 }
 
@@ -160,17 +193,25 @@ impl Handler for Hydra {
     fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Answer {
         self.heads.fetch_add(1, Ordering::AcqRel);
         let _refused_in_the_end = self.addr.get().map(TcpStream::connect);
-        Answer { reader: Reader::of("poem".into()), how: How::Own }
+        Answer {
+            reader: Reader::of("poem".into()),
+            how: How::Own,
+        }
     }
 }
 
 #[test]
 fn a_stop_ends_also_where_clients_come_faster_than_they_are_served() {
-    let hydra = Arc::new(Hydra { addr: OnceLock::new(), heads: AtomicUsize::new(0) });
+    let hydra = Arc::new(Hydra {
+        addr: OnceLock::new(),
+        heads: AtomicUsize::new(0),
+    });
     let mut server = Running::start(LIMITS, |_| hydra.clone());
     hydra.addr.set(server.addr).unwrap();
     let _first = server.connect();
-    until("there are many", || hydra.heads.load(Ordering::Acquire) > 100);
+    until("there are many", || {
+        hydra.heads.load(Ordering::Acquire) > 100
+    });
     server.stop();
     assert!(server.has_ended_within(LONG));
 }
@@ -201,17 +242,27 @@ fn a_thousand_hangups_under_load_cost_nobody_a_poem() {
 fn a_stuck_client_holds_up_a_drain_for_its_time_and_no_longer() {
     many_descriptors();
     let bard = Bard::new();
-    let mut daemon =
-        Daemon::start(&["proxy", "--port", "0", "--drain-timeout", "100ms", &bard.addr.to_string()]);
+    let mut daemon = Daemon::start(&[
+        "proxy",
+        "--port",
+        "0",
+        "--drain-timeout",
+        "100ms",
+        &bard.addr.to_string(),
+    ]);
     let mut stuck: Vec<Client> = (0..100).map(|_| Client::narrow(daemon.addr)).collect();
     let call = bard.call();
     let saying = std::thread::spawn(move || call.try_say(&vec![b'x'; 8 << 20]).finish());
-    stuck.iter_mut().for_each(|client| assert_eq!(client.take(1), b"x"));
+    stuck
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.take(1), b"x"));
     let begun = Instant::now();
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
-    stuck.iter_mut().for_each(|client| assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset)));
+    stuck
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset)));
     saying.join().unwrap();
 }
 
@@ -219,7 +270,8 @@ fn a_stuck_client_holds_up_a_drain_for_its_time_and_no_longer() {
 fn a_purge_in_mid_poem_costs_those_who_wait_nothing_and_the_newer_poem_survives_the_older() {
     let bard = Bard::new();
     let stats = Arc::new(poetry::stats::Stats::default());
-    let handler = poetry::handler::proxy::Proxy::new(settings(&bard), Arc::new(poetry::stats::Silent), stats);
+    let handler =
+        poetry::handler::proxy::Proxy::new(settings(&bard), Arc::new(poetry::stats::Silent), stats);
     let proxy = Running::start(LIMITS, |_| handler.clone());
     let mut old = proxy.connect();
     let older = bard.call().say(b"old ");
@@ -236,7 +288,7 @@ fn a_purge_in_mid_poem_costs_those_who_wait_nothing_and_the_newer_poem_survives_
 
 #[test]
 fn a_hangup_stops_a_server_whose_terminal_is_gone_and_no_other() {
-    use rustix::pty::{ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
     unlockpt(&terminal).unwrap();
@@ -249,7 +301,9 @@ fn a_hangup_stops_a_server_whose_terminal_is_gone_and_no_other() {
     Client::connect(daemon.addr).rest().unwrap();
     drop(terminal);
     // A process that another test is just starting may have it for a moment more.
-    until("the terminal is gone", || !std::io::IsTerminal::is_terminal(&end));
+    until("the terminal is gone", || {
+        !std::io::IsTerminal::is_terminal(&end)
+    });
     daemon.signal(Signal::HUP);
     assert_eq!(daemon.exit_code(), Some(0));
 }

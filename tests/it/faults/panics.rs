@@ -1,6 +1,6 @@
 //! Bugs of our own: a panic ends what it is in, by a reset, and nothing else.
 
-use crate::bard::{settings, Bard, Client, Running, LIMITS};
+use crate::bard::{Bard, Client, LIMITS, Running, settings};
 use bytes::Bytes;
 use poetry::error::Error;
 use poetry::flight::Reader;
@@ -9,8 +9,8 @@ use poetry::protocol::Protocol;
 use poetry::server::{Answer, Handler};
 use poetry::stats::{How, Notice, Record, Report};
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const RESET: Result<Vec<u8>, ErrorKind> = Err(ErrorKind::ConnectionReset);
@@ -48,7 +48,10 @@ impl Report for Trap {
 }
 
 fn proxy(bard: &Bard, trap: &Arc<Trap>) -> Running {
-    let settings = Settings { protocol: Protocol::Line, ..settings(bard) };
+    let settings = Settings {
+        protocol: Protocol::Line,
+        ..settings(bard)
+    };
     Running::start(LIMITS, |stats| Proxy::new(settings, trap.clone(), stats))
 }
 
@@ -74,15 +77,25 @@ fn a_fetch_that_panics_fails_its_readers_and_every_other_key_lives_on() {
 
 #[test]
 fn a_panic_in_mid_poem_is_a_reset_for_all_who_have_a_part() {
-    let (bard, trap) = (Bard::new(), Arc::new(Trap { at_the_end: true, ..Trap::default() }));
+    let (bard, trap) = (
+        Bard::new(),
+        Arc::new(Trap {
+            at_the_end: true,
+            ..Trap::default()
+        }),
+    );
     let proxy = proxy(&bard, &trap);
     let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
     clients.iter_mut().for_each(|client| client.say(b"name\n"));
     let call = bard.call().hear(6).0.say(b"half");
-    clients.iter_mut().for_each(|client| assert_eq!(client.take(4), b"half"));
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.take(4), b"half"));
     trap.arm();
     call.reset();
-    clients.iter_mut().for_each(|client| assert_eq!(client.rest(), RESET));
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.rest(), RESET));
     assert!(!trap.is_sprung(), "it was the panic that ended it");
     proxy.open(0);
 }
@@ -95,7 +108,12 @@ struct Stumbling {
 
 impl Stumbling {
     fn server(protocol: Protocol) -> Running {
-        Running::start(LIMITS, |_| Arc::new(Stumbling { protocol, has_stumbled: false.into() }))
+        Running::start(LIMITS, |_| {
+            Arc::new(Stumbling {
+                protocol,
+                has_stumbled: false.into(),
+            })
+        })
     }
 }
 
@@ -116,7 +134,10 @@ impl Handler for Stumbling {
         if !self.has_stumbled.swap(true, Ordering::AcqRel) {
             panic!("a bug, on purpose: it is part of a test");
         }
-        Answer { reader: Reader::of("poem".into()), how: How::Own }
+        Answer {
+            reader: Reader::of("poem".into()),
+            how: How::Own,
+        }
     }
 }
 
@@ -130,7 +151,10 @@ fn a_panic_at_the_door_costs_one_client_and_not_the_server() {
 
 #[test]
 fn a_panic_in_a_connections_task_costs_that_client_and_gives_its_place_back() {
-    for (protocol, request) in [(Protocol::Line, &b"name\n"[..]), (Protocol::Netstring, b"3:a.B,")] {
+    for (protocol, request) in [
+        (Protocol::Line, &b"name\n"[..]),
+        (Protocol::Netstring, b"3:a.B,"),
+    ] {
         let server = Stumbling::server(protocol);
         assert_eq!(Client::ask(server.addr, request), RESET);
         assert_eq!(Client::ask(server.addr, request).unwrap(), b"poem");

@@ -1,13 +1,14 @@
 //! The upstream is down, slow, cut short, endless, or lies.
 
 use crate::bard::{
-    nobody, reset, settings, until, until_count, Bard, BlackHole, Client, Daemon, Running, LIMITS, LONG,
+    Bard, BlackHole, Client, Daemon, LIMITS, LONG, Running, nobody, reset, settings, until,
+    until_count,
 };
 use poetry::error::Error;
 use poetry::handler::proxy::{Rejects, Settings};
 use poetry::net;
 use poetry::protocol::Protocol;
-use poetry::upstream::{ask, Question, Reply, Timeouts, Upstream};
+use poetry::upstream::{Question, Reply, Timeouts, Upstream, ask};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -21,7 +22,10 @@ const SHORT: Duration = Duration::from_millis(400);
 
 fn of(upstreams: &[std::net::SocketAddr], bard: &Bard) -> Settings {
     let upstream = Upstream::Servers(upstreams.iter().map(|addr| (*addr).into()).collect());
-    Settings { upstream, ..settings(bard) }
+    Settings {
+        upstream,
+        ..settings(bard)
+    }
 }
 
 fn proxy(settings: Settings) -> Running {
@@ -36,7 +40,9 @@ fn waiting(proxy: &Running, count: usize) -> Vec<Client> {
 }
 
 fn all_are_reset(clients: Vec<Client>) {
-    clients.into_iter().for_each(|mut client| assert_eq!(client.rest(), RESET));
+    clients
+        .into_iter()
+        .for_each(|mut client| assert_eq!(client.rest(), RESET));
 }
 
 /// The key is free: the next request fetches afresh, and gets the whole.
@@ -61,8 +67,16 @@ fn who_is_tried_instead_is_told_in_both_forms_of_the_log() {
     let (bard, dead) = (Bard::new(), nobody());
     for format in ["text", "json"] {
         let (dead, alive) = (dead.to_string(), bard.addr.to_string());
-        let mut daemon =
-            Daemon::start(&["proxy", "--port", "0", "-q", "--log-format", format, &dead, &alive]);
+        let mut daemon = Daemon::start(&[
+            "proxy",
+            "--port",
+            "0",
+            "-q",
+            "--log-format",
+            format,
+            &dead,
+            &alive,
+        ]);
         let told = daemon.stderr_lines();
         let mut client = Client::connect(daemon.addr);
         bard.call().say(b"poem").finish();
@@ -119,7 +133,9 @@ fn a_stall_in_mid_poem_fails_for_all_and_the_key_is_free() {
     let proxy = proxy(settings);
     let mut clients = waiting(&proxy, 10);
     let stalled = bard.call().say(b"half");
-    clients.iter_mut().for_each(|client| assert_eq!(client.take(4), b"half"));
+    clients
+        .iter_mut()
+        .for_each(|client| assert_eq!(client.take(4), b"half"));
     all_are_reset(clients);
     stalled.hear_nothing();
     the_next_request_fetches_afresh(&proxy, &bard);
@@ -160,17 +176,32 @@ fn a_clean_end_without_a_byte_fails_for_all_and_the_key_is_free() {
 }
 
 fn question(protocol: Protocol, request: &[u8]) -> Question<'_> {
-    let timeouts = Timeouts { connect: LONG, idle: LONG, total: LONG };
-    Question { protocol, request, limit: 1 << 20, timeouts }
+    let timeouts = Timeouts {
+        connect: LONG,
+        idle: LONG,
+        total: LONG,
+    };
+    Question {
+        protocol,
+        request,
+        limit: 1 << 20,
+        timeouts,
+    }
 }
 
 /// Asks, and lets the server do its worst between our connect and whatever we do next.
-fn while_connecting(question: Question<'_>, worst: impl FnOnce(crate::bard::Call)) -> Result<Vec<u8>, Error> {
+fn while_connecting(
+    question: Question<'_>,
+    worst: impl FnOnce(crate::bard::Call),
+) -> Result<Vec<u8>, Error> {
     let bard = Bard::new();
     let addr = bard.addr();
     net::block_on(async {
         let mut asking = Box::pin(ask(&addr, &question));
-        assert!(futures::poll!(&mut asking).is_pending(), "connecting takes a turn of the reactor");
+        assert!(
+            futures::poll!(&mut asking).is_pending(),
+            "connecting takes a turn of the reactor"
+        );
         worst(bard.call());
         all_of(asking.await?).await
     })
@@ -180,7 +211,10 @@ async fn all_of(mut reply: Reply<'_>) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
     while let Some(bytes) = reply.next().await? {
         all.extend_from_slice(&bytes);
-        assert!(!reply.is_over() || reply.next().await == Ok(None), "over means complete");
+        assert!(
+            !reply.is_over() || reply.next().await == Ok(None),
+            "over means complete"
+        );
     }
     Ok(all)
 }
@@ -192,7 +226,9 @@ fn cut_after(got: u64) -> impl Fn(Result<Vec<u8>, Error>) -> bool {
 #[test]
 fn a_poem_and_a_reset_that_both_come_during_our_connect_are_a_part() {
     let poem = question(Protocol::Poem, b"");
-    assert!(cut_after(4)(while_connecting(poem, |call| call.say(b"half").reset())));
+    assert!(cut_after(4)(while_connecting(poem, |call| call
+        .say(b"half")
+        .reset())));
     assert!(cut_after(0)(while_connecting(poem, |call| call.reset())));
     let whole = while_connecting(poem, |call| call.say(b"whole").finish());
     assert_eq!(whole, Ok(b"whole".to_vec()));
@@ -201,19 +237,31 @@ fn a_poem_and_a_reset_that_both_come_during_our_connect_are_a_part() {
 #[test]
 fn a_reset_that_comes_before_our_request_is_sent_is_no_end() {
     let line = question(Protocol::Line, b"name");
-    assert!(cut_after(4)(while_connecting(line, |call| call.say(b"half").reset())));
+    assert!(cut_after(4)(while_connecting(line, |call| call
+        .say(b"half")
+        .reset())));
     assert!(cut_after(0)(while_connecting(line, |call| call.reset())));
     let netstring = question(Protocol::Netstring, b"a.B");
-    assert!(cut_after(3)(while_connecting(netstring, |call| call.say(b"5:h").reset())));
+    assert!(cut_after(3)(while_connecting(netstring, |call| call
+        .say(b"5:h")
+        .reset())));
     let declined = while_connecting(netstring, |call| call.finish());
-    assert!(matches!(declined, Err(Error::Declined { .. })), "a clean end is a no, and a reset is none");
-    assert!(cut_after(0)(while_connecting(netstring, |call| call.reset())));
+    assert!(
+        matches!(declined, Err(Error::Declined { .. })),
+        "a clean end is a no, and a reset is none"
+    );
+    assert!(cut_after(0)(
+        while_connecting(netstring, |call| call.reset())
+    ));
 }
 
 #[test]
 fn an_answer_that_ends_before_the_request_was_read_is_whole() {
     let line = question(Protocol::Line, b"name");
-    assert_eq!(while_connecting(line, |call| call.say(b"whole").finish()), Ok(b"whole".to_vec()));
+    assert_eq!(
+        while_connecting(line, |call| call.say(b"whole").finish()),
+        Ok(b"whole".to_vec())
+    );
     let netstring = question(Protocol::Netstring, b"a.B");
     let answer = while_connecting(netstring, |call| call.say(b"2:ab,").finish());
     assert_eq!(answer, Ok(b"2:ab,".to_vec()));
@@ -222,10 +270,20 @@ fn an_answer_that_ends_before_the_request_was_read_is_whole() {
 #[test]
 fn an_early_clean_end_can_only_be_known_by_what_you_can_say_of_the_poem() {
     let bard = Bard::new();
-    let proxy = proxy(Settings { rejects: Rejects { pattern: None, min_bytes: 10 }, ..settings(&bard) });
+    let proxy = proxy(Settings {
+        rejects: Rejects {
+            pattern: None,
+            min_bytes: 10,
+        },
+        ..settings(&bard)
+    });
     let mut client = proxy.connect();
     bard.call().say(b"too short").finish();
-    assert_eq!(client.rest().unwrap(), b"too short", "delivered, but not kept");
+    assert_eq!(
+        client.rest().unwrap(),
+        b"too short",
+        "delivered, but not kept"
+    );
     the_next_request_fetches_afresh(&proxy, &bard);
     assert_eq!(proxy.ask().unwrap(), b"the whole poem");
 }
@@ -233,10 +291,14 @@ fn an_early_clean_end_can_only_be_known_by_what_you_can_say_of_the_poem() {
 #[test]
 fn an_endless_poem_passes_through_and_is_given_up_when_its_last_reader_leaves() {
     let bard = Bard::new();
-    let proxy = proxy(Settings { max_poem: 64 << 10, ..settings(&bard) });
+    let proxy = proxy(Settings {
+        max_poem: 64 << 10,
+        ..settings(&bard)
+    });
     let mut client = proxy.connect();
     let mut upstream = bard.call().stream;
-    let endless = std::thread::spawn(move || while upstream.write_all(&[b'x'; 16 << 10]).is_ok() {});
+    let endless =
+        std::thread::spawn(move || while upstream.write_all(&[b'x'; 16 << 10]).is_ok() {});
     assert!(client.take(4 << 20).iter().all(|byte| *byte == b'x'));
     reset(client.stream);
     endless.join().unwrap();
@@ -252,8 +314,13 @@ fn a_poem_that_trickles_is_whole_in_the_end_because_only_silence_is_counted() {
     let proxy = proxy(settings);
     let mut client = proxy.connect();
     let call = bard.call();
-    let slow = std::thread::spawn(move || call.spell(&[b'x'; 150], Duration::from_millis(10)).finish());
-    assert_eq!(client.rest().unwrap(), [b'x'; 150], "it took longer than any silence may");
+    let slow =
+        std::thread::spawn(move || call.spell(&[b'x'; 150], Duration::from_millis(10)).finish());
+    assert_eq!(
+        client.rest().unwrap(),
+        [b'x'; 150],
+        "it took longer than any silence may"
+    );
     slow.join().unwrap();
 }
 
@@ -291,7 +358,11 @@ fn a_poem_in_segments_of_one_byte_comes_out_as_it_is_for_every_joiner() {
 fn at_exactly_the_limit_a_poem_is_kept_and_one_byte_over_it_is_not() {
     for whole in [false, true] {
         let bard = Bard::new();
-        let proxy = proxy(Settings { max_poem: 1000, whole, ..settings(&bard) });
+        let proxy = proxy(Settings {
+            max_poem: 1000,
+            whole,
+            ..settings(&bard)
+        });
         let mut client = proxy.connect();
         bard.call().say(&[b'x'; 1001]).finish();
         let over = if whole { RESET } else { Ok(vec![b'x'; 1001]) };
@@ -315,7 +386,11 @@ fn an_upstream_that_flaps_a_thousand_times_costs_each_time_one_fetch_and_leaves_
         _ => call.try_say(b"poem").finish(),
     });
     for number in 0..1000 {
-        let wanted = if number % 2 == 0 { RESET } else { Ok(b"poem".to_vec()) };
+        let wanted = if number % 2 == 0 {
+            RESET
+        } else {
+            Ok(b"poem".to_vec())
+        };
         assert_eq!(proxy.ask(), wanted, "{number}");
     }
     until_count("failed fetches", &proxy.stats.failed_fetches, 500);
@@ -328,9 +403,22 @@ fn a_name_that_does_not_resolve_fails_for_all_and_the_next_upstream_is_tried() {
     let bard = Bard::new();
     let name: poetry::addr::Addr = "nobody.invalid:1".parse().unwrap();
     let upstream = Upstream::Servers(vec![name.clone()]);
-    assert_eq!(proxy(Settings { upstream, ..settings(&bard) }).ask(), RESET);
+    assert_eq!(
+        proxy(Settings {
+            upstream,
+            ..settings(&bard)
+        })
+        .ask(),
+        RESET
+    );
     let upstream = Upstream::Servers(vec![name, bard.addr()]);
-    the_next_request_fetches_afresh(&proxy(Settings { upstream, ..settings(&bard) }), &bard);
+    the_next_request_fetches_afresh(
+        &proxy(Settings {
+            upstream,
+            ..settings(&bard)
+        }),
+        &bard,
+    );
 }
 
 /// Passes everything on in both directions, a failure as a failure.
@@ -384,7 +472,10 @@ fn an_upstream_that_has_only_half_closed_has_ended_its_poem() {
 #[test]
 fn an_upstream_that_never_reads_our_request_is_given_up() {
     let bard = Bard::new();
-    let mut settings = Settings { protocol: Protocol::Netstring, ..settings(&bard) };
+    let mut settings = Settings {
+        protocol: Protocol::Netstring,
+        ..settings(&bard)
+    };
     settings.timeouts.idle = SHORT;
     let proxy = proxy(settings);
     let request = [&b"8000002:a."[..], &vec![b'x'; 8_000_000], b","].concat();
@@ -396,7 +487,10 @@ fn an_upstream_that_never_reads_our_request_is_given_up() {
 fn an_upstream_that_answers_while_it_reads_is_heard_meanwhile() {
     const LENGTH: usize = 12 << 20; // more than two kernels take on behalf of their programs
     let bard = Bard::new();
-    let proxy = proxy(Settings { protocol: Protocol::Netstring, ..settings(&bard) });
+    let proxy = proxy(Settings {
+        protocol: Protocol::Netstring,
+        ..settings(&bard)
+    });
     let request = [format!("{LENGTH}:").as_bytes(), &vec![b'x'; LENGTH], b","].concat();
     let length = request.len();
     let shouting = std::thread::spawn(move || {
@@ -416,14 +510,19 @@ fn an_upstream_that_answers_while_it_reads_is_heard_meanwhile() {
 fn a_request_that_is_taken_slowly_is_taken_whole_because_only_silence_is_counted() {
     const LENGTH: usize = 4 << 20;
     let bard = Bard::new();
-    let mut settings = Settings { protocol: Protocol::Netstring, ..settings(&bard) };
+    let mut settings = Settings {
+        protocol: Protocol::Netstring,
+        ..settings(&bard)
+    };
     settings.timeouts.idle = Duration::from_secs(1);
     let proxy = proxy(settings);
     let request = [format!("{LENGTH}:").as_bytes(), &vec![b'x'; LENGTH], b","].concat();
     let length = request.len();
     let slow = std::thread::spawn(move || {
         let mut call = bard.call();
-        socket2::SockRef::from(&call.stream).set_recv_buffer_size(64 << 10).unwrap();
+        socket2::SockRef::from(&call.stream)
+            .set_recv_buffer_size(64 << 10)
+            .unwrap();
         let (mut heard, mut buffer) = (0, [0; 16 << 10]);
         while heard < length {
             heard += call.stream.read(&mut buffer).unwrap();
@@ -433,14 +532,20 @@ fn a_request_that_is_taken_slowly_is_taken_whole_because_only_silence_is_counted
     });
     let begun = std::time::Instant::now();
     assert_eq!(Client::ask(proxy.addr, &request).unwrap(), b"4:poem,");
-    assert!(begun.elapsed() > Duration::from_secs(1), "it took longer than any silence may");
+    assert!(
+        begun.elapsed() > Duration::from_secs(1),
+        "it took longer than any silence may"
+    );
     slow.join().unwrap();
 }
 
 #[test]
 fn a_reply_that_is_complete_before_the_request_was_taken_is_whole() {
     let bard = Bard::new();
-    let proxy = proxy(Settings { protocol: Protocol::Netstring, ..settings(&bard) });
+    let proxy = proxy(Settings {
+        protocol: Protocol::Netstring,
+        ..settings(&bard)
+    });
     let request = [&b"8000002:a."[..], &vec![b'x'; 8_000_000], b","].concat();
     let answering = std::thread::spawn(move || bard.call().hear(9).0.say(b"4:poem,").hear(100).0);
     assert_eq!(Client::ask(proxy.addr, &request).unwrap(), b"4:poem,");
@@ -450,7 +555,11 @@ fn a_reply_that_is_complete_before_the_request_was_taken_is_whole() {
 #[test]
 fn a_framed_reply_that_lies_about_its_length_is_never_passed_on_as_whole() {
     let bard = Bard::new();
-    let proxy = proxy(Settings { protocol: Protocol::Netstring, max_poem: 100, ..settings(&bard) });
+    let proxy = proxy(Settings {
+        protocol: Protocol::Netstring,
+        max_poem: 100,
+        ..settings(&bard)
+    });
     let lies: [&[u8]; 9] = [
         b"+1:a,",
         b"01:a,",
@@ -505,10 +614,20 @@ fn over_a_unix_socket_a_part_is_known_only_where_a_netstring_says_so() {
             let mut stream = stream.unwrap();
             let mut request = [0; 6];
             stream.read_exact(&mut request).unwrap();
-            stream.write_all(if request[4] == b'A' { b"5:whole," } else { b"5:cut" }).unwrap();
+            stream
+                .write_all(if request[4] == b'A' {
+                    b"5:whole,"
+                } else {
+                    b"5:cut"
+                })
+                .unwrap();
         }
     });
-    let proxy = proxy(Settings { protocol: Protocol::Netstring, upstream: upstream(), ..settings(&bard) });
+    let proxy = proxy(Settings {
+        protocol: Protocol::Netstring,
+        upstream: upstream(),
+        ..settings(&bard)
+    });
     assert_eq!(Client::ask(proxy.addr, b"3:a.A,").unwrap(), b"5:whole,");
     assert_eq!(Client::ask(proxy.addr, b"3:a.B,"), RESET);
 }
@@ -516,7 +635,10 @@ fn over_a_unix_socket_a_part_is_known_only_where_a_netstring_says_so() {
 #[test]
 fn a_stalled_upstream_holds_its_own_key_and_no_other() {
     let bard = Bard::new();
-    let proxy = proxy(Settings { protocol: Protocol::Line, ..settings(&bard) });
+    let proxy = proxy(Settings {
+        protocol: Protocol::Line,
+        ..settings(&bard)
+    });
     let mut stalled = proxy.connect();
     stalled.say(b"stalled\n");
     let call = bard.call().hear(9).0;
@@ -526,5 +648,7 @@ fn a_stalled_upstream_holds_its_own_key_and_no_other() {
     assert_eq!(other.rest().unwrap(), b"poem");
     call.say(b"at last").finish();
     assert_eq!(stalled.rest().unwrap(), b"at last");
-    until("all is told", || proxy.stats.misses.load(Ordering::Acquire) == 2);
+    until("all is told", || {
+        proxy.stats.misses.load(Ordering::Acquire) == 2
+    });
 }

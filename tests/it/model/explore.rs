@@ -28,12 +28,20 @@ impl std::fmt::Debug for Counterexample {
 impl Counterexample {
     fn new(setting: Setting, acts: &[Act], broken: Broken) -> Counterexample {
         let Broken { rule, what } = broken;
-        let Hours { ttl, grace, fail_ttl } = setting.hours;
+        let Hours {
+            ttl,
+            grace,
+            fail_ttl,
+        } = setting.hours;
         let told = format!(
             "{rule:?}: {what}, after\n    play(hours({ttl}, {grace}, {fail_ttl}), &{acts:?})\nwith {:?}",
             setting.flaw
         );
-        Counterexample { rule, acts: acts.to_vec(), told }
+        Counterexample {
+            rule,
+            acts: acts.to_vec(),
+            told,
+        }
     }
 }
 
@@ -50,13 +58,19 @@ pub fn play(setting: Setting, acts: &[Act], looks: Looks) -> Result<(), Countere
     let mut world = World::new(setting.hours, setting.flaw);
     for (at, act) in acts.iter().enumerate() {
         let each = looks == Looks::Each;
-        assert!(!each || model.allows(*act), "{act:?} can't happen after {:?}", &acts[..at]);
+        assert!(
+            !each || model.allows(*act),
+            "{act:?} can't happen after {:?}",
+            &acts[..at]
+        );
         let looks = each || at + 1 == acts.len();
         step(&mut model, &mut world, *act, looks)
             .map_err(|broken| Counterexample::new(setting, &acts[..=at], broken))?;
     }
     if setting.flaw.is_none() {
-        world.close().map_err(|broken| Counterexample::new(setting, acts, broken))?;
+        world
+            .close()
+            .map_err(|broken| Counterexample::new(setting, acts, broken))?;
     }
     Ok(())
 }
@@ -107,7 +121,10 @@ fn further(
 /// Every act in every state that the model can come to, each state by a shortest way.
 pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited, Counterexample> {
     let start = Model::new(setting.hours);
-    let mut visited = Visited { states: 1, ..Visited::default() };
+    let mut visited = Visited {
+        states: 1,
+        ..Visited::default()
+    };
     let mut known = HashSet::from([start.essence()]);
     let mut open = VecDeque::from([(start, Vec::new())]);
     while let Some((model, acts)) = open.pop_front() {
@@ -126,7 +143,10 @@ pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited,
 
 /// Every order of so many acts, and all that begin one.
 pub fn orders(setting: Setting, limits: Limits, depth: usize) -> Result<Visited, Counterexample> {
-    let mut visited = Visited { deepest: depth, ..Visited::default() };
+    let mut visited = Visited {
+        deepest: depth,
+        ..Visited::default()
+    };
     let mut open = vec![(Model::new(setting.hours), Vec::new())];
     while let Some((model, acts)) = open.pop() {
         for act in model.possible(limits) {

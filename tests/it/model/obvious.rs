@@ -11,9 +11,9 @@
 //!
 //! A fetch is connecting until it has said something, and one that ends like that has failed.
 
-use std::fmt::{self, Debug};
 use Act::*;
 use Client::*;
+use std::fmt::{self, Debug};
 
 /// Whoever asks, by name, so that a list of acts can be pasted into a test as it was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,7 +174,15 @@ const ENTRY: u64 = 256;
 impl Model {
     pub fn new(policy: Hours) -> Model {
         let (kept, current, fetches, clients) = (None, None, Vec::new(), [None; CLIENTS.len()]);
-        Model { policy, hour: 0, kept, current, fetches, clients, last: None }
+        Model {
+            policy,
+            hour: 0,
+            kept,
+            current,
+            fetches,
+            clients,
+            last: None,
+        }
     }
 
     /// What a client would get who asked now.
@@ -193,13 +201,16 @@ impl Model {
     /// Whose text may still be served, and whether it is fresh.
     fn kept(&self) -> Option<(usize, bool)> {
         let Hours { ttl, grace, .. } = self.policy;
-        let (fetch, since) = self.kept.filter(|(_, since)| self.hour < since + ttl + grace)?;
+        let (fetch, since) = self
+            .kept
+            .filter(|(_, since)| self.hour < since + ttl + grace)?;
         Some((fetch, self.hour < since + ttl))
     }
 
     /// The flight that newcomers join, if nothing is kept for them.
     fn joined(&self) -> Option<(usize, Option<u64>)> {
-        self.current.filter(|(_, until)| until.is_none_or(|until| self.hour < until))
+        self.current
+            .filter(|(_, until)| until.is_none_or(|until| self.hour < until))
     }
 
     /// Whether the next one who asks starts a fetch.
@@ -208,22 +219,45 @@ impl Model {
     }
 
     pub fn aloft(&self) -> usize {
-        self.fetches.iter().filter(|fetch| fetch.phase == Phase::Aloft).count()
+        self.fetches
+            .iter()
+            .filter(|fetch| fetch.phase == Phase::Aloft)
+            .count()
     }
 
     /// Entries and bytes in the cache, once it has looked at the clock.
     pub fn held(&self) -> (usize, u64) {
         let (kept, current) = (self.kept(), self.joined());
         let is_kept = |at: usize| kept.is_some_and(|(kept, _)| kept == at);
-        let is_read = |at: usize| self.clients.iter().flatten().any(|reading| reading.fetch == at);
+        let is_read = |at: usize| {
+            self.clients
+                .iter()
+                .flatten()
+                .any(|reading| reading.fetch == at)
+        };
         let counts = |at: &usize| match &self.fetches[*at] {
-            Fetch { phase: Phase::Aloft, .. } => true,
-            Fetch { phase: Phase::Settled, kept, loaded, .. } => *kept || *loaded,
+            Fetch {
+                phase: Phase::Aloft,
+                ..
+            } => true,
+            Fetch {
+                phase: Phase::Settled,
+                kept,
+                loaded,
+                ..
+            } => *kept || *loaded,
             // Whoever reads what is kept no more, or never was, still holds its bytes.
             Fetch { kept, loaded, .. } => is_kept(*at) || ((*kept || *loaded) && is_read(*at)),
         };
-        let bytes: u64 = (0..self.fetches.len()).filter(counts).map(|at| self.weight(at)).sum();
-        let memory = if current.is_some_and(|(_, until)| until.is_some()) { ENTRY } else { 0 };
+        let bytes: u64 = (0..self.fetches.len())
+            .filter(counts)
+            .map(|at| self.weight(at))
+            .sum();
+        let memory = if current.is_some_and(|(_, until)| until.is_some()) {
+            ENTRY
+        } else {
+            0
+        };
         ((kept.is_some() || current.is_some()).into(), bytes + memory)
     }
 
@@ -232,12 +266,23 @@ impl Model {
     }
 
     fn readers(&self, fetch: usize) -> usize {
-        self.clients.iter().flatten().filter(|reading| reading.fetch == fetch && !reading.kept).count()
+        self.clients
+            .iter()
+            .flatten()
+            .filter(|reading| reading.fetch == fetch && !reading.kept)
+            .count()
     }
 
     /// The text that this reader has yet to see, and what it is told then.
     pub fn rest(&self, reading: Reading) -> (String, Told) {
-        (text(reading.fetch, reading.seen, self.fetches[reading.fetch].said), self.told(reading))
+        (
+            text(
+                reading.fetch,
+                reading.seen,
+                self.fetches[reading.fetch].said,
+            ),
+            self.told(reading),
+        )
     }
 
     fn told(&self, reading: Reading) -> Told {
@@ -257,18 +302,32 @@ impl Model {
     pub fn possible(&self, limits: Limits) -> Vec<Act> {
         let clients = &CLIENTS[..limits.clients];
         let may_ask = !self.is_free() || self.aloft() < limits.aloft;
-        let out = clients.iter().find(|client| self.clients[**client as usize].is_none());
-        let mut acts: Vec<Act> = out.filter(|_| may_ask).map(|client| Ask(*client)).into_iter().collect();
+        let out = clients
+            .iter()
+            .find(|client| self.clients[**client as usize].is_none());
+        let mut acts: Vec<Act> = out
+            .filter(|_| may_ask)
+            .map(|client| Ask(*client))
+            .into_iter()
+            .collect();
         for &client in clients {
-            let Some(reading) = self.clients[client as usize] else { continue };
+            let Some(reading) = self.clients[client as usize] else {
+                continue;
+            };
             acts.extend(self.has_news(reading).then_some(Read(client)));
             acts.push(Leave(client));
         }
-        for (at, fetch) in self.fetches.iter().enumerate().filter(|(_, fetch)| fetch.phase == Phase::Aloft) {
+        for (at, fetch) in self
+            .fetches
+            .iter()
+            .enumerate()
+            .filter(|(_, fetch)| fetch.phase == Phase::Aloft)
+        {
             acts.extend((fetch.said < limits.pieces).then_some(Say(at)));
             acts.extend([Reset(at), End(at), Abort(at)]);
         }
-        let remembers = self.kept.is_some() || self.current.is_some_and(|(_, until)| until.is_some());
+        let remembers =
+            self.kept.is_some() || self.current.is_some_and(|(_, until)| until.is_some());
         acts.extend((self.kept.is_some() || self.current.is_some()).then_some(Purge));
         acts.extend(remembers.then_some(Wait));
         acts
@@ -276,7 +335,12 @@ impl Model {
 
     /// Whether this may happen at all: pasted lists may say anything.
     pub fn allows(&self, act: Act) -> bool {
-        self.possible(Limits { clients: CLIENTS.len(), aloft: usize::MAX, pieces: usize::MAX }).contains(&act)
+        self.possible(Limits {
+            clients: CLIENTS.len(),
+            aloft: usize::MAX,
+            pieces: usize::MAX,
+        })
+        .contains(&act)
             || matches!(act, Purge | Wait)
             || matches!(act, Ask(client) if self.clients[client as usize].is_none())
     }
@@ -301,23 +365,40 @@ impl Model {
     fn ask(&mut self, client: Client) {
         let (free, kept) = (self.is_free(), self.kept().map(|(fetch, _)| fetch));
         (self.kept, self.current) = (self.kept.filter(|_| kept.is_some()), self.joined()); // what is over goes
-        let fetch = kept.or(self.current.map(|(fetch, _)| fetch)).unwrap_or(self.fetches.len());
+        let fetch = kept
+            .or(self.current.map(|(fetch, _)| fetch))
+            .unwrap_or(self.fetches.len());
         if free {
             self.launch(kept.is_none().then_some(client));
         }
         let Fetch { let_go, said, .. } = self.fetches[fetch];
         let from = if let_go && kept.is_none() { said } else { 0 };
-        self.clients[client as usize] = Some(Reading { fetch, kept: kept.is_some(), from, seen: from });
+        self.clients[client as usize] = Some(Reading {
+            fetch,
+            kept: kept.is_some(),
+            from,
+            seen: from,
+        });
     }
 
     fn launch(&mut self, leader: Option<Client>) {
         self.current = Some((self.fetches.len(), None));
         let (whole, kept, loaded, let_go) = (false, false, false, false);
-        self.fetches.push(Fetch { phase: Phase::Aloft, said: 0, whole, kept, loaded, let_go, leader });
+        self.fetches.push(Fetch {
+            phase: Phase::Aloft,
+            said: 0,
+            whole,
+            kept,
+            loaded,
+            let_go,
+            leader,
+        });
     }
 
     fn read(&mut self, client: Client) {
-        let Some(reading) = self.clients[client as usize] else { return };
+        let Some(reading) = self.clients[client as usize] else {
+            return;
+        };
         match self.rest(reading) {
             (_, Told::Nothing) => {
                 let seen = self.fetches[reading.fetch].said;
@@ -325,16 +406,25 @@ impl Model {
             }
             (_, told) => {
                 let fetch = &self.fetches[reading.fetch];
-                let (seen, kept) =
-                    (text(reading.fetch, reading.from, fetch.said), reading.kept || fetch.kept);
-                self.last = Some(Last { client, seen, told, kept });
+                let (seen, kept) = (
+                    text(reading.fetch, reading.from, fetch.said),
+                    reading.kept || fetch.kept,
+                );
+                self.last = Some(Last {
+                    client,
+                    seen,
+                    told,
+                    kept,
+                });
                 self.leave(client);
             }
         }
     }
 
     fn leave(&mut self, client: Client) {
-        let Some(reading) = self.clients[client as usize].take() else { return };
+        let Some(reading) = self.clients[client as usize].take() else {
+            return;
+        };
         if self.fetches[reading.fetch].leader == Some(client) {
             self.fetches[reading.fetch].leader = None;
         }
@@ -352,13 +442,20 @@ impl Model {
     /// The first half of a fetch's end: what becomes of the key.
     pub fn settle(&mut self, act: Act) {
         self.last = None;
-        let (End(at) | Reset(at) | Abort(at)) = act else { return };
+        let (End(at) | Reset(at) | Abort(at)) = act else {
+            return;
+        };
         let whole = matches!(act, End(_)) && self.fetches[at].said > 0;
         let own = self.current == Some((at, None));
-        let Hours { ttl, grace, fail_ttl } = self.policy;
+        let Hours {
+            ttl,
+            grace,
+            fail_ttl,
+        } = self.policy;
         let kept = own && whole && ttl + grace > 0;
         if own {
-            let until = (!whole && fail_ttl > 0 && !matches!(act, Abort(_))).then_some(self.hour + fail_ttl);
+            let until = (!whole && fail_ttl > 0 && !matches!(act, Abort(_)))
+                .then_some(self.hour + fail_ttl);
             self.current = until.map(|until| (at, Some(until)));
         }
         if own && whole {
@@ -366,38 +463,82 @@ impl Model {
         }
         let loaded = !kept && !matches!(act, Abort(_));
         let fetch = &mut self.fetches[at];
-        *fetch = Fetch { phase: Phase::Settled, whole, kept, loaded, leader: None, ..*fetch };
+        *fetch = Fetch {
+            phase: Phase::Settled,
+            whole,
+            kept,
+            loaded,
+            leader: None,
+            ..*fetch
+        };
     }
 
     /// The second half: its readers are told.
     pub fn tell(&mut self, act: Act) {
-        let (End(at) | Reset(at) | Abort(at)) = act else { return };
+        let (End(at) | Reset(at) | Abort(at)) = act else {
+            return;
+        };
         let fetch = &mut self.fetches[at];
-        fetch.phase = if fetch.whole { Phase::Landed } else { Phase::Failed };
+        fetch.phase = if fetch.whole {
+            Phase::Landed
+        } else {
+            Phase::Failed
+        };
         self.let_go(at);
     }
 
     pub fn essence(&self) -> Essence {
         let (current, kept) = (self.current.map(|(at, _)| at), self.kept.map(|(at, _)| at));
-        let is_read = |at: usize| self.clients.iter().flatten().any(|reading| reading.fetch == at);
+        let is_read = |at: usize| {
+            self.clients
+                .iter()
+                .flatten()
+                .any(|reading| reading.fetch == at)
+        };
         let matters = |at: &usize| {
-            self.fetches[*at].phase == Phase::Aloft || [current, kept].contains(&Some(*at)) || is_read(*at)
+            self.fetches[*at].phase == Phase::Aloft
+                || [current, kept].contains(&Some(*at))
+                || is_read(*at)
         };
         let left: Vec<usize> = (0..self.fetches.len()).filter(matters).collect();
-        let renamed = |at: usize| left.iter().position(|left| *left == at).unwrap_or(usize::MAX);
+        let renamed = |at: usize| {
+            left.iter()
+                .position(|left| *left == at)
+                .unwrap_or(usize::MAX)
+        };
         let age = |since: u64| (self.hour - since).min(self.policy.ttl + self.policy.grace);
         let sight = |client: Client| {
-            let Reading { fetch, kept, from, seen } = self.clients[client as usize]?;
-            Some((kept, renamed(fetch), from, seen, self.fetches[fetch].leader == Some(client)))
+            let Reading {
+                fetch,
+                kept,
+                from,
+                seen,
+            } = self.clients[client as usize]?;
+            Some((
+                kept,
+                renamed(fetch),
+                from,
+                seen,
+                self.fetches[fetch].leader == Some(client),
+            ))
         };
         let mut clients: Vec<Sight> = CLIENTS.into_iter().filter_map(sight).collect();
         clients.sort();
         Essence {
-            fetches: left.iter().map(|at| Fetch { leader: None, ..self.fetches[*at] }).collect(),
+            fetches: left
+                .iter()
+                .map(|at| Fetch {
+                    leader: None,
+                    ..self.fetches[*at]
+                })
+                .collect(),
             kept: self.kept.map(|(fetch, since)| (renamed(fetch), age(since))),
-            current: self
-                .current
-                .map(|(at, until)| (renamed(at), until.map(|until| until.saturating_sub(self.hour)))),
+            current: self.current.map(|(at, until)| {
+                (
+                    renamed(at),
+                    until.map(|until| until.saturating_sub(self.hour)),
+                )
+            }),
             clients,
         }
     }

@@ -3,15 +3,15 @@
 //! A [`Flaw`] is a small deviation in the putting together. The parts are the real ones either way, so each flaw shows
 //! that the comparison would notice if the proxy, or a part, did the same.
 
-use super::obvious::{word, Act, Answer, Client, Duty, Hours, Last, Model, Reading, Told, CLIENTS};
+use super::obvious::{Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word};
 use poetry::cache::{Cache, Fill, Lookup, Policy};
-use poetry::flight::{launch, Flight, Read, Reader, Writer};
+use poetry::flight::{Flight, Read, Reader, Writer, launch};
 use poetry::poem::Poem;
 use poetry::protocol::{Judge, Protocol};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -117,9 +117,22 @@ impl World {
         let hours = [hours.ttl, hours.grace, hours.fail_ttl].map(|hours| HOUR * hours as u32);
         let [ttl, grace, fail_ttl] = hours;
         let capacity = 1 << 16; // so little is in one shard
-        let cache = Cache::new(Policy { ttl, grace, fail_ttl, capacity });
+        let cache = Cache::new(Policy {
+            ttl,
+            grace,
+            fail_ttl,
+            capacity,
+        });
         let (fetches, clients) = (Vec::new(), [const { None }; CLIENTS.len()]);
-        World { cache, now: Instant::now(), fetches, clients, last: None, flaw, stuck: Vec::new() }
+        World {
+            cache,
+            now: Instant::now(),
+            fetches,
+            clients,
+            last: None,
+            flaw,
+            stuck: Vec::new(),
+        }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -144,7 +157,9 @@ impl World {
                 let Some(landing) = landing else { return };
                 match act {
                     Act::End(_) if landing.judge.ended().is_ok() => self.land(landing, between),
-                    Act::Reset(_) if self.has(Flaw::ResetIsAnEnd) && landing.judge.ended().is_ok() => {
+                    Act::Reset(_)
+                        if self.has(Flaw::ResetIsAnEnd) && landing.judge.ended().is_ok() =>
+                    {
                         self.land(landing, between);
                     }
                     Act::Abort(_) => self.abort(landing, between),
@@ -180,39 +195,64 @@ impl World {
             }
             Lookup::Coalesced((number, _)) if self.is_shunned(number) => {
                 let (writer, flight) = launch(1 << 16);
-                self.fetches.push(Some(Landing { fill: None, writer, judge: judge(), leader: Some(client) }));
+                self.fetches.push(Some(Landing {
+                    fill: None,
+                    writer,
+                    judge: judge(),
+                    leader: Some(client),
+                }));
                 flight.join().expect("it has its beginning")
             }
             Lookup::Coalesced((_, flight)) => {
                 let mut reader = flight.join().expect("it never outgrows the window");
-                while self.has(Flaw::LateMissTheBeginning) && matches!(reader.read(), Read::Chunk(_)) {}
+                while self.has(Flaw::LateMissTheBeginning)
+                    && matches!(reader.read(), Read::Chunk(_))
+                {}
                 reader
             }
         };
-        let seat =
-            Seat { reader, seen: String::new(), bell: Arc::default(), waits: false, told_apart: false };
+        let seat = Seat {
+            reader,
+            seen: String::new(),
+            bell: Arc::default(),
+            waits: false,
+            told_apart: false,
+        };
         self.clients[client as usize] = Some(seat);
     }
 
     fn is_shunned(&self, number: usize) -> bool {
         let landing = self.fetches.get(number).and_then(Option::as_ref);
-        self.has(Flaw::ConnectingIsNotJoined) && landing.is_some_and(|landing| landing.writer.is_empty())
+        self.has(Flaw::ConnectingIsNotJoined)
+            && landing.is_some_and(|landing| landing.writer.is_empty())
     }
 
     fn fly(&mut self, lead: Lead, leader: Option<Client>) {
         let (fill, writer) = (Some(lead.fill), lead.writer);
-        self.fetches.push(Some(Landing { fill, writer, judge: judge(), leader }));
+        self.fetches.push(Some(Landing {
+            fill,
+            writer,
+            judge: judge(),
+            leader,
+        }));
     }
 
     fn read(&mut self, client: Client) {
-        let Some(seat) = &mut self.clients[client as usize] else { return };
+        let Some(seat) = &mut self.clients[client as usize] else {
+            return;
+        };
         while let Read::Chunk(bytes) = seat.reader.read() {
             seat.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
         let told = seat.next().1;
         if told != Told::Nothing {
             let (seen, kept) = (std::mem::take(&mut seat.seen), seat.reader.was_kept());
-            self.last = Some(Last { client, seen, told, kept });
+            self.last = Some(Last {
+                client,
+                seen,
+                told,
+                kept,
+            });
             self.clients[client as usize] = None;
         }
     }
@@ -220,7 +260,9 @@ impl World {
     fn leave(&mut self, client: Client) {
         self.clients[client as usize] = None;
         for landing in &mut self.fetches {
-            let led = landing.as_ref().is_some_and(|landing| landing.leader == Some(client));
+            let led = landing
+                .as_ref()
+                .is_some_and(|landing| landing.leader == Some(client));
             match landing {
                 Some(_) if led && self.flaw == Some(Flaw::LeaderTakesItAlong) => *landing = None,
                 Some(landing) if led => landing.leader = None,
@@ -230,12 +272,17 @@ impl World {
     }
 
     fn say(&mut self, fetch: usize) {
-        let Some(Some(landing)) = self.fetches.get_mut(fetch) else { return };
+        let Some(Some(landing)) = self.fetches.get_mut(fetch) else {
+            return;
+        };
         let bytes = word(fetch, landing.writer.len() as usize / word(fetch, 0).len());
         let total = landing.writer.len() + bytes.len() as u64;
         let fits = landing.fill.as_mut().is_none_or(|fill| fill.reserve(total));
         assert!(fits, "the capacity is no matter here");
-        landing.judge.take(bytes.as_bytes()).expect("a poem has no framing");
+        landing
+            .judge
+            .take(bytes.as_bytes())
+            .expect("a poem has no framing");
         landing.writer.append(bytes.into());
     }
 
@@ -244,7 +291,11 @@ impl World {
         writer.finish(|poem| {
             let (bytes, again, mut counted) = (poem.len(), poem.clone(), None);
             let Some(fill) = fill else { return Err(None) };
-            let kept = fill.commit_with(|room| poem.with(counted.insert(room).clone()), bytes, self.now);
+            let kept = fill.commit_with(
+                |room| poem.with(counted.insert(room).clone()),
+                bytes,
+                self.now,
+            );
             let done = kept.map(|()| counted).map_err(Some);
             if done.is_err() && self.has(Flaw::KeptAfterAPurge) {
                 self.keep_anyway(again);
@@ -262,7 +313,9 @@ impl World {
     }
 
     fn fail(&mut self, mut landing: Landing, between: impl FnOnce(&mut World)) {
-        let why = landing.judge.broken(&std::io::ErrorKind::ConnectionReset.into());
+        let why = landing
+            .judge
+            .broken(&std::io::ErrorKind::ConnectionReset.into());
         if self.has(Flaw::FailedIsJoined) {
             let writer = std::mem::replace(&mut landing.writer, launch(0).0);
             self.stuck.push(landing);
@@ -273,7 +326,9 @@ impl World {
         between(self);
         landing.writer.load(room);
         if self.has(Flaw::LeaderAloneIsTold) {
-            let seat = landing.leader.and_then(|client| self.clients[client as usize].as_mut());
+            let seat = landing
+                .leader
+                .and_then(|client| self.clients[client as usize].as_mut());
             seat.into_iter().for_each(|seat| seat.told_apart = true);
             return self.stuck.push(landing);
         }
@@ -295,16 +350,30 @@ impl World {
             format!("{aloft} fetches are aloft instead of {}", model.aloft())
         })?;
         let seen = |last: &Option<Last>| last.as_ref().map(|last| last.seen.clone());
-        let what = || format!("who is out went with {:?} instead of {:?}", self.last, model.last);
+        let what = || {
+            format!(
+                "who is out went with {:?} instead of {:?}",
+                self.last, model.last
+            )
+        };
         hold(Rule::Seen, seen(&self.last) == seen(&model.last), what)?;
         hold(Rule::Told, self.last == model.last, what)?;
         for client in CLIENTS {
-            match (&self.clients[client as usize], model.clients[client as usize]) {
+            match (
+                &self.clients[client as usize],
+                model.clients[client as usize],
+            ) {
                 (Some(seat), Some(reading)) => seat.check(client, model, reading)?,
                 (None, None) => {}
                 (seat, _) => {
-                    let what = format!("{client:?} is {}", if seat.is_some() { "still in" } else { "out" });
-                    return Err(Broken { rule: Rule::Told, what });
+                    let what = format!(
+                        "{client:?} is {}",
+                        if seat.is_some() { "still in" } else { "out" }
+                    );
+                    return Err(Broken {
+                        rule: Rule::Told,
+                        what,
+                    });
                 }
             }
         }
@@ -318,7 +387,9 @@ impl World {
         hold(Rule::Asker, got == due, what)?;
         let held = (self.cache.len(), self.cache.held());
         let due = model.held();
-        hold(Rule::Held, held == due, || format!("entries and bytes are {held:?} instead of {due:?}"))
+        hold(Rule::Held, held == due, || {
+            format!("entries and bytes are {held:?} instead of {due:?}")
+        })
     }
 
     /// What a client would get. A lead that is handed out is dropped, and that leaves the key as it was.
@@ -338,7 +409,9 @@ impl World {
         (self.fetches, self.clients) = (Vec::new(), [const { None }; CLIENTS.len()]);
         self.cache.purge();
         let left = (self.cache.len(), self.cache.held());
-        hold(Rule::Held, left == (0, 0), || format!("entries and bytes are {left:?} when all have gone"))
+        hold(Rule::Held, left == (0, 0), || {
+            format!("entries and bytes are {left:?} when all have gone")
+        })
     }
 }
 
@@ -362,19 +435,25 @@ impl Seat {
     }
 
     fn check(&self, client: Client, model: &Model, reading: Reading) -> Result<(), Broken> {
-        let Reading { fetch, from, seen, .. } = reading;
+        let Reading {
+            fetch, from, seen, ..
+        } = reading;
         let due = super::obvious::text(fetch, from, seen);
         hold(Rule::Seen, self.seen == due, || {
             format!("{client:?} has seen {:?} instead of {due:?}", self.seen)
         })?;
         let ((rest, told), (next, end)) = (model.rest(reading), self.next());
         let fits = rest.starts_with(&next) && rest.is_empty() == next.is_empty();
-        hold(Rule::Seen, fits, || format!("{client:?} reads {next:?} next instead of {rest:?}"))?;
+        hold(Rule::Seen, fits, || {
+            format!("{client:?} reads {next:?} next instead of {rest:?}")
+        })?;
         hold(Rule::Told, !rest.is_empty() || told == end, || {
             format!("{client:?} is told {end:?} instead of {told:?}")
         })?;
         let woken = self.told_apart || !self.waits || self.bell.0.load(Ordering::Relaxed);
-        hold(Rule::Woken, woken || !model.has_news(reading), || format!("{client:?} was not woken"))
+        hold(Rule::Woken, woken || !model.has_news(reading), || {
+            format!("{client:?} was not woken")
+        })
     }
 }
 

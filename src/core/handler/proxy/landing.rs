@@ -33,7 +33,14 @@ const NARROWEST: u64 = 64 << 10;
 impl Landing {
     pub(super) fn new(fill: Fill<Key, Poem, Flight>, writer: Writer) -> Landing {
         let (place, is_uncounted, original, objection) = (None, false, Bytes::new(), None);
-        Landing { fill: Some(fill), writer, place, is_uncounted, original, objection }
+        Landing {
+            fill: Some(fill),
+            writer,
+            place,
+            is_uncounted,
+            original,
+            objection,
+        }
     }
 
     /// The poem can't be kept: from here on it goes through a window of what it holds by now.
@@ -52,7 +59,8 @@ impl Landing {
 
     /// Where the poem has no room: its readers, and the place that is to be kept until they have read it.
     pub(super) fn uncounted(&mut self) -> Option<(Watch, Option<Place>)> {
-        self.is_uncounted.then(|| (self.writer.watch(), self.place.take()))
+        self.is_uncounted
+            .then(|| (self.writer.watch(), self.place.take()))
     }
 
     /// The poem is longer than any that is kept: it passes through, and the key is remembered for it.
@@ -64,14 +72,23 @@ impl Landing {
 
     /// The poem is whole. Says whether it was kept.
     pub(super) fn land(self, now: Instant) -> bool {
-        let Landing { fill, writer, objection, .. } = self;
+        let Landing {
+            fill,
+            writer,
+            objection,
+            ..
+        } = self;
         // Whoever reads the flight holds the room as well: what is kept may be let go of before it is read.
         writer.finish(|poem| match (fill, objection) {
             (None, _) => Err(None),
             (Some(fill), Some(_)) => Err(Some(fill.reject(now))),
             (Some(fill), None) => {
                 let (bytes, mut room) = (poem.len(), None);
-                match fill.commit_with(|counted| poem.with(room.insert(counted).clone()), bytes, now) {
+                match fill.commit_with(
+                    |counted| poem.with(room.insert(counted).clone()),
+                    bytes,
+                    now,
+                ) {
                     Ok(()) => Ok(room),
                     Err(unkept) => Err(Some(Arc::new(unkept))),
                 }
@@ -81,7 +98,9 @@ impl Landing {
 
     /// It never will be.
     pub(super) fn fail(self, error: Error, now: Instant) {
-        let Landing { fill, mut writer, .. } = self;
+        let Landing {
+            fill, mut writer, ..
+        } = self;
         if let Some(fill) = fill {
             writer.load(fill.fail(now));
         }

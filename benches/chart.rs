@@ -136,9 +136,9 @@ impl Pen<'_> {
     }
 
     /// Bars of which `place` tells where they end, from 0 at the left to 1 at the right, and a line at `mark`.
-    fn bars(&mut self, bars: &[Bar], place: impl Fn(f64) -> f64, mark: f64) -> Drawn {
+    fn bars(&mut self, bars: &[Bar], permit: impl Fn(f64) -> f64, mark: f64) -> Drawn {
         let x = |value: f64| {
-            BARS.0 + (place(value).clamp(0.0, 1.0) * f64::from(BARS.1 - BARS.0)) as i32
+            BARS.0 + (permit(value).clamp(0.0, 1.0) * f64::from(BARS.1 - BARS.0)) as i32
         };
         let top = self.at - LINE / 2;
         for bar in bars {

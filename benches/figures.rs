@@ -57,12 +57,12 @@ impl Spread {
         let last = sorted.len().checked_sub(1)?;
         // Between two samples, the one in proportion.
         let at = |part: f64| {
-            let place = part * last as f64;
+            let permit = part * last as f64;
             let (below, above) = (
-                sorted[place.floor() as usize],
-                sorted[place.ceil() as usize],
+                sorted[permit.floor() as usize],
+                sorted[permit.ceil() as usize],
             );
-            below + (above - below) * place.fract()
+            below + (above - below) * permit.fract()
         };
         Some(Spread {
             low: at(0.25),

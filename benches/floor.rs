@@ -138,7 +138,7 @@ impl Fan {
             for token in self.poll.wait(None)? {
                 match token {
                     LISTENER => self.welcome()?,
-                    UPSTREAM => self.hear()?,
+                    UPSTREAM => self.try_recv()?,
                     client => self.go_on(client as usize),
                 }
             }
@@ -166,7 +166,7 @@ impl Fan {
         Ok(())
     }
 
-    fn hear(&mut self) -> io::Result<()> {
+    fn try_recv(&mut self) -> io::Result<()> {
         let Some(from) = &self.from else {
             return Ok(());
         };

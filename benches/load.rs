@@ -36,7 +36,7 @@ enum Found {
 }
 
 impl Listening {
-    fn hear(&mut self, buffer: &mut [u8], want: u64) -> io::Result<Found> {
+    fn try_recv(&mut self, buffer: &mut [u8], want: u64) -> io::Result<Found> {
         loop {
             match recv(
                 &self.socket,
@@ -124,7 +124,7 @@ impl Crowd {
                     continue;
                 };
                 let before = member.got;
-                match member.hear(&mut self.buffer, len)? {
+                match member.try_recv(&mut self.buffer, len)? {
                     Found::End => {
                         self.poll.forget(&member.socket)?;
                         waiting -= 1;
@@ -158,7 +158,7 @@ impl Crowd {
                 let Some(member) = &mut self.members[at as usize] else {
                     continue;
                 };
-                if let Found::End = member.hear(&mut self.buffer, len)? {
+                if let Found::End = member.try_recv(&mut self.buffer, len)? {
                     served += 1;
                     self.members[at as usize] = None;
                     self.connect(at as usize, true)?;

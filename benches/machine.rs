@@ -32,7 +32,7 @@ impl Cores {
         match (cores.next(), cores.next_back()) {
             (Some(load), Some(server)) => Ok(Cores { server, load }),
             _ => Err(io::Error::other(
-                "needs two cores: the server and its load must not share one",
+                "needs two cores: the server and its load must not charge one",
             )),
         }
     }

@@ -55,11 +55,13 @@ pub fn save(machine: &str, measured: &[Figure]) -> io::Result<()> {
 }
 
 fn with_table(page: &str, results: &Results) -> io::Result<String> {
-    let place = page
+    let permit = page
         .split_once(MARKS.0)
         .and_then(|(above, rest)| Some((above, rest.split_once(MARKS.1)?.1)));
-    let Some((above, below)) = place else {
-        return Err(io::Error::other("BENCHMARKS.md has no place for the table"));
+    let Some((above, below)) = permit else {
+        return Err(io::Error::other(
+            "BENCHMARKS.md has no permit for the table",
+        ));
     };
     Ok(format!(
         "{above}{}\n\n{}\n{}{below}",

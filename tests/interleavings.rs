@@ -15,8 +15,8 @@
 use poetry::cache::{Cache, Fill, Lookup, Policy};
 use poetry::error::Error;
 use poetry::flight::{Flight, Read, Reader, Writer, launch};
-use poetry::gate::Gate;
 use poetry::poem::Poem;
+use poetry::semaphore::Semaphore;
 use shuttle::future::block_on;
 use shuttle::thread::{JoinHandle, spawn};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ type Numbered = (usize, Flight);
 type Lead = poetry::cache::Lead<u8, Poem, Numbered, Writer>;
 
 /// What the proxy's fetch holds, in the order in which it is to be dropped.
-struct Landing {
+struct FlightGuard {
     fill: Fill<u8, Poem, Numbered>,
     writer: Writer,
 }
@@ -109,7 +109,7 @@ impl Key {
     /// The fetch's task: three pieces, the last with the end.
     fn fly(&self, lead: Lead, now: Instant) -> JoinHandle<()> {
         let (key, number) = (self.clone(), lead.flight.0);
-        let mut landing = Landing {
+        let mut landing = FlightGuard {
             fill: lead.fill,
             writer: lead.writer,
         };
@@ -125,9 +125,9 @@ impl Key {
         })
     }
 
-    /// As the proxy's `Landing` does it.
-    fn end(&self, landing: Landing, now: Instant) {
-        let Landing { fill, mut writer } = landing;
+    /// As the proxy's `FlightGuard` does it.
+    fn end(&self, landing: FlightGuard, now: Instant) {
+        let FlightGuard { fill, mut writer } = landing;
         match self.end {
             End::Whole => {
                 writer.finish(|poem| {
@@ -141,10 +141,10 @@ impl Key {
                 });
             }
             End::Fails => {
-                writer.load(fill.fail(now));
+                writer.attach(fill.fail(now));
                 writer.fail(Error::Abandoned);
             }
-            End::IsDropped => drop(Landing { fill, writer }),
+            End::IsDropped => drop(FlightGuard { fill, writer }),
             End::ToldTooSoon => {
                 let poem = writer.so_far().expect("it fits the window");
                 writer.finish_unkept();
@@ -409,7 +409,7 @@ fn narrow() {
     let reader = spawn(move || read(stays));
     let mut pieces = 0..PIECES;
     let end = loop {
-        match block_on(writer.room()) {
+        match block_on(writer.writable()) {
             Err(error) => break Err(error),
             Ok(()) if pieces.next().is_none() => break Ok(()),
             Ok(()) => writer.append(PIECE.into()),
@@ -455,7 +455,7 @@ fn a_writer_learns_that_everybody_has_left() {
 fn watched() {
     let (mut writer, flight) = launch(1 << 10);
     let [takes, leaves] = [(); 2].map(|()| flight.join().expect("it has its beginning"));
-    let watch = writer.watch();
+    let watch = writer.pending_readers();
     let threads = vec![
         spawn(move || drop(read(takes))),
         spawn(move || drop(leaves)),
@@ -473,36 +473,40 @@ fn a_watch_ends_when_everybody_has_all_or_has_left() {
 }
 
 /// One place: two want it to the end, and one asks and does not wait.
-fn gate() {
-    let gate = Gate::new(1);
+fn semaphore() {
+    let semaphore = Semaphore::new(1);
     let inside = Arc::new(AtomicUsize::new(0));
     let enters = || {
-        let (gate, inside) = (gate.clone(), inside.clone());
+        let (semaphore, inside) = (semaphore.clone(), inside.clone());
         spawn(move || {
-            let place = block_on(gate.enter(Instant::now()));
+            let permit = block_on(semaphore.acquire(Instant::now()));
             assert_eq!(
                 inside.fetch_add(1, Ordering::Relaxed),
                 0,
-                "two are in the same place"
+                "two are in the same permit"
             );
             shuttle::thread::yield_now();
             inside.fetch_sub(1, Ordering::Relaxed);
-            drop(place);
+            drop(permit);
         })
     };
     let threads = vec![enters(), enters(), {
-        let gate = gate.clone();
-        spawn(move || drop(futures::FutureExt::now_or_never(gate.enter(Instant::now()))))
+        let semaphore = semaphore.clone();
+        spawn(move || {
+            drop(futures::FutureExt::now_or_never(
+                semaphore.acquire(Instant::now()),
+            ))
+        })
     }];
     join(threads);
-    assert_eq!(gate.crowded_since(), None);
+    assert_eq!(semaphore.oldest_waiter(), None);
     assert!(
-        futures::FutureExt::now_or_never(gate.enter(Instant::now())).is_some(),
-        "the place was lost"
+        futures::FutureExt::now_or_never(semaphore.acquire(Instant::now())).is_some(),
+        "the permit was lost"
     );
 }
 
 #[test]
 fn a_place_is_never_lost_and_never_given_twice() {
-    check(gate);
+    check(semaphore);
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// A text that the upstream sent, or is sending.
 #[derive(Debug, Clone, Copy)]
-pub struct Record {
+pub struct AccessRecord {
     /// What was to become of it.
     pub fault: &'static str,
     pub began: Instant,
@@ -28,7 +28,7 @@ pub struct Ledger {
     /// Set when clients should come to an end.
     pub over: AtomicBool,
     last_serial: AtomicU64,
-    texts: Mutex<HashMap<u64, Record>>,
+    texts: Mutex<HashMap<u64, AccessRecord>>,
     counts: Mutex<Counts>,
     violations: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -71,7 +71,7 @@ impl Ledger {
         }
         texts.insert(
             serial,
-            Record {
+            AccessRecord {
                 fault,
                 began,
                 ended: None,
@@ -86,7 +86,7 @@ impl Ledger {
         }
     }
 
-    pub fn text(&self, serial: u64) -> Option<Record> {
+    pub fn text(&self, serial: u64) -> Option<AccessRecord> {
         lock(&self.texts).get(&serial).copied()
     }
 

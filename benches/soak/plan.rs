@@ -55,11 +55,11 @@ pub fn choose<T: Copy>(
     rng: &mut fastrand::Rng,
     from: &[(T, u32, &'static str)],
 ) -> (T, &'static str) {
-    let all: u32 = from.iter().map(|(_, share, _)| share).sum();
+    let all: u32 = from.iter().map(|(_, charge, _)| charge).sum();
     let mut left = rng.u32(..all);
     let chosen = from
         .iter()
-        .find(|(_, share, _)| match left.checked_sub(*share) {
+        .find(|(_, charge, _)| match left.checked_sub(*charge) {
             Some(less) => {
                 left = less;
                 false

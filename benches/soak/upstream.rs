@@ -280,7 +280,7 @@ impl Call {
         self.stream.set_read_timeout(Some(PATIENCE))?;
         self.stream.set_write_timeout(Some(PATIENCE))?;
         self.stream.set_nodelay(true)?;
-        let key = self.hear(fault == Fault::NeverReads)?;
+        let key = self.try_recv(fault == Fault::NeverReads)?;
         self.upstream.identify(self.serial, &key);
         let len = match fault {
             Fault::ByteByByte => self.rng.usize(SHORTEST..SHORTEST * 4),
@@ -338,7 +338,7 @@ impl Call {
     }
 
     /// The request's line, which stays unread where nothing is to be read.
-    fn hear(&mut self, only_look: bool) -> io::Result<String> {
+    fn try_recv(&mut self, only_look: bool) -> io::Result<String> {
         if !self.upstream.role.asks {
             return Ok(self.upstream.role.name.to_string());
         }

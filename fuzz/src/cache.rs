@@ -12,8 +12,8 @@
 mod model;
 
 use super::head;
-use model::{Answer, Model, Right, Rules, weigh};
-use poetry::cache::{Cache, Fill, Lookup, Policy, Room};
+use model::{Model, Response, Right, Rules, weigh};
+use poetry::cache::{Cache, Fill, Lookup, Policy, Reservation};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub fn check(data: &[u8]) {
     let ([times, capacity], acts) = head(data);
     let time = |shift: u8| TIMES[usize::from(times >> shift & 3)];
     let capacity = CAPACITIES[usize::from(capacity) % CAPACITIES.len()];
-    let mut stage = Stage::new(Rules {
+    let mut stage = Groups::new(Rules {
         ttl: time(0),
         grace: time(2),
         fail_ttl: time(4),
@@ -51,15 +51,15 @@ type Committed = (u8, u64);
 /// A room that somebody holds for whoever reads what it counts.
 enum Held {
     /// Nobody else has it.
-    Alone(Room),
+    Alone(Reservation),
     /// It counts what the cache keeps or remembers, or did, and when that came.
-    Shared(Arc<Room>, u64),
+    Shared(Arc<Reservation>, u64),
     /// It counts what was never remembered.
-    Unshared(Arc<Room>),
+    Unshared(Arc<Reservation>),
 }
 
 /// The cache and its model, and what is held of both.
-struct Stage {
+struct Groups {
     cache: Arc<Cache<u8, u32, u32>>,
     model: Model,
     rules: Rules,
@@ -72,8 +72,8 @@ struct Stage {
     flights: u32,
 }
 
-impl Stage {
-    fn new(rules: Rules) -> Stage {
+impl Groups {
+    fn new(rules: Rules) -> Groups {
         let secs = Duration::from_secs;
         let policy = Policy {
             ttl: secs(rules.ttl),
@@ -81,7 +81,7 @@ impl Stage {
             fail_ttl: secs(rules.fail_ttl),
             capacity: rules.capacity,
         };
-        Stage {
+        Groups {
             cache: Cache::weighing(policy, weigh),
             model: Model::new(rules),
             rules,
@@ -132,21 +132,23 @@ impl Stage {
         let expected = self.model.ask(key, self.now, flight);
         self.check_told(key, &answer);
         let (lead, right) = match (answer, expected) {
-            (Lookup::Hit(value, until), Answer::Hit(due, end))
+            (Lookup::Hit(value, until), Response::Hit(due, end))
                 if (value, until) == (due, self.at(end)) =>
             {
                 return assert_eq!(launched, 0);
             }
-            (Lookup::Stale(value, None), Answer::Stale(due, None)) if value == due => {
+            (Lookup::Stale(value, None), Response::Stale(due, None)) if value == due => {
                 return assert_eq!(launched, 0);
             }
-            (Lookup::Coalesced(joined), Answer::Coalesced(due)) if joined == due => {
+            (Lookup::Coalesced(joined), Response::Coalesced(due)) if joined == due => {
                 return assert_eq!(launched, 0);
             }
-            (Lookup::Stale(value, Some(lead)), Answer::Stale(due, Some(right))) if value == due => {
+            (Lookup::Stale(value, Some(lead)), Response::Stale(due, Some(right)))
+                if value == due =>
+            {
                 (lead, right)
             }
-            (Lookup::Miss(lead), Answer::Miss(right)) => (lead, right),
+            (Lookup::Miss(lead), Response::Miss(right)) => (lead, right),
             (answer, expected) => panic!("key {key} at {}: {answer:?}, but {expected:?}", self.now),
         };
         assert_eq!((launched, lead.flight), (1, flight));
@@ -223,7 +225,7 @@ impl Stage {
         let Some((fill, right)) = self.take(which) else {
             return;
         };
-        let room = fill.too_long(self.at(self.now));
+        let room = fill.hit_for_miss(self.at(self.now));
         assert_eq!(room.bytes(), self.model.fail(right, self.now, false));
         self.rooms.push(Held::Alone(room));
     }

@@ -1,7 +1,7 @@
 //! A request line: at most 1024 bytes without its ending, which is LF or CRLF, and in it no control byte but TAB.
 //! However it is split, the decoder says what a slow and obvious reader of the whole says.
 
-use super::netstring::Answer;
+use super::netstring::Response;
 use super::{head, splits};
 use bytes::Bytes;
 use poetry::protocol::{LINE_LIMIT, Malformed, Protocol, RequestDecoder, check_line};
@@ -26,7 +26,7 @@ pub fn check(data: &[u8]) {
     assert_eq!(comes_back, may_be_sent, "what may be sent is what is read");
 }
 
-fn decode(parts: &[&[u8]]) -> Answer {
+fn decode(parts: &[&[u8]]) -> Response {
     let mut decoder = RequestDecoder::new(Protocol::Line, 0);
     for part in parts {
         if let Some(request) = decoder.push(part)? {
@@ -44,7 +44,7 @@ fn decode(parts: &[&[u8]]) -> Answer {
 
 /// The same, slowly. Bytes that have no LF yet can become a line if an LF behind them would make them one; and what
 /// can't is refused at its first byte that is too much.
-fn plain(input: &[u8]) -> Answer {
+fn plain(input: &[u8]) -> Response {
     let end = input.iter().position(|byte| *byte == b'\n');
     let upto = &input[..end.unwrap_or(input.len())];
     let line = upto.strip_suffix(b"\r").unwrap_or(upto);

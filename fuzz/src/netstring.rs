@@ -6,7 +6,7 @@ use bytes::Bytes;
 use poetry::protocol::{Malformed, Protocol, RequestDecoder, netstring};
 
 /// What a decoder says in the end: a request, nothing yet, or that it can't become one.
-pub type Answer = Result<Option<Bytes>, Malformed>;
+pub type Response = Result<Option<Bytes>, Malformed>;
 
 /// The limits that are tried. The last one is where a length that is no number of ours must not be taken for one.
 pub const LIMITS: [u64; 6] = [0, 9, 10, 100, 1 << 16, u64::MAX];
@@ -33,7 +33,7 @@ pub fn check(data: &[u8]) {
     );
 }
 
-fn decode(parts: &[&[u8]], limit: u64) -> Answer {
+fn decode(parts: &[&[u8]], limit: u64) -> Response {
     let mut decoder = RequestDecoder::new(Protocol::Netstring, limit);
     let mut got = 0;
     for part in parts {
@@ -52,7 +52,7 @@ fn decode(parts: &[&[u8]], limit: u64) -> Answer {
 }
 
 /// The same, slowly: the digits as text, and then the payload by its place.
-pub fn plain(input: &[u8], limit: u64) -> Answer {
+pub fn plain(input: &[u8], limit: u64) -> Response {
     let digits: String = input
         .iter()
         .map(|byte| char::from(*byte))

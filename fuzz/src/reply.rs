@@ -1,9 +1,9 @@
-//! The verdict on a reply: however its bytes are split, the judge says of them what can be read off the whole.
+//! The verdict on a reply: however its bytes are split, the decoder says of them what can be read off the whole.
 
 use super::netstring::{LIMITS, plain};
 use super::{head, splits};
 use poetry::error::Error;
-use poetry::protocol::{Judge, Malformed, Protocol};
+use poetry::protocol::{Malformed, Protocol, ReplyDecoder};
 
 /// The first byte chooses the protocol and the limit, the second the splits.
 pub fn check(data: &[u8]) {
@@ -33,13 +33,13 @@ pub fn check(data: &[u8]) {
 /// Hands it all parts, whether it has enough or not, and then the end.
 fn judge(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String> {
     let said = |error: Error| error.to_string();
-    let mut judge = Judge::new(protocol, "upstream".to_string(), limit);
+    let mut decoder = ReplyDecoder::new(protocol, "upstream".to_string(), limit);
     let mut got = 0;
     for part in parts {
         got += part.len();
-        let is_whole = judge.take(part).map_err(said)?;
+        let is_whole = decoder.push(part).map_err(said)?;
         assert!(
-            !is_whole || judge.ended().is_ok(),
+            !is_whole || decoder.eof().is_ok(),
             "whole, and yet the end comes too early"
         );
         assert!(
@@ -47,14 +47,14 @@ fn judge(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String> 
             "only its end completes a plain reply"
         );
     }
-    let told = judge
-        .broken(&std::io::Error::other("rehearsed"))
+    let told = decoder
+        .io_error(&std::io::Error::other("rehearsed"))
         .to_string();
     assert!(
         told.contains(&format!("cut off after {got} bytes")),
         "{told}"
     );
-    judge.ended().map_err(said)
+    decoder.eof().map_err(said)
 }
 
 /// The verdict on a netstring, by the slow reader of requests.
@@ -62,7 +62,7 @@ fn framed(reply: &[u8], limit: u64) -> Result<(), String> {
     let malformed = |why: Malformed| format!("upstream: a malformed reply: {why}");
     match plain(reply, limit) {
         Ok(None) if reply.is_empty() => Err(Error::Declined {
-            addr: "upstream".to_string(),
+            subject: "upstream".to_string(),
         }
         .to_string()),
         Ok(None) => Err(format!(

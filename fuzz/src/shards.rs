@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) {
     let ([times, capacity], acts) = head(data);
     let time = |shift: u8| TIMES[usize::from(times >> shift & 3)];
     let capacity = CAPACITIES[usize::from(capacity) % CAPACITIES.len()];
-    let mut stage = Stage::new([time(0), time(2), time(4)], capacity);
+    let mut stage = Groups::new([time(0), time(2), time(4)], capacity);
     for act in acts.chunks_exact(3) {
         stage.play(act[0], act[1], act[2]);
         stage.compare();
@@ -64,7 +64,7 @@ impl Right {
     }
 }
 
-struct Stage {
+struct Groups {
     cache: Arc<Cache<u8, Arc<u32>, Arc<u32>>>,
     capacity: u64,
     ttl: u64,
@@ -78,8 +78,8 @@ struct Stage {
     memories: BTreeMap<u8, Given>,
 }
 
-impl Stage {
-    fn new([ttl, grace, fail_ttl]: [u64; 3], capacity: u64) -> Stage {
+impl Groups {
+    fn new([ttl, grace, fail_ttl]: [u64; 3], capacity: u64) -> Groups {
         let secs = Duration::from_secs;
         let policy = Policy {
             ttl: secs(ttl),
@@ -87,7 +87,7 @@ impl Stage {
             fail_ttl: secs(fail_ttl),
             capacity,
         };
-        Stage {
+        Groups {
             cache: Cache::new(policy),
             capacity,
             ttl,
@@ -130,7 +130,7 @@ impl Stage {
         }
     }
 
-    fn with_one(&mut self, which: u8, act: impl FnOnce(&mut Stage, usize)) {
+    fn with_one(&mut self, which: u8, act: impl FnOnce(&mut Groups, usize)) {
         if let Some(at) = usize::from(which).checked_rem(self.rights.len()) {
             act(self, at);
         }

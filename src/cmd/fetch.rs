@@ -17,11 +17,11 @@ use futures::channel::oneshot;
 use futures::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use poetry::addr::Addr;
-use poetry::error::Error;
+use poetry::error::{Error, Stage};
 use poetry::flight::{self, Read, Reader, Writer};
 use poetry::net;
 use poetry::protocol::{Protocol, check_line};
-use poetry::upstream::{Question, Repertoire, Timeouts, Workshop, ask};
+use poetry::upstream::{Pipeline, Query, Registry, Timeouts, ask};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sink::{Sink, Stop, Target};
@@ -106,14 +106,14 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
             "fetch",
             &args.transform,
             args.via.as_ref(),
-            &Repertoire::default(),
+            &Registry::default(),
         ),
         max_poem: args.max_poem.unwrap_or(u64::MAX),
         json: args.json,
         taken_back: matches!(target, Target::File(_)),
         progress: progress.clone(),
     };
-    let (under_way, fetches): (Vec<UnderWay>, Vec<_>) =
+    let (under_way, fetches): (Vec<Pending>, Vec<_>) =
         args.addrs.iter().map(|addr| plan.begin(addr)).unzip();
     let interrupted = interrupted(plan.taken_back);
     let printing = async {
@@ -148,7 +148,7 @@ async fn interrupted(file: bool) -> Signal {
 }
 
 async fn print_all(
-    under_way: Vec<UnderWay>,
+    under_way: Vec<Pending>,
     mut sink: Sink,
     args: &Args,
     progress: &ProgressBar,
@@ -197,7 +197,7 @@ struct Plan {
     timeouts: Timeouts,
     ask: Option<String>,
     retry: u32,
-    workshop: Option<Workshop>,
+    workshop: Option<Pipeline>,
     max_poem: u64,
     /// Whether a poem is told of when it has ended, and held until then.
     json: bool,
@@ -208,47 +208,47 @@ struct Plan {
 
 /// How a fetch went, told when it has ended.
 #[derive(Default)]
-struct Told {
+struct Timing {
     bytes: u64,
     first_byte: Option<Duration>,
     total: Duration,
 }
 
 /// The work of one fetch, through all its attempts.
-struct Errand<'a> {
+struct Download<'a> {
     addr: &'a Addr,
     writer: Writer,
     /// Where a part that was read can be taken back: the next attempt's reader.
     again: Option<mpsc::Sender<Reader>>,
     begun: Instant,
-    told: Told,
+    told: Timing,
 }
 
 /// One server's poem on its way.
-struct UnderWay {
+struct Pending {
     addr: Addr,
     reader: Reader,
     /// The next attempt's reader, sent before this one's fails.
     again: mpsc::Receiver<Reader>,
-    told: Option<oneshot::Receiver<Told>>,
+    told: Option<oneshot::Receiver<Timing>>,
 }
 
 impl Plan {
     /// What is to be read, and the work that writes it.
-    fn begin<'a>(&'a self, addr: &'a Addr) -> (UnderWay, impl Future<Output = ()> + 'a) {
+    fn begin<'a>(&'a self, addr: &'a Addr) -> (Pending, impl Future<Output = ()> + 'a) {
         let (writer, reader) = launch(if self.json { u64::MAX } else { AHEAD });
         let (tell, told) = oneshot::channel();
         let (send, again) = mpsc::channel();
         let send = self.taken_back.then_some(send);
-        let errand = Errand {
+        let errand = Download {
             addr,
             writer,
             again: send,
             begun: Instant::now(),
-            told: Told::default(),
+            told: Timing::default(),
         };
         (
-            UnderWay {
+            Pending {
                 addr: addr.clone(),
                 reader,
                 again,
@@ -258,21 +258,21 @@ impl Plan {
         )
     }
 
-    async fn fetch(&self, mut errand: Errand<'_>, tell: oneshot::Sender<Told>) {
+    async fn fetch(&self, mut errand: Download<'_>, tell: oneshot::Sender<Timing>) {
         let addr = errand.addr;
         let late = || Error::Timeout {
-            addr: addr.to_string(),
-            stage: "not complete",
+            subject: addr.to_string(),
+            stage: Stage::Complete,
             limit: self.timeout,
         };
         let result = net::within(self.timeout, self.attempts(&mut errand)).await;
-        let Errand {
+        let Download {
             writer,
             begun,
             told,
             ..
         } = errand;
-        let _nobody_asks = tell.send(Told {
+        let _nobody_asks = tell.send(Timing {
             total: begun.elapsed(),
             ..told
         });
@@ -283,7 +283,7 @@ impl Plan {
     }
 
     /// Again and again, while what came can be taken back.
-    async fn attempts(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
+    async fn attempts(&self, errand: &mut Download<'_>) -> Result<(), Error> {
         let mut pause = RETRY_PAUSE.0;
         for left in (0..=self.retry).rev() {
             match self.attempt(errand).await {
@@ -300,8 +300,8 @@ impl Plan {
         Err(Error::Abandoned)
     }
 
-    async fn attempt(&self, errand: &mut Errand<'_>) -> Result<(), Error> {
-        let Errand {
+    async fn attempt(&self, errand: &mut Download<'_>) -> Result<(), Error> {
+        let Download {
             addr,
             writer,
             begun,
@@ -312,13 +312,13 @@ impl Plan {
             Some(line) => (Protocol::Line, line.as_bytes()),
             None => (Protocol::Poem, &b""[..]),
         };
-        let question = Question {
+        let question = Query {
             protocol,
             request,
             limit: self.max_poem,
             timeouts: self.timeouts,
         };
-        *told = Told::default();
+        *told = Timing::default();
         let mut reply = ask(addr, &question).await?;
         let limit = self.limit();
         let mut poem = Vec::new();
@@ -328,14 +328,14 @@ impl Plan {
             self.progress.inc(bytes.len() as u64);
             if told.bytes > limit {
                 return Err(Error::TooLong {
-                    addr: addr.to_string(),
+                    subject: addr.to_string(),
                     limit,
                 });
             }
             match self.workshop {
                 Some(_) => poem.extend_from_slice(&bytes),
                 None => {
-                    writer.room().await?;
+                    writer.writable().await?;
                     writer.append(bytes);
                 }
             }
@@ -365,7 +365,7 @@ fn launch(window: u64) -> (Writer, Reader) {
     )
 }
 
-impl Errand<'_> {
+impl Download<'_> {
     /// Whether what came until this error can be taken back: it has not been read, or it stands in a file.
     fn take_back(&mut self, error: &Error) -> bool {
         if self.writer.rewind() {
@@ -381,7 +381,7 @@ impl Errand<'_> {
     }
 }
 
-impl UnderWay {
+impl Pending {
     async fn print(&mut self, sink: &mut Sink) -> Result<(), Stop> {
         let beginning = sink.mark()?;
         loop {
@@ -400,10 +400,10 @@ impl UnderWay {
         }
     }
 
-    async fn told(&mut self) -> Told {
+    async fn told(&mut self) -> Timing {
         match self.told.take() {
             Some(told) => told.await.unwrap_or_default(),
-            None => Told::default(),
+            None => Timing::default(),
         }
     }
 

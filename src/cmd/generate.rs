@@ -29,7 +29,7 @@ const DATE: &str = "2026-11-26";
 /// Writes everything.
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let local = |e: std::io::Error| Error::Local {
-        what: args.dir.display().to_string(),
+        subject: args.dir.display().to_string(),
         why: reason(&e),
     };
     write_all(&args.dir).map_err(local)?;

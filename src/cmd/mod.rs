@@ -21,8 +21,8 @@ use poetry::error::Error;
 use poetry::net::{self, Listener};
 use poetry::program;
 use poetry::server::{Handler, Limits, Server};
-use poetry::stats::{Notice, Report, Stats};
-use poetry::upstream::{Repertoire, Workshop};
+use poetry::stats::{Event, Observer, Stats};
+use poetry::upstream::{Pipeline, Registry};
 use sd_notify::NotifyState;
 use std::fmt::Display;
 use std::io::Write;
@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
         Command::Transform(args) => net::block_on(transform::run(args, &cli.output)),
         Command::Generate(args) => generate::run(&args),
     };
-    program::end_all(); // in another process group than ours, they would live on
+    program::kill_all(); // in another process group than ours, they would live on
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -220,14 +220,14 @@ fn usage_error(subcommand: &str, kind: clap::error::ErrorKind, text: impl std::f
 }
 
 /// As long as no clock overflows: who asks for more means for ever.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     let time = humantime::parse_duration(text);
-    time.map(|time| time.min(FOR_EVER))
+    time.map(|time| time.min(MAX_DURATION))
         .map_err(|e| format!("{e}; wanted a duration like 500ms, 30s or 2h"))
 }
 
@@ -285,8 +285,8 @@ fn workshop(
     subcommand: &str,
     names: &[String],
     via: Option<&Addr>,
-    repertoire: &Repertoire,
-) -> Option<Workshop> {
+    repertoire: &Registry,
+) -> Option<Pipeline> {
     if names.is_empty() {
         return None;
     }
@@ -301,12 +301,12 @@ fn workshop(
         if names.iter().any(String::is_empty) {
             refuse("");
         }
-        return Some(Workshop::Via(addr.clone(), names.to_vec()));
+        return Some(Pipeline::Via(addr.clone(), names.to_vec()));
     }
     let crafts = names
         .iter()
         .map(|name| repertoire.named(name).unwrap_or_else(|| refuse(name)));
-    Some(Workshop::Own(crafts.collect()))
+    Some(Pipeline::Own(crafts.collect()))
 }
 
 /// What a listening command needs to start.
@@ -342,15 +342,15 @@ async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
 /// Says where it listens, serves until a signal, drains.
 async fn listen<H: Handler>(
     service: Service<'_>,
-    handler: impl FnOnce(Arc<dyn Report>, Arc<Stats>) -> Result<Arc<H>, Error>,
+    handler: impl FnOnce(Arc<dyn Observer>, Arc<Stats>) -> Result<Arc<H>, Error>,
 ) -> Result<ExitCode, Error> {
     let (mut signals, terminals) = (signals()?, Terminals::now());
-    let report: Arc<dyn Report> = Arc::new(service.log.clone());
+    let report: Arc<dyn Observer> = Arc::new(service.log.clone());
     let stats = Arc::new(Stats::default());
     let handler = handler(report.clone(), stats.clone())?;
     let room = service.needs.room(service.listeners.len());
     if room < service.listening.max_clients {
-        report.notice(Notice::FewDescriptors(room));
+        report.notice(Event::FewDescriptors(room));
     }
     for listener in &service.listeners {
         let line = writeln!(
@@ -368,7 +368,7 @@ async fn listen<H: Handler>(
         drain_timeout: service.listening.drain_timeout,
         request_room: REQUEST_ROOM,
     };
-    let mut renewals = renewals(handler.clone(), report.clone());
+    let mut reloads = reloads(handler.clone(), report.clone());
     let server = Server::new(handler, limits, report, stats);
     server
         .run(service.listeners, async move {
@@ -376,7 +376,7 @@ async fn listen<H: Handler>(
                 if terminals.are_gone() {
                     break; // they mean that the terminal was closed, and not that we are to begin anew
                 }
-                let _one_is_to_come = renewals.try_send(());
+                let _one_is_to_come = reloads.try_send(());
             }
             let _no_service_manager = sd_notify::notify(&[NotifyState::Stopping]);
             next_signal_ends_at_once(signals);
@@ -388,13 +388,13 @@ async fn listen<H: Handler>(
 
 /// Begins anew each time it is told, beside all else: a disk may be slow, and neither clients nor the next signal are to
 /// wait for it. What is asked for while one such beginning is still to come asks for nothing more.
-fn renewals<H: Handler>(handler: Arc<H>, report: Arc<dyn Report>) -> mpsc::Sender<()> {
+fn reloads<H: Handler>(handler: Arc<H>, report: Arc<dyn Observer>) -> mpsc::Sender<()> {
     let (tell, mut told) = mpsc::channel(0); // and one place for each sender
     net::spawn(async move {
         while told.next().await.is_some() {
             let handler = handler.clone();
-            match net::unblock(move || handler.renew()).await {
-                Ok(done) => report.notice(Notice::Reloaded(done)),
+            match net::unblock(move || handler.reload()).await {
+                Ok(done) => report.notice(Event::Reloaded(done)),
                 Err(error) => report::error(&error), // what was there stays
             }
         }
@@ -436,7 +436,7 @@ fn inherited() -> Result<Vec<Listener>, Error> {
         .lock()
         .expect("nobody panics while he takes inherited sockets");
     let local = |e: std::io::Error| Error::Local {
-        what: "inherited sockets".into(),
+        subject: "inherited sockets".into(),
         why: poetry::error::reason(&e),
     };
     let mut listeners = Vec::new();
@@ -486,7 +486,7 @@ const OTHER_DESCRIPTORS: u64 = 24;
 
 fn signals() -> Result<Signals, Error> {
     Signals::new([Signal::Term, Signal::Int, Signal::Hup]).map_err(|e| Error::Local {
-        what: "signals".into(),
+        subject: "signals".into(),
         why: poetry::error::reason(&e),
     })
 }
@@ -513,7 +513,7 @@ fn next_signal_ends_at_once(mut signals: Signals) {
     net::spawn(async move {
         while let Some(Ok(signal)) = signals.next().await {
             if signal != Signal::Hup {
-                program::end_all();
+                program::kill_all();
                 std::process::exit(128 + signal as i32);
             }
         }

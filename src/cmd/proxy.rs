@@ -9,10 +9,10 @@ use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::error::Error;
-use poetry::handler::proxy::{PATIENCE, Proxy, Rejects, Settings};
+use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
-use poetry::upstream::{Repertoire, Timeouts, Upstream};
+use poetry::upstream::{Registry, Timeouts, Upstream};
 use regex::bytes::Regex;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -162,12 +162,12 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         "proxy",
         &args.transform,
         args.via.as_ref(),
-        &Repertoire::default(),
+        &Registry::default(),
     );
     let listeners = open(&args.listen).await?;
     refuse_circles(&args, &upstream, &listeners).await;
     let doing = format!("Proxying {upstream}");
-    let settings = Settings {
+    let settings = ProxySettings {
         protocol: match args.protocol {
             ProxyProtocol::Poem => Protocol::Poem,
             ProxyProtocol::Line => Protocol::Line,
@@ -218,7 +218,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
 async fn refuse_circles(args: &Args, upstream: &Upstream, listeners: &[Listener]) {
     let servers = match upstream {
         Upstream::Servers(servers) => &servers[..],
-        Upstream::Recital(..) => &[],
+        Upstream::Trickle(..) => &[],
     };
     let servers = servers.iter().chain(&args.via);
     for (server, own) in servers.flat_map(|server| listeners.iter().map(move |own| (server, own))) {

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use colored::{Color, Colorize};
 use poetry::error::Error;
 use poetry::escape;
-use poetry::stats::{How, Notice, Outcome, Record, Report};
+use poetry::stats::{AccessRecord, CacheStatus, Event, Observer, Outcome};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -230,8 +230,8 @@ impl Log {
     }
 }
 
-impl Report for Log {
-    fn request(&self, record: &Record<'_>) {
+impl Observer for Log {
+    fn request(&self, record: &AccessRecord<'_>) {
         if self.shared.level == Level::Quiet {
             return;
         }
@@ -242,46 +242,46 @@ impl Report for Log {
             return self.say(sentence(record));
         }
         match record.how {
-            How::Hit(_) => self.common(Common::Hit),
-            How::Coalesced => self.common(Common::Coalesced),
-            How::Own if record.outcome == Outcome::Whole => self.common(Common::Own),
-            How::Stale => self.common(Common::Stale),
-            How::Remembered => self.common(Common::Remembered),
-            How::Own | How::Miss | How::Unasked => {}
+            CacheStatus::Hit(_) => self.common(Common::Hit),
+            CacheStatus::Coalesced => self.common(Common::Coalesced),
+            CacheStatus::Own if record.outcome == Outcome::Whole => self.common(Common::Own),
+            CacheStatus::Stale => self.common(Common::Stale),
+            CacheStatus::Remembered => self.common(Common::Remembered),
+            CacheStatus::Own | CacheStatus::Miss | CacheStatus::Unasked => {}
         }
     }
 
-    fn notice(&self, notice: Notice<'_>) {
+    fn notice(&self, notice: Event<'_>) {
         // For machines, trouble that no request's own object tells.
         let json = self.shared.format == LogFormat::Json;
         let told = self.shared.level > Level::Quiet && !json;
         match notice {
-            Notice::Fetching(from) if told => self.say(format!("fetching a poem from {from}")),
-            Notice::Fetched(bytes, time, kept) if told => {
+            Event::Fetching(from) if told => self.say(format!("fetching a poem from {from}")),
+            Event::Fetched(bytes, time, kept) if told => {
                 let kept = if kept { "kept" } else { "not kept" };
                 self.say(format!("fetched {bytes} bytes in {}, {kept}", short(time)));
             }
-            Notice::Rejected(from, why) => self.warn(&format!("{from}: rejected: {why}")),
-            Notice::FetchFailed(error, waiting) if !json || waiting == 0 => {
+            Event::Rejected(from, why) => self.warn(&format!("{from}: rejected: {why}")),
+            Event::FetchFailed(error, waiting) if !json || waiting == 0 => {
                 self.warn(&error.to_string())
             }
-            Notice::NextUpstream(error, next) => self.warn(&format!("{error}; trying {next}")),
-            Notice::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
-            Notice::Declined(error) if !json => self.warn(&error.to_string()),
-            Notice::FewDescriptors(room) => {
+            Event::NextUpstream(error, next) => self.warn(&format!("{error}; trying {next}")),
+            Event::Untransformed(error) => self.warn(&format!("sending the original: {error}")),
+            Event::Declined(error) if !json => self.warn(&error.to_string()),
+            Event::FewDescriptors(room) => {
                 self.warn(&format!(
                     "looking after {room} clients at once: the limit on open files allows no more"
                 ));
             }
-            Notice::Paused(error, time) => {
+            Event::Paused(error, time) => {
                 let why = poetry::error::reason(error);
                 self.warn(&format!("accepting pauses for {}: {why}", short(time)));
             }
-            Notice::Draining(open) if told => {
+            Event::Draining(open) if told => {
                 self.say(format!("stopping: finishing {}", connections(open)))
             }
-            Notice::Cut(open) => self.warn(&format!("out of time: cutting {}", connections(open))),
-            Notice::Reloaded(what) if told => self.say(what.to_string()),
+            Event::Cut(open) => self.warn(&format!("out of time: cutting {}", connections(open))),
+            Event::Reloaded(what) if told => self.say(what.to_string()),
             _ => {}
         }
     }
@@ -303,15 +303,15 @@ fn short(time: Duration) -> String {
 }
 
 /// One request for a person who asked for every one.
-fn sentence(record: &Record<'_>) -> String {
+fn sentence(record: &AccessRecord<'_>) -> String {
     let how = match record.how {
-        How::Hit(_) => "hit",
-        How::Stale => "stale",
-        How::Coalesced => "coalesced",
-        How::Miss => "miss",
-        How::Remembered => "remembered",
-        How::Own => "own",
-        How::Unasked => "no request",
+        CacheStatus::Hit(_) => "hit",
+        CacheStatus::Stale => "stale",
+        CacheStatus::Coalesced => "coalesced",
+        CacheStatus::Miss => "miss",
+        CacheStatus::Remembered => "remembered",
+        CacheStatus::Own => "own",
+        CacheStatus::Unasked => "no request",
     };
     let end = match &record.outcome {
         Outcome::Failed(error) => format!("failed: {}", escape::text(&error.to_string())),
@@ -325,30 +325,30 @@ fn now() -> String {
 }
 
 /// One request for a machine.
-fn object(record: &Record<'_>) -> String {
+fn object(record: &AccessRecord<'_>) -> String {
     let mut object = json!({
         "time": now(),
         "peer": record.peer.to_string(),
         "class": record.class().word(),
-        "hit": matches!(record.how, How::Hit(_) | How::Remembered),
-        "collapsed": record.how == How::Coalesced,
+        "hit": matches!(record.how, CacheStatus::Hit(_) | CacheStatus::Remembered),
+        "collapsed": record.how == CacheStatus::Coalesced,
         "bytes": record.bytes,
         "wait_ms": record.wait.as_millis() as u64,
         "outcome": record.outcome.word(),
         "key": String::from_utf8_lossy(record.request),
     });
     match record.how {
-        How::Hit(until) => {
+        CacheStatus::Hit(until) => {
             let ttl = until.saturating_duration_since(std::time::Instant::now());
             object["ttl"] = json!(ttl.as_secs());
         }
-        How::Miss => {
+        CacheStatus::Miss => {
             object["fwd"] = json!("miss");
             object["stored"] = json!(record.stored);
         }
-        How::Coalesced => object["fwd"] = json!("miss"),
-        How::Stale => object["fwd"] = json!("stale"),
-        How::Remembered | How::Own | How::Unasked => {}
+        CacheStatus::Coalesced => object["fwd"] = json!("miss"),
+        CacheStatus::Stale => object["fwd"] = json!("stale"),
+        CacheStatus::Remembered | CacheStatus::Own | CacheStatus::Unasked => {}
     }
     escape::json(object.to_string())
 }

@@ -6,9 +6,9 @@ use crate::cmd::{
 };
 use clap::ValueEnum;
 use poetry::addr::Addr;
-use poetry::anthology::Source;
+use poetry::anthology::PoemSource;
 use poetry::error::Error;
-use poetry::handler::serve::{Pick, Serve, Settings};
+use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::protocol::Protocol;
 use poetry::script::{Script, Step};
 use poetry::upstream::Pace;
@@ -73,9 +73,9 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         ServeProtocol::Line => Protocol::Line,
     };
     let source = match protocol {
-        _ if args.poems.is_empty() => Source::BuiltIn,
-        Protocol::Line => Source::Named(args.poems, report::error),
-        Protocol::Poem | Protocol::Netstring => Source::Paths(args.poems),
+        _ if args.poems.is_empty() => PoemSource::BuiltIn,
+        Protocol::Line => PoemSource::Named(args.poems, report::error),
+        Protocol::Poem | Protocol::Netstring => PoemSource::Paths(args.poems),
     };
     let pace = args
         .delay
@@ -90,7 +90,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
     };
     let serve = Serve::new(
         source,
-        Settings {
+        ServeSettings {
             protocol,
             pick,
             pace,

@@ -15,7 +15,7 @@ use poetry::escape;
 use poetry::handler::transform::TransformService;
 use poetry::net;
 use poetry::program::{BadProgram, Program};
-use poetry::upstream::{Craft, Repertoire, Timeouts, Workshop};
+use poetry::upstream::{Pipeline, Registry, Timeouts, Transform};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,8 +63,8 @@ fn program(text: &str) -> Result<Program, String> {
     text.parse().map_err(|e: BadProgram| e.to_string())
 }
 
-fn repertoire(added: Vec<Program>) -> Repertoire {
-    let mut repertoire = Repertoire::default();
+fn repertoire(added: Vec<Program>) -> Registry {
+    let mut repertoire = Registry::default();
     for program in added {
         if let Err(program) = repertoire.add(program) {
             let text = format!(
@@ -79,7 +79,7 @@ fn repertoire(added: Vec<Program>) -> Repertoire {
 }
 
 /// What is said of a name that is no transformation.
-pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
+pub fn unknown(name: &str, repertoire: &Registry) -> String {
     let origin = environment::origin("transform")
         .map(|name| format!(" in {name}"))
         .unwrap_or_default();
@@ -88,12 +88,12 @@ pub fn unknown(name: &str, repertoire: &Repertoire) -> String {
             "a name is missing{origin}; wanted names of transformations with commas between them"
         );
     }
-    let nearness = |craft: &Craft| strsim::jaro_winkler(name, craft.name());
-    let crafts: Vec<Craft> = repertoire.crafts().collect();
+    let nearness = |craft: &Transform| strsim::jaro_winkler(name, craft.name());
+    let crafts: Vec<Transform> = repertoire.crafts().collect();
     let nearest = crafts
         .iter()
         .max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
-    let names: Vec<&str> = crafts.iter().map(Craft::name).collect();
+    let names: Vec<&str> = crafts.iter().map(Transform::name).collect();
     let hint = nearest
         .filter(|craft| nearness(craft) > 0.7)
         .map(|craft| {
@@ -166,12 +166,12 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
 
 /// Waits for a signal while programs may run: they are in groups of their own, where a terminal's Ctrl-C doesn't reach
 /// them, and it is for us to end them. Without programs, a signal does what it always does.
-async fn interrupted(workshop: &Workshop) -> Signal {
+async fn interrupted(workshop: &Pipeline) -> Signal {
     let programs = match workshop {
-        Workshop::Own(crafts) => crafts
+        Pipeline::Own(crafts) => crafts
             .iter()
-            .any(|craft| matches!(craft, Craft::Program(_))),
-        Workshop::Via(..) => false,
+            .any(|craft| matches!(craft, Transform::Program(_))),
+        Pipeline::Via(..) => false,
     };
     if let (true, Ok(mut signals)) = (programs, signals())
         && let Some(Ok(signal)) = signals.next().await
@@ -182,7 +182,7 @@ async fn interrupted(workshop: &Workshop) -> Signal {
 }
 
 /// Names in a column that is as wide as the longest.
-fn list(repertoire: &Repertoire) -> Result<ExitCode, Error> {
+fn list(repertoire: &Registry) -> Result<ExitCode, Error> {
     let width = repertoire
         .crafts()
         .map(|craft| craft.name().chars().count())
@@ -205,7 +205,7 @@ fn read(file: Option<PathBuf>, limit: u64) -> Result<Vec<u8>, Error> {
     let what = file.as_ref().filter(|path| path.as_os_str() != "-");
     let name = what.map_or("standard input".into(), |path| path.display().to_string());
     let local = |e: std::io::Error| Error::Local {
-        what: name.clone(),
+        subject: name.clone(),
         why: reason(&e),
     };
     let source: Box<dyn Read> = match what {
@@ -219,7 +219,7 @@ fn read(file: Option<PathBuf>, limit: u64) -> Result<Vec<u8>, Error> {
         .map_err(local)?;
     match poem.len() as u64 > limit {
         true => Err(Error::TooLong {
-            addr: name.clone(),
+            subject: name.clone(),
             limit,
         }),
         false => Ok(poem),
@@ -231,7 +231,7 @@ fn write(bytes: &[u8]) -> Result<ExitCode, Error> {
     let mut out = std::io::stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output {
-            what: "standard output".into(),
+            subject: "standard output".into(),
             why: reason(&e),
         }),
         _ => Ok(ExitCode::SUCCESS),

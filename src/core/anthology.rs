@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A poem and the name it goes by: its file's name without the ending.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct NamedPoem {
     /// The name.
     pub name: String,
     /// The poem.
@@ -17,7 +17,7 @@ pub struct Entry {
 
 /// Where poems are read from, now and whenever they are read again.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum PoemSource {
     /// The ones that come with the program.
     BuiltIn,
     /// Files and folders.
@@ -26,16 +26,16 @@ pub enum Source {
     Named(Vec<PathBuf>, fn(&Error)),
 }
 
-impl Source {
+impl PoemSource {
     /// Reads the poems.
     ///
     /// # Errors
     /// Those of [`Anthology::load`] and [`Anthology::named`].
     pub fn read(&self) -> Result<Anthology, Error> {
         match self {
-            Source::BuiltIn => Ok(Anthology::built_in()),
-            Source::Paths(paths) => Anthology::load(paths),
-            Source::Named(paths, tell) => Anthology::named(paths, tell),
+            PoemSource::BuiltIn => Ok(Anthology::built_in()),
+            PoemSource::Paths(paths) => Anthology::load(paths),
+            PoemSource::Named(paths, tell) => Anthology::named(paths, tell),
         }
     }
 }
@@ -43,7 +43,7 @@ impl Source {
 /// Poems to serve, at least one, none of them empty.
 #[derive(Debug, Clone)]
 pub struct Anthology {
-    entries: Vec<Entry>,
+    entries: Vec<NamedPoem>,
 }
 
 macro_rules! built_in {
@@ -71,7 +71,7 @@ const BUILT_IN: &[(&str, &[u8])] = built_in![
 impl Anthology {
     /// The poems that come with the program.
     pub fn built_in() -> Anthology {
-        let entry = |(name, text): &(&str, &'static [u8])| Entry {
+        let entry = |(name, text): &(&str, &'static [u8])| NamedPoem {
             name: name.to_string(),
             poem: (*text).into(),
         };
@@ -120,7 +120,7 @@ impl Anthology {
         }
         match entries.is_empty() {
             true => Err(Error::Local {
-                what: "poems".into(),
+                subject: "poems".into(),
                 why: "there is none to ask for by name".into(),
             }),
             false => Ok(Anthology { entries }),
@@ -128,14 +128,14 @@ impl Anthology {
     }
 
     /// The poems, in order.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[NamedPoem] {
         &self.entries
     }
 }
 
 fn local(path: &Path, why: impl Into<String>) -> Error {
     Error::Local {
-        what: path.display().to_string(),
+        subject: path.display().to_string(),
         why: why.into(),
     }
 }
@@ -181,12 +181,12 @@ fn name(path: &Path) -> String {
         .into_owned()
 }
 
-fn load_file(path: &Path) -> Result<Entry, Error> {
+fn load_file(path: &Path) -> Result<NamedPoem, Error> {
     let text = std::fs::read(path).map_err(|e| local(path, reason(&e)))?;
     if text.is_empty() {
         return Err(local(path, "the file is empty, and an empty poem is none"));
     }
-    Ok(Entry {
+    Ok(NamedPoem {
         name: name(path),
         poem: text.into(),
     })

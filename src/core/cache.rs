@@ -17,14 +17,14 @@
 //! |---|---|
 //! | `commit` | fresh, counted from now; what it was, with a ttl and grace of zero or over the capacity |
 //! | `fail`, `reject` | what it was, and for `fail_ttl` the flight that ended is what newcomers join |
-//! | `too_long` | what it was, and for `fail_ttl` everyone fetches alone; the first of them to commit ends that |
+//! | `hit_for_miss` | what it was, and for `fail_ttl` everyone fetches alone; the first of them to commit ends that |
 //! | drops it | what it was |
 //! | any of these, after a purge | untouched: the entry in the table is no longer its own |
 //!
 //! The cache is generic: it knows no poem, no socket and no runtime, and takes the time as an argument. `V` is what is
 //! kept, `F` the handle by which a fetch in flight is joined, `W` (of `lookup`) whatever the one who fetches needs.
 //!
-//! **Space.** What is kept, remembered and reserved for flights has its [`Room`], which gives its bytes back when it is
+//! **Space.** What is kept, remembered and reserved for flights has its [`Reservation`], which gives its bytes back when it is
 //! dropped. Nothing is reserved, and nothing new is kept, beyond the capacity; what a flight needs to begin (its entry
 //! and key), and what is still read although it was let go of, counts whether or not there is room. Memories go first,
 //! then values in the order they came, but one that was asked for since its last turn is spared once (the SIEVE policy).
@@ -41,8 +41,11 @@ use ahash::RandomState;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-pub use table::Room;
-use table::{ENTRY_WEIGHT, Flying, Gauges, Gone, Hold, Kept, Memory, Purpose, State, Table};
+pub use table::Reservation;
+use table::{
+    DropLater, ENTRY_WEIGHT, FetchState, Flying, Kept, Kind, NegativeEntry, RetireOnDrop, Table,
+    Usage,
+};
 
 /// How long things are kept, and how much.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +69,7 @@ pub struct Cache<K, V, F> {
     shards: Box<[RwLock<Table<K, V, F>>]>,
     /// The bytes a key holds.
     weigh: fn(&K) -> u64,
-    gauges: Arc<Gauges>,
+    usage: Arc<Usage>,
     last_ticket: AtomicU64,
     /// Where the next eviction begins, so that no shard bears them all.
     next_shard: AtomicUsize,
@@ -112,7 +115,7 @@ pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
     ticket: u64,
     /// What the entry costs beside its value.
     entry_weight: u64,
-    room: Room,
+    reservation: Reservation,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
@@ -129,7 +132,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             hasher: RandomState::new(),
             shards: (0..shards).map(|_| RwLock::new(Table::new())).collect(),
             weigh,
-            gauges: Arc::default(),
+            usage: Arc::default(),
             last_ticket: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
         })
@@ -181,7 +184,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             return Lookup::Hit(value, until);
         }
         let entry = table.entry(hash, key);
-        _ended = entry.settle(now);
+        _ended = entry.take_expired(now);
         let kept = entry.kept.as_ref().map(|kept| {
             kept.ask();
             kept.value.clone()
@@ -191,14 +194,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             (
                 None,
                 Some(Flying {
-                    state: State::Aloft(flight) | State::Failed(flight, _),
+                    state: FetchState::InFlight(flight) | FetchState::Negative(flight, _),
                     ..
                 }),
             ) => Lookup::Coalesced(flight.clone()),
             (
                 None,
                 Some(Flying {
-                    state: State::Alone(_),
+                    state: FetchState::HitForMiss(_),
                     ticket,
                 }),
             ) => {
@@ -214,7 +217,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
                 let ticket = self.ticket();
                 entry.flying = Some(Box::new(Flying {
                     ticket,
-                    state: State::Aloft(flight.clone()),
+                    state: FetchState::InFlight(flight.clone()),
                 }));
                 let lead = Lead {
                     fill: self.fill(hash, key, ticket),
@@ -231,14 +234,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     fn fill(self: &Arc<Self>, hash: u64, key: &K, ticket: u64) -> Fill<K, V, F> {
         let entry_weight = ENTRY_WEIGHT + (self.weigh)(key);
-        let room = Room::new(&self.gauges, Purpose::Flight, entry_weight);
+        let reservation = Reservation::new(&self.usage, Kind::Flight, entry_weight);
         Fill {
             cache: self.clone(),
             key: key.clone(),
             hash,
             ticket,
             entry_weight,
-            room,
+            reservation,
         }
     }
 
@@ -262,8 +265,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
                 .is_some_and(|turn| self.evict(turn % shards, what))
         };
         let mut in_vain = 0;
-        while !fits() && in_vain < shards && self.gauges.remembered.load(Ordering::Relaxed) > 0 {
-            in_vain = if evict(Purpose::Memory) {
+        while !fits() && in_vain < shards && self.usage.negative.load(Ordering::Relaxed) > 0 {
+            in_vain = if evict(Kind::NegativeEntry) {
                 0
             } else {
                 in_vain + 1
@@ -272,11 +275,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         in_vain = 0;
         // Twice round: the first time, all that a shard has may just have been asked for.
         while !fits() && in_vain < 2 * shards {
-            in_vain = if evict(Purpose::Value) {
-                0
-            } else {
-                in_vain + 1
-            };
+            in_vain = if evict(Kind::Value) { 0 } else { in_vain + 1 };
         }
         self.next_shard
             .store(turns.start % shards, Ordering::Relaxed);
@@ -284,13 +283,13 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     }
 
     /// Lets one thing go from this shard; it is dropped once no lock is held.
-    fn evict(&self, shard: usize, what: Purpose) -> bool {
-        let mut gone = Gone::new();
+    fn evict(&self, shard: usize, what: Kind) -> bool {
+        let mut gone = DropLater::new();
         let mut table = self.shards[shard].write().expect(UNPOISONED);
         match what {
-            Purpose::Flight => false,
-            Purpose::Memory => table.evict_memory(&mut gone),
-            Purpose::Value => table.evict_value(&mut gone),
+            Kind::Flight => false,
+            Kind::NegativeEntry => table.evict_negative(&mut gone),
+            Kind::Value => table.evict_value(&mut gone),
         }
     }
 
@@ -318,7 +317,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     /// Bytes kept, remembered and reserved, as the capacity counts them.
     pub fn held(&self) -> u64 {
-        self.gauges.held()
+        self.usage.held()
     }
 }
 
@@ -339,12 +338,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// Counts `total` bytes in flight against the capacity, letting other things go for them. False, and they are not
     /// counted, where flights would burst it, or what was let go of is still read.
     pub fn reserve(&mut self, total: u64) -> bool {
-        let before = self.room.bytes();
-        self.room.set(self.entry_weight + total);
-        let in_flight = self.cache.gauges.in_flight.load(Ordering::Relaxed);
+        let before = self.reservation.bytes();
+        self.reservation.set(self.entry_weight + total);
+        let in_flight = self.cache.usage.in_flight.load(Ordering::Relaxed);
         let fits = in_flight <= self.cache.policy.capacity && self.cache.shrink();
         if !fits {
-            self.room.set(before);
+            self.reservation.set(before);
         }
         fits
     }
@@ -354,7 +353,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// # Errors
     /// The room, where the value is not kept: after a purge, when ttl and grace are zero, or when it is larger than
     /// the capacity.
-    pub fn commit(self, value: V, bytes: u64, now: Instant) -> Result<(), Room> {
+    pub fn commit(self, value: V, bytes: u64, now: Instant) -> Result<(), Reservation> {
         self.commit_with(|_| value, bytes, now)
     }
 
@@ -365,11 +364,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// Those of [`Fill::commit`].
     pub fn commit_with(
         mut self,
-        value: impl FnOnce(Arc<Room>) -> V,
+        value: impl FnOnce(Arc<Reservation>) -> V,
         bytes: u64,
         now: Instant,
-    ) -> Result<(), Room> {
-        let mut gone = Gone::new();
+    ) -> Result<(), Reservation> {
+        let mut gone = DropLater::new();
         let cache = self.cache.clone();
         let policy = cache.policy;
         let fresh_until = now + policy.ttl;
@@ -382,26 +381,26 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             .filter(|entry| entry.is_filled_by(ticket))
         else {
             drop(table);
-            return Err(self.take_room());
+            return Err(self.take_reservation());
         };
         gone.flights
             .extend(entry.flying.take().and_then(|flying| flying.into_flight()));
         if stale_until <= now || weight > policy.capacity {
             table.clear_if_void(self.hash, &self.key);
             drop(table);
-            return Err(self.take_room());
+            return Err(self.take_reservation());
         }
         gone.values.extend(entry.kept.take().map(|old| old.value));
-        let mut room = self.take_room().becomes(Purpose::Value);
-        room.set(weight);
-        let room = Arc::new(room);
-        let (value, ticket, asked_for) = (value(room.clone()), cache.ticket(), false.into());
+        let mut reservation = self.take_reservation().becomes(Kind::Value);
+        reservation.set(weight);
+        let reservation = Arc::new(reservation);
+        let (value, ticket, asked_for) = (value(reservation.clone()), cache.ticket(), false.into());
         entry.kept = Some(Kept {
             value,
             fresh_until,
             stale_until,
             ticket,
-            _room: Hold(room),
+            _reservation: RetireOnDrop(reservation),
             asked_for,
         });
         table.queue(self.hash, ticket);
@@ -412,37 +411,46 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     }
 
     /// Remembers the failure for the policy's `fail_ttl`; the key is otherwise what it was.
-    pub fn fail(mut self, now: Instant) -> Room {
-        self.mark(now, self.memory(), State::Failed);
-        self.take_room()
+    pub fn fail(mut self, now: Instant) -> Reservation {
+        self.mark(now, self.negative(), FetchState::Negative);
+        self.take_reservation()
     }
 
     /// The value came whole but is not good enough to be kept: for the policy's `fail_ttl` newcomers still get it from
     /// its flight. Hands out the room, which is counted for as long as it is remembered or read.
-    pub fn reject(mut self, now: Instant) -> Arc<Room> {
-        let room = Arc::new(self.take_room().becomes(Purpose::Memory));
-        self.mark(now, Hold(room.clone()), State::Failed);
-        room
+    pub fn reject(mut self, now: Instant) -> Arc<Reservation> {
+        let reservation = Arc::new(self.take_reservation().becomes(Kind::NegativeEntry));
+        self.mark(now, RetireOnDrop(reservation.clone()), FetchState::Negative);
+        reservation
     }
 
     /// The value is too long to be shared: for the policy's `fail_ttl` everyone who asks fetches alone.
-    pub fn too_long(mut self, now: Instant) -> Room {
-        self.mark(now, self.memory(), |_, memory| State::Alone(memory));
-        self.take_room()
+    pub fn hit_for_miss(mut self, now: Instant) -> Reservation {
+        self.mark(now, self.negative(), |_, negative| {
+            FetchState::HitForMiss(negative)
+        });
+        self.take_reservation()
     }
 
-    fn memory(&self) -> Hold {
-        Hold(Room::new(&self.cache.gauges, Purpose::Memory, self.entry_weight).into())
+    fn negative(&self) -> RetireOnDrop {
+        RetireOnDrop(
+            Reservation::new(&self.cache.usage, Kind::NegativeEntry, self.entry_weight).into(),
+        )
     }
 
     /// Makes a memory of the flight, if it is its own still and failures are remembered.
-    fn mark(&self, now: Instant, room: Hold, as_what: impl FnOnce(F, Memory) -> State<F>) {
+    fn mark(
+        &self,
+        now: Instant,
+        reservation: RetireOnDrop,
+        as_what: impl FnOnce(F, NegativeEntry) -> FetchState<F>,
+    ) {
         let fail_ttl = self.cache.policy.fail_ttl;
         if fail_ttl.is_zero() {
             return; // dropping the fill is all there is to do
         }
         let until = now + fail_ttl;
-        let mut gone = Gone::new(); // dropped after the lock is released
+        let mut gone = DropLater::new(); // dropped after the lock is released
         let mut table = self.cache.lock(self.hash);
         table.forget(now, &mut gone);
         let entry = table
@@ -451,11 +459,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         let Some(flying) = entry.and_then(|entry| entry.flying.as_mut()) else {
             return;
         };
-        let memory = Memory { until, _room: room };
+        let negative = NegativeEntry {
+            until,
+            _reservation: reservation,
+        };
         match &flying.state {
-            State::Aloft(flight) => flying.state = as_what(flight.clone(), memory),
+            FetchState::InFlight(flight) => flying.state = as_what(flight.clone(), negative),
             // One of those who fetch alone: how it went for him is not remembered for all.
-            State::Failed(..) | State::Alone(_) => return,
+            FetchState::Negative(..) | FetchState::HitForMiss(_) => return,
         }
         table.remember(self.hash, self.ticket, until);
         drop(table);
@@ -464,14 +475,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     }
 
     /// Leaves the key as it was, and hands out the room: the value is passed through and can't be kept any more.
-    pub fn give_up(mut self) -> Room {
-        self.take_room()
+    pub fn give_up(mut self) -> Reservation {
+        self.take_reservation()
     }
 
-    fn take_room(&mut self) -> Room {
+    fn take_reservation(&mut self) -> Reservation {
         std::mem::replace(
-            &mut self.room,
-            Room::new(&self.cache.gauges, Purpose::Flight, 0),
+            &mut self.reservation,
+            Reservation::new(&self.cache.usage, Kind::Flight, 0),
         )
     }
 }
@@ -485,7 +496,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Drop for Fill<K, V, F> {
         };
         _flight = entry
             .flying
-            .take_if(|flying| flying.ticket == self.ticket && flying.is_aloft());
+            .take_if(|flying| flying.ticket == self.ticket && flying.is_in_flight());
         table.clear_if_void(self.hash, &self.key);
     }
 }
@@ -501,7 +512,7 @@ mod tests {
     use super::*;
 
     type Poems = Arc<Cache<&'static str, &'static str, u32>>;
-    type Answer = Lookup<&'static str, &'static str, u32, ()>;
+    type Response = Lookup<&'static str, &'static str, u32, ()>;
 
     const HOUR: Duration = Duration::from_secs(3600);
     const POLICY: Policy = Policy {
@@ -511,11 +522,11 @@ mod tests {
         capacity: 1 << 20,
     };
 
-    fn ask(cache: &Poems, flight: u32, now: Instant) -> Answer {
+    fn ask(cache: &Poems, flight: u32, now: Instant) -> Response {
         cache.lookup(&"key", now, || ((), flight))
     }
 
-    fn lead(answer: Answer) -> Fill<&'static str, &'static str, u32> {
+    fn lead(answer: Response) -> Fill<&'static str, &'static str, u32> {
         match answer {
             Lookup::Miss(lead) | Lookup::Stale(_, Some(lead)) => lead.fill,
             other => panic!("no lead in {other:?}"),
@@ -696,14 +707,20 @@ mod tests {
             capacity: 2 * (1000 + ENTRY_WEIGHT),
             ..POLICY
         };
-        let (cache, now) = (Cache::<u32, Arc<Room>, u32>::new(policy), Instant::now());
+        let (cache, now) = (
+            Cache::<u32, Arc<Reservation>, u32>::new(policy),
+            Instant::now(),
+        );
         let ask = |key: u32| cache.lookup(&key, now, || ((), 0));
         let fetch = |key: u32| match ask(key) {
             Lookup::Miss(lead) => lead.fill,
             other => panic!("{other:?}"),
         };
-        let read = |key: u32| match (fetch(key).commit_with(|room| room, 1000, now), ask(key)) {
-            (Ok(()), Lookup::Hit(room, _)) => room,
+        let read = |key: u32| match (
+            fetch(key).commit_with(|reservation| reservation, 1000, now),
+            ask(key),
+        ) {
+            (Ok(()), Lookup::Hit(reservation, _)) => reservation,
             other => panic!("{other:?}"),
         };
         let read = [read(0), read(1)];
@@ -715,7 +732,11 @@ mod tests {
         );
         drop(read);
         assert!(third.reserve(1000));
-        assert!(third.commit_with(|room| room, 1000, now).is_ok());
+        assert!(
+            third
+                .commit_with(|reservation| reservation, 1000, now)
+                .is_ok()
+        );
         assert_eq!((cache.len(), cache.held()), (1, 1000 + ENTRY_WEIGHT));
     }
 
@@ -728,7 +749,7 @@ mod tests {
             }),
             Instant::now(),
         );
-        drop(lead(ask(&cache, 1, now)).too_long(now));
+        drop(lead(ask(&cache, 1, now)).hit_for_miss(now));
         let (a, b, c) = (
             lead(ask(&cache, 2, now)),
             lead(ask(&cache, 3, now)),
@@ -738,12 +759,12 @@ mod tests {
         drop(b.fail(now));
         assert!(
             matches!(ask(&cache, 5, now), Lookup::Miss(_)),
-            "how one of them ends is no memory for all"
+            "how one of them ends is no negative for all"
         );
         assert!(c.commit("short", 5, now).is_ok());
         assert!(matches!(ask(&cache, 6, now), Lookup::Hit("short", _)));
         cache.purge();
-        drop(lead(ask(&cache, 7, now)).too_long(now));
+        drop(lead(ask(&cache, 7, now)).hit_for_miss(now));
         let _aloft = lead(ask(&cache, 8, now + HOUR)); // and it is forgotten in time
         assert!(matches!(ask(&cache, 9, now + HOUR), Lookup::Coalesced(8)));
     }
@@ -764,7 +785,7 @@ mod tests {
         assert_eq!(
             cache.held(),
             1000 + ENTRY_WEIGHT,
-            "it is counted as long as it is remembered"
+            "it is counted as long as it is negative"
         );
         let _again = lead(ask(&cache, 3, now + HOUR));
         assert_eq!(cache.held(), ENTRY_WEIGHT);
@@ -773,7 +794,10 @@ mod tests {
     #[test]
     fn nothing_is_let_go_in_vain_for_what_is_still_read() {
         for rejected in [true, false] {
-            let (cache, now) = (Cache::<u32, Arc<Room>, u32>::new(POLICY), Instant::now());
+            let (cache, now) = (
+                Cache::<u32, Arc<Reservation>, u32>::new(POLICY),
+                Instant::now(),
+            );
             let ask = |key: u32| match cache.lookup(&key, now, || ((), 0)) {
                 Lookup::Miss(lead) => lead.fill,
                 other => panic!("{other:?}"),
@@ -784,13 +808,17 @@ mod tests {
                 true => read.reject(now),
                 false => {
                     let mut held = None;
-                    read.commit_with(|room| held.insert(room).clone(), POLICY.capacity / 2, now)
-                        .unwrap();
+                    read.commit_with(
+                        |reservation| held.insert(reservation).clone(),
+                        POLICY.capacity / 2,
+                        now,
+                    )
+                    .unwrap();
                     cache.purge();
                     held.unwrap()
                 }
             };
-            drop(ask(1).commit_with(|room| room, 1000, now));
+            drop(ask(1).commit_with(|reservation| reservation, 1000, now));
             assert!(
                 !ask(2).reserve(POLICY.capacity / 2),
                 "those that are read alone would burst it"

@@ -1,173 +1,216 @@
-//! What can go wrong, once for the whole toolkit.
+//! Everything that can go wrong, once for the whole toolkit.
 //!
-//! Every text reads `what: why`, in lower case, and names the address, path or value exactly once; `cmd` puts
-//! `poetry: ` before it. The error of a fetch is shared by everyone who waited on it, so errors are plain data that
-//! can be cloned, and carry the operating system's reason as text.
+//! Every text reads `what: why`, in lower case, and names its subject (an address, a path,
+//! a name) exactly once. `cmd` prints `poetry: ` before it. All readers of a failed fetch
+//! share its error, so errors are plain data: they can be cloned, and carry the operating
+//! system's reason as text.
 
+use std::fmt;
 use std::time::Duration;
 
-/// The stage of an [`Error::Timeout`] while connecting.
-pub const NO_CONNECTION: &str = "no connection";
-
-/// One failure, of a fetch, of a transformation or of the machine below.
+/// One failure: of a fetch, of a transformation, or of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The host name has no address, or the resolver did not say in time.
-    #[error("{addr}: could not resolve the name: {why}")]
+    /// The host name has no address, or the resolver did not answer in time.
+    #[error("{subject}: could not resolve the name: {why}")]
     Unresolved {
-        /// The address as it was given.
-        addr: String,
+        /// The address as given.
+        subject: String,
         /// The resolver's reason.
         why: String,
     },
 
-    /// No connection could be made at any of the addresses.
-    #[error("{addr}: could not connect: {why}")]
+    /// No address of the host accepted a connection.
+    #[error("{subject}: could not connect: {why}")]
     Unreachable {
-        /// The address as it was given.
-        addr: String,
+        /// The address as given.
+        subject: String,
         /// The reason for the address tried last.
         why: String,
     },
 
     /// A deadline passed.
-    #[error("{addr}: {stage} within {}", human(*.limit))]
+    #[error("{subject}: {stage} within {}", human(*.limit))]
     Timeout {
-        /// Whom we waited for.
-        addr: String,
-        /// What did not happen, as in `no connection`.
-        stage: &'static str,
+        /// The server, program or service that was late.
+        subject: String,
+        /// What did not happen in time.
+        stage: Stage,
         /// The deadline that passed.
         limit: Duration,
     },
 
-    /// The connection broke before the reply was complete: a reset, or a close inside a frame.
-    #[error("{addr}: cut off after {got} bytes: {why}")]
+    /// The connection broke before the reply was complete: a reset, or a close inside a
+    /// frame.
+    #[error("{subject}: cut off after {got} bytes: {why}")]
     Reset {
-        /// Who cut it.
-        addr: String,
-        /// How many bytes had come by then.
+        /// The server.
+        subject: String,
+        /// Bytes received until then.
         got: u64,
         /// The system's reason.
         why: String,
     },
 
-    /// The connection closed cleanly without a single byte, which no poem is.
-    #[error("{addr}: an empty reply")]
+    /// The connection closed cleanly without a byte. A poem has at least one.
+    #[error("{subject}: an empty reply")]
     Empty {
-        /// Who sent nothing.
-        addr: String,
+        /// The server.
+        subject: String,
     },
 
-    /// The poem is longer than this side takes.
-    #[error("{addr}: longer than {limit} bytes")]
+    /// The poem is longer than the limit.
+    #[error("{subject}: longer than {limit} bytes")]
     TooLong {
-        /// Whose poem.
-        addr: String,
+        /// The server, program or file the poem came from.
+        subject: String,
         /// The limit in bytes.
         limit: u64,
     },
 
-    /// Others take up all of the room there is: fetches the capacity, or requests what they share.
-    #[error("{addr}: no room left among {capacity} bytes")]
+    /// The memory budget is used up: of fetches (the capacity), or of requests.
+    #[error("{subject}: no room left among {capacity} bytes")]
     NoRoom {
-        /// Whose poem or request.
-        addr: String,
-        /// The room for all of them, in bytes.
+        /// The server or client the bytes came from.
+        subject: String,
+        /// The whole budget in bytes.
         capacity: u64,
     },
 
-    /// What a script asked for, to rehearse it.
+    /// A failure that a script asked for.
     #[error("rehearsed: {step}")]
     Rehearsed {
         /// The script's step.
         step: String,
     },
 
-    /// A refresh brought twice a different beginning of the poem that is kept.
-    #[error("{addr}: only a part of the kept poem came, twice")]
+    /// A refresh brought two different beginnings of the poem it was to replace.
+    #[error("{subject}: only a part of the kept poem came, twice")]
     Doubtful {
-        /// Who sent it.
-        addr: String,
+        /// The server.
+        subject: String,
     },
 
-    /// The reply breaks its own framing.
-    #[error("{addr}: a malformed reply: {why}")]
+    /// The reply breaks its framing.
+    #[error("{subject}: a malformed reply: {why}")]
     Malformed {
-        /// Who sent it.
-        addr: String,
-        /// What is wrong with it.
+        /// The server.
+        subject: String,
+        /// What is wrong with the reply.
         why: String,
     },
 
-    /// A client asked in a way that its protocol does not allow.
-    #[error("{addr}: a malformed request: {why}")]
+    /// The request breaks its protocol.
+    #[error("{subject}: a malformed request: {why}")]
     BadRequest {
         /// The client.
-        addr: String,
+        subject: String,
         /// What is wrong with the request.
         why: String,
     },
 
-    /// A service that frames its replies closed without one: its way to say no.
-    #[error("{addr}: closed without a reply: the request was declined")]
+    /// A service that frames its replies closed without one: the protocol's way to
+    /// decline.
+    #[error("{subject}: closed without a reply: the request was declined")]
     Declined {
-        /// Who declined.
-        addr: String,
+        /// The service.
+        subject: String,
     },
 
-    /// A transformation could not be done here.
-    #[error("{name}: {why}")]
+    /// A transformation failed on this machine.
+    #[error("{subject}: {why}")]
     Transform {
         /// The transformation's name.
-        name: String,
-        /// Why the poem can't be transformed.
+        subject: String,
+        /// Why the poem could not be transformed.
         why: String,
     },
 
-    /// A reader was slower than the window of a poem that is too long to be kept.
+    /// The reader was slower than the window of a poem too long to be kept.
     #[error("the reader fell out of the window of {window} bytes")]
     FellBehind {
         /// The window's size in bytes.
         window: u64,
     },
 
-    /// The readers of a poem that is too long to be kept took nothing while others waited for the upstream.
-    #[error("{addr}: its readers took nothing while other fetches waited")]
+    /// The readers of a poem too long to be kept took nothing while other fetches waited.
+    #[error("{subject}: its readers took nothing while other fetches waited")]
     TooSlow {
-        /// Whose poem.
-        addr: String,
+        /// The server.
+        subject: String,
     },
 
-    /// Everyone who wanted the poem has left, and it can't be kept for those to come.
-    #[error("nobody is left to read the poem")]
+    /// All readers of a poem that can't be kept have left.
+    #[error("no reader is left, and the poem can't be kept")]
     Deserted,
 
-    /// The work ended without a result: its task was dropped or panicked. Never seen unless there is a bug.
+    /// The work ended without a result: its task was dropped or panicked. A bug.
     #[error("the fetch was abandoned")]
     Abandoned,
 
-    /// A file, an address or another resource of this machine can't be had.
-    #[error("{what}: {why}")]
+    /// A file, an address or another resource of this machine can't be used.
+    #[error("{subject}: {why}")]
     Local {
         /// The path or address.
-        what: String,
+        subject: String,
         /// The system's reason.
         why: String,
     },
 
-    /// Our own output could not be written.
-    #[error("{what}: could not be written: {why}")]
+    /// The output could not be written.
+    #[error("{subject}: could not be written: {why}")]
     Output {
         /// The path, or `standard output`.
-        what: String,
+        subject: String,
         /// The system's reason.
+        why: String,
+    },
+
+    /// A failure of an origin that is not part of this crate.
+    #[error("{subject}: {why}")]
+    Other {
+        /// Where the text was to come from.
+        subject: String,
+        /// What went wrong.
         why: String,
     },
 }
 
+/// What did not happen before a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The connection was not made.
+    Connect,
+    /// The server did not take the request.
+    Send,
+    /// The server sent no reply.
+    FirstByte,
+    /// The server stopped sending.
+    NextByte,
+    /// The reply did not end.
+    Complete,
+    /// The service did not transform the poem.
+    Transform,
+    /// The program did not end.
+    Program,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Connect => "no connection",
+            Stage::Send => "the request was not taken",
+            Stage::FirstByte => "no reply",
+            Stage::NextByte => "nothing more",
+            Stage::Complete => "not complete",
+            Stage::Transform => "no transformation",
+            Stage::Program => "the program did not end",
+        })
+    }
+}
+
 impl Error {
-    /// The process's exit code for this error: curl's, so that scripts need not learn new ones.
+    /// The process's exit code for this error. They are curl's, where curl has one.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Unresolved { .. } => 6,
@@ -185,25 +228,21 @@ impl Error {
             | Error::TooSlow { .. }
             | Error::Deserted
             | Error::Abandoned
-            | Error::Local { .. } => 1,
+            | Error::Local { .. }
+            | Error::Other { .. } => 1,
         }
     }
 
-    /// Whether nobody was reached, so that another may be asked instead.
+    /// Whether no connection was made, so that another server may be asked instead.
     pub fn is_unreached(&self) -> bool {
-        use Error::*;
-        matches!(
-            self,
-            Unresolved { .. }
-                | Unreachable { .. }
-                | Timeout {
-                    stage: NO_CONNECTION,
-                    ..
-                }
-        )
+        match self {
+            Error::Unresolved { .. } | Error::Unreachable { .. } => true,
+            Error::Timeout { stage, .. } => *stage == Stage::Connect,
+            _ => false,
+        }
     }
 
-    /// Whether the same question may have another answer a little later.
+    /// Whether the same request may be answered a little later.
     pub fn is_worth_another_try(&self) -> bool {
         use Error::*;
         matches!(
@@ -227,23 +266,22 @@ impl Error {
             Error::Rehearsed { .. } => "rehearsed",
             Error::FellBehind { .. } | Error::TooSlow { .. } => "fell_behind",
             Error::Deserted | Error::Abandoned => "abandoned",
-            Error::Local { .. } | Error::Output { .. } => "failed",
+            Error::Local { .. } | Error::Output { .. } | Error::Other { .. } => "failed",
         }
     }
 }
 
-/// The operating system's reason in its own words, lower case and without the number.
+/// The operating system's reason in its own words: lower case, without the number.
 pub fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
+
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_lowercase().chain(chars).collect())
-        .unwrap_or_default()
+    let first = chars.next().map(char::to_lowercase);
+    first.into_iter().flatten().chain(chars).collect()
 }
 
-/// A duration the way people write it: at most three units, no fractions (`2h`, `1s 500ms`).
+/// A duration as people write it: at most three units, no fractions (`2h`, `1s 500ms`).
 fn human(limit: Duration) -> String {
     humantime::format_duration(limit).to_string()
 }
@@ -253,20 +291,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_names_the_address_once_and_the_limit_in_words() {
-        let error = Error::Timeout {
-            addr: "127.0.0.1:1".into(),
-            stage: NO_CONNECTION,
-            limit: Duration::from_secs(5),
+    fn a_timeout_names_its_subject_once_and_the_limit_in_words() {
+        let timeout = |stage, limit| Error::Timeout {
+            subject: "127.0.0.1:1".into(),
+            stage,
+            limit,
         };
+
+        let error = timeout(Stage::Connect, Duration::from_secs(5));
         assert_eq!(error.to_string(), "127.0.0.1:1: no connection within 5s");
         assert_eq!(error.exit_code(), 28);
         assert!(error.is_unreached());
-        let silent = Error::Timeout {
-            addr: String::new(),
-            stage: "no reply",
-            limit: Duration::ZERO,
-        };
+
+        let silent = timeout(Stage::FirstByte, Duration::ZERO);
         assert!(!silent.is_unreached());
     }
 }

@@ -26,10 +26,10 @@ mod state;
 
 use crate::error::Error;
 use crate::poem::Poem;
-use crate::sync::{Event, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, Notify};
 use bytes::Bytes;
 pub use reader::{Read, Reader};
-use state::{End, Place, State, compact};
+use state::{Cursor, End, FlightState, compact};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,10 +40,10 @@ pub const PIECE: usize = 1 << 20;
 
 /// A new flight that holds at most `window` bytes: the right to write it, and the handle to join it by.
 pub fn launch(window: u64) -> (Writer, Flight) {
-    let state = Mutex::new(State::new(window));
-    let shared = Arc::new(Shared {
+    let state = Mutex::new(FlightState::new(window));
+    let shared = Arc::new(Inner {
         state,
-        taken: Event::new(),
+        taken: Notify::new(),
     });
     (
         Writer {
@@ -53,22 +53,22 @@ pub fn launch(window: u64) -> (Writer, Flight) {
     )
 }
 
-struct Shared {
+struct Inner {
     /// Everything about the poem and where its readers are. Held for lines; wakes happen after it is released.
-    state: Mutex<State>,
+    state: Mutex<FlightState>,
     /// A writer without room waits here.
-    taken: Event,
+    taken: Notify,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, FlightState> {
         self.state
             .lock()
             .expect("no code panics while it holds a flight's lock")
     }
 
     /// Looks again whenever a reader has taken something or has left, until there is an answer.
-    async fn until<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+    async fn until<T>(&self, look: impl Fn(&FlightState) -> Option<T>) -> T {
         loop {
             if let Some(answer) = look(&self.lock()) {
                 return answer;
@@ -85,7 +85,7 @@ impl Shared {
 /// The handle by which a flight is joined. Cloning shares it.
 #[derive(Clone)]
 pub struct Flight {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
 }
 
 impl Flight {
@@ -95,11 +95,11 @@ impl Flight {
         let mut state = self.shared.lock();
         let start = if state.has_failed() { state.base() } else { 0 };
         (state.base() == start).then(|| {
-            let place = state.places.insert(Place {
+            let cursor = state.cursors.insert(Cursor {
                 at: start,
                 waker: None,
             });
-            Reader::aloft(self.shared.clone(), place)
+            Reader::aloft(self.shared.clone(), cursor)
         })
     }
 }
@@ -111,20 +111,20 @@ impl std::fmt::Debug for Flight {
             f,
             "Flight({} bytes, {} readers)",
             state.len,
-            state.places.len()
+            state.cursors.len()
         )
     }
 }
 
 /// The right to write a flight, held by the one task that fetches. Dropped, the flight has failed.
 pub struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
 }
 
 impl Writer {
     /// Adds to the poem and wakes everyone who waits for more.
     pub fn append(&mut self, bytes: Bytes) {
-        let waiting = self.add(bytes, State::waiting);
+        let waiting = self.add(bytes, FlightState::waiting);
         waiting.into_iter().for_each(Waker::wake);
     }
 
@@ -134,7 +134,7 @@ impl Writer {
         self.add(bytes, |_| ());
     }
 
-    fn add<T>(&mut self, bytes: Bytes, then: impl FnOnce(&mut State) -> T) -> T {
+    fn add<T>(&mut self, bytes: Bytes, then: impl FnOnce(&mut FlightState) -> T) -> T {
         let _trimmed; // dropped after the lock is released
         let mut state = self.shared.lock();
         if !bytes.is_empty() {
@@ -156,27 +156,27 @@ impl Writer {
 
     /// How many read along right now.
     pub fn readers(&self) -> usize {
-        self.shared.lock().places.len()
+        self.shared.lock().cursors.len()
     }
 
     /// Waits until the fastest reader is less than the window behind. At once while the poem fits the window.
     ///
     /// # Errors
     /// [`Error::Deserted`] when the window is full and nobody is left to empty it.
-    pub async fn room(&self) -> Result<(), Error> {
-        self.shared.until(State::room).await
+    pub async fn writable(&self) -> Result<(), Error> {
+        self.shared.until(FlightState::writable).await
     }
 
     /// Waits until nobody reads along any more: the end of work that is for one reader alone.
     pub async fn deserted(&self) {
         self.shared
-            .until(|state| state.places.is_empty().then_some(()))
+            .until(|state| state.cursors.is_empty().then_some(()))
             .await;
     }
 
     /// The readers, to be watched beyond the flight's end.
-    pub fn watch(&self) -> Watch {
-        Watch {
+    pub fn pending_readers(&self) -> PendingReaders {
+        PendingReaders {
             shared: self.shared.clone(),
         }
     }
@@ -212,14 +212,14 @@ impl Writer {
     }
 
     /// Holds at most this many bytes from now on, but no fewer than it holds already.
-    pub fn narrow(&mut self, window: u64) {
+    pub fn shrink_window(&mut self, window: u64) {
         let mut state = self.shared.lock();
         state.window = window.max(state.len - state.base());
     }
 
     /// Something that is dropped no sooner than the bytes are.
-    pub fn load(&mut self, cargo: impl Any + Send + Sync) {
-        self.shared.lock().cargo.push(Box::new(cargo));
+    pub fn attach(&mut self, attached: impl Any + Send + Sync) {
+        self.shared.lock().attached.push(Box::new(attached));
     }
 
     /// The poem is complete. `keep` gets it before any reader is told, so that whoever has read to the end and asks
@@ -242,8 +242,8 @@ impl Writer {
         let kept = whole && {
             let poem = Poem::from_pieces(compact(pieces));
             self.shared.lock().replace(&poem);
-            let kept = keep(poem).map(|cargo| self.load(cargo));
-            kept.map_err(|cargo| self.load(cargo)).is_ok()
+            let kept = keep(poem).map(|attached| self.attach(attached));
+            kept.map_err(|attached| self.attach(attached)).is_ok()
         };
         self.end(End::Landed { kept });
         kept
@@ -263,7 +263,7 @@ impl Writer {
         let mut state = self.shared.lock();
         if state.end.is_none() {
             state.end = Some(end);
-            let _unread = state.let_go(); // dropped after the lock is released
+            let _unread = state.release_unread(); // dropped after the lock is released
             let waiting = state.waiting();
             drop(state);
             waiting.into_iter().for_each(Waker::wake);
@@ -284,29 +284,29 @@ impl Drop for Writer {
 }
 
 /// The readers of a flight, from the side of whoever pays for the bytes they have yet to take.
-pub struct Watch {
-    shared: Arc<Shared>,
+pub struct PendingReaders {
+    shared: Arc<Inner>,
 }
 
-impl Watch {
+impl PendingReaders {
     /// Waits until no reader has anything left to take of what there is.
-    pub async fn done(&self) {
+    pub async fn finished(&self) {
         self.shared
-            .until(|state| (state.left().readers == 0).then_some(()))
+            .until(|state| (state.remaining().readers == 0).then_some(()))
             .await;
     }
 
     /// What there is left to take.
-    pub fn left(&self) -> Left {
-        self.shared.lock().left()
+    pub fn remaining(&self) -> Remaining {
+        self.shared.lock().remaining()
     }
 
     /// Lets go of what there is, and of what was to last as long: whoever has not taken all of it has fallen behind.
-    pub fn let_go(self) {
+    pub fn release(self) {
         let mut state = self.shared.lock();
         let _gone = (
             std::mem::take(&mut state.chunks),
-            std::mem::take(&mut state.cargo),
+            std::mem::take(&mut state.attached),
         );
         drop(state); // before what is gone
     }
@@ -314,16 +314,16 @@ impl Watch {
 
 /// What a flight's readers have yet to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct Remaining {
     /// How many have yet to take something.
     pub readers: usize,
     /// How much, at least, each of them has; in bytes.
     pub bytes: u64,
 }
 
-impl Left {
+impl Remaining {
     /// Whether somebody has got somewhere since: to the end, or this many bytes further.
-    pub fn has_shrunk(self, since: Left, bytes: u64) -> bool {
+    pub fn has_shrunk(self, since: Remaining, bytes: u64) -> bool {
         self.readers < since.readers || self.bytes.saturating_add(bytes) <= since.bytes
     }
 }
@@ -425,11 +425,14 @@ mod tests {
         let (mut writer, flight) = launch(4);
         let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
         writer.append("abcd".into());
-        assert!(writer.room().now_or_never().is_none());
+        assert!(writer.writable().now_or_never().is_none());
         assert!(matches!(fast.read(), Read::Chunk(_)));
-        assert_eq!(writer.room().now_or_never(), Some(Ok(())));
+        assert_eq!(writer.writable().now_or_never(), Some(Ok(())));
         writer.append("efgh".into());
-        assert!(flight.join().is_none(), "the beginning has left the window");
+        assert!(
+            flight.join().is_none(),
+            "the beginning has remaining the window"
+        );
         assert!(matches!(slow.read(), Read::Failed(e) if *e == Error::FellBehind { window: 4 }));
         assert_eq!(text(&mut fast).0, "efgh");
         writer
@@ -443,7 +446,7 @@ mod tests {
         let mut reader = flight.join().unwrap();
         let mut read = 0;
         for turn in 0..1000 {
-            while writer.room().now_or_never().is_some() {
+            while writer.writable().now_or_never().is_some() {
                 writer.append(vec![0; 1 + turn % 90].into());
             }
             match reader.peek() {
@@ -473,29 +476,29 @@ mod tests {
         writer.append("abcd".into());
         assert!(matches!(fast.read(), Read::Chunk(_)));
         drop(fast);
-        assert!(writer.room().now_or_never().is_none());
+        assert!(writer.writable().now_or_never().is_none());
         assert!(matches!(slow.read(), Read::Chunk(_)));
-        assert_eq!(writer.room().now_or_never(), Some(Ok(())));
+        assert_eq!(writer.writable().now_or_never(), Some(Ok(())));
         writer.append("efgh".into());
         drop(slow);
-        assert_eq!(writer.room().now_or_never(), Some(Err(Error::Deserted)));
+        assert_eq!(writer.writable().now_or_never(), Some(Err(Error::Deserted)));
     }
 
     #[test]
     fn after_its_end_a_poem_can_be_let_go_and_costs_only_those_who_have_not_read_it() {
         let (mut writer, flight) = launch(100);
         let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
-        let watch = writer.watch();
-        let room = Arc::new(());
+        let readers = writer.pending_readers();
+        let writable = Arc::new(());
         writer.append("poem".into());
-        writer.load(room.clone());
+        writer.attach(writable.clone());
         writer.finish_unkept();
         assert_eq!(text(&mut fast).0, "poem");
-        assert!(watch.done().now_or_never().is_none());
+        assert!(readers.finished().now_or_never().is_none());
         slow.advance(3);
-        watch.let_go();
+        readers.release();
         assert_eq!(
-            Arc::strong_count(&room),
+            Arc::strong_count(&writable),
             1,
             "what held the bytes counts no more"
         );
@@ -508,57 +511,57 @@ mod tests {
     fn the_watch_ends_when_the_last_reader_has_all_or_has_left() {
         let (mut writer, flight) = launch(100);
         let (mut reader, leaver) = (flight.join().unwrap(), flight.join().unwrap());
-        let watch = writer.watch();
+        let readers = writer.pending_readers();
         writer.append("poem".into());
         writer.finish_unkept();
-        let mut done = std::pin::pin!(watch.done());
-        assert!(done.as_mut().now_or_never().is_none());
+        let mut finished = std::pin::pin!(readers.finished());
+        assert!(finished.as_mut().now_or_never().is_none());
         assert_eq!(text(&mut reader).0, "poem");
-        assert!(done.as_mut().now_or_never().is_none());
+        assert!(finished.as_mut().now_or_never().is_none());
         drop(leaver);
-        assert!(done.as_mut().now_or_never().is_some());
+        assert!(finished.as_mut().now_or_never().is_some());
     }
 
     #[test]
     fn readers_keep_the_pace_while_the_first_of_them_gets_on_or_to_its_end() {
         let (mut writer, flight) = launch(100);
         let (mut fast, mut slow) = (flight.join().unwrap(), flight.join().unwrap());
-        let watch = writer.watch();
+        let readers = writer.pending_readers();
         writer.append(vec![b'x'; 100].into());
-        let all = watch.left();
+        let all = readers.remaining();
         assert_eq!(
             all,
-            Left {
+            Remaining {
                 readers: 2,
                 bytes: 100
             }
         );
         slow.advance(9);
-        assert!(!watch.left().has_shrunk(all, 10));
+        assert!(!readers.remaining().has_shrunk(all, 10));
         fast.advance(10);
-        assert!(watch.left().has_shrunk(all, 10));
+        assert!(readers.remaining().has_shrunk(all, 10));
         slow.advance(2);
-        let second = watch.left();
+        let second = readers.remaining();
         assert_eq!(
             second,
-            Left {
+            Remaining {
                 readers: 2,
                 bytes: 89
             }
         );
         fast.advance(90);
         assert_eq!(
-            watch.left(),
-            Left {
+            readers.remaining(),
+            Remaining {
                 readers: 1,
                 bytes: 89
             }
         );
-        assert!(watch.left().has_shrunk(second, 10));
+        assert!(readers.remaining().has_shrunk(second, 10));
         drop(slow);
         assert_eq!(
-            watch.left(),
-            Left {
+            readers.remaining(),
+            Remaining {
                 readers: 0,
                 bytes: 0
             }

@@ -40,18 +40,18 @@
 
 pub mod addr;
 pub mod anthology;
+pub mod budget;
 pub mod cache;
-pub mod commons;
 pub mod error;
 pub mod escape;
 pub mod flight;
-pub mod gate;
 pub mod handler;
 pub mod net;
 pub mod poem;
 pub mod program;
 pub mod protocol;
 pub mod script;
+pub mod semaphore;
 pub mod server;
 pub mod stats;
 mod sync;

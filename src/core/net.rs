@@ -1,14 +1,14 @@
 //! The network, the clock and the runtime. Only this file names `async_std`: to stand on another runtime is to
 //! rewrite this one.
 //!
-//! Sockets are kept plain until they have to wait: an accepted [`Client`] can be sent to, looked at and closed
-//! without ever being registered with the reactor; [`Client::register`] makes it a [`Stream`] that can wait.
+//! Sockets are kept plain until they have to wait: an accepted [`Accepted`] can be sent to, looked at and closed
+//! without ever being registered with the reactor; [`Accepted::register`] makes it a [`Stream`] that can wait.
 
 mod name;
 
 use crate::addr::Addr;
-use crate::error::{Error, NO_CONNECTION, reason};
-use crate::gate::Gate;
+use crate::error::{Error, Stage, reason};
+use crate::semaphore::Semaphore;
 use async_io::{Async, Timer};
 use futures::future::FutureExt;
 use futures_lite::future;
@@ -85,13 +85,13 @@ fn configure() {
 /// limit is 500; calls that hang must not become 500 threads.
 const BLOCKING: usize = 16;
 
-static BLOCKING_PERMITS: LazyLock<Gate> = LazyLock::new(|| Gate::new(BLOCKING));
+static BLOCKING_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(BLOCKING));
 
 /// Runs work that would hold up a task for long on a thread of its own kind. At most
 /// [`BLOCKING`] such calls run at once; the others wait in order.
 pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     configure();
-    let permit = BLOCKING_PERMITS.enter(Instant::now()).await;
+    let permit = BLOCKING_PERMITS.acquire(Instant::now()).await;
     let work = move || {
         let done = work();
         drop(permit); // also where the caller has stopped waiting
@@ -127,11 +127,11 @@ pub async fn yield_now() {
 /// Counts the reads of a loop that may never have to wait, because the other side is faster than we are, and lets other
 /// tasks have their turn now and then.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct CoopBudget {
     taken: u32,
 }
 
-impl Turns {
+impl CoopBudget {
     /// So many reads of 64 KiB are a turn. Where tasks are always ready, the executor asks for what has newly come only
     /// every 200 turns: with 4, others wait 10 to 25 ms beside a fetch that never waits, with 16, up to 0.5 s, and the
     /// large poem comes no sooner (measured).
@@ -140,7 +140,7 @@ impl Turns {
     /// One read more.
     pub async fn take(&mut self) {
         self.taken += 1;
-        if self.taken == Turns::MOST {
+        if self.taken == CoopBudget::MOST {
             self.taken = 0;
             yield_now().await;
         }
@@ -191,7 +191,7 @@ impl Listener {
     /// [`Error::Unresolved`] for a name, [`Error::Local`] where the address can't be bound.
     pub async fn bind(addr: &Addr) -> Result<Listener, Error> {
         let local = |e: io::Error| Error::Local {
-            what: addr.to_string(),
+            subject: addr.to_string(),
             why: format!("could not listen: {}", reason(&e)),
         };
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
@@ -257,10 +257,10 @@ impl Listener {
     }
 
     /// The next connection that is waiting already.
-    pub fn accept(&self) -> io::Result<Client> {
+    pub fn accept(&self) -> io::Result<Accepted> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, peer) = rustix::net::acceptfrom_with(self.socket.get_ref(), flags)?;
-        Ok(Client {
+        Ok(Accepted {
             socket: Socket::from(fd),
             peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
         })
@@ -322,7 +322,7 @@ fn shown(addr: &SockAddr) -> Option<Addr> {
 
 /// What a look at a client's side of the connection finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// Nothing new.
     Silence,
     /// This many bytes.
@@ -334,12 +334,12 @@ pub enum Heard {
 }
 
 /// A connection just accepted, and not registered with anything.
-pub struct Client {
+pub struct Accepted {
     socket: Socket,
     peer: Option<SocketAddr>,
 }
 
-impl Client {
+impl Accepted {
     /// Who it is, for logs.
     pub fn peer(&self) -> Peer {
         match self.peer {
@@ -360,8 +360,8 @@ impl Client {
     }
 
     /// Looks for what the client has sent.
-    pub fn hear(&self, into: &mut [u8]) -> Heard {
-        hear(&self.socket, into)
+    pub fn try_recv(&self, into: &mut [u8]) -> Received {
+        try_recv(&self.socket, into)
     }
 
     /// From here on, until [`Stream::disarm`], whatever ends the connection, our own death included, ends it in a
@@ -418,12 +418,12 @@ fn send(socket: &Socket, bytes: &[u8], then: Then) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
-fn hear(socket: &Socket, into: &mut [u8]) -> Heard {
+fn try_recv(socket: &Socket, into: &mut [u8]) -> Received {
     match receive(socket, into) {
-        Ok(0) => Heard::End,
-        Ok(count) => Heard::Bytes(count),
-        Err(e) if e.kind() == ErrorKind::WouldBlock => Heard::Silence,
-        Err(_) => Heard::Gone,
+        Ok(0) => Received::End,
+        Ok(count) => Received::Bytes(count),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Received::Silence,
+        Err(_) => Received::Gone,
     }
 }
 
@@ -472,8 +472,8 @@ impl Stream {
     }
 
     /// Looks for what the other side has sent.
-    pub fn hear(&self, into: &mut [u8]) -> Heard {
-        hear(self.socket.get_ref(), into)
+    pub fn try_recv(&self, into: &mut [u8]) -> Received {
+        try_recv(self.socket.get_ref(), into)
     }
 
     /// Whether the connection has broken, which is told once.
@@ -579,24 +579,24 @@ impl Pipe {
 /// made and broke at once.
 pub async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
     let mut last = Error::Unreachable {
-        addr: addr.to_string(),
+        subject: addr.to_string(),
         why: "no address to try".into(),
     };
     for target in resolve(addr, limit).await? {
         last = match within(limit, connect_one(&target)).await {
             Some(Ok(stream)) => return Ok(stream),
             Some(Err(e)) if e.kind() == ErrorKind::ConnectionReset => Error::Reset {
-                addr: addr.to_string(),
+                subject: addr.to_string(),
                 got: 0,
                 why: reason(&e),
             },
             Some(Err(e)) => Error::Unreachable {
-                addr: addr.to_string(),
+                subject: addr.to_string(),
                 why: reason(&e),
             },
             None => Error::Timeout {
-                addr: addr.to_string(),
-                stage: NO_CONNECTION,
+                subject: addr.to_string(),
+                stage: Stage::Connect,
                 limit,
             },
         };
@@ -652,7 +652,7 @@ mod tests {
 
     #[test]
     fn a_loop_that_never_waits_gives_others_their_turn_now_and_then() {
-        let mut turns = Turns::default();
+        let mut turns = CoopBudget::default();
         let waits: Vec<bool> = (0..12)
             .map(|_| turns.take().now_or_never().is_none())
             .collect();

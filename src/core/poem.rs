@@ -16,11 +16,11 @@ struct Body {
     pieces: Vec<Bytes>,
     len: u64,
     /// Dropped when nobody has the poem any more.
-    _cargo: Option<Cargo>,
+    _kept_alive: Option<KeptAlive>,
 }
 
 /// Whatever is to last as long as a poem does.
-pub type Cargo = Arc<dyn Any + Send + Sync>;
+pub type KeptAlive = Arc<dyn Any + Send + Sync>;
 
 impl Poem {
     /// The poem that these pieces make, one after the other.
@@ -29,16 +29,16 @@ impl Poem {
         Poem(Arc::new(Body {
             pieces,
             len,
-            _cargo: None,
+            _kept_alive: None,
         }))
     }
 
     /// The same poem; with the last copy of it, and no sooner, this is dropped.
-    pub fn with(&self, cargo: Cargo) -> Poem {
+    pub fn with(&self, kept_alive: KeptAlive) -> Poem {
         Poem(Arc::new(Body {
             pieces: self.0.pieces.clone(),
             len: self.0.len,
-            _cargo: Some(cargo),
+            _kept_alive: Some(kept_alive),
         }))
     }
 

@@ -12,17 +12,17 @@
 //! | it says more than there is room for | the dropped `Run` | [`Error::NoRoom`] |
 //! | the deadline passes | the dropped `Run` | [`Error::Timeout`] |
 //! | the request is given up | the dropped `Run` | nothing |
-//! | our process ends | [`end_all`] | nothing |
+//! | our process ends | [`kill_all`] | nothing |
 //!
 //! The group, because a program may have started others: they must not outlive it, nor hold its output open. One that
 //! leaves the group on purpose (`setsid`) is beyond reach, and is not waited for.
 
-use crate::commons::Share;
-use crate::error::{Error, reason};
-use crate::gate::{Gate, Place};
+use crate::budget::Charge;
+use crate::error::{Error, Stage, reason};
 use crate::net::{self, Pipe};
 use crate::poem::packed;
-use crate::transform::Transform;
+use crate::semaphore::{Permit, Semaphore};
+use crate::transform::Builtin;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -55,7 +55,7 @@ pub struct Program {
     name: String,
     /// What is run, and its arguments; the first is there and not empty.
     words: Vec<String>,
-    places: Gate,
+    permits: Semaphore,
 }
 
 /// Why a text is no program; the caller quotes the text itself.
@@ -82,7 +82,7 @@ impl FromStr for Program {
                     "a dot, a comma, white space or a control byte in the name",
                 ));
             }
-            _ if Transform::named(name).is_some() => {
+            _ if Builtin::named(name).is_some() => {
                 return Err(BadProgram("the name of a built-in transformation"));
             }
             _ => {}
@@ -94,7 +94,7 @@ impl FromStr for Program {
             Some(_) => Ok(Program {
                 name: name.into(),
                 words,
-                places: Gate::new(PLACES),
+                permits: Semaphore::new(PLACES),
             }),
         }
     }
@@ -132,19 +132,19 @@ impl Program {
         poem: &[u8],
         limit: u64,
         deadline: Duration,
-        share: &mut Share,
+        charge: &mut Charge,
     ) -> Result<Bytes, Error> {
         let late = || Error::Timeout {
-            addr: self.name.clone(),
-            stage: "the program did not end",
+            subject: self.name.clone(),
+            stage: Stage::Program,
             limit: deadline,
         };
-        net::within(deadline, self.run(poem, limit, share))
+        net::within(deadline, self.run(poem, limit, charge))
             .await
             .unwrap_or_else(|| Err(late()))
     }
 
-    async fn run(&self, poem: &[u8], limit: u64, share: &mut Share) -> Result<Bytes, Error> {
+    async fn run(&self, poem: &[u8], limit: u64, charge: &mut Charge) -> Result<Bytes, Error> {
         let run = self.start().await.map_err(|e| {
             self.failed(format!(
                 "could not run {}: {}",
@@ -161,11 +161,11 @@ impl Program {
         let mut said = Said {
             text: Vec::new(),
             limit,
-            share,
+            charge,
         };
         // Both at once: a program may want to be read before it reads on. Once both are done there is only its end.
         let talk = async {
-            match futures::try_join!(feed(stdin, poem), self.hear(&stdout, &mut said)) {
+            match futures::try_join!(feed(stdin, poem), self.try_recv(&stdout, &mut said)) {
                 Ok(_) => std::future::pending().await,
                 Err(error) => error,
             }
@@ -189,7 +189,7 @@ impl Program {
     }
 
     async fn start(&self) -> io::Result<Run> {
-        let place = self.places.enter(Instant::now()).await;
+        let permit = self.permits.acquire(Instant::now()).await;
         let mut command = Command::new(&self.words[0]);
         command
             .args(&self.words[1..])
@@ -200,13 +200,13 @@ impl Program {
         // Not one of `net::unblock`'s threads: those are for work that ends by itself.
         std::thread::Builder::new()
             .name("warden".into())
-            .spawn(move || ward(command, tell, place))?;
+            .spawn(move || ward(command, tell, permit))?;
         started
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
-    async fn hear(&self, stdout: &Pipe, said: &mut Said<'_>) -> Result<(), Error> {
+    async fn try_recv(&self, stdout: &Pipe, said: &mut Said<'_>) -> Result<(), Error> {
         let mut buffer = vec![0; READ];
         loop {
             match stdout.read(&mut buffer).await {
@@ -225,12 +225,12 @@ impl Program {
         );
         if length > limit {
             return Err(Error::TooLong {
-                addr: addr(),
+                subject: addr(),
                 limit,
             });
         }
-        said.share.grow(length).map_err(|capacity| Error::NoRoom {
-            addr: addr(),
+        said.charge.grow(length).map_err(|capacity| Error::NoRoom {
+            subject: addr(),
             capacity,
         })?;
         said.text.extend_from_slice(bytes);
@@ -250,13 +250,13 @@ impl Program {
 
     fn failed(&self, why: String) -> Error {
         Error::Transform {
-            name: self.name.clone(),
+            subject: self.name.clone(),
             why,
         }
     }
 }
 
-/// Gives the program the poem, and then the end of it. One that takes no more has enough; that is not for us to judge.
+/// Gives the program the poem, and then the end of it. One that takes no more has enough; that is not for us to decoder.
 async fn feed(stdin: Pipe, poem: &[u8]) -> Result<(), Error> {
     let _enough = stdin.write_all(poem).await;
     Ok(())
@@ -267,7 +267,7 @@ struct Said<'a> {
     text: Vec<u8>,
     limit: u64,
     /// Whose is what it comes to.
-    share: &'a mut Share,
+    charge: &'a mut Charge,
 }
 
 /// A program at work, from the side of its request. Dropped, its group is killed.
@@ -276,11 +276,11 @@ struct Run {
     stdout: Pipe,
     /// How it ended, told after its group was killed.
     ended: oneshot::Receiver<io::Result<ExitStatus>>,
-    ticket: Ticket,
+    ticket: GroupGuard,
 }
 
 /// The groups that may be killed.
-struct Stage {
+struct Groups {
     groups: BTreeMap<u64, Pid>,
     tickets: u64,
     /// So many programs are being started, and may run already, but have no number yet that we know.
@@ -291,7 +291,7 @@ struct Stage {
 
 /// The process's children are the process's; so is the list of them. It protects the numbers in it: each belongs to a
 /// child that is not reaped yet, and so to nobody else. Held for lines, and for the system calls that kill.
-static STAGE: Mutex<Stage> = Mutex::new(Stage {
+static GROUPS: Mutex<Groups> = Mutex::new(Groups {
     groups: BTreeMap::new(),
     tickets: 0,
     entering: 0,
@@ -301,8 +301,8 @@ static STAGE: Mutex<Stage> = Mutex::new(Stage {
 /// Told when somebody has entered, or won't.
 static ENTERED: Condvar = Condvar::new();
 
-fn stage() -> MutexGuard<'static, Stage> {
-    STAGE
+fn stage() -> MutexGuard<'static, Groups> {
+    GROUPS
         .lock()
         .expect("no code panics while it holds the stage's lock")
 }
@@ -313,7 +313,7 @@ const ENTERING: Duration = Duration::from_secs(1);
 
 /// Kills whatever programs run; from here on none is started. For a process that is about to end: nobody would be left
 /// to keep their deadlines.
-pub fn end_all() {
+pub fn kill_all() {
     let mut stage = stage();
     stage.closed = true;
     let (stage, _hung) = ENTERED
@@ -327,9 +327,9 @@ fn kill(group: Pid) {
 }
 
 /// The right to kill a group, for as long as its number is its own. Dropping it is how it is used.
-struct Ticket(u64);
+struct GroupGuard(u64);
 
-impl Drop for Ticket {
+impl Drop for GroupGuard {
     fn drop(&mut self) {
         if let Some(group) = stage().groups.get(&self.0) {
             kill(*group);
@@ -337,22 +337,22 @@ impl Drop for Ticket {
     }
 }
 
-/// The right to start a program. Whoever holds it is waited for by [`end_all`], so that what starts while our process
+/// The right to start a program. Whoever holds it is waited for by [`kill_all`], so that what starts while our process
 /// ends is on the list by then, and killed.
-struct Entrance;
+struct Starting;
 
-impl Entrance {
-    fn open() -> io::Result<Entrance> {
+impl Starting {
+    fn open() -> io::Result<Starting> {
         let mut stage = stage();
         if stage.closed {
             return Err(io::ErrorKind::Interrupted.into());
         }
         stage.entering += 1;
-        Ok(Entrance)
+        Ok(Starting)
     }
 
     /// Lists the group of a program that has started.
-    fn enter(self, group: Pid) -> Ticket {
+    fn enter(self, group: Pid) -> GroupGuard {
         let mut stage = stage();
         stage.tickets += 1;
         let ticket = stage.tickets;
@@ -360,11 +360,11 @@ impl Entrance {
         if stage.closed {
             kill(group); // it took too long, and was not waited for
         }
-        Ticket(ticket)
+        GroupGuard(ticket)
     }
 }
 
-impl Drop for Entrance {
+impl Drop for Starting {
     fn drop(&mut self) {
         stage().entering -= 1;
         ENTERED.notify_all();
@@ -375,7 +375,7 @@ impl Drop for Entrance {
 fn ward(
     mut command: Command,
     tell: oneshot::Sender<io::Result<Run>>,
-    _place: Place, // until it is reaped
+    _permit: Permit, // until it is reaped
 ) {
     let (mut child, ticket) = match start(&mut command) {
         Ok(started) => started,
@@ -388,12 +388,12 @@ fn ward(
     let (say, ended) = oneshot::channel();
     // Dropped at once where the request was given up meanwhile: that is what kills the group.
     drop(tell.send(run(&mut child, ticket, ended)));
-    let end = see_off(child, number);
+    let end = reap(child, number);
     let _given_up = say.send(end);
 }
 
-fn start(command: &mut Command) -> io::Result<(Child, Ticket)> {
-    let entrance = Entrance::open()?;
+fn start(command: &mut Command) -> io::Result<(Child, GroupGuard)> {
+    let entrance = Starting::open()?;
     let child = command.spawn()?;
     let ticket = entrance.enter(Pid::from_child(&child));
     Ok((child, ticket))
@@ -401,7 +401,7 @@ fn start(command: &mut Command) -> io::Result<(Child, Ticket)> {
 
 fn run(
     child: &mut Child,
-    ticket: Ticket,
+    ticket: GroupGuard,
     ended: oneshot::Receiver<io::Result<ExitStatus>>,
 ) -> io::Result<Run> {
     let stdin = Pipe::new(
@@ -427,7 +427,7 @@ fn run(
 /// Waits for the program's end, kills what is left of its group, and reaps it, in this order: once it is reaped its
 /// number, which is the group's, may be another's. Whoever else kills does so under the same lock, and only who is
 /// still on the stage.
-fn see_off(mut child: Child, ticket: u64) -> io::Result<ExitStatus> {
+fn reap(mut child: Child, ticket: u64) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     let ended = loop {
         match waitid(
@@ -490,7 +490,7 @@ mod tests {
         assert_ne!(shown("a=tr a b"), shown("b=tr a b"));
         let program: Program = "a=cat".parse().expect("a program");
         let before = format!("{program:?}");
-        let _busy = futures::FutureExt::now_or_never(program.places.enter(Instant::now()));
+        let _busy = futures::FutureExt::now_or_never(program.permits.acquire(Instant::now()));
         assert_eq!(before, format!("{program:?}"));
     }
 
@@ -502,7 +502,7 @@ mod tests {
             &poem,
             1 << 20,
             Duration::from_secs(10),
-            &mut Share::alone(),
+            &mut Charge::alone(),
         ))
         .expect("it ends well");
         assert_eq!((said.len(), Vec::from(said).capacity()), (100_002, 100_002));

@@ -12,7 +12,7 @@
 //! Netstrings are strict (D. J. Bernstein, "Netstrings", 1997): a decimal length without a leading zero (but `0:,`),
 //! without sign or white space. A length over the limit is refused before anything is allocated for it.
 
-use crate::error::Error;
+use crate::error::{Error, Stage};
 use crate::poem::packed;
 use bytes::Bytes;
 
@@ -297,18 +297,19 @@ fn push_line(line: &mut Vec<u8>, input: &[u8]) -> Result<Option<Bytes>, Malforme
 
 /// Judges, as a reply comes in, whether it is complete. The one place that decides what "whole" means.
 #[derive(Debug)]
-pub struct Judge {
-    addr: String,
+pub struct ReplyDecoder {
+    /// The server, for error texts.
+    subject: String,
     got: u64,
     framing: Option<Scanner>,
 }
 
-impl Judge {
-    /// A judge of a reply of this server.
-    pub fn new(protocol: Protocol, addr: String, limit: u64) -> Judge {
+impl ReplyDecoder {
+    /// A decoder of a reply of this server.
+    pub fn new(protocol: Protocol, subject: String, limit: u64) -> ReplyDecoder {
         let framing = (protocol == Protocol::Netstring).then(|| Scanner::new(limit));
-        Judge {
-            addr,
+        ReplyDecoder {
+            subject,
             got: 0,
             framing,
         }
@@ -318,7 +319,7 @@ impl Judge {
     ///
     /// # Errors
     /// [`Error::Malformed`] where the framing is broken, [`Error::TooLong`] where it announces too much.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<bool, Error> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         self.got += bytes.len() as u64;
         let Some(scanner) = &mut self.framing else {
             return Ok(false);
@@ -331,11 +332,11 @@ impl Judge {
             });
         result.map_err(|why| match why {
             Malformed::TooLong(limit) => Error::TooLong {
-                addr: self.addr.clone(),
+                subject: self.subject.clone(),
                 limit,
             },
             why => Error::Malformed {
-                addr: self.addr.clone(),
+                subject: self.subject.clone(),
                 why: why.to_string(),
             },
         })
@@ -345,13 +346,13 @@ impl Judge {
     ///
     /// # Errors
     /// [`Error::Empty`] or [`Error::Declined`] where nothing came, [`Error::Reset`] within a frame.
-    pub fn ended(&self) -> Result<(), Error> {
-        let addr = self.addr.clone();
+    pub fn eof(&self) -> Result<(), Error> {
+        let addr = self.subject.clone();
         match (&self.framing, self.got) {
-            (None, 0) => Err(Error::Empty { addr }),
-            (Some(_), 0) => Err(Error::Declined { addr }),
+            (None, 0) => Err(Error::Empty { subject: addr }),
+            (Some(_), 0) => Err(Error::Declined { subject: addr }),
             (Some(scanner), got) if !scanner.is_done() => Err(Error::Reset {
-                addr,
+                subject: addr,
                 got,
                 why: Malformed::Unfinished.to_string(),
             }),
@@ -360,32 +361,32 @@ impl Judge {
     }
 
     /// The verdict on a connection that broke: never whole, whatever had come.
-    pub fn broken(&self, why: &std::io::Error) -> Error {
+    pub fn io_error(&self, why: &std::io::Error) -> Error {
         Error::Reset {
-            addr: self.addr.clone(),
+            subject: self.subject.clone(),
             got: self.got,
             why: crate::error::reason(why),
         }
     }
 
     /// The verdict on a server that took nothing of the request, and said nothing, for too long.
-    pub fn deaf(&self, limit: std::time::Duration) -> Error {
+    pub fn write_timeout(&self, limit: std::time::Duration) -> Error {
         Error::Timeout {
-            addr: self.addr.clone(),
-            stage: "the request was not taken",
+            subject: self.subject.clone(),
+            stage: Stage::Send,
             limit,
         }
     }
 
     /// The verdict on silence that lasted too long.
-    pub fn silent(&self, limit: std::time::Duration) -> Error {
+    pub fn read_timeout(&self, limit: std::time::Duration) -> Error {
         let stage = if self.got == 0 {
-            "no reply"
+            Stage::FirstByte
         } else {
-            "nothing more"
+            Stage::NextByte
         };
         Error::Timeout {
-            addr: self.addr.clone(),
+            subject: self.subject.clone(),
             stage,
             limit,
         }

@@ -13,15 +13,15 @@
 
 mod connection;
 
-use crate::commons::Commons;
+use crate::budget::Budget;
 use crate::error::Error;
 use crate::flight::Reader;
-use crate::net::{self, BACKLOG, Client, Heard, Listener, Peer};
+use crate::net::{self, Accepted, BACKLOG, Listener, Peer, Received};
 use crate::protocol::Protocol;
-use crate::stats::{How, Notice, Outcome, Record, Report, Stats};
+use crate::stats::{AccessRecord, CacheStatus, Event, Observer, Outcome, Stats};
 use bytes::Bytes;
-use connection::{Answering, Chatter, Connection, Delivery, Step};
-use event_listener::Event;
+use connection::{ClientInput, Connection, Delivery, Progress, Responding};
+use event_listener::Event as Notify;
 use futures::future::{FutureExt, join_all};
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -38,23 +38,23 @@ pub trait Handler: Send + Sync + 'static {
     fn request_limit(&self) -> u64;
     /// Told before the first request what requests share: answers that are made of one request, and are as large, are to
     /// be counted there as well.
-    fn settle(&self, _commons: &Commons) {}
+    fn use_budget(&self, _commons: &Budget) {}
     /// What it does when it is told to begin anew (SIGHUP): a word for the log, or why everything stays as it was.
     ///
     /// # Errors
     /// Whatever kept it from reading again what it serves.
-    fn renew(&self) -> Result<&'static str, Error>;
+    fn reload(&self) -> Result<&'static str, Error>;
     /// The answer, without waiting: what has to wait is in the answer's reader.
-    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer;
+    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Response;
 }
 
 /// An answer, here already or on its way.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The bytes to send.
     pub reader: Reader,
     /// How it was come by.
-    pub how: How,
+    pub how: CacheStatus,
 }
 
 /// What every listening command bounds.
@@ -87,12 +87,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub struct Server<H> {
     handler: Arc<H>,
     limits: Limits,
-    report: Arc<dyn Report>,
+    report: Arc<dyn Observer>,
     stats: Arc<Stats>,
     /// Wakes the acceptor that waits for a place, and the drain.
-    left: Event,
+    left: Notify,
     /// What requests hold, and answers made of them.
-    commons: Commons,
+    budget: Budget,
 }
 
 impl<H: Handler> Server<H> {
@@ -100,18 +100,18 @@ impl<H: Handler> Server<H> {
     pub fn new(
         handler: Arc<H>,
         limits: Limits,
-        report: Arc<dyn Report>,
+        report: Arc<dyn Observer>,
         stats: Arc<Stats>,
     ) -> Arc<Server<H>> {
-        let commons = Commons::new(limits.request_room);
-        handler.settle(&commons);
+        let budget = Budget::new(limits.request_room);
+        handler.use_budget(&budget);
         Arc::new(Server {
             handler,
             limits,
             report,
             stats,
-            left: Event::new(),
-            commons,
+            left: Notify::new(),
+            budget,
         })
     }
 
@@ -125,16 +125,14 @@ impl<H: Handler> Server<H> {
         let accepting = join_all(listeners.iter().map(|listener| self.accept(listener)));
         let _shut_down = net::race(accepting, shutdown).await;
         let mut queues = Box::pin(join_all(
-            listeners
-                .into_iter()
-                .map(|queue| self.greet_the_queue(queue)),
+            listeners.into_iter().map(|queue| self.drain_backlog(queue)),
         ));
         let all_greeted = queues.as_mut().now_or_never().is_some();
         let open = self.open();
         if all_greeted && open == 0 {
             return;
         }
-        self.report.notice(Notice::Draining(open));
+        self.report.notice(Event::Draining(open));
         let work = async {
             if !all_greeted {
                 queues.await;
@@ -142,15 +140,15 @@ impl<H: Handler> Server<H> {
             self.below(1).await;
         };
         if net::within(self.limits.drain_timeout, work).await.is_none() {
-            self.report.notice(Notice::Cut(self.open()));
+            self.report.notice(Event::Cut(self.open()));
         }
     }
 
     /// Those in the kernel's queue believe that they are connected: they are served, as soon as there is a place for
     /// them. Others may come all the time, so there must be an end to it: nobody who was there when we were told to stop
     /// is behind so many.
-    async fn greet_the_queue(self: &Arc<Self>, listener: Listener) {
-        let mut door = Door::new();
+    async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
+        let mut door = Acceptor::new();
         for _ in 0..=BACKLOG {
             if !door.next(self, &listener).await {
                 return;
@@ -174,7 +172,7 @@ impl<H: Handler> Server<H> {
     }
 
     async fn accept(self: &Arc<Self>, listener: &Listener) {
-        let mut door = Door::new();
+        let mut door = Acceptor::new();
         loop {
             if !door.next(self, listener).await {
                 let _readiness = listener.ready().await; // if waiting fails, accepting will say why
@@ -183,10 +181,10 @@ impl<H: Handler> Server<H> {
     }
 
     /// Answers on the spot where that is possible, and makes a task of the connection where it is not.
-    fn greet(self: &Arc<Self>, client: Client, now: Instant) {
+    fn greet(self: &Arc<Self>, client: Accepted, now: Instant) {
         if self.handler.protocol() != Protocol::Poem {
-            return self.look_after(client, now, move |connection| async move {
-                connection.converse(now).await
+            return self.spawn_connection(client, now, move |connection| async move {
+                connection.open_exchange(now).await
             });
         }
         // This is the acceptor's own task: a bug in an answer must cost this client, and nobody else.
@@ -206,14 +204,14 @@ impl<H: Handler> Server<H> {
         }
         let mut delivery = Delivery::new(answer.reader);
         let step = delivery.step(|bytes, then| client.send(bytes, then));
-        let whole = short && matches!(step, Step::Ended);
-        let mut chatter = Chatter::default();
+        let whole = short && matches!(step, Progress::Ended);
+        let mut chatter = ClientInput::default();
         if whole && client.finish().is_ok() {
-            match client.hear(&mut [0; 64]) {
-                Heard::Silence | Heard::End | Heard::Gone => {
+            match client.try_recv(&mut [0; 64]) {
+                Received::Silence | Received::End | Received::Gone => {
                     let (peer, how, bytes) = (&client.peer(), answer.how, delivery.sent);
                     let (outcome, wait) = (Outcome::Whole, Duration::ZERO);
-                    return self.record(Record {
+                    return self.record(AccessRecord {
                         peer,
                         request: b"",
                         how,
@@ -223,21 +221,21 @@ impl<H: Handler> Server<H> {
                         stored: false,
                     });
                 }
-                Heard::Bytes(count) => chatter.heard = count as u32, // at most 64
+                Received::Bytes(count) => chatter.heard = count as u32, // at most 64
             }
         }
         let how = answer.how;
-        self.look_after(client, now, move |connection| {
-            let mut answering = Answering::new(b"", now, how, delivery);
+        self.spawn_connection(client, now, move |connection| {
+            let mut answering = Responding::new(b"", now, how, delivery);
             answering.chatter = chatter;
-            async move { connection.carry_on(&mut answering).await }
+            async move { connection.deliver(&mut answering).await }
         });
     }
 
     /// Makes a task of a connection, and counts it until it ends, however it ends.
-    fn look_after<F>(
+    fn spawn_connection<F>(
         self: &Arc<Self>,
-        client: Client,
+        client: Accepted,
         accepted: Instant,
         story: impl FnOnce(Connection<H>) -> F,
     ) where
@@ -248,7 +246,7 @@ impl<H: Handler> Server<H> {
             Ok(stream) => stream,
             Err(e) => {
                 let why = Error::Local {
-                    what: "connection".into(),
+                    subject: "connection".into(),
                     why: crate::error::reason(&e),
                 };
                 return self.unanswered(&peer, Outcome::Failed(Arc::new(why)), accepted.elapsed());
@@ -265,8 +263,8 @@ impl<H: Handler> Server<H> {
 
     /// The end of a connection without an answer.
     fn unanswered(&self, peer: &Peer, outcome: Outcome, wait: Duration) {
-        let how = How::Unasked;
-        self.record(Record {
+        let how = CacheStatus::Unasked;
+        self.record(AccessRecord {
             peer,
             request: b"",
             how,
@@ -277,21 +275,21 @@ impl<H: Handler> Server<H> {
         });
     }
 
-    fn record(&self, record: Record<'_>) {
+    fn record(&self, record: AccessRecord<'_>) {
         self.stats.count(&record);
         self.report.request(&record);
     }
 }
 
 /// Where those who come are let in, one after the other.
-struct Door {
+struct Acceptor {
     turn: usize,
     pause: Duration,
 }
 
-impl Door {
-    fn new() -> Door {
-        Door {
+impl Acceptor {
+    fn new() -> Acceptor {
+        Acceptor {
             turn: 0,
             pause: PAUSE.0,
         }
@@ -312,7 +310,7 @@ impl Door {
             Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
             Err(e) if is_about_one_connection(&e) => {}
             Err(e) => {
-                server.report.notice(Notice::Paused(&e, self.pause));
+                server.report.notice(Event::Paused(&e, self.pause));
                 net::sleep(self.pause).await;
                 self.pause = (self.pause * 2).min(PAUSE.1);
             }

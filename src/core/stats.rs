@@ -1,5 +1,5 @@
-//! What is counted and told: every request ends in exactly one [`Record`], and its log line and its counters come
-//! from that. The core prints nothing itself; it hands records and notices to a [`Report`].
+//! What is counted and told: every request ends in exactly one [`AccessRecord`], and its log line and its counters come
+//! from that. The core prints nothing itself; it hands records and notices to a [`Observer`].
 
 use crate::addr::Addr;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How an answer was come by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum CacheStatus {
     /// From the cache, fresh until then.
     Hit(Instant),
     /// From the cache, past its ttl but within grace.
@@ -37,7 +37,7 @@ pub enum Outcome {
     /// The answer failed, and the connection was reset.
     Failed(Arc<Error>),
     /// The client went away.
-    Left,
+    Remaining,
     /// The client neither sent what it owed nor took what it was sent, in time, and was reset.
     Stuck,
 }
@@ -49,20 +49,20 @@ impl Outcome {
             Outcome::Whole => "whole",
             Outcome::Declined => "declined",
             Outcome::Failed(error) => error.word(),
-            Outcome::Left => "client_left",
+            Outcome::Remaining => "client_left",
             Outcome::Stuck => "client_timeout",
         }
     }
 }
 
 /// One connection, from accept to close.
-pub struct Record<'a> {
+pub struct AccessRecord<'a> {
     /// The client's address.
     pub peer: &'a dyn Display,
     /// What was asked for, its first 1024 bytes; empty in the poem protocol.
     pub request: &'a [u8],
     /// How the answer was come by.
-    pub how: How,
+    pub how: CacheStatus,
     /// How it ended.
     pub outcome: Outcome,
     /// The bytes the client was sent.
@@ -107,24 +107,24 @@ impl Class {
     }
 }
 
-impl Record<'_> {
+impl AccessRecord<'_> {
     /// How it is counted. A service's polite no is an answer, and no failure.
     pub fn class(&self) -> Class {
         match (&self.outcome, self.how) {
-            (Outcome::Failed(_) | Outcome::Left | Outcome::Stuck, _) => Class::Failure,
-            (_, How::Hit(_) | How::Remembered) => Class::Hit,
-            (_, How::Stale) => Class::Stale,
-            (_, How::Coalesced) => Class::Coalesced,
-            (_, How::Miss) => Class::Miss,
-            (_, How::Own) => Class::Own,
-            (_, How::Unasked) => Class::Unasked,
+            (Outcome::Failed(_) | Outcome::Remaining | Outcome::Stuck, _) => Class::Failure,
+            (_, CacheStatus::Hit(_) | CacheStatus::Remembered) => Class::Hit,
+            (_, CacheStatus::Stale) => Class::Stale,
+            (_, CacheStatus::Coalesced) => Class::Coalesced,
+            (_, CacheStatus::Miss) => Class::Miss,
+            (_, CacheStatus::Own) => Class::Own,
+            (_, CacheStatus::Unasked) => Class::Unasked,
         }
     }
 }
 
 /// Something worth telling beside the requests.
 #[derive(Debug)]
-pub enum Notice<'a> {
+pub enum Event<'a> {
     /// A fetch begins.
     Fetching(&'a str),
     /// A fetch ended: bytes, how long it took, and whether the poem was kept.
@@ -152,19 +152,19 @@ pub enum Notice<'a> {
 }
 
 /// Who tells people and machines what happens. Called from the path of a hit: it must not block.
-pub trait Report: Send + Sync {
+pub trait Observer: Send + Sync {
     /// A connection ended.
-    fn request(&self, record: &Record<'_>);
+    fn request(&self, record: &AccessRecord<'_>);
     /// Something else happened.
-    fn notice(&self, notice: Notice<'_>);
+    fn notice(&self, notice: Event<'_>);
 }
 
 /// A report that tells nobody.
 pub struct Silent;
 
-impl Report for Silent {
-    fn request(&self, _: &Record<'_>) {}
-    fn notice(&self, _: Notice<'_>) {}
+impl Observer for Silent {
+    fn request(&self, _: &AccessRecord<'_>) {}
+    fn notice(&self, _: Event<'_>) {}
 }
 
 /// Running totals. Hits, stale, coalesced, misses, own, failures and unasked add up to the requests.
@@ -198,7 +198,7 @@ pub struct Stats {
 
 impl Stats {
     /// Counts a connection that ended.
-    pub fn count(&self, record: &Record<'_>) {
+    pub fn count(&self, record: &AccessRecord<'_>) {
         let counter = match record.class() {
             Class::Hit => &self.hits,
             Class::Stale => &self.stale,

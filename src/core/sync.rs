@@ -4,7 +4,7 @@
 //! decides at each of them who goes on. `Arc` stays what it is: to count has no order that a test could vary.
 
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use event_listener::Event;
+pub(crate) use event_listener::Event as Notify;
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, atomic};
 #[cfg(not(feature = "shuttle"))]
@@ -13,15 +13,15 @@ pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, RwLockWriteGuard, atomic};
 /// The same event, where others may go on just before somebody listens or is told: between a look under a lock and
 /// these is where a wake-up can be lost.
 #[cfg(feature = "shuttle")]
-pub(crate) struct Event {
+pub(crate) struct Notify {
     event: event_listener::Event,
     turn: atomic::AtomicBool,
 }
 
 #[cfg(feature = "shuttle")]
-impl Event {
-    pub(crate) fn new() -> Event {
-        Event {
+impl Notify {
+    pub(crate) fn new() -> Notify {
+        Notify {
             event: event_listener::Event::new(),
             turn: false.into(),
         }

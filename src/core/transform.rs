@@ -8,7 +8,7 @@ use std::io::Write;
 
 /// A transformation this program does itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transform {
+pub enum Builtin {
     /// Lower case throughout, as E. E. Cummings liked it; Unicode's default mapping.
     Cummingsify,
     /// Upper case throughout; Unicode's default mapping.
@@ -21,19 +21,19 @@ pub enum Transform {
     Reverse,
 }
 
-impl Transform {
+impl Builtin {
     /// All of them, in the order they are listed.
-    pub const ALL: [Transform; 5] = [
-        Transform::Cummingsify,
-        Transform::Shout,
-        Transform::Rot13,
-        Transform::Number,
-        Transform::Reverse,
+    pub const ALL: [Builtin; 5] = [
+        Builtin::Cummingsify,
+        Builtin::Shout,
+        Builtin::Rot13,
+        Builtin::Number,
+        Builtin::Reverse,
     ];
 
     /// The transformation of this name, if there is one.
-    pub fn named(name: &str) -> Option<Transform> {
-        Transform::ALL
+    pub fn named(name: &str) -> Option<Builtin> {
+        Builtin::ALL
             .into_iter()
             .find(|transform| transform.name() == name)
     }
@@ -41,22 +41,22 @@ impl Transform {
     /// Its name, as a request gives it.
     pub fn name(self) -> &'static str {
         match self {
-            Transform::Cummingsify => "cummingsify",
-            Transform::Shout => "shout",
-            Transform::Rot13 => "rot13",
-            Transform::Number => "number",
-            Transform::Reverse => "reverse",
+            Builtin::Cummingsify => "cummingsify",
+            Builtin::Shout => "shout",
+            Builtin::Rot13 => "rot13",
+            Builtin::Number => "number",
+            Builtin::Reverse => "reverse",
         }
     }
 
     /// What it does, in a few words.
     pub fn about(self) -> &'static str {
         match self {
-            Transform::Cummingsify => "lower case throughout, as e. e. cummings liked it",
-            Transform::Shout => "UPPER CASE THROUGHOUT",
-            Transform::Rot13 => "letters turned by thirteen places; twice is undone",
-            Transform::Number => "every line behind its number",
-            Transform::Reverse => "the last line first",
+            Builtin::Cummingsify => "lower case throughout, as e. e. cummings liked it",
+            Builtin::Shout => "UPPER CASE THROUGHOUT",
+            Builtin::Rot13 => "letters turned by thirteen places; twice is undone",
+            Builtin::Number => "every line behind its number",
+            Builtin::Reverse => "the last line first",
         }
     }
 
@@ -67,11 +67,11 @@ impl Transform {
     /// [`Error::Transform`] where the poem is not UTF-8, [`Error::TooLong`].
     pub fn apply(self, poem: &[u8], limit: u64) -> Result<Bytes, Error> {
         let text = std::str::from_utf8(poem).map_err(|e| Error::Transform {
-            name: self.name().to_string(),
+            subject: self.name().to_string(),
             why: format!("not UTF-8 text from byte {} on", e.valid_up_to()),
         })?;
         let done = match self {
-            Transform::Cummingsify => {
+            Builtin::Cummingsify => {
                 let has_sigma = text.contains('Σ');
                 map(
                     pieces(text, |c| !has_sigma || c == ' ' || c == '\n'),
@@ -79,20 +79,20 @@ impl Transform {
                     limit,
                 )
             }
-            Transform::Shout => map(pieces(text, |_| true), str::to_uppercase, limit),
-            Transform::Rot13 => fits(text.len(), limit).map(|_| text.bytes().map(rot13).collect()),
-            Transform::Number => number(text, limit),
-            Transform::Reverse => fits(text.len(), limit).map(|_| reverse(text)),
+            Builtin::Shout => map(pieces(text, |_| true), str::to_uppercase, limit),
+            Builtin::Rot13 => fits(text.len(), limit).map(|_| text.bytes().map(rot13).collect()),
+            Builtin::Number => number(text, limit),
+            Builtin::Reverse => fits(text.len(), limit).map(|_| reverse(text)),
         };
         let too_long = || Error::TooLong {
-            addr: self.name().to_string(),
+            subject: self.name().to_string(),
             limit,
         };
         done.map(packed).ok_or_else(too_long)
     }
 }
 
-impl fmt::Display for Transform {
+impl fmt::Display for Builtin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -179,7 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn apply(name: &str, text: &str) -> String {
-        let done = Transform::named(name)
+        let done = Builtin::named(name)
             .expect(name)
             .apply(text.as_bytes(), u64::MAX)
             .expect(text);
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_not_text_is_refused_and_says_where() {
-        let why = Transform::Shout
+        let why = Builtin::Shout
             .apply(b"ab\xff", 1)
             .expect_err("not UTF-8")
             .to_string();
@@ -215,11 +215,11 @@ mod tests {
     }
 
     /// The same, said as plainly as can be and with no eye on memory.
-    fn plainly(transform: Transform, text: &str) -> String {
+    fn plainly(transform: Builtin, text: &str) -> String {
         match transform {
-            Transform::Cummingsify => text.to_lowercase(),
-            Transform::Shout => text.to_uppercase(),
-            Transform::Rot13 => text
+            Builtin::Cummingsify => text.to_lowercase(),
+            Builtin::Shout => text.to_uppercase(),
+            Builtin::Rot13 => text
                 .chars()
                 .map(|c| match c {
                     'a'..='m' | 'A'..='M' => char::from(c as u8 + 13),
@@ -227,14 +227,14 @@ mod tests {
                     other => other,
                 })
                 .collect(),
-            Transform::Number => {
+            Builtin::Number => {
                 let width = text.lines().count().to_string().len();
                 let numbered = text.split_inclusive('\n').enumerate();
                 numbered
                     .map(|(at, line)| format!("{:width$}  {line}", at + 1))
                     .collect()
             }
-            Transform::Reverse => {
+            Builtin::Reverse => {
                 let body = text.strip_suffix('\n').unwrap_or(text);
                 body.split('\n').rev().collect::<Vec<_>>().join("\n") + &text[body.len()..]
             }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn is_done_plainly(text: &str) {
-        for transform in Transform::ALL {
+        for transform in Builtin::ALL {
             let plain = plainly(transform, text);
             let apply = |limit: usize| transform.apply(text.as_bytes(), limit as u64);
             assert!(
@@ -251,7 +251,7 @@ mod tests {
             );
             if let Some(less) = plain.len().checked_sub(1) {
                 let too_long = Error::TooLong {
-                    addr: transform.to_string(),
+                    subject: transform.to_string(),
                     limit: less as u64,
                 };
                 assert!(apply(less) == Err(too_long), "{transform}");

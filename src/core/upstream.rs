@@ -6,17 +6,17 @@ mod workshop;
 use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::error::Error;
-use crate::net::{self, Stream, Turns};
+use crate::net::{self, CoopBudget, Stream};
 use crate::poem::Poem;
-use crate::protocol::{Frame, Judge, Protocol};
-use crate::stats::{Notice, Report};
+use crate::protocol::{Frame, Protocol, ReplyDecoder};
+use crate::stats::{Event, Observer};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-pub use workshop::{Craft, Repertoire, Workshop};
+pub use workshop::{Pipeline, Registry, Transform};
 
 /// How much is read from a server in one go.
 const READ: usize = 64 << 10;
@@ -38,7 +38,7 @@ pub enum Upstream {
     /// Servers, tried in order when one can't be reached.
     Servers(Vec<Addr>),
     /// The poems of the process itself, one after the other, each recited in about [`RECITAL`].
-    Recital(Anthology, AtomicUsize),
+    Trickle(Anthology, AtomicUsize),
 }
 
 /// How long a recital inside the process takes.
@@ -50,7 +50,7 @@ const RECITAL_STEPS: u64 = 40;
 impl Upstream {
     /// The poems that come with the program, recited.
     pub fn built_in() -> Upstream {
-        Upstream::Recital(Anthology::built_in(), AtomicUsize::new(0))
+        Upstream::Trickle(Anthology::built_in(), AtomicUsize::new(0))
     }
 
     /// Asks for a poem. Where one server is tried after another, that is told.
@@ -59,8 +59,8 @@ impl Upstream {
     /// Those of [`ask`], of the last server tried.
     pub async fn ask<'a>(
         &self,
-        question: &Question<'a>,
-        report: &dyn Report,
+        question: &Query<'a>,
+        report: &dyn Observer,
     ) -> Result<Reply<'a>, Error> {
         match self {
             Upstream::Servers(addrs) => {
@@ -69,21 +69,21 @@ impl Upstream {
                     answer = ask(addr, question).await;
                     match (&answer, addrs.get(at + 1)) {
                         (Err(error), Some(next)) if error.is_unreached() => {
-                            report.notice(Notice::NextUpstream(error, next));
+                            report.notice(Event::NextUpstream(error, next));
                         }
                         _ => break,
                     }
                 }
                 answer
             }
-            Upstream::Recital(anthology, turn) => {
+            Upstream::Trickle(anthology, turn) => {
                 let entries = anthology.entries();
                 let poem = &entries[turn.fetch_add(1, Ordering::Relaxed) % entries.len()].poem;
                 let pace = Pace {
                     bytes: poem.len().div_ceil(RECITAL_STEPS).max(1) as usize,
                     delay: RECITAL / RECITAL_STEPS as u32,
                 };
-                Ok(Reply::Recital(Recital::new(poem.clone(), pace)))
+                Ok(Reply::Trickle(Trickle::new(poem.clone(), pace)))
             }
         }
     }
@@ -96,14 +96,14 @@ impl std::fmt::Display for Upstream {
                 let addrs: Vec<String> = addrs.iter().map(Addr::to_string).collect();
                 f.write_str(&addrs.join(", "))
             }
-            Upstream::Recital(..) => f.write_str("builtin"),
+            Upstream::Trickle(..) => f.write_str("builtin"),
         }
     }
 }
 
 /// What is asked of a server, and how patiently.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct Query<'a> {
     /// The protocol spoken.
     pub protocol: Protocol,
     /// The request, without its framing.
@@ -118,30 +118,30 @@ pub struct Question<'a> {
 ///
 /// # Errors
 /// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`], [`Error::Reset`].
-pub async fn ask<'a>(addr: &Addr, question: &Question<'a>) -> Result<Reply<'a>, Error> {
-    converse(addr, question.protocol.frame(question.request), question).await
+pub async fn ask<'a>(addr: &Addr, question: &Query<'a>) -> Result<Reply<'a>, Error> {
+    open_exchange(addr, question.protocol.frame(question.request), question).await
 }
 
 /// The same, with the question's request in a frame already.
-async fn converse<'a>(
+async fn open_exchange<'a>(
     addr: &Addr,
     request: Frame<'a>,
-    question: &Question<'_>,
+    question: &Query<'_>,
 ) -> Result<Reply<'a>, Error> {
     let stream = net::connect(addr, question.timeouts.connect).await?;
-    let judge = Judge::new(question.protocol, addr.to_string(), question.limit);
+    let decoder = ReplyDecoder::new(question.protocol, addr.to_string(), question.limit);
     let (idle, turns, cut, over, end, buffer) = (
         question.timeouts.idle,
-        Turns::default(),
+        CoopBudget::default(),
         None,
         false,
         None,
         Vec::new(),
     );
-    let conversation = Conversation {
+    let conversation = Exchange {
         stream,
         request,
-        judge,
+        decoder,
         idle,
         turns,
         cut,
@@ -155,9 +155,9 @@ async fn converse<'a>(
 /// A poem on its way to us.
 pub enum Reply<'a> {
     /// From a server.
-    Server(Box<Conversation<'a>>),
+    Server(Box<Exchange<'a>>),
     /// From this process.
-    Recital(Recital),
+    Trickle(Trickle),
 }
 
 impl Reply<'_> {
@@ -168,7 +168,7 @@ impl Reply<'_> {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         match self {
             Reply::Server(conversation) => conversation.next().await,
-            Reply::Recital(recital) => Ok(recital.next().await),
+            Reply::Trickle(recital) => Ok(recital.next().await),
         }
     }
 
@@ -176,21 +176,21 @@ impl Reply<'_> {
     pub fn is_over(&self) -> bool {
         match self {
             Reply::Server(conversation) => conversation.over,
-            Reply::Recital(recital) => recital.poem.is_empty(),
+            Reply::Trickle(recital) => recital.poem.is_empty(),
         }
     }
 }
 
 /// A connection to a server that is sent the request, and sends its reply. It may well do both at once: one that answers
 /// while it reads would wait for us, and we for it, if we sent all before we heard anything.
-pub struct Conversation<'a> {
+pub struct Exchange<'a> {
     stream: Stream,
     /// The request, as far as it can still be sent. Once the reply is complete nobody needs the rest.
     request: Frame<'a>,
-    judge: Judge,
+    decoder: ReplyDecoder,
     /// How long neither may the server take anything of the request, nor anything of its reply come.
     idle: Duration,
-    turns: Turns,
+    turns: CoopBudget,
     /// The end that sending the request met with. It is told once: reading would show a clean end instead (measured, and
     /// Linux's `sk_stream_error`). Only a broken pipe is none: a server that has said all it wants may close before it
     /// has read our request, and a reset that comes behind its FIN is told as that. Its reply still decides.
@@ -203,14 +203,14 @@ pub struct Conversation<'a> {
 }
 
 /// What a conversation can come forward by.
-enum Step {
+enum Advance {
     /// Something of the request was taken, and nothing has come.
     Sent,
     /// So much has come; nothing at a clean end.
-    Heard(io::Result<usize>),
+    Received(io::Result<usize>),
 }
 
-impl Conversation<'_> {
+impl Exchange<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.over {
             return Ok(None);
@@ -219,24 +219,24 @@ impl Conversation<'_> {
             self.buffer.resize(READ, 0);
             match net::within(self.idle, poll_fn(|cx| self.poll_step(cx))).await {
                 None => return Err(self.silent()),
-                Some(Step::Sent) => self.turns.take().await,
-                Some(Step::Heard(Err(e))) => self.end = Some(Err(e)),
-                Some(Step::Heard(Ok(0))) => self.end = Some(self.closed()),
-                Some(Step::Heard(Ok(count))) => return self.take(count).map(Some),
+                Some(Advance::Sent) => self.turns.take().await,
+                Some(Advance::Received(Err(e))) => self.end = Some(Err(e)),
+                Some(Advance::Received(Ok(0))) => self.end = Some(self.closed()),
+                Some(Advance::Received(Ok(count))) => return self.take(count).map(Some),
             }
         }
         match self.end.take() {
-            Some(Err(e)) => Err(self.judge.broken(&e)),
-            _ => self.judge.ended().map(|()| None),
+            Some(Err(e)) => Err(self.decoder.io_error(&e)),
+            _ => self.decoder.eof().map(|()| None),
         }
     }
 
     /// Sends what is taken, and hears what has come.
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Advance> {
         let sent = self.poll_send(cx);
         match self.poll_hear(cx) {
-            Poll::Pending => sent.map(|()| Step::Sent),
-            heard => heard.map(Step::Heard),
+            Poll::Pending => sent.map(|()| Advance::Sent),
+            heard => heard.map(Advance::Received),
         }
     }
 
@@ -275,8 +275,8 @@ impl Conversation<'_> {
 
     fn silent(&self) -> Error {
         match self.request.is_sent() {
-            true => self.judge.silent(self.idle),
-            false => self.judge.deaf(self.idle),
+            true => self.decoder.read_timeout(self.idle),
+            false => self.decoder.write_timeout(self.idle),
         }
     }
 
@@ -296,8 +296,8 @@ impl Conversation<'_> {
             }
         }
         let bytes = &self.buffer[..count];
-        self.over = self.judge.take(bytes)?
-            || matches!(self.end, Some(Ok(()))) && self.judge.ended().is_ok();
+        self.over = self.decoder.push(bytes)?
+            || matches!(self.end, Some(Ok(()))) && self.decoder.eof().is_ok();
         Ok(Bytes::copy_from_slice(bytes))
     }
 }
@@ -317,16 +317,16 @@ pub struct Pace {
 }
 
 /// A poem being recited.
-pub struct Recital {
+pub struct Trickle {
     poem: Bytes,
     pace: Pace,
     begun: bool,
 }
 
-impl Recital {
+impl Trickle {
     /// Begins at the beginning; the first bytes come without a delay.
-    pub fn new(poem: Poem, pace: Pace) -> Recital {
-        Recital {
+    pub fn new(poem: Poem, pace: Pace) -> Trickle {
+        Trickle {
             poem: poem.bytes(),
             pace,
             begun: false,

@@ -5,13 +5,13 @@ mod program;
 
 use poetry::addr::Addr;
 use poetry::cache::Policy;
-use poetry::handler::proxy::{Proxy, Rejects, Settings};
+use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
 use poetry::handler::transform::TransformService;
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::server::{Handler, Limits, Server};
-use poetry::stats::{Report, Silent, Stats};
-use poetry::upstream::{Repertoire, Timeouts, Upstream};
+use poetry::stats::{Observer, Silent, Stats};
+use poetry::upstream::{Registry, Timeouts, Upstream};
 pub use program::{Daemon, command, poetry, text};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -88,7 +88,7 @@ impl Bard {
     }
 
     /// Answers every caller with this poem from now on.
-    pub fn recite(self, poem: &'static [u8]) {
+    pub fn trickle(self, poem: &'static [u8]) {
         self.each(|_, call| call.say(poem).finish());
     }
 
@@ -125,7 +125,7 @@ impl Call {
     }
 
     /// Reads this much of the request.
-    pub fn hear(mut self, count: usize) -> (Call, Vec<u8>) {
+    pub fn try_recv(mut self, count: usize) -> (Call, Vec<u8>) {
         let mut heard = vec![0; count];
         self.stream.read_exact(&mut heard).unwrap();
         (self, heard)
@@ -267,14 +267,14 @@ impl Running {
         Running::proxy_with(settings(upstream), LIMITS)
     }
 
-    pub fn proxy_with(settings: Settings, limits: Limits) -> Running {
+    pub fn proxy_with(settings: ProxySettings, limits: Limits) -> Running {
         Running::start(limits, |stats| {
-            let report: Arc<dyn Report> = Arc::new(Silent);
+            let report: Arc<dyn Observer> = Arc::new(Silent);
             Proxy::new(settings, report, stats)
         })
     }
 
-    pub fn transform(repertoire: Repertoire, limits: Limits) -> Running {
+    pub fn transform(repertoire: Registry, limits: Limits) -> Running {
         Running::start(limits, |_| {
             TransformService::new(repertoire, 1 << 20, LONG, Arc::new(Silent))
         })
@@ -304,9 +304,9 @@ impl Running {
     }
 }
 
-pub fn settings(upstream: &Bard) -> Settings {
+pub fn settings(upstream: &Bard) -> ProxySettings {
     let hour = Duration::from_secs(3600);
-    Settings {
+    ProxySettings {
         protocol: Protocol::Poem,
         upstream: Upstream::Servers(vec![upstream.addr()]),
         timeouts: Timeouts {

@@ -425,7 +425,7 @@ fn what_is_wrong_with_a_variable_names_it() {
 fn a_person_is_told_when_the_proxy_fetches_and_when_it_uses_the_cached_poem() {
     let bard = Bard::new();
     let upstream = bard.addr.to_string();
-    bard.recite(b"poem");
+    bard.trickle(b"poem");
     let mut daemon = Daemon::start(&["proxy", "--port", "0", &upstream]);
     for _ in 0..20 {
         assert_eq!(Client::connect(daemon.addr).rest().unwrap(), b"poem");
@@ -448,7 +448,7 @@ fn a_person_is_told_when_the_proxy_fetches_and_when_it_uses_the_cached_poem() {
 fn the_json_log_is_one_object_a_request() {
     let bard = Bard::new();
     let upstream = bard.addr.to_string();
-    bard.recite(b"poem");
+    bard.trickle(b"poem");
     let mut daemon = Daemon::start(&["proxy", "--port", "0", &upstream, "--log-format", "json"]);
     for _ in 0..2 {
         assert_eq!(Client::connect(daemon.addr).rest().unwrap(), b"poem");
@@ -564,8 +564,8 @@ fn what_is_remembered_of_a_failed_fetch_is_a_hit_in_the_log_and_no_fetch() {
     let mut daemon = Daemon::start(&[&["proxy", "--port", "0", &upstream][..], &args].concat());
     let addr = daemon.addr;
     bard.each(|number, call| match number {
-        0 => call.hear(3).0.say(b"sorry").finish(),
-        _ => call.hear(3).0.reset(),
+        0 => call.try_recv(3).0.say(b"sorry").finish(),
+        _ => call.try_recv(3).0.reset(),
     });
     for _ in 0..2 {
         assert_eq!(Client::ask(addr, b"a\n").unwrap(), b"sorry");

@@ -1,13 +1,13 @@
 //! `transform --exec`: programs that do what they should, and programs that don't.
 
 use crate::bard::{Client, Daemon, LIMITS, Running, command, poetry, reset, text, until};
-use poetry::upstream::Repertoire;
+use poetry::upstream::Registry;
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 fn service(programs: &[&str]) -> Running {
-    let mut repertoire = Repertoire::default();
+    let mut repertoire = Registry::default();
     programs
         .iter()
         .for_each(|program| repertoire.add(program.parse().unwrap()).unwrap());

@@ -9,7 +9,7 @@ const POEM: [u8; 700] = [b'x'; 700];
 
 fn keeping(bard: Bard) -> Running {
     let proxy = Running::proxy_with(settings(&bard), LIMITS);
-    bard.recite(&POEM);
+    bard.trickle(&POEM);
     assert_eq!(proxy.ask().unwrap(), POEM);
     proxy.open(0);
     proxy
@@ -70,7 +70,7 @@ fn a_connection_gets_a_task_in_one_place_only() {
         (1, 1)
     );
     let place = server
-        .split("fn look_after")
+        .split("fn spawn_connection")
         .nth(1)
         .unwrap()
         .split("\n    fn ")

@@ -1,10 +1,10 @@
 //! What the proxy asks of its upstream, what it holds, and what it does not keep.
 
 use crate::bard::{Bard, Client, LIMITS, LONG, Running, settings, until_count};
-use poetry::handler::proxy::{Rejects, Settings};
+use poetry::handler::proxy::{ProxySettings, Rejects};
 use poetry::protocol::Protocol;
-use poetry::transform::Transform;
-use poetry::upstream::Workshop;
+use poetry::transform::Builtin;
+use poetry::upstream::Pipeline;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn rejecting(bard: &Bard) -> Settings {
+fn rejecting(bard: &Bard) -> ProxySettings {
     let pattern = Some(regex::bytes::Regex::new("(?i)rate exceeded").unwrap());
-    Settings {
+    ProxySettings {
         rejects: Rejects {
             pattern,
             min_bytes: 5,
@@ -72,9 +72,9 @@ fn a_rejected_refresh_replaces_nothing() {
 #[test]
 fn what_is_rejected_is_judged_before_it_is_transformed() {
     let bard = Bard::new();
-    let workshop = Some(Workshop::Own(vec![Transform::Rot13.into()]));
+    let workshop = Some(Pipeline::Own(vec![Builtin::Rot13.into()]));
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             workshop,
             ..rejecting(&bard)
         },
@@ -91,7 +91,7 @@ fn what_is_rejected_is_judged_before_it_is_transformed() {
 fn a_netstring_is_judged_by_its_payload() {
     let bard = Bard::new();
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol: Protocol::Netstring,
             ..rejecting(&bard)
         },
@@ -100,7 +100,7 @@ fn a_netstring_is_judged_by_its_payload() {
     for _ in 0..2 {
         let mut client = proxy.connect();
         client.say(b"3:a.A,");
-        bard.call().hear(6).0.say(b"4:four,").finish();
+        bard.call().try_recv(6).0.say(b"4:four,").finish();
         assert_eq!(client.rest().unwrap(), b"4:four,");
     }
 }
@@ -109,7 +109,7 @@ fn a_netstring_is_judged_by_its_payload() {
 fn whole_sends_nothing_before_the_poem_is_complete() {
     let bard = Bard::new();
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             whole: true,
             max_poem: 10,
             ..settings(&bard)
@@ -148,7 +148,7 @@ fn whole_sends_nothing_before_the_poem_is_complete() {
 #[test]
 fn a_hundred_clients_of_twenty_names_get_each_its_own_through_two_connections() {
     let bard = Bard::new();
-    let settings = Settings {
+    let settings = ProxySettings {
         protocol: Protocol::Line,
         upstream_conns: 2,
         ..settings(&bard)
@@ -170,7 +170,7 @@ fn a_hundred_clients_of_twenty_names_get_each_its_own_through_two_connections() 
             most.fetch_max(inside.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
             let inside = inside.clone();
             scope.spawn(move || {
-                let (call, name) = call.hear(8);
+                let (call, name) = call.try_recv(8);
                 // Before the end is said: the next caller may be there before this thread runs on.
                 inside.fetch_sub(1, Ordering::AcqRel);
                 call.say(b"the poem of ").say(&name[..6]).finish();
@@ -190,7 +190,7 @@ fn a_hundred_clients_of_twenty_names_get_each_its_own_through_two_connections() 
 #[test]
 fn a_fetch_that_waits_for_its_turn_has_its_own_deadline() {
     let bard = Bard::new();
-    let mut settings = Settings {
+    let mut settings = ProxySettings {
         protocol: Protocol::Line,
         upstream_conns: 1,
         ..settings(&bard)
@@ -242,7 +242,7 @@ fn endless(bard: Bard) -> (Arc<AtomicBool>, Arc<AtomicUsize>) {
 #[test]
 fn a_key_that_was_too_long_is_fetched_by_everyone_alone_while_that_is_remembered() {
     let bard = Bard::new();
-    let mut settings = Settings {
+    let mut settings = ProxySettings {
         max_poem: 1 << 20,
         upstream_conns: 3,
         ..settings(&bard)
@@ -272,7 +272,7 @@ fn a_key_that_was_too_long_is_fetched_by_everyone_alone_while_that_is_remembered
 #[test]
 fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
     let bard = Bard::new();
-    let mut settings = Settings {
+    let mut settings = ProxySettings {
         max_poem: 4 << 20,
         protocol: Protocol::Line,
         ..settings(&bard)
@@ -283,7 +283,7 @@ fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
     for name in [b"a\n", b"b\n", b"a\n"] {
         let mut client = proxy.connect();
         client.say(name);
-        let call = bard.call().hear(3).0;
+        let call = bard.call().try_recv(3).0;
         let saying = {
             let poem = poem.clone();
             std::thread::spawn(move || call.say(&poem).finish())
@@ -298,9 +298,9 @@ fn a_fetch_without_room_passes_through_a_window_of_what_it_holds() {
 }
 
 /// Few places, little patience, and a megabyte is long.
-fn impatient(bard: &Bard, upstream_conns: usize, patience: Duration) -> Settings {
+fn impatient(bard: &Bard, upstream_conns: usize, patience: Duration) -> ProxySettings {
     let protocol = Protocol::Line;
-    Settings {
+    ProxySettings {
         max_poem: 1 << 20,
         protocol,
         upstream_conns,
@@ -316,14 +316,14 @@ fn readers_that_take_nothing_of_a_long_poem_lose_it_to_those_who_wait_for_the_up
     let proxy = Running::proxy_with(settings, LIMITS);
     let mut stuck = proxy.connect();
     stuck.say(b"long\n");
-    let mut endless = bard.call().hear(6).0.stream;
+    let mut endless = bard.call().try_recv(6).0.stream;
     let saying = std::thread::spawn(move || {
         while std::io::Write::write_all(&mut endless, &[b'x'; 1 << 16]).is_ok() {}
     });
     stuck.take(2 << 20);
     let mut other = proxy.connect();
     other.say(b"short\n");
-    bard.call().hear(7).0.say(b"poem").finish();
+    bard.call().try_recv(7).0.say(b"poem").finish();
     assert_eq!(other.rest().unwrap(), b"poem");
     saying.join().unwrap();
 }
@@ -340,7 +340,7 @@ fn long_or_short(bard: Bard) {
                 true => {
                     while std::io::Write::write_all(&mut call.stream, &[b'x'; 64 << 10]).is_ok() {}
                 }
-                false => call.hear(3).0.say(b"poem").finish(),
+                false => call.try_recv(3).0.say(b"poem").finish(),
             }
         });
     });
@@ -401,9 +401,9 @@ fn who_waits_behind_many_stuck_readers_does_not_wait_for_each_of_them() {
 #[test]
 fn what_a_transformation_makes_has_the_same_limit() {
     let bard = Bard::new();
-    let workshop = Some(Workshop::Own(vec![Transform::Number.into()]));
+    let workshop = Some(Pipeline::Own(vec![Builtin::Number.into()]));
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             workshop,
             max_poem: 1000,
             ..settings(&bard)
@@ -418,7 +418,7 @@ fn what_a_transformation_makes_has_the_same_limit() {
 #[test]
 fn a_netstring_of_exactly_the_limit_is_kept() {
     let bard = Bard::new();
-    let settings = Settings {
+    let settings = ProxySettings {
         protocol: Protocol::Netstring,
         max_poem: 10,
         ..settings(&bard)
@@ -426,7 +426,7 @@ fn a_netstring_of_exactly_the_limit_is_kept() {
     let proxy = Running::proxy_with(settings, LIMITS);
     let mut client = proxy.connect();
     client.say(b"3:a.A,");
-    bard.call().hear(6).0.say(b"10:0123456789,").finish();
+    bard.call().try_recv(6).0.say(b"10:0123456789,").finish();
     assert_eq!(client.rest().unwrap(), b"10:0123456789,");
     let mut client = proxy.connect();
     client.say(b"3:a.A,");
@@ -437,7 +437,7 @@ fn a_netstring_of_exactly_the_limit_is_kept() {
 #[test]
 fn a_proxy_takes_a_poem_of_the_limit_with_its_name_as_the_service_does() {
     let bard = Bard::new();
-    let settings = Settings {
+    let settings = ProxySettings {
         protocol: Protocol::Netstring,
         max_poem: 1000,
         ..settings(&bard)
@@ -454,7 +454,7 @@ fn a_proxy_takes_a_poem_of_the_limit_with_its_name_as_the_service_does() {
     let mut client = proxy.connect();
     client.say(&framed(1256));
     bard.call()
-        .hear(framed(1256).len())
+        .try_recv(framed(1256).len())
         .0
         .say(b"4:poem,")
         .finish();
@@ -466,7 +466,7 @@ fn a_proxy_takes_a_poem_of_the_limit_with_its_name_as_the_service_does() {
 #[test]
 fn with_whole_a_fetch_without_room_fails() {
     let bard = Bard::new();
-    let mut settings = Settings {
+    let mut settings = ProxySettings {
         whole: true,
         ..settings(&bard)
     };

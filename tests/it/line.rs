@@ -1,7 +1,7 @@
 //! The line protocol: `serve`, `proxy` and `fetch --ask`, against plain clients of finger's and whois's kind.
 
 use crate::bard::{Bard, Client, Daemon, LIMITS, Running, poetry, settings, text};
-use poetry::handler::proxy::Settings;
+use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::Protocol;
 use std::io::ErrorKind;
 
@@ -13,7 +13,7 @@ fn ask(addr: std::net::SocketAddr, line: &[u8]) -> Result<Vec<u8>, ErrorKind> {
 
 fn proxy(bard: &Bard) -> Running {
     Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol: Protocol::Line,
             ..settings(bard)
         },
@@ -104,7 +104,7 @@ fn the_line_is_the_key_and_answers_are_never_mixed_up() {
     }
     proxy.open(100);
     for _ in 0..20 {
-        let (call, line) = bard.call().hear(8);
+        let (call, line) = bard.call().try_recv(8);
         assert!(line.ends_with(b"\r\n"), "the upstream gets CRLF");
         call.say(b"about ").say(&line[..6]).finish();
     }

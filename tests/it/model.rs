@@ -7,7 +7,7 @@
 //! play(hours(1, 0, 0), &[Ask(A), Say(0), Ask(B), Reset(0)])
 //! ```
 //!
-//! The parts are put together here as `Landing` puts them together in the proxy. Seven flaws in that are tests too: a
+//! The parts are put together here as `FlightGuard` puts them together in the proxy. Seven flaws in that are tests too: a
 //! check that never fails shows nothing, so each of these must be found, and by the rule that it breaks.
 
 mod explore;
@@ -219,7 +219,7 @@ fn the_model_finds_a_reset_that_is_taken_for_an_end() {
     finds(
         Flaw::ResetIsAnEnd,
         POLICIES[3],
-        Rule::Told,
+        Rule::Timing,
         &[Ask(A), Say(0), Read(A), Reset(0)],
     );
 }
@@ -229,7 +229,7 @@ fn the_model_finds_a_failure_of_which_the_leader_alone_is_told() {
     finds(
         Flaw::LeaderAloneIsTold,
         POLICIES[0],
-        Rule::Told,
+        Rule::Timing,
         &[Ask(A), Ask(B), Reset(0)],
     );
 }

@@ -1,10 +1,10 @@
 //! `proxy`: what is kept, what is not, and what clients get.
 
 use crate::bard::{Bard, Client, LIMITS, Running, settings, until_count};
-use poetry::handler::proxy::Settings;
+use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::Protocol;
-use poetry::transform::Transform;
-use poetry::upstream::{Repertoire, Upstream, Workshop};
+use poetry::transform::Builtin;
+use poetry::upstream::{Pipeline, Registry, Upstream};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn a_dead_upstream_is_a_reset_and_the_next_one_is_tried() {
         .unwrap();
     let upstream = Upstream::Servers(vec![dead.into()]);
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             upstream,
             ..settings(&bard)
         },
@@ -49,7 +49,7 @@ fn a_dead_upstream_is_a_reset_and_the_next_one_is_tried() {
     assert_eq!(proxy.ask(), Err(ErrorKind::ConnectionReset));
     let upstream = Upstream::Servers(vec![dead.into(), bard.addr()]);
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             upstream,
             ..settings(&bard)
         },
@@ -77,7 +77,7 @@ fn a_stalled_upstream_is_given_up() {
 fn a_poem_over_the_limit_passes_through_and_is_not_kept() {
     let bard = Bard::new();
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             max_poem: 1000,
             ..settings(&bard)
         },
@@ -99,7 +99,7 @@ fn a_poem_over_the_limit_passes_through_and_is_not_kept() {
 fn a_poem_exactly_at_the_limit_is_kept() {
     let bard = Bard::new();
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             max_poem: 4,
             ..settings(&bard)
         },
@@ -115,12 +115,12 @@ fn a_poem_exactly_at_the_limit_is_kept() {
 #[test]
 fn transformed_poems_are_kept_transformed() {
     let bard = Bard::new();
-    let workshop = Some(Workshop::Own(vec![
-        Transform::Cummingsify.into(),
-        Transform::Reverse.into(),
+    let workshop = Some(Pipeline::Own(vec![
+        Builtin::Cummingsify.into(),
+        Builtin::Reverse.into(),
     ]));
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             workshop,
             ..settings(&bard)
         },
@@ -136,9 +136,9 @@ fn transformed_poems_are_kept_transformed() {
 #[test]
 fn an_external_server_can_do_the_work() {
     let (bard, service) = (Bard::new(), Bard::new());
-    let workshop = Some(Workshop::Via(service.addr(), vec!["cummingsify".into()]));
+    let workshop = Some(Pipeline::Via(service.addr(), vec!["cummingsify".into()]));
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             workshop,
             ..settings(&bard)
         },
@@ -146,7 +146,7 @@ fn an_external_server_can_do_the_work() {
     );
     let mut client = proxy.connect();
     bard.call().say(b"HERE IS MY POEM").finish();
-    let (call, request) = service.call().hear(31);
+    let (call, request) = service.call().try_recv(31);
     assert_eq!(request, b"27:cummingsify.HERE IS MY POEM,");
     call.say(b"15:here is my poem,").finish();
     assert_eq!(client.rest().unwrap(), b"here is my poem");
@@ -155,9 +155,9 @@ fn an_external_server_can_do_the_work() {
 #[test]
 fn a_failed_transformation_fails_or_sends_the_original_without_keeping_it() {
     let bard = Bard::new();
-    let workshop = || Some(Workshop::Own(vec![Transform::Shout.into()]));
+    let workshop = || Some(Pipeline::Own(vec![Builtin::Shout.into()]));
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             workshop: workshop(),
             ..settings(&bard)
         },
@@ -166,7 +166,7 @@ fn a_failed_transformation_fails_or_sends_the_original_without_keeping_it() {
     let mut client = proxy.connect();
     bard.call().say(b"\xff").finish();
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-    let settings = Settings {
+    let settings = ProxySettings {
         workshop: workshop(),
         original_on_failure: true,
         ..settings(&bard)
@@ -181,15 +181,15 @@ fn a_failed_transformation_fails_or_sends_the_original_without_keeping_it() {
 
 #[test]
 fn a_transformation_that_the_service_declines_is_a_failure_in_the_protocols_without_frames() {
-    let service = Running::transform(Repertoire::default(), LIMITS);
+    let service = Running::transform(Registry::default(), LIMITS);
     let bard = Bard::new();
     for (protocol, request) in [(Protocol::Poem, &b""[..]), (Protocol::Line, b"a\n")] {
-        let workshop = Some(Workshop::Via(
+        let workshop = Some(Pipeline::Via(
             service.addr.into(),
             vec!["no such name".into()],
         ));
         let proxy = Running::proxy_with(
-            Settings {
+            ProxySettings {
                 protocol,
                 workshop,
                 ..settings(&bard)
@@ -203,7 +203,7 @@ fn a_transformation_that_the_service_declines_is_a_failure_in_the_protocols_with
         } else {
             request.len() + 1
         };
-        bard.call().hear(heard).0.say(b"poem").finish();
+        bard.call().try_recv(heard).0.say(b"poem").finish();
         assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
         until_count("a failure", &proxy.stats.failures, 1);
     }
@@ -211,7 +211,7 @@ fn a_transformation_that_the_service_declines_is_a_failure_in_the_protocols_with
 
 fn netstring_proxy(bard: &Bard) -> Running {
     Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol: Protocol::Netstring,
             ..settings(bard)
         },
@@ -231,7 +231,7 @@ fn netstring_answers_are_kept_and_shared_by_request_and_never_mixed_up() {
     let proxy = netstring_proxy(&bard);
     for (asked, answer) in [(&b"3:a.A,"[..], &b"1:a,"[..]), (b"3:a.B,", b"1:b,")] {
         let mut client = request(&proxy, asked);
-        let (call, heard) = bard.call().hear(asked.len());
+        let (call, heard) = bard.call().try_recv(asked.len());
         assert_eq!(heard, asked);
         // The comma ends the reply, whether or not the service hangs up.
         let call = call.say(answer);
@@ -248,10 +248,10 @@ fn a_service_that_declines_is_passed_on_as_such_and_a_cut_one_as_a_reset() {
     let bard = Bard::new();
     let proxy = netstring_proxy(&bard);
     let mut client = request(&proxy, b"3:x.A,");
-    bard.call().hear(6).0.finish();
+    bard.call().try_recv(6).0.finish();
     assert_eq!(client.rest().unwrap(), b"");
     let mut client = request(&proxy, b"3:x.A,");
-    bard.call().hear(6).0.say(b"5:ab").finish();
+    bard.call().try_recv(6).0.say(b"5:ab").finish();
     assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
 }
 
@@ -261,7 +261,7 @@ fn a_chain_of_proxies_never_keeps_what_the_origin_cut_off() {
     let inner = Running::proxy(&bard);
     let upstream = Upstream::Servers(vec![inner.addr.into()]);
     let outer = Running::proxy_with(
-        Settings {
+        ProxySettings {
             upstream,
             ..settings(&bard)
         },

@@ -2,8 +2,8 @@
 
 use crate::bard::{Client, Daemon, LIMITS, LONG, Running, poetry, text, until};
 use poetry::addr::Addr;
-use poetry::anthology::Source;
-use poetry::handler::serve::{Pick, Serve, Settings};
+use poetry::anthology::PoemSource;
+use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
 use poetry::script::Script;
@@ -19,9 +19,9 @@ fn serve(poems: &[&[u8]], pace: Option<Pace>) -> Running {
     for (at, poem) in poems.iter().enumerate() {
         std::fs::write(folder.path().join(format!("{at}.txt")), poem).unwrap();
     }
-    let source = Source::Paths(vec![folder.path().to_path_buf()]);
+    let source = PoemSource::Paths(vec![folder.path().to_path_buf()]);
     Running::start(LIMITS, |_| {
-        let settings = Settings {
+        let settings = ServeSettings {
             protocol: Protocol::Poem,
             pick: Pick::Cycle,
             pace,

@@ -2,16 +2,16 @@
 //! nothing here has to wait for time to pass.
 
 use crate::bard::{Bard, Client, Daemon, LIMITS, Running, settings, until, until_count};
-use poetry::handler::proxy::Settings;
-use poetry::transform::Transform;
-use poetry::upstream::Workshop;
+use poetry::handler::proxy::ProxySettings;
+use poetry::transform::Builtin;
+use poetry::upstream::Pipeline;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn forgiving(bard: &Bard) -> Settings {
+fn forgiving(bard: &Bard) -> ProxySettings {
     let mut settings = settings(bard);
     settings.policy.ttl = Duration::ZERO;
     settings.policy.grace = HOUR;
@@ -19,7 +19,7 @@ fn forgiving(bard: &Bard) -> Settings {
 }
 
 /// A proxy that keeps this poem, stale.
-fn keeping(bard: &Bard, settings: Settings, poem: &[u8]) -> Running {
+fn keeping(bard: &Bard, settings: ProxySettings, poem: &[u8]) -> Running {
     let proxy = Running::proxy_with(settings, LIMITS);
     let mut client = proxy.connect();
     bard.call().say(poem).finish();
@@ -78,9 +78,9 @@ fn a_refresh_that_brings_a_part_is_tried_once_more_and_the_second_decides() {
 #[test]
 fn a_part_is_found_also_where_a_transformation_puts_the_end_first() {
     let bard = Bard::new();
-    let workshop = Some(Workshop::Own(vec![Transform::Reverse.into()]));
+    let workshop = Some(Pipeline::Own(vec![Builtin::Reverse.into()]));
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             workshop,
             ..forgiving(&bard)
         },

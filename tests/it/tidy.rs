@@ -38,6 +38,7 @@ fn code(path: &Path) -> String {
 /// A module of the core knows only those before it.
 const ORDER: [&str; 19] = [
     "sync",
+    "semaphore",
     "error",
     "escape",
     "addr",
@@ -47,8 +48,7 @@ const ORDER: [&str; 19] = [
     "stats",
     "cache",
     "flight",
-    "gate",
-    "commons",
+    "budget",
     "protocol",
     "net",
     "program",

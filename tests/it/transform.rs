@@ -1,12 +1,12 @@
 //! `transform`: the service against an independent client, and the filter.
 
 use crate::bard::{Bard, LIMITS, Running, command, poetry, text};
-use poetry::upstream::Repertoire;
+use poetry::upstream::Registry;
 use std::io::Write;
 use std::process::Stdio;
 
 fn service() -> Running {
-    Running::transform(Repertoire::default(), LIMITS)
+    Running::transform(Registry::default(), LIMITS)
 }
 
 fn reply(service: &Running, request: &[u8]) -> Vec<u8> {
@@ -83,7 +83,7 @@ fn the_filter_can_have_the_work_done_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("poem");
     std::fs::write(&file, "AB").unwrap();
-    let working = std::thread::spawn(move || bard.call().hear(7).0.say(b"2:ab,").finish());
+    let working = std::thread::spawn(move || bard.call().try_recv(7).0.say(b"2:ab,").finish());
     let out = poetry(&["transform", "x", file.to_str().unwrap(), "--via", &addr]);
     working.join().unwrap();
     assert_eq!(

@@ -24,7 +24,7 @@ pub struct Right {
 
 /// What a look-up should say.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Response {
     Hit(u32, u64),
     Stale(u32, Option<Right>),
     Coalesced(u32),
@@ -171,12 +171,12 @@ impl Model {
     }
 
     /// `flight` is the number of the flight that the asker would start.
-    pub fn ask(&mut self, key: u8, now: u64, flight: u32) -> Answer {
+    pub fn ask(&mut self, key: u8, now: u64, flight: u32) -> Response {
         let entry = self.entries.entry(key).or_default();
         let fresh = entry.kept.as_mut().filter(|kept| now < kept.fresh_until);
         if let Some(kept) = fresh {
             kept.asked_for = true;
-            return Answer::Hit(kept.value, kept.fresh_until);
+            return Response::Hit(kept.value, kept.fresh_until);
         }
         let ended = entry.kept.take_if(|kept| now >= kept.stale_until);
         let forgotten = entry.flying.take_if(|flying| flying.is_over(now));
@@ -194,9 +194,9 @@ impl Model {
         });
         let (ticket, joined) = (flying.ticket, flying.flight);
         match (stale, joined) {
-            (Some(value), _) => Answer::Stale(value, starts.then(|| self.right(key, ticket))),
-            (None, Some(joined)) if !starts => Answer::Coalesced(joined),
-            (None, _) => Answer::Miss(self.right(key, ticket)),
+            (Some(value), _) => Response::Stale(value, starts.then(|| self.right(key, ticket))),
+            (None, Some(joined)) if !starts => Response::Coalesced(joined),
+            (None, _) => Response::Miss(self.right(key, ticket)),
         }
     }
 

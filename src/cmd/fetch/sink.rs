@@ -162,7 +162,7 @@ impl Sink {
 
 fn output(what: &str, error: &io::Error) -> Error {
     Error::Output {
-        what: what.to_string(),
+        subject: what.to_string(),
         why: reason(error),
     }
 }

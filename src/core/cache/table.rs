@@ -13,42 +13,42 @@ pub(super) const ENTRY_WEIGHT: u64 = 256;
 
 /// What all rooms of a cache come to, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Gauges {
+pub(super) struct Usage {
     pub(super) in_flight: AtomicU64,
     pub(super) kept: AtomicU64,
-    pub(super) remembered: AtomicU64,
+    pub(super) negative: AtomicU64,
 }
 
-impl Gauges {
+impl Usage {
     pub(super) fn held(&self) -> u64 {
-        [Purpose::Flight, Purpose::Value, Purpose::Memory]
+        [Kind::Flight, Kind::Value, Kind::NegativeEntry]
             .map(|p| self.of(p).load(Ordering::Relaxed))
             .iter()
             .sum()
     }
 
-    fn of(&self, purpose: Purpose) -> &AtomicU64 {
-        match purpose {
-            Purpose::Flight => &self.in_flight,
-            Purpose::Value => &self.kept,
-            Purpose::Memory => &self.remembered,
+    fn of(&self, kind: Kind) -> &AtomicU64 {
+        match kind {
+            Kind::Flight => &self.in_flight,
+            Kind::Value => &self.kept,
+            Kind::NegativeEntry => &self.negative,
         }
     }
 }
 
 /// What a room is for: flights never make way, memories do so first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum Kind {
     Flight,
     Value,
-    Memory,
+    NegativeEntry,
 }
 
 /// Bytes that count against the capacity for as long as this exists.
 #[derive(Debug)]
-pub struct Room {
-    gauges: Arc<Gauges>,
-    purpose: Purpose,
+pub struct Reservation {
+    usage: Arc<Usage>,
+    kind: Kind,
     bytes: u64,
     /// Whether the cache has let go of it: whoever still has it can't be made to let go as well, so from then on it
     /// counts as a flight does.
@@ -56,54 +56,52 @@ pub struct Room {
 }
 
 /// The cache's own hold on a room that others may hold as well.
-pub(super) struct Hold(pub(super) Arc<Room>);
+pub(super) struct RetireOnDrop(pub(super) Arc<Reservation>);
 
-impl Drop for Hold {
+impl Drop for RetireOnDrop {
     fn drop(&mut self) {
         self.0.retire();
     }
 }
 
-impl Room {
-    pub(super) fn new(gauges: &Arc<Gauges>, purpose: Purpose, bytes: u64) -> Room {
-        let mut room = Room {
-            gauges: gauges.clone(),
-            purpose,
+impl Reservation {
+    pub(super) fn new(usage: &Arc<Usage>, kind: Kind, bytes: u64) -> Reservation {
+        let mut reservation = Reservation {
+            usage: usage.clone(),
+            kind,
             bytes: 0,
             is_retired: false.into(),
         };
-        room.set(bytes);
-        room
+        reservation.set(bytes);
+        reservation
     }
 
     pub(super) fn set(&mut self, bytes: u64) {
         let retired = self.is_retired.load(Ordering::Relaxed);
-        let gauge = self.gauges.of(if retired {
-            Purpose::Flight
-        } else {
-            self.purpose
-        });
+        let counter = self
+            .usage
+            .of(if retired { Kind::Flight } else { self.kind });
         match bytes >= self.bytes {
-            true => gauge.fetch_add(bytes - self.bytes, Ordering::Relaxed),
-            false => gauge.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+            true => counter.fetch_add(bytes - self.bytes, Ordering::Relaxed),
+            false => counter.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
         };
         self.bytes = bytes;
     }
 
-    pub(super) fn becomes(mut self, purpose: Purpose) -> Room {
+    pub(super) fn becomes(mut self, kind: Kind) -> Reservation {
         let bytes = self.bytes;
         self.set(0);
-        self.purpose = purpose;
+        self.kind = kind;
         self.set(bytes);
         self
     }
 
     fn retire(&self) {
-        self.gauges
-            .of(Purpose::Flight)
+        self.usage
+            .of(Kind::Flight)
             .fetch_add(self.bytes, Ordering::Relaxed);
-        self.gauges
-            .of(self.purpose)
+        self.usage
+            .of(self.kind)
             .fetch_sub(self.bytes, Ordering::Relaxed);
         self.is_retired.store(true, Ordering::Relaxed); // the last who drops it sees this, as it sees the rest
     }
@@ -114,7 +112,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -127,7 +125,7 @@ pub(super) struct Table<K, V, F> {
     ahead: VecDeque<Turn>,
     spared: VecDeque<Turn>,
     /// What is remembered and until when, oldest first: forgotten in time even if nobody asks for it again.
-    memories: VecDeque<(Turn, Instant)>,
+    negatives: VecDeque<(Turn, Instant)>,
 }
 
 #[derive(Clone, Copy)]
@@ -150,54 +148,55 @@ pub(super) struct Kept<V> {
     pub(super) stale_until: Instant,
     pub(super) ticket: u64,
     /// Given back with the value, or when the last who got it lets go, if the value holds on to it.
-    pub(super) _room: Hold,
+    pub(super) _reservation: RetireOnDrop,
     /// Since its last turn; set under a shared lock.
     pub(super) asked_for: AtomicBool,
 }
 
 pub(super) struct Flying<F> {
     pub(super) ticket: u64,
-    pub(super) state: State<F>,
+    pub(super) state: FetchState<F>,
 }
 
-pub(super) enum State<F> {
+pub(super) enum FetchState<F> {
     /// Newcomers join it.
-    Aloft(F),
+    InFlight(F),
     /// It has failed, and newcomers are told so as long as that is remembered.
-    Failed(F, Memory),
+    Negative(F, NegativeEntry),
     /// Its value was too long to be shared: as long as that is remembered, everyone fetches alone.
-    Alone(Memory),
+    HitForMiss(NegativeEntry),
 }
 
 /// Why a key is not simply free again, and for how long.
-pub(super) struct Memory {
+pub(super) struct NegativeEntry {
     pub(super) until: Instant,
     /// What it costs to remember; given back with it, or by the last who reads its flight.
-    pub(super) _room: Hold,
+    pub(super) _reservation: RetireOnDrop,
 }
 
 impl<F> Flying<F> {
-    fn memory(&self) -> Option<&Memory> {
+    fn negative(&self) -> Option<&NegativeEntry> {
         match &self.state {
-            State::Aloft(_) => None,
-            State::Failed(_, memory) | State::Alone(memory) => Some(memory),
+            FetchState::InFlight(_) => None,
+            FetchState::Negative(_, negative) | FetchState::HitForMiss(negative) => Some(negative),
         }
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        self.memory().is_some_and(|memory| now >= memory.until)
+        self.negative()
+            .is_some_and(|negative| now >= negative.until)
     }
 
     /// The flight alone: what its memory cost is given back here and now.
     pub(super) fn into_flight(self) -> Option<F> {
         match self.state {
-            State::Aloft(flight) | State::Failed(flight, _) => Some(flight),
-            State::Alone(_) => None,
+            FetchState::InFlight(flight) | FetchState::Negative(flight, _) => Some(flight),
+            FetchState::HitForMiss(_) => None,
         }
     }
 
-    pub(super) fn is_aloft(&self) -> bool {
-        self.memory().is_none()
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.negative().is_none()
     }
 }
 
@@ -212,7 +211,10 @@ impl<V> Kept<V> {
 
 impl<K, V, F> Entry<K, V, F> {
     /// Takes out what time has ended: a value past its grace, a memory past its time.
-    pub(super) fn settle(&mut self, now: Instant) -> (Option<Kept<V>>, Option<Box<Flying<F>>>) {
+    pub(super) fn take_expired(
+        &mut self,
+        now: Instant,
+    ) -> (Option<Kept<V>>, Option<Box<Flying<F>>>) {
         let kept = self.kept.take_if(|kept| now >= kept.stale_until);
         let flying = self.flying.take_if(|flying| flying.is_over(now));
         (kept, flying)
@@ -232,14 +234,14 @@ impl<K, V, F> Entry<K, V, F> {
 }
 
 /// What left the table and is dropped once no lock is held: a poem can be large.
-pub(super) struct Gone<V, F> {
+pub(super) struct DropLater<V, F> {
     pub(super) values: Vec<V>,
     pub(super) flights: Vec<F>,
 }
 
-impl<V, F> Gone<V, F> {
+impl<V, F> DropLater<V, F> {
     pub(super) fn new() -> Self {
-        Gone {
+        DropLater {
             values: Vec::new(),
             flights: Vec::new(),
         }
@@ -253,7 +255,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             entries: HashTable::new(),
             ahead: queue(),
             spared: queue(),
-            memories: VecDeque::new(),
+            negatives: VecDeque::new(),
         }
     }
 
@@ -319,13 +321,13 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     }
 
     pub(super) fn remember(&mut self, hash: u64, ticket: u64, until: Instant) {
-        self.memories.push_back((Turn { hash, ticket }, until));
+        self.negatives.push_back((Turn { hash, ticket }, until));
     }
 
     /// Forgets what it is time to forget.
-    pub(super) fn forget(&mut self, now: Instant, gone: &mut Gone<V, F>) {
+    pub(super) fn forget(&mut self, now: Instant, gone: &mut DropLater<V, F>) {
         while self
-            .memories
+            .negatives
             .front()
             .is_some_and(|(_, until)| now >= *until)
         {
@@ -334,9 +336,9 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     }
 
     /// Lets go of the oldest memory. False where there is none.
-    pub(super) fn evict_memory(&mut self, gone: &mut Gone<V, F>) -> bool {
-        while !self.memories.is_empty() {
-            if self.forget_oldest(|flying| !flying.is_aloft(), gone) {
+    pub(super) fn evict_negative(&mut self, gone: &mut DropLater<V, F>) -> bool {
+        while !self.negatives.is_empty() {
+            if self.forget_oldest(|flying| !flying.is_in_flight(), gone) {
                 return true;
             }
         }
@@ -348,7 +350,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     ///
     /// This is SIEVE (Zhang et al., NSDI 2024): what was asked for is spared where it stands, and not put behind the
     /// newest as by CLOCK. So the hand soon comes to those that are new and that nobody has asked for again.
-    pub(super) fn evict_value(&mut self, gone: &mut Gone<V, F>) -> bool {
+    pub(super) fn evict_value(&mut self, gone: &mut DropLater<V, F>) -> bool {
         for _ in 0..self.ahead.len() + self.spared.len() {
             if self.ahead.is_empty() {
                 std::mem::swap(&mut self.ahead, &mut self.spared); // the hand begins anew with the oldest
@@ -379,9 +381,9 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     fn forget_oldest(
         &mut self,
         may_go: impl Fn(&Flying<F>) -> bool,
-        gone: &mut Gone<V, F>,
+        gone: &mut DropLater<V, F>,
     ) -> bool {
-        let Some((turn, _)) = self.memories.pop_front() else {
+        let Some((turn, _)) = self.negatives.pop_front() else {
             return false;
         };
         let is_its = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);

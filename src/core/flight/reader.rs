@@ -1,7 +1,7 @@
 //! Those who read a flight, or a poem that has long been kept.
 
 use super::state::End;
-use super::{Shared, launch};
+use super::{Inner, launch};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
@@ -24,33 +24,33 @@ pub enum Read {
 
 /// One who reads a poem from its beginning, as it comes or long after it came.
 pub struct Reader {
-    source: Source,
+    source: ReadFrom,
 }
 
-enum Source {
+enum ReadFrom {
     Whole {
         poem: Poem,
         piece: usize,
         offset: usize,
     },
     Aloft {
-        shared: Arc<Shared>,
-        place: usize,
+        shared: Arc<Inner>,
+        cursor: usize,
     },
     Released,
 }
 
 impl Reader {
-    pub(super) fn aloft(shared: Arc<Shared>, place: usize) -> Reader {
+    pub(super) fn aloft(shared: Arc<Inner>, cursor: usize) -> Reader {
         Reader {
-            source: Source::Aloft { shared, place },
+            source: ReadFrom::Aloft { shared, cursor },
         }
     }
 
     /// A reader of a poem that is already here: it never waits.
     pub fn of(poem: Poem) -> Reader {
         Reader {
-            source: Source::Whole {
+            source: ReadFrom::Whole {
                 poem,
                 piece: 0,
                 offset: 0,
@@ -72,7 +72,7 @@ impl Reader {
         drop(std::mem::replace(
             self,
             Reader {
-                source: Source::Released,
+                source: ReadFrom::Released,
             },
         ));
     }
@@ -80,8 +80,8 @@ impl Reader {
     /// The length of the poem, if all of it is here already.
     pub fn whole_len(&self) -> Option<u64> {
         match &self.source {
-            Source::Whole { poem, .. } => Some(poem.len()),
-            Source::Aloft { .. } | Source::Released => None,
+            ReadFrom::Whole { poem, .. } => Some(poem.len()),
+            ReadFrom::Aloft { .. } | ReadFrom::Released => None,
         }
     }
 
@@ -94,7 +94,7 @@ impl Reader {
     /// The same, and whether it is known to be the last of a whole poem.
     pub fn peek_ahead(&self) -> (Read, bool) {
         match &self.source {
-            Source::Whole {
+            ReadFrom::Whole {
                 poem,
                 piece,
                 offset,
@@ -105,21 +105,21 @@ impl Reader {
                 ),
                 None => (Read::End, true),
             },
-            Source::Aloft { shared, place } => {
+            ReadFrom::Aloft { shared, cursor } => {
                 let mut state = shared.lock();
-                let at = state.places[*place].at;
+                let at = state.cursors[*cursor].at;
                 let next = state.read(at);
                 state.seen |= matches!(next, Read::Chunk(_));
                 (next, state.ends_at(at))
             }
-            Source::Released => (Read::End, true),
+            ReadFrom::Released => (Read::End, true),
         }
     }
 
     /// Takes this many of the bytes that [`Reader::peek`] showed.
     pub fn advance(&mut self, count: usize) {
         match &mut self.source {
-            Source::Whole {
+            ReadFrom::Whole {
                 poem,
                 piece,
                 offset,
@@ -133,11 +133,11 @@ impl Reader {
                     (*piece, *offset) = (*piece + 1, 0);
                 }
             }
-            Source::Aloft { shared, place } => {
-                shared.lock().places[*place].at += count as u64;
+            ReadFrom::Aloft { shared, cursor } => {
+                shared.lock().cursors[*cursor].at += count as u64;
                 shared.taken.notify(1);
             }
-            Source::Released => {}
+            ReadFrom::Released => {}
         }
     }
 
@@ -153,34 +153,34 @@ impl Reader {
     /// Whether the poem ended whole and was kept for those who ask later.
     pub fn was_kept(&self) -> bool {
         match &self.source {
-            Source::Whole { .. } => true,
-            Source::Aloft { shared, .. } => {
+            ReadFrom::Whole { .. } => true,
+            ReadFrom::Aloft { shared, .. } => {
                 matches!(shared.lock().end, Some(End::Landed { kept: true }))
             }
-            Source::Released => false,
+            ReadFrom::Released => false,
         }
     }
 
     /// Whether nothing is to come any more, however it ended.
     pub fn is_over(&self) -> bool {
         match &self.source {
-            Source::Whole { .. } | Source::Released => true,
-            Source::Aloft { shared, .. } => shared.lock().end.is_some(),
+            ReadFrom::Whole { .. } | ReadFrom::Released => true,
+            ReadFrom::Aloft { shared, .. } => shared.lock().end.is_some(),
         }
     }
 
     /// Waits until [`Reader::read`] has something else to say than `Pending`.
     pub fn ready(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| {
-            let Source::Aloft { shared, place } = &self.source else {
+            let ReadFrom::Aloft { shared, cursor } = &self.source else {
                 return Poll::Ready(());
             };
             let mut state = shared.lock();
-            let place = *place;
-            if !matches!(state.read(state.places[place].at), Read::Pending) {
+            let cursor = *cursor;
+            if !matches!(state.read(state.cursors[cursor].at), Read::Pending) {
                 return Poll::Ready(());
             }
-            let waker = &mut state.places[place].waker;
+            let waker = &mut state.cursors[cursor].waker;
             match waker {
                 Some(waker) => waker.clone_from(context.waker()),
                 None => *waker = Some(context.waker().clone()),
@@ -192,10 +192,10 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Source::Aloft { shared, place } = &self.source {
+        if let ReadFrom::Aloft { shared, cursor } = &self.source {
             let mut state = shared.lock();
-            state.places.remove(*place);
-            let _unread = state.let_go(); // dropped after the lock is released
+            state.cursors.remove(*cursor);
+            let _unread = state.release_unread(); // dropped after the lock is released
             drop(state);
             shared.taken.notify(1);
         }
@@ -205,9 +205,9 @@ impl Drop for Reader {
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.source {
-            Source::Whole { poem, .. } => write!(f, "Reader({poem:?})"),
-            Source::Aloft { .. } => write!(f, "Reader(aloft)"),
-            Source::Released => write!(f, "Reader(released)"),
+            ReadFrom::Whole { poem, .. } => write!(f, "Reader({poem:?})"),
+            ReadFrom::Aloft { .. } => write!(f, "Reader(aloft)"),
+            ReadFrom::Released => write!(f, "Reader(released)"),
         }
     }
 }

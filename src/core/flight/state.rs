@@ -1,6 +1,6 @@
 //! What a flight's lock protects: the chunks that are held, where the readers are, and how it ended.
 
-use super::{Left, PIECE, Read};
+use super::{PIECE, Read, Remaining};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
@@ -11,28 +11,28 @@ use std::sync::Arc;
 use std::task::Waker;
 
 /// Everything about a flight but its waking.
-pub(super) struct State {
+pub(super) struct FlightState {
     pub(super) chunks: VecDeque<Chunk>,
     /// All bytes ever appended.
     pub(super) len: u64,
     pub(super) window: u64,
-    pub(super) places: Slab<Place>,
+    pub(super) cursors: Slab<Cursor>,
     /// Whether any reader has been shown a byte: from then on nothing can be taken back.
     pub(super) seen: bool,
     pub(super) end: Option<End>,
     /// Dropped when the chunks are.
-    pub(super) cargo: Vec<Cargo>,
+    pub(super) attached: Vec<Attachment>,
 }
 
 /// Where a reader is, and whom to wake when there is more for it. (The wakers are here and not in a list of an event's
 /// own because the readers are: that saves each waiting client an allocation.)
-pub(super) struct Place {
+pub(super) struct Cursor {
     pub(super) at: u64,
     pub(super) waker: Option<Waker>,
 }
 
 /// Whatever a writer wants to be dropped no sooner than the bytes it wrote.
-pub(super) type Cargo = Box<dyn Any + Send + Sync>;
+pub(super) type Attachment = Box<dyn Any + Send + Sync>;
 
 pub(super) struct Chunk {
     start: u64,
@@ -54,17 +54,17 @@ impl Chunk {
     }
 }
 
-impl State {
-    pub(super) fn new(window: u64) -> State {
-        let (chunks, places) = (VecDeque::new(), Slab::new());
-        State {
+impl FlightState {
+    pub(super) fn new(window: u64) -> FlightState {
+        let (chunks, cursors) = (VecDeque::new(), Slab::new());
+        FlightState {
             chunks,
             len: 0,
             window,
-            places,
+            cursors,
             seen: false,
             end: None,
-            cargo: Vec::new(),
+            attached: Vec::new(),
         }
     }
 
@@ -115,11 +115,11 @@ impl State {
 
     /// What came of a failed poem is of use to those who read it along, and to nobody after them: a failure that is
     /// remembered for long must not hold on to it.
-    pub(super) fn let_go(&mut self) -> (VecDeque<Chunk>, Vec<Cargo>) {
-        match self.has_failed() && self.places.is_empty() {
+    pub(super) fn release_unread(&mut self) -> (VecDeque<Chunk>, Vec<Attachment>) {
+        match self.has_failed() && self.cursors.is_empty() {
             true => (
                 std::mem::take(&mut self.chunks),
-                std::mem::take(&mut self.cargo),
+                std::mem::take(&mut self.attached),
             ),
             false => (VecDeque::new(), Vec::new()),
         }
@@ -151,44 +151,44 @@ impl State {
 
     /// Those who wait for more: to be woken once the lock is released.
     pub(super) fn waiting(&mut self) -> Vec<Waker> {
-        self.places
+        self.cursors
             .iter_mut()
-            .filter_map(|(_, place)| place.waker.take())
+            .filter_map(|(_, cursor)| cursor.waker.take())
             .collect()
     }
 
     fn fastest(&self) -> Option<u64> {
-        self.places.iter().map(|(_, place)| place.at).max()
+        self.cursors.iter().map(|(_, cursor)| cursor.at).max()
     }
 
     /// What readers have yet to take of what is here.
-    pub(super) fn left(&self) -> Left {
-        let left = || {
-            self.places
+    pub(super) fn remaining(&self) -> Remaining {
+        let remaining = || {
+            self.cursors
                 .iter()
-                .map(|(_, place)| self.len - place.at)
-                .filter(|left| *left > 0)
+                .map(|(_, cursor)| self.len - cursor.at)
+                .filter(|remaining| *remaining > 0)
         };
         match self.chunks.is_empty() {
-            true => Left {
+            true => Remaining {
                 readers: 0,
                 bytes: 0,
             },
-            false => Left {
-                readers: left().count(),
-                bytes: left().min().unwrap_or(0),
+            false => Remaining {
+                readers: remaining().count(),
+                bytes: remaining().min().unwrap_or(0),
             },
         }
     }
 
-    /// Whether the poem is whole and ends with what [`State::read`] shows at this offset.
+    /// Whether the poem is whole and ends with what [`FlightState::read`] shows at this offset.
     pub(super) fn ends_at(&self, at: u64) -> bool {
         matches!(self.end, Some(End::Landed { .. }))
             && self.chunks.back().is_none_or(|last| last.start <= at)
     }
 
     /// Whether another chunk may come: the window has room, counted from the fastest reader.
-    pub(super) fn room(&self) -> Option<Result<(), Error>> {
+    pub(super) fn writable(&self) -> Option<Result<(), Error>> {
         if self.len < self.window {
             return Some(Ok(()));
         }

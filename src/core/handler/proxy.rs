@@ -7,24 +7,24 @@
 //! | coalesced | the flight, from its beginning | nothing |
 //! | miss | the flight, from its beginning | a fetch is started |
 //!
-//! The fetch is a task of its own and belongs to no client. `Landing` orders its end: the cache's entry is settled
+//! The fetch is a task of its own and belongs to no client. `FlightGuard` orders its end: the cache's entry is settled
 //! before any reader learns of the end.
 
 mod landing;
 
 use crate::cache::{Cache, Fill, Lookup, Policy};
-use crate::error::Error;
-use crate::flight::{self, Flight, Reader, Watch, Writer};
-use crate::gate::Gate;
-use crate::net::{self, Turns};
+use crate::error::{Error, Stage};
+use crate::flight::{self, Flight, PendingReaders, Reader, Writer};
+use crate::net::{self, CoopBudget};
 use crate::poem::{Poem, packed};
 use crate::program::NAME_ROOM;
 use crate::protocol::{Protocol, netstring};
-use crate::server::{Answer, Handler};
-use crate::stats::{How, Notice, Report, Stats};
-use crate::upstream::{Question, Reply, Timeouts, Upstream, Workshop};
+use crate::semaphore::Semaphore;
+use crate::server::{Handler, Response};
+use crate::stats::{CacheStatus, Event, Observer, Stats};
+use crate::upstream::{Pipeline, Query, Reply, Timeouts, Upstream};
 use bytes::Bytes;
-use landing::Landing;
+use landing::FlightGuard;
 use regex::bytes::Regex;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ type Poems = Cache<Key, Poem, Flight>;
 type Lead = crate::cache::Lead<Key, Poem, Flight, Writer>;
 
 /// Everything a proxy is told.
-pub struct Settings {
+pub struct ProxySettings {
     /// What its clients speak, and its upstream.
     pub protocol: Protocol,
     /// Where poems come from.
@@ -58,7 +58,7 @@ pub struct Settings {
     /// How long readers of a poem over the window, or without room, may keep other fetches waiting for the upstream.
     pub patience: Duration,
     /// What is done to poems before they are kept.
-    pub workshop: Option<Workshop>,
+    pub workshop: Option<Pipeline>,
     /// Whether the original is sent on, and not kept, when that fails.
     pub original_on_failure: bool,
 }
@@ -88,27 +88,31 @@ pub struct Rejects {
 
 /// A caching proxy.
 pub struct Proxy {
-    settings: Settings,
+    settings: ProxySettings,
     cache: Arc<Poems>,
     /// Before the upstream.
-    gate: Gate,
+    semaphore: Semaphore,
     /// The part of every key that is the same; in the poem protocol, all of it.
     scope: Bytes,
     name: String,
-    report: Arc<dyn Report>,
+    report: Arc<dyn Observer>,
     stats: Arc<Stats>,
 }
 
 impl Proxy {
     /// A proxy with an empty cache.
-    pub fn new(settings: Settings, report: Arc<dyn Report>, stats: Arc<Stats>) -> Arc<Proxy> {
+    pub fn new(
+        settings: ProxySettings,
+        report: Arc<dyn Observer>,
+        stats: Arc<Stats>,
+    ) -> Arc<Proxy> {
         let cache = Cache::weighing(settings.policy, |key: &Key| key.len() as u64);
         let (scope, name) = (scope(&settings), settings.upstream.to_string());
-        let gate = Gate::new(settings.upstream_conns);
+        let semaphore = Semaphore::new(settings.upstream_conns);
         Arc::new(Proxy {
             settings,
             cache,
-            gate,
+            semaphore,
             scope,
             name,
             report,
@@ -126,23 +130,23 @@ impl Proxy {
     }
 
     fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) {
-        let landing = Landing::new(lead.fill, lead.writer);
+        let landing = FlightGuard::new(lead.fill, lead.writer);
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
         net::spawn(self.clone().fetch(landing, request));
     }
 
     /// One fetch, from the connect to its end.
-    async fn fetch(self: Arc<Self>, mut landing: Landing, request: Bytes) {
+    async fn fetch(self: Arc<Self>, mut landing: FlightGuard, request: Bytes) {
         let begun = Instant::now();
-        self.report.notice(Notice::Fetching(&self.name));
+        self.report.notice(Event::Fetching(&self.name));
         let total = self.settings.timeouts.total;
         let work = async {
             self.attempt(&mut landing, &request).await?;
-            self.believe(&mut landing, &request).await
+            self.verify_refresh(&mut landing, &request).await
         };
         let late = || Error::Timeout {
-            addr: self.name.clone(),
-            stage: "not complete",
+            subject: self.name.clone(),
+            stage: Stage::Complete,
             limit: total,
         };
         let result = net::within(total, work)
@@ -153,31 +157,31 @@ impl Proxy {
             Ok(()) => self.land(landing, begun),
             Err(error) => {
                 self.report
-                    .notice(Notice::FetchFailed(&error, landing.writer.readers()));
+                    .notice(Event::FetchFailed(&error, landing.writer.readers()));
                 landing.fail(error, Instant::now());
                 self.stats.failed_fetches.fetch_add(1, Ordering::Release);
             }
         }
-        if let Some((readers, _place)) = uncounted {
+        if let Some((readers, _permit)) = uncounted {
             self.await_the_last(readers).await;
         }
     }
 
-    fn land(&self, landing: Landing, begun: Instant) {
+    fn land(&self, landing: FlightGuard, begun: Instant) {
         let (bytes, objection) = (landing.writer.len(), landing.objection);
         let kept = landing.land(Instant::now());
         if kept {
             self.stats.kept.fetch_add(1, Ordering::Release);
         }
         if let Some(why) = objection {
-            self.report.notice(Notice::Rejected(&self.name, why));
+            self.report.notice(Event::Rejected(&self.name, why));
             self.stats.failed_fetches.fetch_add(1, Ordering::Release);
         }
         self.report
-            .notice(Notice::Fetched(bytes, begun.elapsed(), kept));
+            .notice(Event::Fetched(bytes, begun.elapsed(), kept));
     }
 
-    async fn attempt(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
+    async fn attempt(&self, landing: &mut FlightGuard, request: &Bytes) -> Result<(), Error> {
         match &self.settings.workshop {
             Some(workshop) => self.transformed(landing, request, workshop).await,
             None if self.settings.whole => {
@@ -192,7 +196,11 @@ impl Proxy {
     /// A refresh that brings a strict prefix of the poem it would replace is taken for a cut one, and one more fetch
     /// decides: the same text again is believed, and so is anything that is no prefix. Transformed poems can't be
     /// compared like that (the end may come first), so there any shorter one is doubted, and the originals decide.
-    async fn believe(&self, landing: &mut Landing, request: &Bytes) -> Result<(), Error> {
+    async fn verify_refresh(
+        &self,
+        landing: &mut FlightGuard,
+        request: &Bytes,
+    ) -> Result<(), Error> {
         if landing.objection.is_some() {
             return Ok(()); // it won't be kept, whatever it is
         }
@@ -207,7 +215,7 @@ impl Proxy {
                 new.is_cut_from(&old)
             }
         };
-        let original = |landing: &Landing, poem: &Poem| match transformed {
+        let original = |landing: &FlightGuard, poem: &Poem| match transformed {
             true => landing.original.clone(),
             false => poem.bytes(),
         };
@@ -226,24 +234,28 @@ impl Proxy {
         let second = original(landing, &second);
         match first != second && (first.starts_with(&second) || second.starts_with(&first)) {
             true => Err(Error::Doubtful {
-                addr: self.name.clone(),
+                subject: self.name.clone(),
             }),
             false => Ok(()),
         }
     }
 
     /// Waits for its turn, then asks.
-    async fn ask<'a>(&self, landing: &mut Landing, request: &'a [u8]) -> Result<Reply<'a>, Error> {
-        let Settings {
+    async fn ask<'a>(
+        &self,
+        landing: &mut FlightGuard,
+        request: &'a [u8],
+    ) -> Result<Reply<'a>, Error> {
+        let ProxySettings {
             protocol,
             timeouts,
             max_poem,
             ..
         } = self.settings;
-        if landing.place.is_none() {
-            landing.place = Some(self.gate.enter(Instant::now()).await);
+        if landing.permit.is_none() {
+            landing.permit = Some(self.semaphore.acquire(Instant::now()).await);
         }
-        let question = Question {
+        let question = Query {
             protocol,
             request,
             limit: max_poem,
@@ -253,9 +265,9 @@ impl Proxy {
     }
 
     /// Passes the poem on as it comes.
-    async fn stream(&self, landing: &mut Landing, request: &[u8]) -> Result<(), Error> {
+    async fn stream(&self, landing: &mut FlightGuard, request: &[u8]) -> Result<(), Error> {
         let mut reply = self.ask(landing, request).await?;
-        let mut turns = Turns::default();
+        let mut turns = CoopBudget::default();
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
             self.await_readers(landing).await?;
@@ -274,13 +286,13 @@ impl Proxy {
     /// A poem over the window goes at the pace of its fastest reader, and without a limit as long as nobody else wants
     /// the upstream. But others wait for readers no longer than twice the patience: whoever can't keep up with the
     /// upstream by then would cost them their poems.
-    async fn await_readers(&self, landing: &Landing) -> Result<(), Error> {
+    async fn await_readers(&self, landing: &FlightGuard) -> Result<(), Error> {
         loop {
-            match net::within(self.patience(), landing.writer.room()).await {
+            match net::within(self.patience(), landing.writer.writable()).await {
                 Some(room) => return room,
                 None if self.is_out_of_patience() => {
                     return Err(Error::TooSlow {
-                        addr: self.name.clone(),
+                        subject: self.name.clone(),
                     });
                 }
                 None => {}
@@ -290,12 +302,15 @@ impl Proxy {
 
     /// The end of a poem for which there was no room. Until it is read it keeps its place, so that no more than
     /// `upstream_conns` such poems are there at a time; with the patience of [`Proxy::await_readers`].
-    async fn await_the_last(&self, readers: Watch) {
-        let mut before = readers.left();
-        while net::within(self.patience(), readers.done()).await.is_none() {
-            let left = readers.left();
+    async fn await_the_last(&self, readers: PendingReaders) {
+        let mut before = readers.remaining();
+        while net::within(self.patience(), readers.finished())
+            .await
+            .is_none()
+        {
+            let left = readers.remaining();
             if self.is_out_of_patience() && !left.has_shrunk(before, PACE) {
-                return readers.let_go();
+                return readers.release();
             }
             before = left;
         }
@@ -305,8 +320,8 @@ impl Proxy {
     fn patience(&self) -> Duration {
         let patience = self.settings.patience;
         let waited = self
-            .gate
-            .crowded_since()
+            .semaphore
+            .oldest_waiter()
             .map_or(Duration::ZERO, |since| since.elapsed());
         match waited < 2 * patience {
             true => patience.saturating_sub(waited).max(patience / BREATHS),
@@ -315,14 +330,14 @@ impl Proxy {
     }
 
     fn is_out_of_patience(&self) -> bool {
-        self.gate
-            .crowded_since()
+        self.semaphore
+            .oldest_waiter()
             .is_some_and(|since| since.elapsed() >= self.settings.patience)
     }
 
     /// Once a poem is too long to be kept, or there is no room for it, it passes through, and its key is free again
     /// before its beginning leaves the window.
-    fn make_room(&self, landing: &mut Landing, more: u64) {
+    fn make_room(&self, landing: &mut FlightGuard, more: u64) {
         let total = landing.writer.len() + more;
         let Some(fill) = &mut landing.fill else {
             return;
@@ -330,16 +345,16 @@ impl Proxy {
         if total > self.longest() {
             landing.too_long(Instant::now());
         } else if !fill.reserve(total) {
-            landing.squeeze_through();
+            landing.pass_unaccounted();
         }
     }
 
     /// Transforming needs the whole poem, so there is nothing to pass on before.
     async fn transformed(
         &self,
-        landing: &mut Landing,
+        landing: &mut FlightGuard,
         request: &[u8],
-        workshop: &Workshop,
+        workshop: &Pipeline,
     ) -> Result<(), Error> {
         let poem = self.collect(landing, request).await?;
         // The original is held only where it may be of use: it is not counted. A second attempt's always is, for it is
@@ -357,14 +372,14 @@ impl Proxy {
             (Ok(done), _) => done,
             (Err(error), None) => return Err(error),
             (Err(error), Some(original)) => {
-                self.report.notice(Notice::Untransformed(&error));
+                self.report.notice(Event::Untransformed(&error));
                 landing.pass_through(); // the next request may have more luck
                 original
             }
         };
         if done.is_empty() {
             return Err(Error::Empty {
-                addr: self.name.clone(),
+                subject: self.name.clone(),
             }); // what a client would have to take for a failure
         }
         self.hold(landing, done.len())?;
@@ -373,15 +388,15 @@ impl Proxy {
     }
 
     /// The whole reply, when it is complete.
-    async fn collect(&self, landing: &mut Landing, request: &[u8]) -> Result<Bytes, Error> {
+    async fn collect(&self, landing: &mut FlightGuard, request: &[u8]) -> Result<Bytes, Error> {
         let limit = self.longest();
         let mut reply = self.ask(landing, request).await?;
-        let (mut poem, mut turns) = (Vec::new(), Turns::default());
+        let (mut poem, mut turns) = (Vec::new(), CoopBudget::default());
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
             if (poem.len() + bytes.len()) as u64 > limit {
                 return Err(Error::TooLong {
-                    addr: self.name.clone(),
+                    subject: self.name.clone(),
                     limit,
                 });
             }
@@ -394,7 +409,7 @@ impl Proxy {
     }
 
     /// Reserves room for so many bytes that nobody can be sent yet.
-    fn hold(&self, landing: &mut Landing, bytes: usize) -> Result<(), Error> {
+    fn hold(&self, landing: &mut FlightGuard, bytes: usize) -> Result<(), Error> {
         match landing
             .fill
             .as_mut()
@@ -402,7 +417,7 @@ impl Proxy {
         {
             true => Ok(()),
             false => Err(Error::NoRoom {
-                addr: self.name.clone(),
+                subject: self.name.clone(),
                 capacity: self.settings.policy.capacity,
             }),
         }
@@ -444,12 +459,12 @@ impl Handler for Proxy {
     }
 
     /// Forgets every kept poem; those who wait for one still get it.
-    fn renew(&self) -> Result<&'static str, Error> {
+    fn reload(&self) -> Result<&'static str, Error> {
         self.cache.purge();
         Ok("forgot all kept poems")
     }
 
-    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Answer {
+    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Response {
         let key = self.key(&request);
         loop {
             let flight = match self
@@ -457,18 +472,18 @@ impl Handler for Proxy {
                 .lookup(&key, now, || flight::launch(self.longest()))
             {
                 Lookup::Hit(poem, until) => {
-                    return Answer {
+                    return Response {
                         reader: Reader::of(poem),
-                        how: How::Hit(until),
+                        how: CacheStatus::Hit(until),
                     };
                 }
                 Lookup::Stale(poem, lead) => {
                     if let Some(lead) = lead {
                         self.fly(lead, request);
                     }
-                    return Answer {
+                    return Response {
                         reader: Reader::of(poem),
-                        how: How::Stale,
+                        how: CacheStatus::Stale,
                     };
                 }
                 Lookup::Miss(lead) => {
@@ -477,20 +492,20 @@ impl Handler for Proxy {
                         .join()
                         .expect("a flight just launched has its beginning");
                     self.fly(lead, request);
-                    return Answer {
+                    return Response {
                         reader,
-                        how: How::Miss,
+                        how: CacheStatus::Miss,
                     };
                 }
                 Lookup::Coalesced(flight) => flight,
             };
             if let Some(reader) = flight.join() {
                 let how = if reader.is_over() {
-                    How::Remembered
+                    CacheStatus::Remembered
                 } else {
-                    How::Coalesced
+                    CacheStatus::Coalesced
                 };
-                return Answer { reader, how };
+                return Response { reader, how };
             }
             // Its beginning left the window between the look-up and the joining. The key was freed before that, so
             // the next look-up does not meet this flight again.
@@ -509,7 +524,7 @@ fn name(request: &[u8]) -> Vec<u8> {
     }
 }
 
-fn scope(settings: &Settings) -> Bytes {
+fn scope(settings: &ProxySettings) -> Bytes {
     let mut scope = netstring(settings.protocol.name().as_bytes());
     scope.extend(netstring(settings.upstream.to_string().as_bytes()));
     if let Some(workshop) = &settings.workshop {
@@ -524,18 +539,22 @@ fn scope(settings: &Settings) -> Bytes {
 mod tests {
     use super::*;
     use crate::stats::Silent;
-    use crate::transform::Transform;
-    use crate::upstream::Craft;
+    use crate::transform::Builtin;
+    use crate::upstream::Transform;
     use std::collections::HashMap;
     use std::io::Write;
 
-    fn settings(protocol: Protocol, upstream: &[&str], workshop: Option<Workshop>) -> Settings {
+    fn settings(
+        protocol: Protocol,
+        upstream: &[&str],
+        workshop: Option<Pipeline>,
+    ) -> ProxySettings {
         let long = Duration::from_secs(10);
         let addrs = upstream
             .iter()
             .map(|addr| addr.parse().expect("an address"))
             .collect();
-        Settings {
+        ProxySettings {
             protocol,
             upstream: Upstream::Servers(addrs),
             timeouts: Timeouts {
@@ -559,7 +578,7 @@ mod tests {
         }
     }
 
-    fn proxy(settings: Settings) -> Arc<Proxy> {
+    fn proxy(settings: ProxySettings) -> Arc<Proxy> {
         Proxy::new(settings, Arc::new(Silent), Arc::default())
     }
 
@@ -567,12 +586,12 @@ mod tests {
     fn key(
         protocol: Protocol,
         upstream: &[&str],
-        workshop: Option<Workshop>,
+        workshop: Option<Pipeline>,
         original: bool,
         request: &[u8],
     ) -> Key {
         let settings = settings(protocol, upstream, workshop);
-        proxy(Settings {
+        proxy(ProxySettings {
             original_on_failure: original,
             ..settings
         })
@@ -591,7 +610,7 @@ mod tests {
         else {
             panic!("it is the first")
         };
-        let mut landing = Landing::new(lead.fill, lead.writer);
+        let mut landing = FlightGuard::new(lead.fill, lead.writer);
         let collected = std::thread::scope(|scope| {
             scope.spawn(|| {
                 listener
@@ -614,8 +633,8 @@ mod tests {
             &["localhost:1"],
             &["[::1]:1"],
         ];
-        let own = |transforms: &[Transform]| {
-            Some(Workshop::Own(
+        let own = |transforms: &[Builtin]| {
+            Some(Pipeline::Own(
                 transforms
                     .iter()
                     .map(|transform| (*transform).into())
@@ -624,18 +643,18 @@ mod tests {
         };
         let via = |addr: &str, names: &[&str]| {
             let names = names.iter().map(|name| name.to_string()).collect();
-            Some(Workshop::Via(addr.parse().expect("an address"), names))
+            Some(Pipeline::Via(addr.parse().expect("an address"), names))
         };
         let program = |text: &str| {
-            Some(Workshop::Own(vec![Craft::Program(
+            Some(Pipeline::Own(vec![Transform::Program(
                 text.parse().expect("a program"),
             )]))
         };
         let workshops = [
             None,
-            own(&[Transform::Shout]),
-            own(&[Transform::Shout, Transform::Reverse]),
-            own(&[Transform::Reverse, Transform::Shout]),
+            own(&[Builtin::Shout]),
+            own(&[Builtin::Shout, Builtin::Reverse]),
+            own(&[Builtin::Reverse, Builtin::Shout]),
             via("1", &["shout"]),
             via("2", &["shout"]),
             via("1", &["shout", "reverse"]),

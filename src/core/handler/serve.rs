@@ -1,15 +1,15 @@
 //! `serve`: a poem of one's own for whoever connects, at once or slowly.
 
-use crate::anthology::{Anthology, Source};
+use crate::anthology::{Anthology, PoemSource};
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::net;
 use crate::poem::Poem;
 use crate::protocol::Protocol;
 use crate::script::{Script, Step};
-use crate::server::{Answer, Handler};
-use crate::stats::How;
-use crate::upstream::{Pace, Recital};
+use crate::server::{Handler, Response};
+use crate::stats::CacheStatus;
+use crate::upstream::{Pace, Trickle};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -26,7 +26,7 @@ pub enum Pick {
 
 /// What [`Serve`] is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct ServeSettings {
     /// Poem: anyone who connects gets one. Line: the request names it.
     pub protocol: Protocol,
     /// Which of several poems a client gets that names none.
@@ -41,10 +41,10 @@ const SORRY: &str = "sorry, no poem of that name here; an empty line lists the n
 /// A server of poems.
 #[derive(Debug)]
 pub struct Serve {
-    source: Source,
+    source: PoemSource,
     /// The poems as they were read last.
     anthology: RwLock<Anthology>,
-    settings: Settings,
+    settings: ServeSettings,
     script: Script,
     turn: AtomicUsize,
 }
@@ -58,8 +58,12 @@ impl Serve {
     /// Serves these poems, each connection as the script has it.
     ///
     /// # Errors
-    /// Those of [`Source::read`].
-    pub fn new(source: Source, settings: Settings, script: Script) -> Result<Arc<Serve>, Error> {
+    /// Those of [`PoemSource::read`].
+    pub fn new(
+        source: PoemSource,
+        settings: ServeSettings,
+        script: Script,
+    ) -> Result<Arc<Serve>, Error> {
         let anthology = RwLock::new(source.read()?);
         Ok(Arc::new(Serve {
             source,
@@ -125,13 +129,13 @@ impl Handler for Serve {
         0 // in the line protocol, the limit is the line's own
     }
 
-    fn renew(&self) -> Result<&'static str, Error> {
+    fn reload(&self) -> Result<&'static str, Error> {
         let fresh = self.source.read()?;
         *self.anthology.write().expect(UNPOISONED) = fresh;
         Ok("read the poems again")
     }
 
-    fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Answer {
+    fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Response {
         let poem = match self.settings.protocol {
             Protocol::Line => self.named(&request),
             Protocol::Poem | Protocol::Netstring => self.poem(),
@@ -139,26 +143,26 @@ impl Handler for Serve {
         let step = self.script.next();
         let reader = match (step, self.settings.pace) {
             (Step::Ok, None) => Reader::of(poem),
-            (Step::Ok, Some(pace)) => recite(poem, pace),
+            (Step::Ok, Some(pace)) => trickle(poem, pace),
             (step, _) => rehearse(step, poem),
         };
-        Answer {
+        Response {
             reader,
-            how: How::Own,
+            how: CacheStatus::Own,
         }
     }
 }
 
 /// A recital for one reader, that ends when the reader leaves.
-fn recite(poem: Poem, pace: Pace) -> Reader {
+fn trickle(poem: Poem, pace: Pace) -> Reader {
     let (mut writer, flight) = flight::launch(AHEAD);
     let reader = flight
         .join()
         .expect("a flight just launched has its beginning");
     net::spawn(async move {
-        let mut recital = Recital::new(poem, pace);
+        let mut recital = Trickle::new(poem, pace);
         while let Some(bytes) = recital.next().await {
-            if writer.readers() == 0 || writer.room().await.is_err() {
+            if writer.readers() == 0 || writer.writable().await.is_err() {
                 return;
             }
             writer.append(bytes);
@@ -179,7 +183,7 @@ fn rehearse(step: Step, poem: Poem) -> Reader {
         Step::Empty => Reader::of(Poem::from_pieces(Vec::new())),
         Step::Eof(count) => Reader::of(first(count).into()),
         Step::Refuse => Reader::failed(failure()),
-        Step::Slow(rate) => recite(poem, slowly(rate)),
+        Step::Slow(rate) => trickle(poem, slowly(rate)),
         Step::Reset(count) | Step::Stall(count) => {
             let (mut writer, flight) = flight::launch(u64::MAX);
             let reader = flight

@@ -3,7 +3,7 @@
 use super::{unblock, within};
 use crate::addr::Addr;
 use crate::error::{Error, reason};
-use crate::gate::Gate;
+use crate::semaphore::Semaphore;
 use socket2::SockAddr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -17,7 +17,7 @@ const UNIX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 /// All the addresses of a name, in the resolver's order.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
     let unresolved = |why: String| Error::Unresolved {
-        addr: addr.to_string(),
+        subject: addr.to_string(),
         why,
     };
     match addr {
@@ -31,7 +31,7 @@ pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr
                     reason(&e)
                 };
                 Err(Error::Local {
-                    what: addr.to_string(),
+                    subject: addr.to_string(),
                     why,
                 })
             }
@@ -122,14 +122,17 @@ fn resolver_reason(error: &io::Error) -> String {
 /// after whoever wanted it has given up. So many leave half of the pool's threads to other work (see `main`).
 const LOOK_UPS: usize = 8;
 
-static LOOKING_UP: LazyLock<Gate> = LazyLock::new(|| Gate::new(LOOK_UPS));
+static LOOKING_UP: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LOOK_UPS));
 
 /// Waits for a place, and keeps it until the work has ended, whether or not anybody still waits for it.
-async fn look_up<T: Send + 'static>(gate: &Gate, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let place = gate.enter(Instant::now()).await;
+async fn look_up<T: Send + 'static>(
+    semaphore: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let permit = semaphore.acquire(Instant::now()).await;
     unblock(move || {
         let found = work();
-        drop(place);
+        drop(permit);
         found
     })
     .await
@@ -147,7 +150,7 @@ mod tests {
     fn a_resolver_that_hangs_costs_its_deadline_and_no_more_than_the_places() {
         const BRIEF: Duration = Duration::from_millis(20);
         const LONG: Duration = Duration::from_secs(20);
-        let (gate, begun) = (Gate::new(2), Arc::new(AtomicUsize::new(0)));
+        let (semaphore, begun) = (Semaphore::new(2), Arc::new(AtomicUsize::new(0)));
         let mut hung = Vec::new();
         for _ in 0..5 {
             let ((hang_up, hangs), begun) = (channel::<()>(), begun.clone());
@@ -155,15 +158,15 @@ mod tests {
                 begun.fetch_add(1, Ordering::AcqRel);
                 hangs.recv().is_ok()
             };
-            assert_eq!(block_on(within(BRIEF, look_up(&gate, work))), None);
+            assert_eq!(block_on(within(BRIEF, look_up(&semaphore, work))), None);
             hung.push(hang_up);
         }
         assert!(begun.load(Ordering::Acquire) <= 2);
         drop(hung);
         assert_eq!(
-            block_on(within(LONG, look_up(&gate, || "found"))),
+            block_on(within(LONG, look_up(&semaphore, || "found"))),
             Some("found"),
-            "no place was lost"
+            "no permit was lost"
         );
     }
 }

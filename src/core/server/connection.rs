@@ -3,9 +3,9 @@
 use super::{Handler, ON_THE_WIRE, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
-use crate::net::{self, Heard, Peer, Stream, Then, Turns};
+use crate::net::{self, CoopBudget, Peer, Received, Stream, Then};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
-use crate::stats::{How, Outcome, Record};
+use crate::stats::{AccessRecord, CacheStatus, Outcome};
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -34,7 +34,7 @@ pub(super) struct Delivery {
 }
 
 /// How far a delivery goes without waiting.
-pub(super) enum Step {
+pub(super) enum Progress {
     /// The kernel takes no more for now.
     Full,
     /// There is no more to send for now.
@@ -52,14 +52,14 @@ impl Delivery {
         Delivery { reader, sent: 0 }
     }
 
-    pub(super) fn step(&mut self, send: impl Fn(&[u8], Then) -> io::Result<usize>) -> Step {
+    pub(super) fn step(&mut self, send: impl Fn(&[u8], Then) -> io::Result<usize>) -> Progress {
         loop {
             let (next, is_last) = self.reader.peek_ahead();
             let bytes = match next {
                 Read::Chunk(bytes) => bytes,
-                Read::Pending => return Step::Waiting,
-                Read::End => return Step::Ended,
-                Read::Failed(error) => return Step::Failed(error),
+                Read::Pending => return Progress::Waiting,
+                Read::End => return Progress::Ended,
+                Read::Failed(error) => return Progress::Failed(error),
             };
             match send(&bytes, if is_last { Then::Finish } else { Then::Unknown }) {
                 Ok(count) => {
@@ -67,8 +67,8 @@ impl Delivery {
                     self.sent += count as u64;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Step::Full,
-                Err(_) => return Step::Gone,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Progress::Full,
+                Err(_) => return Progress::Gone,
             }
         }
     }
@@ -89,14 +89,14 @@ impl<H: Handler> Drop for Connection<H> {
 }
 
 /// A request, and how far its answer is.
-pub(super) struct Answering {
+pub(super) struct Responding {
     /// As much of it as is told.
     request: Box<[u8]>,
-    how: How,
+    how: CacheStatus,
     delivery: Delivery,
     /// Whether the fetch it caused was kept; known in the end.
     stored: bool,
-    pub(super) chatter: Chatter,
+    pub(super) chatter: ClientInput,
     wait: Wait,
 }
 
@@ -120,21 +120,21 @@ impl Wait {
     }
 }
 
-impl Answering {
+impl Responding {
     pub(super) fn new(
         request: &[u8],
         accepted: Instant,
-        how: How,
+        how: CacheStatus,
         delivery: Delivery,
-    ) -> Answering {
+    ) -> Responding {
         let request = request[..request.len().min(REQUEST_TOLD)].into();
-        let chatter = Chatter::default();
+        let chatter = ClientInput::default();
         let wait = if delivery.sent > 0 {
             Wait::Over(Duration::ZERO)
         } else {
             Wait::Since(accepted)
         };
-        Answering {
+        Responding {
             request,
             how,
             delivery,
@@ -145,26 +145,26 @@ impl Answering {
     }
 
     fn is_stored(&self) -> bool {
-        self.how == How::Miss && self.delivery.reader.was_kept()
+        self.how == CacheStatus::Miss && self.delivery.reader.was_kept()
     }
 }
 
 /// What a client says although nobody asks it any more.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Chatter {
+pub(super) struct ClientInput {
     pub(super) heard: u32,
     over: bool,
 }
 
-impl Chatter {
+impl ClientInput {
     /// Takes and forgets what has come. The buffer is this call's own: one that lived across an await would be part
     /// of every waiting client's task.
-    fn hear(&mut self, stream: &Stream) -> Heard {
-        let heard = stream.hear(&mut [0; 1024]);
+    fn try_recv(&mut self, stream: &Stream) -> Received {
+        let heard = stream.try_recv(&mut [0; 1024]);
         match heard {
-            Heard::Bytes(count) => self.heard = self.heard.saturating_add(count as u32), // of a small buffer
-            Heard::End => self.over = true,
-            Heard::Silence | Heard::Gone => {}
+            Received::Bytes(count) => self.heard = self.heard.saturating_add(count as u32), // of a small buffer
+            Received::End => self.over = true,
+            Received::Silence | Received::Gone => {}
         }
         heard
     }
@@ -172,7 +172,7 @@ impl Chatter {
 
 impl<H: Handler> Connection<H> {
     /// The request first, then the answer.
-    pub(super) async fn converse(&self, accepted: Instant) {
+    pub(super) async fn open_exchange(&self, accepted: Instant) {
         match Box::pin(net::within(
             self.server.limits.client_timeout,
             self.request(),
@@ -187,15 +187,15 @@ impl<H: Handler> Connection<H> {
                     false => answer(),
                 };
                 let mut answering =
-                    Answering::new(&request, accepted, answer.how, Delivery::new(answer.reader));
+                    Responding::new(&request, accepted, answer.how, Delivery::new(answer.reader));
                 drop(request); // it may be large, and its answer may take long
-                self.carry_on(&mut answering).await;
+                self.deliver(&mut answering).await;
             }
             Some(Err(outcome)) => {
                 if outcome == Outcome::Declined {
                     let _declined = Box::pin(self.close_politely(
                         0,
-                        Chatter {
+                        ClientInput {
                             heard: 1,
                             over: false,
                         },
@@ -212,31 +212,38 @@ impl<H: Handler> Connection<H> {
         let protocol = self.server.handler.protocol();
         let limit = self.server.handler.request_limit();
         let mut decoder = RequestDecoder::new(protocol, limit);
-        let mut share = self.server.commons.of_request(limit);
-        let mut turns = Turns::default();
+        let mut charge = self.server.budget.of_request(limit);
+        let mut turns = CoopBudget::default();
         loop {
             // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
             let heard = {
                 let mut buffer = [0; 16 << 10];
-                match self.stream.hear(&mut buffer) {
-                    Heard::Bytes(count) => Some(decoder.push(&buffer[..count])),
-                    Heard::Silence => None,
-                    Heard::End => Some(Err(Malformed::Unfinished)),
-                    Heard::Gone => return Err(Outcome::Left),
+                match self.stream.try_recv(&mut buffer) {
+                    Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
+                    Received::Silence => None,
+                    Received::End => Some(Err(Malformed::Unfinished)),
+                    Received::Gone => return Err(Outcome::Remaining),
                 }
             };
             match heard {
                 // One that came at once is not worth counting.
-                Some(Ok(Some(request))) => return Ok(share.with(request)),
-                Some(Ok(None)) => match share.grow(decoder.held()) {
+                Some(Ok(Some(request))) => return Ok(charge.with(request)),
+                Some(Ok(None)) => match charge.grow(decoder.held()) {
                     Ok(()) => turns.take().await,
                     Err(capacity) => {
                         let addr = self.peer.to_string();
-                        return Err(Outcome::Failed(Arc::new(Error::NoRoom { addr, capacity })));
+                        return Err(Outcome::Failed(Arc::new(Error::NoRoom {
+                            subject: addr,
+                            capacity,
+                        })));
                     }
                 },
                 Some(Err(why)) => return Err(refusal(protocol, &self.peer, why)),
-                None => self.stream.readable().await.map_err(|_| Outcome::Left)?,
+                None => self
+                    .stream
+                    .readable()
+                    .await
+                    .map_err(|_| Outcome::Remaining)?,
             }
         }
     }
@@ -245,7 +252,7 @@ impl<H: Handler> Connection<H> {
     ///
     /// What is rare or late here is boxed: a task is as large as its largest wait, and ten thousand clients wait for
     /// a poem, not for its end.
-    pub(super) async fn carry_on(&self, answering: &mut Answering) {
+    pub(super) async fn deliver(&self, answering: &mut Responding) {
         let outcome = loop {
             let step = answering
                 .delivery
@@ -254,27 +261,27 @@ impl<H: Handler> Connection<H> {
                 answering.wait.end();
             }
             match step {
-                Step::Full => {
+                Progress::Full => {
                     let taken =
                         net::within(self.server.limits.client_timeout, self.stream.writable());
                     match Box::pin(taken).await {
                         Some(Ok(())) => {}
-                        Some(Err(_)) => break Outcome::Left,
+                        Some(Err(_)) => break Outcome::Remaining,
                         None => break Outcome::Stuck,
                     }
                 }
-                Step::Waiting => {
-                    let Answering {
+                Progress::Waiting => {
+                    let Responding {
                         delivery, chatter, ..
                     } = &mut *answering;
                     if net::race(delivery.reader.ready(), self.gone(chatter))
                         .await
                         .is_err()
                     {
-                        break Outcome::Left;
+                        break Outcome::Remaining;
                     }
                 }
-                Step::Ended => {
+                Progress::Ended => {
                     // The kernel has it all; a client that takes its time to close must not hold on to it.
                     answering.stored = answering.is_stored();
                     answering.delivery.reader.release();
@@ -283,15 +290,15 @@ impl<H: Handler> Connection<H> {
                     )
                     .await;
                 }
-                Step::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
-                Step::Gone => break Outcome::Left,
+                Progress::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
+                Progress::Gone => break Outcome::Remaining,
             }
         };
         self.record(answering, outcome);
     }
 
     /// The end of an answer that will never be whole.
-    async fn give_up(&self, answering: &Answering, error: Arc<Error>) -> Outcome {
+    async fn give_up(&self, answering: &Responding, error: Arc<Error>) -> Outcome {
         let says_no = self.server.handler.protocol() == Protocol::Netstring;
         match (&*error, answering.delivery.sent) {
             // Only where answers are framed does an end without one say no; elsewhere it would look like a poem's.
@@ -307,8 +314,8 @@ impl<H: Handler> Connection<H> {
         Outcome::Failed(error)
     }
 
-    fn record(&self, answering: &Answering, outcome: Outcome) {
-        let Answering {
+    fn record(&self, answering: &Responding, outcome: Outcome) {
+        let Responding {
             request,
             how,
             delivery,
@@ -318,7 +325,7 @@ impl<H: Handler> Connection<H> {
         } = answering;
         let wait = wait.so_far();
         let (peer, how, bytes, stored) = (&self.peer, *how, delivery.sent, *stored);
-        self.server.record(Record {
+        self.server.record(AccessRecord {
             peer,
             request,
             how,
@@ -332,13 +339,13 @@ impl<H: Handler> Connection<H> {
     /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
     /// send no more is not gone: it may well read on. (No `async fn`, which would be twice as large: every waiting client
     /// has one.)
-    fn gone<'a>(&'a self, chatter: &'a mut Chatter) -> impl Future<Output = ()> + 'a {
+    fn gone<'a>(&'a self, chatter: &'a mut ClientInput) -> impl Future<Output = ()> + 'a {
         let mut broken = None;
         poll_fn(move |cx| {
             while !chatter.over && chatter.heard < LINGER_BYTES {
-                match chatter.hear(&self.stream) {
-                    Heard::Gone => return Poll::Ready(()),
-                    Heard::Silence if ready!(self.stream.poll_readable(cx)).is_err() => {
+                match chatter.try_recv(&self.stream) {
+                    Received::Gone => return Poll::Ready(()),
+                    Received::Silence if ready!(self.stream.poll_readable(cx)).is_err() => {
                         return Poll::Ready(());
                     }
                     _ => {}
@@ -361,13 +368,16 @@ impl<H: Handler> Connection<H> {
 
     /// FIN, and then a close that costs the client nothing: closing with unread input would make the kernel reset
     /// the connection and throw away what it has not sent yet.
-    async fn close_politely(&self, sent: u64, mut chatter: Chatter) -> Outcome {
+    async fn close_politely(&self, sent: u64, mut chatter: ClientInput) -> Outcome {
         let on_the_wire = sent <= ON_THE_WIRE;
         self.stream.disarm();
         if self.stream.finish().is_err() || chatter.over {
             return Outcome::Whole;
         }
-        if on_the_wire && chatter.heard == 0 && self.stream.hear(&mut [0; 64]) == Heard::Silence {
+        if on_the_wire
+            && chatter.heard == 0
+            && self.stream.try_recv(&mut [0; 64]) == Received::Silence
+        {
             return Outcome::Whole;
         }
         let (time, most) = match on_the_wire {
@@ -385,12 +395,12 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Reads and forgets until the client has no more to say, but no more than so many bytes.
-    async fn discard(&self, chatter: &mut Chatter, most: u32) {
-        let mut turns = Turns::default();
+    async fn discard(&self, chatter: &mut ClientInput, most: u32) {
+        let mut turns = CoopBudget::default();
         while chatter.heard < most {
-            match chatter.hear(&self.stream) {
-                Heard::Bytes(_) => turns.take().await, // it may talk without a pause
-                Heard::Silence if self.stream.readable().await.is_ok() => {}
+            match chatter.try_recv(&self.stream) {
+                Received::Bytes(_) => turns.take().await, // it may talk without a pause
+                Received::Silence if self.stream.readable().await.is_ok() => {}
                 _ => return,
             }
         }
@@ -409,7 +419,7 @@ fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     match protocol {
         Protocol::Netstring => Outcome::Declined,
         _ => Outcome::Failed(Arc::new(Error::BadRequest {
-            addr: peer.to_string(),
+            subject: peer.to_string(),
             why: why.to_string(),
         })),
     }

@@ -1,49 +1,49 @@
 //! The workshop: who transforms poems, ourselves, a program, or a service across the network.
 
-use super::{Question, Timeouts, converse};
+use super::{Query, Timeouts, open_exchange};
 use crate::addr::Addr;
-use crate::commons::Share;
-use crate::error::Error;
-use crate::gate::Gate;
+use crate::budget::Charge;
+use crate::error::{Error, Stage};
 use crate::net;
 use crate::poem::packed;
 use crate::program::Program;
 use crate::protocol::{Frame, Protocol};
-use crate::transform::Transform;
+use crate::semaphore::Semaphore;
+use crate::transform::Builtin;
 use bytes::Bytes;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// How many long built-in transformations are done at the same time. Each has its poem and what it makes of it in memory,
 /// so they must be few, and each keeps a core busy.
-const BENCH_PLACES: usize = 4;
+const CPU_SLOT_COUNT: usize = 4;
 
 /// Where they are done. It is the process's, as cores and memory are.
-static BENCH: LazyLock<Gate> = LazyLock::new(|| Gate::new(BENCH_PLACES));
+static CPU_SLOTS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(CPU_SLOT_COUNT));
 
 /// One transformation that is done here.
 #[derive(Debug, Clone)]
-pub enum Craft {
+pub enum Transform {
     /// By this program itself.
-    BuiltIn(Transform),
+    Builtin(Builtin),
     /// By another.
     Program(Program),
 }
 
-impl Craft {
+impl Transform {
     /// The name it is asked for by.
     pub fn name(&self) -> &str {
         match self {
-            Craft::BuiltIn(transform) => transform.name(),
-            Craft::Program(program) => program.name(),
+            Transform::Builtin(transform) => transform.name(),
+            Transform::Program(program) => program.name(),
         }
     }
 
     /// What it does, in a few words or as a command.
     pub fn about(&self) -> String {
         match self {
-            Craft::BuiltIn(transform) => transform.about().to_string(),
-            Craft::Program(program) => program.command(),
+            Transform::Builtin(transform) => transform.about().to_string(),
+            Transform::Program(program) => program.command(),
         }
     }
 
@@ -57,45 +57,45 @@ impl Craft {
         poem: Bytes,
         limit: u64,
         deadline: Duration,
-        share: &mut Share,
+        charge: &mut Charge,
     ) -> Result<Bytes, Error> {
         match self {
-            Craft::BuiltIn(transform) => {
+            Transform::Builtin(transform) => {
                 let transform = *transform;
-                let place = match net::is_long_work(poem.len()) {
-                    true => Some(BENCH.enter(Instant::now()).await),
+                let permit = match net::is_long_work(poem.len()) {
+                    true => Some(CPU_SLOTS.acquire(Instant::now()).await),
                     false => None,
                 };
                 let done = net::busy(poem.len(), move || {
-                    let _until_it_is_done = place; // also where nobody waits for it any more
+                    let _until_it_is_done = permit; // also where nobody waits for it any more
                     transform.apply(&poem, limit)
                 });
                 let (done, addr) = (done.await?, || transform.name().to_string());
-                let counted = share.grow(done.len() as u64);
+                let counted = charge.grow(done.len() as u64);
                 counted.map_err(|capacity| Error::NoRoom {
-                    addr: addr(),
+                    subject: addr(),
                     capacity,
                 })?;
                 Ok(done)
             }
-            Craft::Program(program) => program.apply(&poem, limit, deadline, share).await,
+            Transform::Program(program) => program.apply(&poem, limit, deadline, charge).await,
         }
     }
 }
 
-impl From<Transform> for Craft {
-    fn from(transform: Transform) -> Craft {
-        Craft::BuiltIn(transform)
+impl From<Builtin> for Transform {
+    fn from(transform: Builtin) -> Transform {
+        Transform::Builtin(transform)
     }
 }
 
 /// All that can be asked for by name: what is built in, and the programs that were added. No two have the same name.
 #[derive(Debug, Clone, Default)]
-pub struct Repertoire {
+pub struct Registry {
     added: Vec<Program>,
 }
 
-impl Repertoire {
+impl Registry {
     /// Adds a program; gives it back where its name is taken.
     ///
     /// # Errors
@@ -111,31 +111,34 @@ impl Repertoire {
     }
 
     /// Everything, in the order it is listed.
-    pub fn crafts(&self) -> impl Iterator<Item = Craft> + '_ {
-        let added = self.added.iter().cloned().map(Craft::Program);
-        Transform::ALL.into_iter().map(Craft::BuiltIn).chain(added)
+    pub fn crafts(&self) -> impl Iterator<Item = Transform> + '_ {
+        let added = self.added.iter().cloned().map(Transform::Program);
+        Builtin::ALL
+            .into_iter()
+            .map(Transform::Builtin)
+            .chain(added)
     }
 
     /// What has this name, if anything does.
-    pub fn named(&self, name: &str) -> Option<Craft> {
+    pub fn named(&self, name: &str) -> Option<Transform> {
         self.crafts().find(|craft| craft.name() == name)
     }
 }
 
 /// Who transforms poems, and how.
 #[derive(Debug, Clone)]
-pub enum Workshop {
+pub enum Pipeline {
     /// This machine, one transformation after the other.
-    Own(Vec<Craft>),
+    Own(Vec<Transform>),
     /// A transformation service, asked once for each name.
     Via(Addr, Vec<String>),
 }
 
-impl Workshop {
+impl Pipeline {
     /// The transformed poem. The total of the timeouts is for each transformation.
     ///
     /// # Errors
-    /// Those of [`Craft::apply`] from our own, any error of a fetch from a service.
+    /// Those of [`Transform::apply`] from our own, any error of a fetch from a service.
     pub async fn apply(
         &self,
         mut poem: Bytes,
@@ -143,14 +146,14 @@ impl Workshop {
         timeouts: Timeouts,
     ) -> Result<Bytes, Error> {
         match self {
-            Workshop::Own(crafts) => {
+            Pipeline::Own(crafts) => {
                 for craft in crafts {
                     poem = craft
-                        .apply(poem, limit, timeouts.total, &mut Share::alone())
+                        .apply(poem, limit, timeouts.total, &mut Charge::alone())
                         .await?;
                 }
             }
-            Workshop::Via(addr, names) => {
+            Pipeline::Via(addr, names) => {
                 for name in names {
                     poem = transform_via(addr, name, &poem, limit, timeouts).await?;
                 }
@@ -169,7 +172,7 @@ async fn transform_via(
     timeouts: Timeouts,
 ) -> Result<Bytes, Error> {
     let protocol = Protocol::Netstring;
-    let question = Question {
+    let question = Query {
         protocol,
         request: poem,
         limit,
@@ -177,15 +180,15 @@ async fn transform_via(
     };
     let request = Frame::netstring(format!("{name}.").as_bytes(), poem);
     let work = async {
-        let (mut reply, mut framed) = (converse(addr, request, &question).await?, Vec::new());
+        let (mut reply, mut framed) = (open_exchange(addr, request, &question).await?, Vec::new());
         while let Some(bytes) = reply.next().await? {
             framed.extend_from_slice(&bytes);
         }
         Ok(protocol.payload(packed(framed)))
     };
     let late = || Error::Timeout {
-        addr: addr.to_string(),
-        stage: "no transformation",
+        subject: addr.to_string(),
+        stage: Stage::Transform,
         limit: timeouts.total,
     };
     net::within(timeouts.total, work)
@@ -200,17 +203,17 @@ mod tests {
 
     #[test]
     fn long_transformations_wait_for_a_place_and_short_ones_do_not() {
-        let places: Vec<_> = (0..BENCH_PLACES)
-            .map(|_| BENCH.enter(Instant::now()).now_or_never())
+        let permits: Vec<_> = (0..CPU_SLOT_COUNT)
+            .map(|_| CPU_SLOTS.acquire(Instant::now()).now_or_never())
             .collect();
-        assert!(places.iter().all(Option::is_some));
-        let craft = Craft::from(Transform::Shout);
+        assert!(permits.iter().all(Option::is_some));
+        let craft = Transform::from(Builtin::Shout);
         let apply = |length: usize| {
             let craft = craft.clone();
             async move {
                 let poem = vec![b'a'; length].into();
                 craft
-                    .apply(poem, u64::MAX, Duration::MAX, &mut Share::alone())
+                    .apply(poem, u64::MAX, Duration::MAX, &mut Charge::alone())
                     .await
                     .map(|done| done.len())
             }
@@ -218,8 +221,8 @@ mod tests {
         assert_eq!(apply(1000).now_or_never(), Some(Ok(1000)));
         let mut long = Box::pin(apply(100_000));
         assert!(long.as_mut().now_or_never().is_none());
-        assert!(BENCH.crowded_since().is_some(), "it waits for a place");
-        drop(places);
+        assert!(CPU_SLOTS.oldest_waiter().is_some(), "it waits for a permit");
+        drop(permits);
         assert_eq!(net::block_on(long), Ok(100_000));
     }
 }

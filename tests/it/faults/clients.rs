@@ -7,12 +7,12 @@ use crate::bard::{
 use bytes::Bytes;
 use futures::FutureExt;
 use poetry::flight::Read as Progress;
-use poetry::handler::proxy::{Proxy, Settings};
+use poetry::handler::proxy::{Proxy, ProxySettings};
 use poetry::net;
 use poetry::protocol::Protocol;
 use poetry::server::{Handler, Limits};
-use poetry::stats::{How, Silent, Stats};
-use poetry::upstream::Repertoire;
+use poetry::stats::{CacheStatus, Silent, Stats};
+use poetry::upstream::Registry;
 use rustix::process::Signal;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -140,13 +140,13 @@ fn a_megabyte_that_nobody_asked_for_does_not_cut_what_is_still_in_the_kernel() {
 fn a_client_that_half_closed_at_once_is_served_in_every_protocol() {
     let bard = Bard::new();
     let line = Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol: Protocol::Line,
             ..settings(&bard)
         },
         LIMITS,
     );
-    let service = Running::transform(Repertoire::default(), LIMITS);
+    let service = Running::transform(Registry::default(), LIMITS);
     let kept = keeping(b"kept");
     for (addr, request, answer) in [
         (line.addr, &b"name\n"[..], &b"poem"[..]),
@@ -157,7 +157,7 @@ fn a_client_that_half_closed_at_once_is_served_in_every_protocol() {
         client.say(request);
         client.stream.shutdown(Shutdown::Write).unwrap();
         if addr == line.addr {
-            bard.call().hear(6).0.say(b"poem").finish();
+            bard.call().try_recv(6).0.say(b"poem").finish();
         }
         assert_eq!(client.rest().unwrap(), answer);
     }
@@ -267,7 +267,7 @@ fn a_slow_request_is_ended_by_the_clients_timeout_however_often_a_byte_comes() {
         client_timeout: Duration::from_millis(100),
         ..LIMITS
     };
-    let service = Running::transform(poetry::upstream::Repertoire::default(), limits);
+    let service = Running::transform(poetry::upstream::Registry::default(), limits);
     let mut client = service.connect();
     client.say(b"1000000:");
     client
@@ -293,7 +293,7 @@ fn a_slowloris_of_fifty_is_ended_in_each_framed_protocol_and_others_are_served_m
     };
     let framed = |protocol| {
         Running::proxy_with(
-            Settings {
+            ProxySettings {
                 protocol,
                 ..settings(&bard)
             },
@@ -312,7 +312,11 @@ fn a_slowloris_of_fifty_is_ended_in_each_framed_protocol_and_others_are_served_m
         drip_on();
         let mut client = proxy.connect();
         client.say(request);
-        bard.call().hear(request.len()).0.say(b"4:poem,").finish();
+        bard.call()
+            .try_recv(request.len())
+            .0
+            .say(b"4:poem,")
+            .finish();
         assert_eq!(client.rest().unwrap(), b"4:poem,");
         until("all are ended", || {
             drip_on();
@@ -345,7 +349,7 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
     settings.policy.ttl = hour;
     let stats = Arc::new(Stats::default());
     let proxy = Proxy::new(settings, Arc::new(Silent), stats.clone());
-    bard.recite(b"poem");
+    bard.trickle(b"poem");
     for edge in 1..=200 {
         // The poem kept last was kept before this: an hour from now is past its ttl, and not past that of a newer one.
         let now = Instant::now() + hour;
@@ -354,7 +358,7 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
             .collect();
         let misses = answers
             .iter()
-            .filter(|answer| answer.how == How::Miss)
+            .filter(|answer| answer.how == CacheStatus::Miss)
             .count();
         assert_eq!(misses, 1, "at edge {edge}");
         for answer in answers {
@@ -372,7 +376,7 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
         }
         let again = proxy.clone().answer(Bytes::new(), now);
         assert!(
-            matches!(again.how, How::Hit(_)),
+            matches!(again.how, CacheStatus::Hit(_)),
             "{:?} at edge {edge}",
             again.how
         );
@@ -402,7 +406,7 @@ fn a_storm_while_the_process_stands_still_is_served_whole_and_costs_one_fetch() 
 fn those_who_only_knock_leave_nothing_behind() {
     let bard = Bard::new();
     let line = Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol: Protocol::Line,
             ..settings(&bard)
         },

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use poetry::error::Error;
 use poetry::flight::Reader;
 use poetry::protocol::Protocol;
-use poetry::server::{Answer, Handler};
-use poetry::stats::How;
+use poetry::server::{Handler, Response};
+use poetry::stats::CacheStatus;
 use rustix::process::Signal;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -110,7 +110,7 @@ fn a_hundred_streams_are_finished_by_a_drain_and_none_is_cut() {
     for number in 0..100 {
         let mut client = Client::connect(daemon.addr);
         client.say(format!("{number:03}\n").as_bytes());
-        let call = bard.call().hear(5).0.say(b"the first half, ");
+        let call = bard.call().try_recv(5).0.say(b"the first half, ");
         assert_eq!(client.take(16), b"the first half, ");
         streams.push((client, call));
     }
@@ -186,16 +186,16 @@ impl Handler for Hydra {
         0
     }
 
-    fn renew(&self) -> Result<&'static str, Error> {
+    fn reload(&self) -> Result<&'static str, Error> {
         Ok("nothing to do")
     }
 
-    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Answer {
+    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Response {
         self.heads.fetch_add(1, Ordering::AcqRel);
         let _refused_in_the_end = self.addr.get().map(TcpStream::connect);
-        Answer {
+        Response {
             reader: Reader::of("poem".into()),
-            how: How::Own,
+            how: CacheStatus::Own,
         }
     }
 }
@@ -220,7 +220,7 @@ fn a_stop_ends_also_where_clients_come_faster_than_they_are_served() {
 fn a_thousand_hangups_under_load_cost_nobody_a_poem() {
     let bard = Bard::new();
     let addr = bard.addr.to_string();
-    bard.recite(b"poem");
+    bard.trickle(b"poem");
     let mut daemon = Daemon::start(&["proxy", "-q", "--port", "0", &addr]);
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
@@ -276,7 +276,7 @@ fn a_purge_in_mid_poem_costs_those_who_wait_nothing_and_the_newer_poem_survives_
     let mut old = proxy.connect();
     let older = bard.call().say(b"old ");
     assert_eq!(old.take(4), b"old ");
-    handler.renew().unwrap();
+    handler.reload().unwrap();
     let mut new = proxy.connect();
     bard.call().say(b"new poem").finish();
     assert_eq!(new.rest().unwrap(), b"new poem");

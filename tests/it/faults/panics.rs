@@ -4,10 +4,10 @@ use crate::bard::{Bard, Client, LIMITS, Running, settings};
 use bytes::Bytes;
 use poetry::error::Error;
 use poetry::flight::Reader;
-use poetry::handler::proxy::{Proxy, Settings};
+use poetry::handler::proxy::{Proxy, ProxySettings};
 use poetry::protocol::Protocol;
-use poetry::server::{Answer, Handler};
-use poetry::stats::{How, Notice, Record, Report};
+use poetry::server::{Handler, Response};
+use poetry::stats::{AccessRecord, CacheStatus, Event, Observer};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,13 +32,13 @@ impl Trap {
     }
 }
 
-impl Report for Trap {
-    fn request(&self, _: &Record<'_>) {}
+impl Observer for Trap {
+    fn request(&self, _: &AccessRecord<'_>) {}
 
-    fn notice(&self, notice: Notice<'_>) {
+    fn notice(&self, notice: Event<'_>) {
         let here = match notice {
-            Notice::Fetching(_) => !self.at_the_end,
-            Notice::FetchFailed(..) => self.at_the_end,
+            Event::Fetching(_) => !self.at_the_end,
+            Event::FetchFailed(..) => self.at_the_end,
             _ => false,
         };
         if here && self.is_sprung() {
@@ -48,7 +48,7 @@ impl Report for Trap {
 }
 
 fn proxy(bard: &Bard, trap: &Arc<Trap>) -> Running {
-    let settings = Settings {
+    let settings = ProxySettings {
         protocol: Protocol::Line,
         ..settings(bard)
     };
@@ -61,7 +61,7 @@ fn a_fetch_that_panics_fails_its_readers_and_every_other_key_lives_on() {
     let proxy = proxy(&bard, &trap);
     let mut other = proxy.connect();
     other.say(b"other\n");
-    let call = bard.call().hear(7).0.say(b"half ");
+    let call = bard.call().try_recv(7).0.say(b"half ");
     assert_eq!(other.take(5), b"half ");
     trap.arm();
     assert_eq!(Client::ask(proxy.addr, b"name\n"), RESET);
@@ -69,7 +69,7 @@ fn a_fetch_that_panics_fails_its_readers_and_every_other_key_lives_on() {
     assert_eq!(other.rest().unwrap(), b"whole");
     let mut client = proxy.connect();
     client.say(b"name\n");
-    bard.call().hear(6).0.say(b"poem").finish();
+    bard.call().try_recv(6).0.say(b"poem").finish();
     assert_eq!(client.rest().unwrap(), b"poem", "the key is free again");
     assert_eq!(Client::ask(proxy.addr, b"name\n").unwrap(), b"poem");
     proxy.open(0);
@@ -87,7 +87,7 @@ fn a_panic_in_mid_poem_is_a_reset_for_all_who_have_a_part() {
     let proxy = proxy(&bard, &trap);
     let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
     clients.iter_mut().for_each(|client| client.say(b"name\n"));
-    let call = bard.call().hear(6).0.say(b"half");
+    let call = bard.call().try_recv(6).0.say(b"half");
     clients
         .iter_mut()
         .for_each(|client| assert_eq!(client.take(4), b"half"));
@@ -126,17 +126,17 @@ impl Handler for Stumbling {
         100
     }
 
-    fn renew(&self) -> Result<&'static str, Error> {
+    fn reload(&self) -> Result<&'static str, Error> {
         Ok("nothing to do")
     }
 
-    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Answer {
+    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Response {
         if !self.has_stumbled.swap(true, Ordering::AcqRel) {
             panic!("a bug, on purpose: it is part of a test");
         }
-        Answer {
+        Response {
             reader: Reader::of("poem".into()),
-            how: How::Own,
+            how: CacheStatus::Own,
         }
     }
 }

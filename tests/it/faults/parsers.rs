@@ -1,14 +1,14 @@
 //! Requests that are not what they should be, or come in pieces; and keys that must not mix.
 
 use crate::bard::{Bard, Client, Daemon, LIMITS, Running, settings, text};
-use poetry::handler::proxy::Settings;
+use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::{Protocol, RequestDecoder};
-use poetry::upstream::Repertoire;
+use poetry::upstream::Registry;
 use std::io::ErrorKind;
 
 fn proxy(bard: &Bard, protocol: Protocol) -> Running {
     Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol,
             ..settings(bard)
         },
@@ -17,7 +17,7 @@ fn proxy(bard: &Bard, protocol: Protocol) -> Running {
 }
 
 fn service() -> Running {
-    Running::transform(Repertoire::default(), LIMITS)
+    Running::transform(Registry::default(), LIMITS)
 }
 
 /// Requests of every kind: right, wrong, and not finished.
@@ -73,7 +73,7 @@ fn every_split_of_every_request_gives_the_same_answer() {
 fn every_split_of_a_request_gets_the_same_answer_over_the_wire() {
     let (bard, service) = (Bard::new(), service());
     let line = proxy(&bard, Protocol::Line);
-    bard.recite(b"poem");
+    bard.trickle(b"poem");
     for (addr, request, answer) in [
         (line.addr, &b"name\r\n"[..], &b"poem"[..]),
         (service.addr, b"9:shout.abc,", b"3:ABC,"),
@@ -162,7 +162,7 @@ fn of_several_requests_on_one_connection_the_first_is_answered() {
         let mut client = line.connect();
         client.say(b"one\r\ntwo\r\n");
         if number == 0 {
-            bard.call().hear(5).0.say(b"of one").finish();
+            bard.call().try_recv(5).0.say(b"of one").finish();
         }
         assert_eq!(client.rest().unwrap(), b"of one");
     }
@@ -202,7 +202,11 @@ fn no_control_byte_reaches_the_upstream_or_the_log() {
         let request = b"a\xc2\x9b2J\xe2\x80\xae\xff\tb\n";
         let mut client = Client::connect(daemon.addr);
         client.say(request);
-        bard.call().hear(request.len() + 1).0.say(b"poem").finish();
+        bard.call()
+            .try_recv(request.len() + 1)
+            .0
+            .say(b"poem")
+            .finish();
         assert_eq!(client.rest().unwrap(), b"poem");
         daemon.signal(rustix::process::Signal::TERM);
         assert_eq!(daemon.exit_code(), Some(0));

@@ -4,10 +4,10 @@ use crate::bard::{
     Bard, Client, Daemon, LIMITS, LONG, Running, command, many_descriptors, poetry, reset,
     settings, text, until,
 };
-use poetry::handler::proxy::Settings;
+use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::Protocol;
 use poetry::server::Limits;
-use poetry::upstream::Repertoire;
+use poetry::upstream::Registry;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -140,7 +140,7 @@ fn connections_to_the_upstream_are_counted_among_the_descriptors() {
     };
     let mut clients: Vec<Client> = (0..150).map(ask).collect();
     for _ in 0..150 {
-        let (call, name) = bard.call().hear(9);
+        let (call, name) = bard.call().try_recv(9);
         call.say(&name[..7]).finish();
     }
     for (number, client) in clients.iter_mut().enumerate() {
@@ -199,7 +199,7 @@ fn requests_share_a_room_and_one_that_finds_none_is_reset_while_the_others_go_on
         request_room: 1 << 20,
         ..LIMITS
     };
-    let service = Running::transform(Repertoire::default(), limits);
+    let service = Running::transform(Registry::default(), limits);
     let (begin, rest) = (
         [&b"900006:shout."[..], &[b'a'; 600_000]].concat(),
         [&[b'a'; 300_000][..], b","].concat(),
@@ -233,7 +233,7 @@ fn requests_share_a_room_and_one_that_finds_none_is_reset_while_the_others_go_on
 #[test]
 fn answers_share_the_room_of_requests_until_they_are_read_and_one_that_finds_none_is_declined() {
     const LENGTH: usize = 900_000;
-    let mut repertoire = Repertoire::default();
+    let mut repertoire = Registry::default();
     repertoire
         .add(format!("big=head -c {LENGTH} /dev/zero").parse().unwrap())
         .unwrap();
@@ -298,7 +298,7 @@ fn requests_that_wait_for_their_answers_are_held_once() {
             client
         })
         .collect();
-    let calls: Vec<_> = clients.iter().map(|_| bard.call().hear(8).0).collect();
+    let calls: Vec<_> = clients.iter().map(|_| bard.call().try_recv(8).0).collect();
     let more = daemon.memory().saturating_sub(before);
     assert!(more < 36 << 20, "{more} bytes for six requests of 4 MiB");
     drop(calls);
@@ -345,7 +345,7 @@ fn a_thousand_keys_in_flight_stay_within_the_capacity() {
     let poem = |name: &[u8]| name.repeat(16 << 10); // 7 bytes each: 112 KiB, a hundred MiB together
     let memory = daemon.memory();
     bard.each(move |_, call| {
-        let (call, name) = call.hear(9);
+        let (call, name) = call.try_recv(9);
         call.try_say(&poem(&name[..7])).finish();
     });
     let mut clients = Vec::new();
@@ -370,7 +370,7 @@ fn a_thousand_keys_in_flight_stay_within_the_capacity() {
 fn a_full_disk_is_told_by_23_and_a_poem_that_was_there_survives() {
     let bard = Bard::new();
     let addr = bard.addr.to_string();
-    bard.recite(&[b'x'; 64 << 10]);
+    bard.trickle(&[b'x'; 64 << 10]);
     let out = poetry(&["fetch", &addr, "-o", "/dev/full"]);
     let told = "poetry: /dev/full: could not be written: no space left on device\n";
     assert_eq!(
@@ -499,7 +499,7 @@ fn only_a_socket_file_that_nobody_listens_on_is_taken_over() {
 fn places_are_given_back_however_a_client_ends() {
     let bard = Bard::new();
     let proxy = Running::proxy_with(
-        Settings {
+        ProxySettings {
             protocol: Protocol::Line,
             ..settings(&bard)
         },
@@ -515,7 +515,7 @@ fn places_are_given_back_however_a_client_ends() {
     crate::bard::reset(proxy.connect().stream);
     let mut client = proxy.connect();
     client.say(b"name\n");
-    bard.call().hear(6).0.say(b"poem").finish();
+    bard.call().try_recv(6).0.say(b"poem").finish();
     assert_eq!(client.rest().unwrap(), b"poem");
 }
 

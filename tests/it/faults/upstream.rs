@@ -5,10 +5,10 @@ use crate::bard::{
     until_count,
 };
 use poetry::error::Error;
-use poetry::handler::proxy::{Rejects, Settings};
+use poetry::handler::proxy::{ProxySettings, Rejects};
 use poetry::net;
 use poetry::protocol::Protocol;
-use poetry::upstream::{Question, Reply, Timeouts, Upstream, ask};
+use poetry::upstream::{Query, Reply, Timeouts, Upstream, ask};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -20,15 +20,15 @@ const RESET: Result<Vec<u8>, ErrorKind> = Err(ErrorKind::ConnectionReset);
 /// So short that a test need not wait for it, so long that a loaded machine keeps it where it must not be missed.
 const SHORT: Duration = Duration::from_millis(400);
 
-fn of(upstreams: &[std::net::SocketAddr], bard: &Bard) -> Settings {
+fn of(upstreams: &[std::net::SocketAddr], bard: &Bard) -> ProxySettings {
     let upstream = Upstream::Servers(upstreams.iter().map(|addr| (*addr).into()).collect());
-    Settings {
+    ProxySettings {
         upstream,
         ..settings(bard)
     }
 }
 
-fn proxy(settings: Settings) -> Running {
+fn proxy(settings: ProxySettings) -> Running {
     Running::proxy_with(settings, LIMITS)
 }
 
@@ -175,13 +175,13 @@ fn a_clean_end_without_a_byte_fails_for_all_and_the_key_is_free() {
     the_next_request_fetches_afresh(&proxy, &bard);
 }
 
-fn question(protocol: Protocol, request: &[u8]) -> Question<'_> {
+fn question(protocol: Protocol, request: &[u8]) -> Query<'_> {
     let timeouts = Timeouts {
         connect: LONG,
         idle: LONG,
         total: LONG,
     };
-    Question {
+    Query {
         protocol,
         request,
         limit: 1 << 20,
@@ -191,7 +191,7 @@ fn question(protocol: Protocol, request: &[u8]) -> Question<'_> {
 
 /// Asks, and lets the server do its worst between our connect and whatever we do next.
 fn while_connecting(
-    question: Question<'_>,
+    question: Query<'_>,
     worst: impl FnOnce(crate::bard::Call),
 ) -> Result<Vec<u8>, Error> {
     let bard = Bard::new();
@@ -270,7 +270,7 @@ fn an_answer_that_ends_before_the_request_was_read_is_whole() {
 #[test]
 fn an_early_clean_end_can_only_be_known_by_what_you_can_say_of_the_poem() {
     let bard = Bard::new();
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         rejects: Rejects {
             pattern: None,
             min_bytes: 10,
@@ -291,7 +291,7 @@ fn an_early_clean_end_can_only_be_known_by_what_you_can_say_of_the_poem() {
 #[test]
 fn an_endless_poem_passes_through_and_is_given_up_when_its_last_reader_leaves() {
     let bard = Bard::new();
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         max_poem: 64 << 10,
         ..settings(&bard)
     });
@@ -358,7 +358,7 @@ fn a_poem_in_segments_of_one_byte_comes_out_as_it_is_for_every_joiner() {
 fn at_exactly_the_limit_a_poem_is_kept_and_one_byte_over_it_is_not() {
     for whole in [false, true] {
         let bard = Bard::new();
-        let proxy = proxy(Settings {
+        let proxy = proxy(ProxySettings {
             max_poem: 1000,
             whole,
             ..settings(&bard)
@@ -404,7 +404,7 @@ fn a_name_that_does_not_resolve_fails_for_all_and_the_next_upstream_is_tried() {
     let name: poetry::addr::Addr = "nobody.invalid:1".parse().unwrap();
     let upstream = Upstream::Servers(vec![name.clone()]);
     assert_eq!(
-        proxy(Settings {
+        proxy(ProxySettings {
             upstream,
             ..settings(&bard)
         })
@@ -413,7 +413,7 @@ fn a_name_that_does_not_resolve_fails_for_all_and_the_next_upstream_is_tried() {
     );
     let upstream = Upstream::Servers(vec![name, bard.addr()]);
     the_next_request_fetches_afresh(
-        &proxy(Settings {
+        &proxy(ProxySettings {
             upstream,
             ..settings(&bard)
         }),
@@ -472,7 +472,7 @@ fn an_upstream_that_has_only_half_closed_has_ended_its_poem() {
 #[test]
 fn an_upstream_that_never_reads_our_request_is_given_up() {
     let bard = Bard::new();
-    let mut settings = Settings {
+    let mut settings = ProxySettings {
         protocol: Protocol::Netstring,
         ..settings(&bard)
     };
@@ -480,14 +480,14 @@ fn an_upstream_that_never_reads_our_request_is_given_up() {
     let proxy = proxy(settings);
     let request = [&b"8000002:a."[..], &vec![b'x'; 8_000_000], b","].concat();
     assert_eq!(Client::ask(proxy.addr, &request), RESET);
-    bard.call().hear(9).0.hear_nothing();
+    bard.call().try_recv(9).0.hear_nothing();
 }
 
 #[test]
 fn an_upstream_that_answers_while_it_reads_is_heard_meanwhile() {
     const LENGTH: usize = 12 << 20; // more than two kernels take on behalf of their programs
     let bard = Bard::new();
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         protocol: Protocol::Netstring,
         ..settings(&bard)
     });
@@ -510,7 +510,7 @@ fn an_upstream_that_answers_while_it_reads_is_heard_meanwhile() {
 fn a_request_that_is_taken_slowly_is_taken_whole_because_only_silence_is_counted() {
     const LENGTH: usize = 4 << 20;
     let bard = Bard::new();
-    let mut settings = Settings {
+    let mut settings = ProxySettings {
         protocol: Protocol::Netstring,
         ..settings(&bard)
     };
@@ -542,12 +542,13 @@ fn a_request_that_is_taken_slowly_is_taken_whole_because_only_silence_is_counted
 #[test]
 fn a_reply_that_is_complete_before_the_request_was_taken_is_whole() {
     let bard = Bard::new();
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         protocol: Protocol::Netstring,
         ..settings(&bard)
     });
     let request = [&b"8000002:a."[..], &vec![b'x'; 8_000_000], b","].concat();
-    let answering = std::thread::spawn(move || bard.call().hear(9).0.say(b"4:poem,").hear(100).0);
+    let answering =
+        std::thread::spawn(move || bard.call().try_recv(9).0.say(b"4:poem,").try_recv(100).0);
     assert_eq!(Client::ask(proxy.addr, &request).unwrap(), b"4:poem,");
     drop(answering.join().unwrap());
 }
@@ -555,7 +556,7 @@ fn a_reply_that_is_complete_before_the_request_was_taken_is_whole() {
 #[test]
 fn a_framed_reply_that_lies_about_its_length_is_never_passed_on_as_whole() {
     let bard = Bard::new();
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         protocol: Protocol::Netstring,
         max_poem: 100,
         ..settings(&bard)
@@ -574,12 +575,12 @@ fn a_framed_reply_that_lies_about_its_length_is_never_passed_on_as_whole() {
     for lie in lies {
         let mut client = proxy.connect();
         client.say(b"3:a.A,");
-        bard.call().hear(6).0.try_say(lie).finish();
+        bard.call().try_recv(6).0.try_say(lie).finish();
         assert_eq!(client.rest(), RESET, "{:?}", String::from_utf8_lossy(lie));
     }
     let mut client = proxy.connect();
     client.say(b"3:a.A,");
-    bard.call().hear(6).0.say(b"1:a,").finish();
+    bard.call().try_recv(6).0.say(b"1:a,").finish();
     assert_eq!(client.rest().unwrap(), b"1:a,");
 }
 
@@ -623,7 +624,7 @@ fn over_a_unix_socket_a_part_is_known_only_where_a_netstring_says_so() {
                 .unwrap();
         }
     });
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         protocol: Protocol::Netstring,
         upstream: upstream(),
         ..settings(&bard)
@@ -635,16 +636,16 @@ fn over_a_unix_socket_a_part_is_known_only_where_a_netstring_says_so() {
 #[test]
 fn a_stalled_upstream_holds_its_own_key_and_no_other() {
     let bard = Bard::new();
-    let proxy = proxy(Settings {
+    let proxy = proxy(ProxySettings {
         protocol: Protocol::Line,
         ..settings(&bard)
     });
     let mut stalled = proxy.connect();
     stalled.say(b"stalled\n");
-    let call = bard.call().hear(9).0;
+    let call = bard.call().try_recv(9).0;
     let mut other = proxy.connect();
     other.say(b"other\n");
-    bard.call().hear(7).0.say(b"poem").finish();
+    bard.call().try_recv(7).0.say(b"poem").finish();
     assert_eq!(other.rest().unwrap(), b"poem");
     call.say(b"at last").finish();
     assert_eq!(stalled.rest().unwrap(), b"at last");

@@ -78,7 +78,7 @@ pub fn play(setting: Setting, acts: &[Act], looks: Looks) -> Result<(), Countere
 fn step(model: &mut Model, world: &mut World, act: Act, looks: bool) -> Result<(), Broken> {
     let ends = matches!(act, Act::End(_) | Act::Reset(_) | Act::Abort(_));
     match ends {
-        true => model.settle(act),
+        true => model.use_budget(act),
         false => model.act(act),
     }
     if looks {

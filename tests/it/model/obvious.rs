@@ -91,7 +91,7 @@ pub struct Reading {
 
 /// What a reader is told after all it can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Timing {
     Nothing,
     Whole,
     Failed,
@@ -102,14 +102,14 @@ pub enum Told {
 pub struct Last {
     pub client: Client,
     pub seen: String,
-    pub told: Told,
+    pub told: Timing,
     /// As it is logged: whether those who ask later find the poem.
     pub kept: bool,
 }
 
 /// What the cache answers.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     Hit(String),
     Stale(String, Duty),
     Joins(usize),
@@ -122,14 +122,16 @@ pub enum Duty {
     Nothing,
 }
 
-impl Debug for Answer {
+impl Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::Hit(text) => write!(f, "a hit of {text:?}"),
-            Answer::Stale(text, Duty::Nothing) => write!(f, "the stale {text:?}"),
-            Answer::Stale(text, Duty::Refreshes) => write!(f, "the stale {text:?} and the refresh"),
-            Answer::Joins(fetch) => write!(f, "a place in flight {fetch}"),
-            Answer::Leads => write!(f, "the lead"),
+            Response::Hit(text) => write!(f, "a hit of {text:?}"),
+            Response::Stale(text, Duty::Nothing) => write!(f, "the stale {text:?}"),
+            Response::Stale(text, Duty::Refreshes) => {
+                write!(f, "the stale {text:?} and the refresh")
+            }
+            Response::Joins(fetch) => write!(f, "a permit in flight {fetch}"),
+            Response::Leads => write!(f, "the lead"),
         }
     }
 }
@@ -186,15 +188,15 @@ impl Model {
     }
 
     /// What a client would get who asked now.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> Response {
         let aloft = self.joined();
         let poem = |fetch: usize| text(fetch, 0, self.fetches[fetch].said);
         match (self.kept(), aloft) {
-            (Some((fetch, true)), _) => Answer::Hit(poem(fetch)),
-            (Some((fetch, false)), None) => Answer::Stale(poem(fetch), Duty::Refreshes),
-            (Some((fetch, false)), Some(_)) => Answer::Stale(poem(fetch), Duty::Nothing),
-            (None, Some((fetch, _))) => Answer::Joins(fetch),
-            (None, None) => Answer::Leads,
+            (Some((fetch, true)), _) => Response::Hit(poem(fetch)),
+            (Some((fetch, false)), None) => Response::Stale(poem(fetch), Duty::Refreshes),
+            (Some((fetch, false)), Some(_)) => Response::Stale(poem(fetch), Duty::Nothing),
+            (None, Some((fetch, _))) => Response::Joins(fetch),
+            (None, None) => Response::Leads,
         }
     }
 
@@ -274,7 +276,7 @@ impl Model {
     }
 
     /// The text that this reader has yet to see, and what it is told then.
-    pub fn rest(&self, reading: Reading) -> (String, Told) {
+    pub fn rest(&self, reading: Reading) -> (String, Timing) {
         (
             text(
                 reading.fetch,
@@ -285,17 +287,17 @@ impl Model {
         )
     }
 
-    fn told(&self, reading: Reading) -> Told {
+    fn told(&self, reading: Reading) -> Timing {
         match self.fetches[reading.fetch].phase {
-            _ if reading.kept => Told::Whole,
-            Phase::Aloft | Phase::Settled => Told::Nothing,
-            Phase::Landed => Told::Whole,
-            Phase::Failed => Told::Failed,
+            _ if reading.kept => Timing::Whole,
+            Phase::Aloft | Phase::Settled => Timing::Nothing,
+            Phase::Landed => Timing::Whole,
+            Phase::Failed => Timing::Failed,
         }
     }
 
     pub fn has_news(&self, reading: Reading) -> bool {
-        reading.seen < self.fetches[reading.fetch].said || self.told(reading) != Told::Nothing
+        reading.seen < self.fetches[reading.fetch].said || self.told(reading) != Timing::Nothing
     }
 
     /// All that may happen next. Clients differ by their names alone, so of those who are out only the first asks.
@@ -356,7 +358,7 @@ impl Model {
             Purge => (self.kept, self.current) = (None, None),
             Wait => self.hour += 1,
             End(_) | Reset(_) | Abort(_) => {
-                self.settle(act);
+                self.use_budget(act);
                 self.tell(act);
             }
         }
@@ -400,7 +402,7 @@ impl Model {
             return;
         };
         match self.rest(reading) {
-            (_, Told::Nothing) => {
+            (_, Timing::Nothing) => {
                 let seen = self.fetches[reading.fetch].said;
                 self.clients[client as usize] = Some(Reading { seen, ..reading });
             }
@@ -440,7 +442,7 @@ impl Model {
     }
 
     /// The first half of a fetch's end: what becomes of the key.
-    pub fn settle(&mut self, act: Act) {
+    pub fn use_budget(&mut self, act: Act) {
         self.last = None;
         let (End(at) | Reset(at) | Abort(at)) = act else {
             return;

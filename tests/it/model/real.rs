@@ -3,11 +3,13 @@
 //! A [`Flaw`] is a small deviation in the putting together. The parts are the real ones either way, so each flaw shows
 //! that the comparison would notice if the proxy, or a part, did the same.
 
-use super::obvious::{Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word};
+use super::obvious::{
+    Act, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Response, Timing, word,
+};
 use poetry::cache::{Cache, Fill, Lookup, Policy};
 use poetry::flight::{Flight, Read, Reader, Writer, launch};
 use poetry::poem::Poem;
-use poetry::protocol::{Judge, Protocol};
+use poetry::protocol::{Protocol, ReplyDecoder};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ pub enum Rule {
     /// Everyone reads the text from its beginning, and all of it that there is.
     Seen,
     /// Everyone is told the same end, no sooner and no later.
-    Told,
+    Timing,
     /// Who waits is woken when there is news.
     Woken,
     /// Whole poems alone are kept, and only until they are purged or too old.
@@ -73,10 +75,10 @@ type Numbered = (usize, Flight);
 type Lead = poetry::cache::Lead<Key, Poem, Numbered, Writer>;
 
 /// What the proxy's fetch holds: the same two, in the same order.
-struct Landing {
+struct FlightGuard {
     fill: Option<Fill<Key, Poem, Numbered>>,
     writer: Writer,
-    judge: Judge,
+    judge: ReplyDecoder,
     leader: Option<Client>,
 }
 
@@ -102,12 +104,12 @@ impl Wake for Bell {
 pub struct World {
     cache: Arc<Cache<Key, Poem, Numbered>>,
     now: Instant,
-    fetches: Vec<Option<Landing>>,
+    fetches: Vec<Option<FlightGuard>>,
     clients: [Option<Seat>; CLIENTS.len()],
     last: Option<Last>,
     flaw: Option<Flaw>,
     /// What a flaw holds on to.
-    stuck: Vec<Landing>,
+    stuck: Vec<FlightGuard>,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -156,9 +158,9 @@ impl World {
                 let landing = self.fetches.get_mut(fetch).and_then(Option::take);
                 let Some(landing) = landing else { return };
                 match act {
-                    Act::End(_) if landing.judge.ended().is_ok() => self.land(landing, between),
+                    Act::End(_) if landing.judge.eof().is_ok() => self.land(landing, between),
                     Act::Reset(_)
-                        if self.has(Flaw::ResetIsAnEnd) && landing.judge.ended().is_ok() =>
+                        if self.has(Flaw::ResetIsAnEnd) && landing.judge.eof().is_ok() =>
                     {
                         self.land(landing, between);
                     }
@@ -195,7 +197,7 @@ impl World {
             }
             Lookup::Coalesced((number, _)) if self.is_shunned(number) => {
                 let (writer, flight) = launch(1 << 16);
-                self.fetches.push(Some(Landing {
+                self.fetches.push(Some(FlightGuard {
                     fill: None,
                     writer,
                     judge: judge(),
@@ -229,7 +231,7 @@ impl World {
 
     fn fly(&mut self, lead: Lead, leader: Option<Client>) {
         let (fill, writer) = (Some(lead.fill), lead.writer);
-        self.fetches.push(Some(Landing {
+        self.fetches.push(Some(FlightGuard {
             fill,
             writer,
             judge: judge(),
@@ -245,7 +247,7 @@ impl World {
             seat.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
         let told = seat.next().1;
-        if told != Told::Nothing {
+        if told != Timing::Nothing {
             let (seen, kept) = (std::mem::take(&mut seat.seen), seat.reader.was_kept());
             self.last = Some(Last {
                 client,
@@ -281,13 +283,13 @@ impl World {
         assert!(fits, "the capacity is no matter here");
         landing
             .judge
-            .take(bytes.as_bytes())
+            .push(bytes.as_bytes())
             .expect("a poem has no framing");
         landing.writer.append(bytes.into());
     }
 
-    fn land(&mut self, landing: Landing, between: impl FnOnce(&mut World)) {
-        let Landing { fill, writer, .. } = landing;
+    fn land(&mut self, landing: FlightGuard, between: impl FnOnce(&mut World)) {
+        let FlightGuard { fill, writer, .. } = landing;
         writer.finish(|poem| {
             let (bytes, again, mut counted) = (poem.len(), poem.clone(), None);
             let Some(fill) = fill else { return Err(None) };
@@ -312,10 +314,10 @@ impl World {
         }
     }
 
-    fn fail(&mut self, mut landing: Landing, between: impl FnOnce(&mut World)) {
+    fn fail(&mut self, mut landing: FlightGuard, between: impl FnOnce(&mut World)) {
         let why = landing
             .judge
-            .broken(&std::io::ErrorKind::ConnectionReset.into());
+            .io_error(&std::io::ErrorKind::ConnectionReset.into());
         if self.has(Flaw::FailedIsJoined) {
             let writer = std::mem::replace(&mut landing.writer, launch(0).0);
             self.stuck.push(landing);
@@ -324,7 +326,7 @@ impl World {
         }
         let room = landing.fill.take().map(|fill| fill.fail(self.now));
         between(self);
-        landing.writer.load(room);
+        landing.writer.attach(room);
         if self.has(Flaw::LeaderAloneIsTold) {
             let seat = landing
                 .leader
@@ -336,8 +338,8 @@ impl World {
     }
 
     /// The task is dropped where it stands.
-    fn abort(&mut self, landing: Landing, between: impl FnOnce(&mut World)) {
-        let Landing { fill, writer, .. } = landing;
+    fn abort(&mut self, landing: FlightGuard, between: impl FnOnce(&mut World)) {
+        let FlightGuard { fill, writer, .. } = landing;
         drop(fill);
         between(self);
         drop(writer);
@@ -357,7 +359,7 @@ impl World {
             )
         };
         hold(Rule::Seen, seen(&self.last) == seen(&model.last), what)?;
-        hold(Rule::Told, self.last == model.last, what)?;
+        hold(Rule::Timing, self.last == model.last, what)?;
         for client in CLIENTS {
             match (
                 &self.clients[client as usize],
@@ -371,15 +373,15 @@ impl World {
                         if seat.is_some() { "still in" } else { "out" }
                     );
                     return Err(Broken {
-                        rule: Rule::Told,
+                        rule: Rule::Timing,
                         what,
                     });
                 }
             }
         }
         let (got, due) = (self.probe(), model.answer());
-        let text = |answer: &Answer| match answer {
-            Answer::Hit(text) | Answer::Stale(text, _) => Some(text.clone()),
+        let text = |answer: &Response| match answer {
+            Response::Hit(text) | Response::Stale(text, _) => Some(text.clone()),
             _ => None,
         };
         let what = || format!("who asks next gets {got:?} instead of {due:?}");
@@ -393,14 +395,14 @@ impl World {
     }
 
     /// What a client would get. A lead that is handed out is dropped, and that leaves the key as it was.
-    fn probe(&self) -> Answer {
+    fn probe(&self) -> Response {
         let text = |poem: Poem| String::from_utf8_lossy(&poem.bytes()).into_owned();
         match self.lookup() {
-            Lookup::Hit(poem, _) => Answer::Hit(text(poem)),
-            Lookup::Stale(poem, None) => Answer::Stale(text(poem), Duty::Nothing),
-            Lookup::Stale(poem, Some(_)) => Answer::Stale(text(poem), Duty::Refreshes),
-            Lookup::Coalesced((number, _)) => Answer::Joins(number),
-            Lookup::Miss(_) => Answer::Leads,
+            Lookup::Hit(poem, _) => Response::Hit(text(poem)),
+            Lookup::Stale(poem, None) => Response::Stale(text(poem), Duty::Nothing),
+            Lookup::Stale(poem, Some(_)) => Response::Stale(text(poem), Duty::Refreshes),
+            Lookup::Coalesced((number, _)) => Response::Joins(number),
+            Lookup::Miss(_) => Response::Leads,
         }
     }
 
@@ -417,12 +419,15 @@ impl World {
 
 impl Seat {
     /// What it would read next, and what it is told where that is nothing.
-    fn next(&self) -> (String, Told) {
+    fn next(&self) -> (String, Timing) {
         match self.reader.peek() {
-            Read::Chunk(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), Told::Nothing),
-            Read::Pending if !self.told_apart => (String::new(), Told::Nothing),
-            Read::End => (String::new(), Told::Whole),
-            Read::Pending | Read::Failed(_) => (String::new(), Told::Failed),
+            Read::Chunk(bytes) => (
+                String::from_utf8_lossy(&bytes).into_owned(),
+                Timing::Nothing,
+            ),
+            Read::Pending if !self.told_apart => (String::new(), Timing::Nothing),
+            Read::End => (String::new(), Timing::Whole),
+            Read::Pending | Read::Failed(_) => (String::new(), Timing::Failed),
         }
     }
 
@@ -447,7 +452,7 @@ impl Seat {
         hold(Rule::Seen, fits, || {
             format!("{client:?} reads {next:?} next instead of {rest:?}")
         })?;
-        hold(Rule::Told, !rest.is_empty() || told == end, || {
+        hold(Rule::Timing, !rest.is_empty() || told == end, || {
             format!("{client:?} is told {end:?} instead of {told:?}")
         })?;
         let woken = self.told_apart || !self.waits || self.bell.0.load(Ordering::Relaxed);
@@ -457,6 +462,6 @@ impl Seat {
     }
 }
 
-fn judge() -> Judge {
-    Judge::new(Protocol::Poem, "upstream".to_string(), 1 << 16)
+fn judge() -> ReplyDecoder {
+    ReplyDecoder::new(Protocol::Poem, "upstream".to_string(), 1 << 16)
 }

@@ -3,22 +3,22 @@
 use super::Key;
 use crate::cache::Fill;
 use crate::error::Error;
-use crate::flight::{Flight, Watch, Writer};
-use crate::gate::Place;
+use crate::flight::{Flight, PendingReaders, Writer};
 use crate::poem::Poem;
+use crate::semaphore::Permit;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// A fetch's two duties, in the order in which they end: dropped as it stands, it frees the key first and fails the
 /// readers then.
-pub(super) struct Landing {
+pub(super) struct FlightGuard {
     /// The right to keep the poem, and the room for it; `None` once the poem passes through.
     pub(super) fill: Option<Fill<Key, Poem, Flight>>,
     pub(super) writer: Writer,
     /// The place among `upstream_conns`, once it was this fetch's turn. What it does elsewhere, another attempt or a
     /// transformation, is done in the same place.
-    pub(super) place: Option<Place>,
+    pub(super) permit: Option<Permit>,
     /// Whether the poem passes through without room: what it holds bursts the capacity.
     is_uncounted: bool,
     /// With a transformation, the poem before it.
@@ -30,13 +30,13 @@ pub(super) struct Landing {
 /// What a fetch may hold for which there is no room: it must hold something to go on at all.
 const NARROWEST: u64 = 64 << 10;
 
-impl Landing {
-    pub(super) fn new(fill: Fill<Key, Poem, Flight>, writer: Writer) -> Landing {
-        let (place, is_uncounted, original, objection) = (None, false, Bytes::new(), None);
-        Landing {
+impl FlightGuard {
+    pub(super) fn new(fill: Fill<Key, Poem, Flight>, writer: Writer) -> FlightGuard {
+        let (permit, is_uncounted, original, objection) = (None, false, Bytes::new(), None);
+        FlightGuard {
             fill: Some(fill),
             writer,
-            place,
+            permit,
             is_uncounted,
             original,
             objection,
@@ -47,32 +47,32 @@ impl Landing {
     pub(super) fn pass_through(&mut self) {
         let Some(fill) = self.fill.take() else { return };
         let room = fill.give_up();
-        self.writer.narrow(room.bytes().max(NARROWEST));
-        self.writer.load(room);
+        self.writer.shrink_window(room.bytes().max(NARROWEST));
+        self.writer.attach(room);
     }
 
     /// The same for lack of room.
-    pub(super) fn squeeze_through(&mut self) {
+    pub(super) fn pass_unaccounted(&mut self) {
         self.pass_through();
         self.is_uncounted = true;
     }
 
     /// Where the poem has no room: its readers, and the place that is to be kept until they have read it.
-    pub(super) fn uncounted(&mut self) -> Option<(Watch, Option<Place>)> {
+    pub(super) fn uncounted(&mut self) -> Option<(PendingReaders, Option<Permit>)> {
         self.is_uncounted
-            .then(|| (self.writer.watch(), self.place.take()))
+            .then(|| (self.writer.pending_readers(), self.permit.take()))
     }
 
     /// The poem is longer than any that is kept: it passes through, and the key is remembered for it.
     pub(super) fn too_long(&mut self, now: Instant) {
         if let Some(fill) = self.fill.take() {
-            self.writer.load(fill.too_long(now));
+            self.writer.attach(fill.hit_for_miss(now));
         }
     }
 
     /// The poem is whole. Says whether it was kept.
     pub(super) fn land(self, now: Instant) -> bool {
-        let Landing {
+        let FlightGuard {
             fill,
             writer,
             objection,
@@ -98,11 +98,11 @@ impl Landing {
 
     /// It never will be.
     pub(super) fn fail(self, error: Error, now: Instant) {
-        let Landing {
+        let FlightGuard {
             fill, mut writer, ..
         } = self;
         if let Some(fill) = fill {
-            writer.load(fill.fail(now));
+            writer.attach(fill.fail(now));
         }
         writer.fail(error);
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// Lets a number of places be taken at once.
 #[derive(Debug, Clone)]
-pub struct Gate {
+pub struct Semaphore {
     queue: Arc<Mutex<Queue>>,
 }
 
@@ -25,22 +25,22 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     since: Instant,
-    pass: Sender<Place>,
+    pass: Sender<Permit>,
 }
 
 /// The right to be inside; given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     /// `None` once it was passed on.
-    gate: Option<Gate>,
+    semaphore: Option<Semaphore>,
 }
 
-impl Gate {
+impl Semaphore {
     /// A gate with this many places.
-    pub fn new(places: usize) -> Gate {
-        Gate {
+    pub fn new(permits: usize) -> Semaphore {
+        Semaphore {
             queue: Arc::new(Mutex::new(Queue {
-                free: places,
+                free: permits,
                 waiting: VecDeque::new(),
             })),
         }
@@ -49,11 +49,11 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue
             .lock()
-            .expect("no code panics while it holds the gate's lock")
+            .expect("no code panics while it holds the semaphore's lock")
     }
 
     /// Since when whoever has waited longest waits for a place, if anybody does.
-    pub fn crowded_since(&self) -> Option<Instant> {
+    pub fn oldest_waiter(&self) -> Option<Instant> {
         self.lock()
             .waiting
             .iter()
@@ -62,13 +62,13 @@ impl Gate {
     }
 
     /// Waits for a place, since now. Whoever stops waiting leaves the queue.
-    pub async fn enter(&self, now: Instant) -> Place {
+    pub async fn acquire(&self, now: Instant) -> Permit {
         let turn = {
             let mut queue = self.lock();
             if queue.free > 0 {
                 queue.free -= 1;
-                return Place {
-                    gate: Some(self.clone()),
+                return Permit {
+                    semaphore: Some(self.clone()),
                 };
             }
             let (pass, turn) = channel();
@@ -77,19 +77,21 @@ impl Gate {
             turn
         };
         turn.await
-            .expect("the queue, which this gate shares, drops no one who waits")
+            .expect("the queue, which this semaphore shares, drops no one who waits")
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(gate) = self.gate.take() else { return };
-        let mut place = Place {
-            gate: Some(gate.clone()),
+        let Some(semaphore) = self.semaphore.take() else {
+            return;
+        };
+        let mut permit = Permit {
+            semaphore: Some(semaphore.clone()),
         };
         loop {
             let next = {
-                let mut queue = gate.lock();
+                let mut queue = semaphore.lock();
                 let next = queue.waiting.pop_front();
                 if next.is_none() {
                     queue.free += 1;
@@ -97,12 +99,12 @@ impl Drop for Place {
                 next
             };
             let Some(next) = next else {
-                place.gate = None; // it is free now, and nobody's
+                permit.semaphore = None; // it is free now, and nobody's
                 return;
             };
-            match next.pass.send(place) {
+            match next.pass.send(permit) {
                 Ok(()) => return,
-                Err(unwanted) => place = unwanted,
+                Err(unwanted) => permit = unwanted,
             }
         }
     }
@@ -117,23 +119,24 @@ mod tests {
 
     #[test]
     fn places_go_to_those_who_wait_in_the_order_they_came() {
-        let (gate, now) = (Gate::new(2), Instant::now());
+        let (semaphore, now) = (Semaphore::new(2), Instant::now());
         let later = now + Duration::from_secs(1);
-        let first = gate.enter(now).now_or_never().unwrap();
-        let second = gate.enter(now).now_or_never().unwrap();
-        let (mut third, mut fourth) = (pin!(gate.enter(now)), pin!(gate.enter(later)));
-        assert_eq!(gate.crowded_since(), None);
+        let first = semaphore.acquire(now).now_or_never().unwrap();
+        let second = semaphore.acquire(now).now_or_never().unwrap();
+        let (mut third, mut fourth) =
+            (pin!(semaphore.acquire(now)), pin!(semaphore.acquire(later)));
+        assert_eq!(semaphore.oldest_waiter(), None);
         assert!(third.as_mut().now_or_never().is_none());
         assert!(fourth.as_mut().now_or_never().is_none());
         assert_eq!(
-            gate.crowded_since(),
+            semaphore.oldest_waiter(),
             Some(now),
             "it is the first of them who counts"
         );
         drop(first);
-        assert_eq!(gate.crowded_since(), Some(later));
+        assert_eq!(semaphore.oldest_waiter(), Some(later));
         assert!(
-            gate.enter(later).now_or_never().is_none(),
+            semaphore.acquire(later).now_or_never().is_none(),
             "who comes late does not slip in"
         );
         assert!(fourth.as_mut().now_or_never().is_none());
@@ -141,16 +144,16 @@ mod tests {
         drop(second);
         drop(third);
         drop(fourth.now_or_never().unwrap());
-        assert_eq!(gate.lock().free, 2);
+        assert_eq!(semaphore.lock().free, 2);
     }
 
     #[test]
     fn a_place_given_to_one_who_has_gone_goes_to_the_next() {
-        let (gate, now) = (Gate::new(1), Instant::now());
-        let inside = gate.enter(now).now_or_never().unwrap();
-        let mut gone = Box::pin(gate.enter(now));
-        let mut given = Box::pin(gate.enter(now));
-        let mut last = Box::pin(gate.enter(now));
+        let (semaphore, now) = (Semaphore::new(1), Instant::now());
+        let inside = semaphore.acquire(now).now_or_never().unwrap();
+        let mut gone = Box::pin(semaphore.acquire(now));
+        let mut given = Box::pin(semaphore.acquire(now));
+        let mut last = Box::pin(semaphore.acquire(now));
         for waiting in [&mut gone, &mut given, &mut last] {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
@@ -158,6 +161,6 @@ mod tests {
         drop(inside);
         drop(given); // it has its place already, and never looked
         assert!(last.now_or_never().is_some());
-        assert_eq!(gate.lock().free, 1);
+        assert_eq!(semaphore.lock().free, 1);
     }
 }

@@ -12,41 +12,41 @@ const AT_ONCE: u64 = 16 << 10;
 
 /// The room that is shared. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Commons {
+pub struct Budget {
     held: Arc<AtomicU64>,
     room: u64,
 }
 
 /// What one holds of it; given back when it is dropped.
 #[derive(Debug)]
-pub struct Share {
-    of: Commons,
+pub struct Charge {
+    of: Budget,
     bytes: u64,
     spared: u64,
 }
 
-impl Commons {
+impl Budget {
     /// Room for so many bytes.
-    pub fn new(room: u64) -> Commons {
-        Commons {
+    pub fn new(room: u64) -> Budget {
+        Budget {
             held: Arc::default(),
             room,
         }
     }
 
     /// The share of a request of at most `longest` bytes, of which one alone has room in any case.
-    pub fn of_request(&self, longest: u64) -> Share {
-        self.share(longest, 0)
+    pub fn of_request(&self, longest: u64) -> Charge {
+        self.charge(longest, 0)
     }
 
     /// The share of an answer that is at most `longest` bytes together with its request.
-    pub fn of_answer(&self, longest: u64) -> Share {
-        self.share(longest, AT_ONCE)
+    pub fn of_answer(&self, longest: u64) -> Charge {
+        self.charge(longest, AT_ONCE)
     }
 
-    fn share(&self, longest: u64, spared: u64) -> Share {
-        Share {
-            of: Commons {
+    fn charge(&self, longest: u64, spared: u64) -> Charge {
+        Charge {
+            of: Budget {
                 room: self.room.max(longest),
                 ..self.clone()
             },
@@ -61,10 +61,10 @@ impl Commons {
     }
 }
 
-impl Share {
+impl Charge {
     /// The share of one who shares with nobody.
-    pub fn alone() -> Share {
-        Commons::new(u64::MAX).of_request(0)
+    pub fn alone() -> Charge {
+        Budget::new(u64::MAX).of_request(0)
     }
 
     /// Holds so many bytes, or what it holds already where that is more. What finds no room is to be dropped: it is
@@ -88,13 +88,13 @@ impl Share {
             0 => bytes,
             _ => Bytes::from_owner(Counted {
                 bytes,
-                _share: self,
+                _charge: self,
             }),
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for Charge {
     fn drop(&mut self) {
         self.of.held.fetch_sub(self.bytes, Ordering::AcqRel);
     }
@@ -102,7 +102,7 @@ impl Drop for Share {
 
 struct Counted {
     bytes: Bytes,
-    _share: Share,
+    _charge: Charge,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -117,43 +117,43 @@ mod tests {
 
     #[test]
     fn whoever_finds_no_room_gives_back_what_it_had_and_the_others_keep_theirs() {
-        let commons = Commons::new(100_000);
-        let (mut one, mut two) = (commons.of_request(1000), commons.of_answer(1000));
+        let budget = Budget::new(100_000);
+        let (mut one, mut two) = (budget.of_request(1000), budget.of_answer(1000));
         assert_eq!(
             (one.grow(60_000), two.grow(40_000), two.grow(30_000)),
             (Ok(()), Ok(()), Ok(()))
         );
-        assert_eq!(commons.held(), 100_000);
+        assert_eq!(budget.held(), 100_000);
         assert_eq!(one.grow(60_001), Err(100_000));
         drop(one);
-        assert_eq!(commons.held(), 40_000);
+        assert_eq!(budget.held(), 40_000);
         assert_eq!(two.grow(100_000), Ok(()));
     }
 
     #[test]
     fn the_longest_has_room_where_nobody_holds_any_and_a_small_answer_always() {
-        let commons = Commons::new(10);
-        let mut long = commons.of_request(50_000);
+        let budget = Budget::new(10);
+        let mut long = budget.of_request(50_000);
         assert_eq!(
             (long.grow(50_000), long.grow(50_001)),
             (Ok(()), Err(50_000))
         );
-        assert_eq!(commons.of_answer(0).grow(AT_ONCE), Ok(()));
-        assert_eq!(commons.of_answer(0).grow(AT_ONCE + 1), Err(10));
-        assert_eq!(commons.of_request(0).grow(1), Err(10));
-        assert_eq!(Share::alone().grow(u64::MAX), Ok(()));
+        assert_eq!(budget.of_answer(0).grow(AT_ONCE), Ok(()));
+        assert_eq!(budget.of_answer(0).grow(AT_ONCE + 1), Err(10));
+        assert_eq!(budget.of_request(0).grow(1), Err(10));
+        assert_eq!(Charge::alone().grow(u64::MAX), Ok(()));
     }
 
     #[test]
     fn counted_bytes_are_counted_until_the_last_copy_is_dropped() {
-        let commons = Commons::new(10);
-        let mut share = commons.of_request(0);
-        share.grow(4).expect("there is room");
-        let bytes = share.with("poem".into());
+        let budget = Budget::new(10);
+        let mut charge = budget.of_request(0);
+        charge.grow(4).expect("there is room");
+        let bytes = charge.with("poem".into());
         let slice = bytes.slice(1..);
         drop(bytes);
-        assert_eq!((commons.held(), &slice[..]), (4, &b"oem"[..]));
+        assert_eq!((budget.held(), &slice[..]), (4, &b"oem"[..]));
         drop(slice);
-        assert_eq!(commons.held(), 0);
+        assert_eq!(budget.held(), 0);
     }
 }

@@ -19,8 +19,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use poetry::addr::Addr;
 use poetry::error::{Error, Stage};
 use poetry::flight::{self, Read, Reader, Writer};
-use poetry::net;
 use poetry::protocol::{Protocol, check_line};
+use poetry::rt;
 use poetry::upstream::{Pipeline, Query, Registry, Timeouts, ask};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -126,7 +126,7 @@ pub async fn run(args: Args, output: &Output) -> Result<u8, Error> {
         std::future::pending::<Infallible>().await // what they wrote is yet to be printed
     };
     // Signals first: they are listened to before there is anything to remove.
-    match net::race(interrupted, net::race(printing, fetching)).await {
+    match rt::race(interrupted, rt::race(printing, fetching)).await {
         Ok(signal) => Ok(128 + signal as u8),
         Err(Ok(code)) => code,
         Err(Err(never)) => match never {},
@@ -265,7 +265,7 @@ impl Plan {
             stage: Stage::Complete,
             limit: self.timeout,
         };
-        let result = net::within(self.timeout, self.attempts(&mut errand)).await;
+        let result = rt::within(self.timeout, self.attempts(&mut errand)).await;
         let Download {
             writer,
             begun,
@@ -290,7 +290,7 @@ impl Plan {
                 Err(error)
                     if left > 0 && error.is_worth_another_try() && errand.take_back(&error) =>
                 {
-                    net::sleep(pause).await;
+                    rt::sleep(pause).await;
                     pause = (pause * 2).min(RETRY_PAUSE.1);
                     continue;
                 }

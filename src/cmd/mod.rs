@@ -18,8 +18,9 @@ use futures::channel::mpsc;
 use listenfd::ListenFd;
 use poetry::addr::Addr;
 use poetry::error::Error;
-use poetry::net::{self, Listener};
+use poetry::net::Listener;
 use poetry::program;
+use poetry::rt;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Event, Observer, Stats};
 use poetry::upstream::{Pipeline, Registry};
@@ -125,17 +126,17 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     report::set_color(cli.output.color);
     let result = match cli.command {
-        Command::Serve(args) => net::block_on(serve::run(args, &cli.output)),
-        Command::Proxy(args) => net::block_on(proxy::run(args, &cli.output)),
+        Command::Serve(args) => rt::block_on(serve::run(args, &cli.output)),
+        Command::Proxy(args) => rt::block_on(proxy::run(args, &cli.output)),
         // It exits within: a runtime that is left starts its own thread first, a tenth of a small poem's time.
-        Command::Fetch(args) => net::block_on(async {
+        Command::Fetch(args) => rt::block_on(async {
             let code = fetch::run(args, &cli.output).await.unwrap_or_else(|error| {
                 report::error(&error);
                 error.exit_code()
             });
             std::process::exit(code.into())
         }),
-        Command::Transform(args) => net::block_on(transform::run(args, &cli.output)),
+        Command::Transform(args) => rt::block_on(transform::run(args, &cli.output)),
         Command::Generate(args) => generate::run(&args),
     };
     program::kill_all(); // in another process group than ours, they would live on
@@ -390,10 +391,10 @@ async fn listen<H: Handler>(
 /// wait for it. What is asked for while one such beginning is still to come asks for nothing more.
 fn reloads<H: Handler>(handler: Arc<H>, report: Arc<dyn Observer>) -> mpsc::Sender<()> {
     let (tell, mut told) = mpsc::channel(0); // and one place for each sender
-    net::spawn(async move {
+    rt::spawn(async move {
         while told.next().await.is_some() {
             let handler = handler.clone();
-            match net::unblock(move || handler.reload()).await {
+            match rt::unblock(move || handler.reload()).await {
                 Ok(done) => report.notice(Event::Reloaded(done)),
                 Err(error) => report::error(&error), // what was there stays
             }
@@ -510,7 +511,7 @@ fn interruptions() -> std::io::Result<Signals> {
 /// While connections are being finished, another signal ends the process at once; the kernel resets what is open. It
 /// may be there already, so these are the signals that were listened to before.
 fn next_signal_ends_at_once(mut signals: Signals) {
-    net::spawn(async move {
+    rt::spawn(async move {
         while let Some(Ok(signal)) = signals.next().await {
             if signal != Signal::Hup {
                 program::kill_all();

@@ -13,8 +13,8 @@ use poetry::addr::Addr;
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::TransformService;
-use poetry::net;
 use poetry::program::{BadProgram, Program};
+use poetry::rt;
 use poetry::upstream::{Pipeline, Registry, Timeouts, Transform};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -158,7 +158,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         total: args.timeout,
     };
     let work = workshop.apply(poem.into(), args.max_poem, timeouts);
-    match net::race(interrupted(&workshop), work).await {
+    match rt::race(interrupted(&workshop), work).await {
         Ok(signal) => Ok(ExitCode::from(128 + signal as u8)),
         Err(done) => write(&done?),
     }

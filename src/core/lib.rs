@@ -50,6 +50,7 @@ pub mod net;
 pub mod poem;
 pub mod program;
 pub mod protocol;
+pub mod rt;
 pub mod script;
 pub mod semaphore;
 pub mod server;

@@ -19,8 +19,9 @@
 
 use crate::budget::Charge;
 use crate::error::{Error, Stage, reason};
-use crate::net::{self, Pipe};
+use crate::net::Pipe;
 use crate::poem::packed;
+use crate::rt;
 use crate::semaphore::{Permit, Semaphore};
 use crate::transform::Builtin;
 use bytes::Bytes;
@@ -139,7 +140,7 @@ impl Program {
             stage: Stage::Program,
             limit: deadline,
         };
-        net::within(deadline, self.run(poem, limit, charge))
+        rt::within(deadline, self.run(poem, limit, charge))
             .await
             .unwrap_or_else(|| Err(late()))
     }
@@ -170,7 +171,7 @@ impl Program {
                 Err(error) => error,
             }
         };
-        match net::race(talk, ended).await {
+        match rt::race(talk, ended).await {
             Ok(error) => return Err(error),
             Err(Ok(Ok(status))) => self.judge(status)?,
             Err(Ok(Err(e))) => {
@@ -197,7 +198,7 @@ impl Program {
             .stdout(Stdio::piped())
             .process_group(0);
         let (tell, started) = oneshot::channel();
-        // Not one of `net::unblock`'s threads: those are for work that ends by itself.
+        // Not one of `rt::unblock`'s threads: those are for work that ends by itself.
         std::thread::Builder::new()
             .name("warden".into())
             .spawn(move || ward(command, tell, permit))?;
@@ -498,7 +499,7 @@ mod tests {
     fn what_a_program_has_said_keeps_no_room_for_more() {
         let program: Program = "x=sh -c 'cat; printf yz'".parse().expect("a program");
         let poem = vec![b'x'; 100_000]; // more than a pipe holds, so that it comes in pieces
-        let said = net::block_on(program.apply(
+        let said = rt::block_on(program.apply(
             &poem,
             1 << 20,
             Duration::from_secs(10),

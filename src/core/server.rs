@@ -16,8 +16,9 @@ mod connection;
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::flight::Reader;
-use crate::net::{self, Accepted, BACKLOG, Listener, Peer, Received};
+use crate::net::{Accepted, BACKLOG, Listener, Peer, Received};
 use crate::protocol::Protocol;
+use crate::rt;
 use crate::stats::{AccessRecord, CacheStatus, Event, Observer, Outcome, Stats};
 use bytes::Bytes;
 use connection::{ClientInput, Connection, Delivery, Progress, Responding};
@@ -123,7 +124,7 @@ impl<H: Handler> Server<H> {
         shutdown: impl Future<Output = ()>,
     ) {
         let accepting = join_all(listeners.iter().map(|listener| self.accept(listener)));
-        let _shut_down = net::race(accepting, shutdown).await;
+        let _shut_down = rt::race(accepting, shutdown).await;
         let mut queues = Box::pin(join_all(
             listeners.into_iter().map(|queue| self.drain_backlog(queue)),
         ));
@@ -139,7 +140,7 @@ impl<H: Handler> Server<H> {
             }
             self.below(1).await;
         };
-        if net::within(self.limits.drain_timeout, work).await.is_none() {
+        if rt::within(self.limits.drain_timeout, work).await.is_none() {
             self.report.notice(Event::Cut(self.open()));
         }
     }
@@ -254,7 +255,7 @@ impl<H: Handler> Server<H> {
         };
         self.stats.tasks.fetch_add(1, Ordering::AcqRel);
         self.stats.open.fetch_add(1, Ordering::AcqRel);
-        net::spawn(story(Connection {
+        rt::spawn(story(Connection {
             server: self.clone(),
             stream,
             peer,
@@ -299,7 +300,7 @@ impl Acceptor {
     async fn next<H: Handler>(&mut self, server: &Arc<Server<H>>, listener: &Listener) -> bool {
         self.turn += 1;
         if self.turn.is_multiple_of(BURST) {
-            net::yield_now().await;
+            rt::yield_now().await;
         }
         server.below(server.limits.max_clients).await;
         match listener.accept() {
@@ -311,7 +312,7 @@ impl Acceptor {
             Err(e) if is_about_one_connection(&e) => {}
             Err(e) => {
                 server.report.notice(Event::Paused(&e, self.pause));
-                net::sleep(self.pause).await;
+                rt::sleep(self.pause).await;
                 self.pause = (self.pause * 2).min(PAUSE.1);
             }
         }

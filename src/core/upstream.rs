@@ -6,9 +6,10 @@ mod workshop;
 use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::error::Error;
-use crate::net::{self, CoopBudget, Stream};
+use crate::net::{self, Stream};
 use crate::poem::Poem;
 use crate::protocol::{Frame, Protocol, ReplyDecoder};
+use crate::rt::{self, CoopBudget};
 use crate::stats::{Event, Observer};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -217,7 +218,7 @@ impl Exchange<'_> {
         }
         while self.end.is_none() {
             self.buffer.resize(READ, 0);
-            match net::within(self.idle, poll_fn(|cx| self.poll_step(cx))).await {
+            match rt::within(self.idle, poll_fn(|cx| self.poll_step(cx))).await {
                 None => return Err(self.silent()),
                 Some(Advance::Sent) => self.turns.take().await,
                 Some(Advance::Received(Err(e))) => self.end = Some(Err(e)),
@@ -339,7 +340,7 @@ impl Trickle {
             return None;
         }
         if std::mem::replace(&mut self.begun, true) {
-            net::sleep(self.pace.delay).await;
+            rt::sleep(self.pace.delay).await;
         }
         Some(self.poem.split_to(self.pace.bytes.min(self.poem.len())))
     }

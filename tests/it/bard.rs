@@ -7,8 +7,9 @@ use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
 use poetry::handler::transform::TransformService;
-use poetry::net::{self, Listener};
+use poetry::net::Listener;
 use poetry::protocol::Protocol;
+use poetry::rt;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Observer, Silent, Stats};
 use poetry::upstream::{Registry, Timeouts, Upstream};
@@ -235,7 +236,7 @@ impl Running {
         handler: impl FnOnce(Arc<Stats>) -> Arc<H>,
     ) -> Running {
         let stats = Arc::new(Stats::default());
-        let listener = net::block_on(Listener::bind(&"0".parse().unwrap())).unwrap();
+        let listener = rt::block_on(Listener::bind(&"0".parse().unwrap())).unwrap();
         let Addr::Tcp { port, .. } = listener.addr() else {
             panic!("not a TCP address")
         };
@@ -248,7 +249,7 @@ impl Running {
         );
         let (stop, stopped) = futures::channel::oneshot::channel();
         let (tell, ended) = channel();
-        net::spawn(async move {
+        rt::spawn(async move {
             let stopped = async {
                 let _told_or_dropped = stopped.await;
             };

@@ -4,8 +4,9 @@ use crate::bard::{Client, Daemon, LIMITS, LONG, Running, poetry, text, until};
 use poetry::addr::Addr;
 use poetry::anthology::PoemSource;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
-use poetry::net::{self, Listener};
+use poetry::net::Listener;
 use poetry::protocol::Protocol;
+use poetry::rt;
 use poetry::script::Script;
 use poetry::upstream::Pace;
 use std::io::Write;
@@ -139,7 +140,7 @@ fn socket() -> (tempfile::TempDir, std::path::PathBuf, Addr) {
 #[test]
 fn a_server_that_stops_removes_its_socket_file_and_not_that_of_its_successor() {
     let (_folder, path, addr) = socket();
-    let bind = || net::block_on(Listener::bind(&addr)).unwrap();
+    let bind = || rt::block_on(Listener::bind(&addr)).unwrap();
     drop(bind());
     assert!(!path.exists());
     let old = bind();
@@ -171,7 +172,7 @@ fn a_socket_file_whose_queue_is_full_is_in_use_and_one_left_over_is_not() {
     let again = addr.clone();
     std::thread::spawn(move || {
         tell.send(
-            net::block_on(Listener::bind(&again))
+            rt::block_on(Listener::bind(&again))
                 .err()
                 .map(|e| e.to_string()),
         )
@@ -190,7 +191,7 @@ fn a_socket_file_whose_queue_is_full_is_in_use_and_one_left_over_is_not() {
     drop((holder, queued));
     // A process that another test is starting may have a copy of it for a moment yet.
     until("it is left over", || {
-        net::block_on(Listener::bind(&addr)).is_ok()
+        rt::block_on(Listener::bind(&addr)).is_ok()
     });
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use poetry::error::{Error, reason};
-use poetry::net;
+use poetry::rt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
@@ -70,7 +70,7 @@ impl Sink {
                 let name = path.display().to_string();
                 // A pipe that nobody reads yet makes us wait.
                 let out =
-                    net::unblock(move || std::fs::OpenOptions::new().write(true).open(path)).await;
+                    rt::unblock(move || std::fs::OpenOptions::new().write(true).open(path)).await;
                 Ok(Sink::Stream {
                     out: Arc::new(out.map_err(|e| output(&name, &e))?),
                     name,
@@ -177,7 +177,7 @@ async fn write_out(out: &Arc<File>, bytes: Bytes) -> io::Result<()> {
         true => (&**out).write_all(&bytes),
         false => {
             let out = out.clone();
-            net::unblock(move || (&*out).write_all(&bytes)).await
+            rt::unblock(move || (&*out).write_all(&bytes)).await
         }
     }
 }

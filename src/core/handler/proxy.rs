@@ -15,10 +15,10 @@ mod landing;
 use crate::cache::{Cache, Fill, Lookup, Policy};
 use crate::error::{Error, Stage};
 use crate::flight::{self, Flight, PendingReaders, Reader, Writer};
-use crate::net::{self, CoopBudget};
 use crate::poem::{Poem, packed};
 use crate::program::NAME_ROOM;
 use crate::protocol::{Protocol, netstring};
+use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
 use crate::server::{Handler, Response};
 use crate::stats::{CacheStatus, Event, Observer, Stats};
@@ -132,7 +132,7 @@ impl Proxy {
     fn fly(self: &Arc<Self>, lead: Lead, request: Bytes) {
         let landing = FlightGuard::new(lead.fill, lead.writer);
         self.stats.fetches.fetch_add(1, Ordering::Relaxed);
-        net::spawn(self.clone().fetch(landing, request));
+        rt::spawn(self.clone().fetch(landing, request));
     }
 
     /// One fetch, from the connect to its end.
@@ -149,9 +149,7 @@ impl Proxy {
             stage: Stage::Complete,
             limit: total,
         };
-        let result = net::within(total, work)
-            .await
-            .unwrap_or_else(|| Err(late()));
+        let result = rt::within(total, work).await.unwrap_or_else(|| Err(late()));
         let uncounted = landing.uncounted();
         match result {
             Ok(()) => self.land(landing, begun),
@@ -288,7 +286,7 @@ impl Proxy {
     /// upstream by then would cost them their poems.
     async fn await_readers(&self, landing: &FlightGuard) -> Result<(), Error> {
         loop {
-            match net::within(self.patience(), landing.writer.writable()).await {
+            match rt::within(self.patience(), landing.writer.writable()).await {
                 Some(room) => return room,
                 None if self.is_out_of_patience() => {
                     return Err(Error::TooSlow {
@@ -304,7 +302,7 @@ impl Proxy {
     /// `upstream_conns` such poems are there at a time; with the patience of [`Proxy::await_readers`].
     async fn await_the_last(&self, readers: PendingReaders) {
         let mut before = readers.remaining();
-        while net::within(self.patience(), readers.finished())
+        while rt::within(self.patience(), readers.finished())
             .await
             .is_none()
         {
@@ -443,7 +441,7 @@ impl Proxy {
             return Some("shorter than --min-bytes");
         }
         let pattern = pattern.clone()?;
-        let matches = net::busy(poem.len(), move || pattern.is_match(&poem)).await;
+        let matches = rt::busy(poem.len(), move || pattern.is_match(&poem)).await;
         matches.then_some("matches --reject")
     }
 }
@@ -617,7 +615,7 @@ mod tests {
                     .accept()
                     .and_then(|(mut call, _)| call.write_all(&poem))
             });
-            net::block_on(proxy.collect(&mut landing, b"")).expect("it comes whole")
+            rt::block_on(proxy.collect(&mut landing, b"")).expect("it comes whole")
         });
         assert!(collected == poem);
         assert_eq!(Vec::from(collected).capacity(), poem.len());

@@ -3,9 +3,9 @@
 use crate::anthology::{Anthology, PoemSource};
 use crate::error::Error;
 use crate::flight::{self, Reader};
-use crate::net;
 use crate::poem::Poem;
 use crate::protocol::Protocol;
+use crate::rt;
 use crate::script::{Script, Step};
 use crate::server::{Handler, Response};
 use crate::stats::CacheStatus;
@@ -159,7 +159,7 @@ fn trickle(poem: Poem, pace: Pace) -> Reader {
     let reader = flight
         .join()
         .expect("a flight just launched has its beginning");
-    net::spawn(async move {
+    rt::spawn(async move {
         let mut recital = Trickle::new(poem, pace);
         while let Some(bytes) = recital.next().await {
             if writer.readers() == 0 || writer.writable().await.is_err() {
@@ -192,7 +192,7 @@ fn rehearse(step: Step, poem: Poem) -> Reader {
             writer.append(first(count));
             match step {
                 Step::Reset(_) => writer.fail(failure()),
-                _ => net::spawn(async move { writer.deserted().await }),
+                _ => rt::spawn(async move { writer.deserted().await }),
             }
             reader
         }

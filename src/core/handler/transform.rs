@@ -3,9 +3,9 @@
 use crate::budget::{Budget, Charge};
 use crate::error::Error;
 use crate::flight::{self, Reader};
-use crate::net;
 use crate::program::NAME_ROOM;
 use crate::protocol::Protocol;
+use crate::rt;
 use crate::server::{Handler, Response};
 use crate::stats::{CacheStatus, Event, Observer};
 use crate::upstream::{Registry, Transform};
@@ -85,11 +85,11 @@ impl Handler for TransformService {
             .join()
             .expect("a flight just launched has its beginning");
         let mut charge = self.charge();
-        net::spawn(async move {
+        rt::spawn(async move {
             // The request is given back with the poem, as soon as its answer is made. The work is for this one client,
             // so it ends when the client does: a program gives up its place.
             let work = craft.apply(poem, self.max_poem, self.timeout, &mut charge);
-            match net::race(work, writer.deserted()).await {
+            match rt::race(work, writer.deserted()).await {
                 Ok(Ok(poem)) => {
                     writer.attach(charge); // until the answer is read, or its client has left
                     writer.append(format!("{}:", poem.len()).into());

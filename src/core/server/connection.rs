@@ -3,8 +3,9 @@
 use super::{Handler, ON_THE_WIRE, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
-use crate::net::{self, CoopBudget, Peer, Received, Stream, Then};
+use crate::net::{Peer, Received, Stream, Then};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
+use crate::rt::{self, CoopBudget};
 use crate::stats::{AccessRecord, CacheStatus, Outcome};
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
@@ -173,7 +174,7 @@ impl ClientInput {
 impl<H: Handler> Connection<H> {
     /// The request first, then the answer.
     pub(super) async fn open_exchange(&self, accepted: Instant) {
-        match Box::pin(net::within(
+        match Box::pin(rt::within(
             self.server.limits.client_timeout,
             self.request(),
         ))
@@ -182,8 +183,8 @@ impl<H: Handler> Connection<H> {
             Some(Ok(request)) => {
                 let (handler, asked) = (self.server.handler.clone(), request.clone());
                 let answer = move || handler.answer(asked, Instant::now());
-                let answer = match net::is_long_work(request.len()) {
-                    true => Box::pin(net::unblock(answer)).await, // all of it is looked at, for its key
+                let answer = match rt::is_long_work(request.len()) {
+                    true => Box::pin(rt::unblock(answer)).await, // all of it is looked at, for its key
                     false => answer(),
                 };
                 let mut answering =
@@ -263,7 +264,7 @@ impl<H: Handler> Connection<H> {
             match step {
                 Progress::Full => {
                     let taken =
-                        net::within(self.server.limits.client_timeout, self.stream.writable());
+                        rt::within(self.server.limits.client_timeout, self.stream.writable());
                     match Box::pin(taken).await {
                         Some(Ok(())) => {}
                         Some(Err(_)) => break Outcome::Remaining,
@@ -274,7 +275,7 @@ impl<H: Handler> Connection<H> {
                     let Responding {
                         delivery, chatter, ..
                     } = &mut *answering;
-                    if net::race(delivery.reader.ready(), self.gone(chatter))
+                    if rt::race(delivery.reader.ready(), self.gone(chatter))
                         .await
                         .is_err()
                     {
@@ -308,7 +309,7 @@ impl<H: Handler> Connection<H> {
             }
             (_, 0) => {}
             (_, _) => {
-                let _flushed = net::within(FLUSH, self.stream.emptied()).await;
+                let _flushed = rt::within(FLUSH, self.stream.emptied()).await;
             }
         }
         Outcome::Failed(error)
@@ -362,7 +363,7 @@ impl<H: Handler> Connection<H> {
     /// Looks for a reset now and then.
     async fn broken(&self) {
         while !self.stream.is_broken() {
-            net::sleep(LOOK).await;
+            rt::sleep(LOOK).await;
         }
     }
 
@@ -385,7 +386,7 @@ impl<H: Handler> Connection<H> {
             false => (self.server.limits.client_timeout, u32::MAX), // whatever it says, its poem's end may be to come
         };
         chatter.heard = 0;
-        let is_over = net::within(time, self.discard(&mut chatter, most))
+        let is_over = rt::within(time, self.discard(&mut chatter, most))
             .await
             .is_some();
         match is_over || on_the_wire || chatter.heard == 0 {

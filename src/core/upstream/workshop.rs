@@ -4,10 +4,10 @@ use super::{Query, Timeouts, open_exchange};
 use crate::addr::Addr;
 use crate::budget::Charge;
 use crate::error::{Error, Stage};
-use crate::net;
 use crate::poem::packed;
 use crate::program::Program;
 use crate::protocol::{Frame, Protocol};
+use crate::rt;
 use crate::semaphore::Semaphore;
 use crate::transform::Builtin;
 use bytes::Bytes;
@@ -62,11 +62,11 @@ impl Transform {
         match self {
             Transform::Builtin(transform) => {
                 let transform = *transform;
-                let permit = match net::is_long_work(poem.len()) {
+                let permit = match rt::is_long_work(poem.len()) {
                     true => Some(CPU_SLOTS.acquire(Instant::now()).await),
                     false => None,
                 };
-                let done = net::busy(poem.len(), move || {
+                let done = rt::busy(poem.len(), move || {
                     let _until_it_is_done = permit; // also where nobody waits for it any more
                     transform.apply(&poem, limit)
                 });
@@ -191,7 +191,7 @@ async fn transform_via(
         stage: Stage::Transform,
         limit: timeouts.total,
     };
-    net::within(timeouts.total, work)
+    rt::within(timeouts.total, work)
         .await
         .unwrap_or_else(|| Err(late()))
 }
@@ -223,6 +223,6 @@ mod tests {
         assert!(long.as_mut().now_or_never().is_none());
         assert!(CPU_SLOTS.oldest_waiter().is_some(), "it waits for a permit");
         drop(permits);
-        assert_eq!(net::block_on(long), Ok(100_000));
+        assert_eq!(rt::block_on(long), Ok(100_000));
     }
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use poetry::flight::Read as Progress;
 use poetry::handler::proxy::{Proxy, ProxySettings};
-use poetry::net;
 use poetry::protocol::Protocol;
+use poetry::rt;
 use poetry::server::{Handler, Limits};
 use poetry::stats::{CacheStatus, Silent, Stats};
 use poetry::upstream::Registry;
@@ -367,7 +367,7 @@ fn at_each_of_two_hundred_edges_of_the_ttl_a_storm_costs_one_fetch() {
             loop {
                 match reader.read() {
                     Progress::Chunk(bytes) => got.extend_from_slice(&bytes),
-                    Progress::Pending => net::block_on(reader.ready()),
+                    Progress::Pending => rt::block_on(reader.ready()),
                     Progress::End => break,
                     Progress::Failed(error) => panic!("{error}"),
                 }

@@ -6,8 +6,8 @@ use crate::bard::{
 };
 use poetry::error::Error;
 use poetry::handler::proxy::{ProxySettings, Rejects};
-use poetry::net;
 use poetry::protocol::Protocol;
+use poetry::rt;
 use poetry::upstream::{Query, Reply, Timeouts, Upstream, ask};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -196,7 +196,7 @@ fn while_connecting(
 ) -> Result<Vec<u8>, Error> {
     let bard = Bard::new();
     let addr = bard.addr();
-    net::block_on(async {
+    rt::block_on(async {
         let mut asking = Box::pin(ask(&addr, &question));
         assert!(
             futures::poll!(&mut asking).is_pending(),

@@ -1,8 +1,8 @@
 //! Names and addresses: where a name leads, and whether it leads to ourselves.
 
-use super::{unblock, within};
 use crate::addr::Addr;
 use crate::error::{Error, reason};
+use crate::rt::{unblock, within};
 use crate::semaphore::Semaphore;
 use socket2::SockAddr;
 use std::io;
@@ -141,7 +141,7 @@ async fn look_up<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::block_on;
+    use crate::rt::block_on;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;

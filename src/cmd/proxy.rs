@@ -8,11 +8,12 @@ use crate::cmd::{
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
+use poetry::client::Timeouts;
 use poetry::error::Error;
 use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
-use poetry::upstream::{Registry, Timeouts, Upstream};
+use poetry::upstream::{Registry, Upstream};
 use regex::bytes::Regex;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -218,7 +219,7 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
 async fn refuse_circles(args: &Args, upstream: &Upstream, listeners: &[Listener]) {
     let servers = match upstream {
         Upstream::Servers(servers) => &servers[..],
-        Upstream::Trickle(..) => &[],
+        Upstream::BuiltIn { .. } => &[],
     };
     let servers = servers.iter().chain(&args.via);
     for (server, own) in servers.flat_map(|server| listeners.iter().map(move |own| (server, own))) {

@@ -11,7 +11,7 @@ use poetry::error::Error;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::protocol::Protocol;
 use poetry::script::{Script, Step};
-use poetry::upstream::Pace;
+use poetry::trickle::Pace;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;

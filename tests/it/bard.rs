@@ -5,6 +5,7 @@ mod program;
 
 use poetry::addr::Addr;
 use poetry::cache::Policy;
+use poetry::client::Timeouts;
 use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
 use poetry::handler::transform::TransformService;
 use poetry::net::Listener;
@@ -12,7 +13,7 @@ use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Observer, Silent, Stats};
-use poetry::upstream::{Registry, Timeouts, Upstream};
+use poetry::upstream::{Registry, Upstream};
 pub use program::{Daemon, command, poetry, text};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -8,7 +8,7 @@ use poetry::net::Listener;
 use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::script::Script;
-use poetry::upstream::Pace;
+use poetry::trickle::Pace;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;

@@ -36,7 +36,7 @@ fn code(path: &Path) -> String {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 22] = [
     "sync",
     "semaphore",
     "error",
@@ -52,8 +52,10 @@ const ORDER: [&str; 20] = [
     "protocol",
     "rt",
     "net",
+    "client",
     "program",
     "anthology",
+    "trickle",
     "upstream",
     "server",
     "handler",

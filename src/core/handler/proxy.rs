@@ -13,6 +13,7 @@
 mod landing;
 
 use crate::cache::{Cache, Fill, Lookup, Policy};
+use crate::client::{Query, Timeouts};
 use crate::error::{Error, Stage};
 use crate::flight::{self, Flight, PendingReaders, Reader, Writer};
 use crate::poem::{Poem, packed};
@@ -22,7 +23,7 @@ use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
 use crate::server::{Handler, Response};
 use crate::stats::{CacheStatus, Event, Observer, Stats};
-use crate::upstream::{Pipeline, Query, Reply, Timeouts, Upstream};
+use crate::upstream::{Pipeline, Reply, Upstream};
 use bytes::Bytes;
 use landing::FlightGuard;
 use regex::bytes::Regex;

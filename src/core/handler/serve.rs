@@ -9,7 +9,7 @@ use crate::rt;
 use crate::script::{Script, Step};
 use crate::server::{Handler, Response};
 use crate::stats::CacheStatus;
-use crate::upstream::{Pace, Trickle};
+use crate::trickle::{Pace, Trickle};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};

@@ -1,8 +1,8 @@
 //! The workshop: who transforms poems, ourselves, a program, or a service across the network.
 
-use super::{Query, Timeouts, open_exchange};
 use crate::addr::Addr;
 use crate::budget::Charge;
+use crate::client::{Query, Timeouts, open};
 use crate::error::{Error, Stage};
 use crate::poem::packed;
 use crate::program::Program;
@@ -180,7 +180,7 @@ async fn transform_via(
     };
     let request = Frame::netstring(format!("{name}.").as_bytes(), poem);
     let work = async {
-        let (mut reply, mut framed) = (open_exchange(addr, request, &question).await?, Vec::new());
+        let (mut reply, mut framed) = (open(addr, request, &question).await?, Vec::new());
         while let Some(bytes) = reply.next().await? {
             framed.extend_from_slice(&bytes);
         }

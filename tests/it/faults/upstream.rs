@@ -4,11 +4,12 @@ use crate::bard::{
     Bard, BlackHole, Client, Daemon, LIMITS, LONG, Running, nobody, reset, settings, until,
     until_count,
 };
+use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::Error;
 use poetry::handler::proxy::{ProxySettings, Rejects};
 use poetry::protocol::Protocol;
 use poetry::rt;
-use poetry::upstream::{Query, Reply, Timeouts, Upstream, ask};
+use poetry::upstream::Upstream;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -207,7 +208,7 @@ fn while_connecting(
     })
 }
 
-async fn all_of(mut reply: Reply<'_>) -> Result<Vec<u8>, Error> {
+async fn all_of(mut reply: Exchange<'_>) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
     while let Some(bytes) = reply.next().await? {
         all.extend_from_slice(&bytes);

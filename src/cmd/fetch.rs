@@ -22,7 +22,7 @@ use poetry::error::{Error, Stage};
 use poetry::flight::{self, Read, Reader, Writer};
 use poetry::protocol::{Protocol, check_line};
 use poetry::rt;
-use poetry::upstream::{Pipeline, Registry};
+use poetry::transform::{Pipeline, Registry};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sink::{Sink, Stop, Target};

@@ -19,11 +19,11 @@ use listenfd::ListenFd;
 use poetry::addr::Addr;
 use poetry::error::Error;
 use poetry::net::Listener;
-use poetry::program;
+use poetry::process;
 use poetry::rt;
 use poetry::server::{Handler, Limits, Server};
 use poetry::stats::{Event, Observer, Stats};
-use poetry::upstream::{Pipeline, Registry};
+use poetry::transform::{Pipeline, Registry};
 use sd_notify::NotifyState;
 use std::fmt::Display;
 use std::io::Write;
@@ -139,7 +139,7 @@ pub fn main() -> ExitCode {
         Command::Transform(args) => rt::block_on(transform::run(args, &cli.output)),
         Command::Generate(args) => generate::run(&args),
     };
-    program::kill_all(); // in another process group than ours, they would live on
+    process::kill_all(); // in another process group than ours, they would live on
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -514,7 +514,7 @@ fn next_signal_ends_at_once(mut signals: Signals) {
     rt::spawn(async move {
         while let Some(Ok(signal)) = signals.next().await {
             if signal != Signal::Hup {
-                program::kill_all();
+                process::kill_all();
                 std::process::exit(128 + signal as i32);
             }
         }

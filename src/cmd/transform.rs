@@ -14,9 +14,8 @@ use poetry::client::Timeouts;
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::TransformService;
-use poetry::program::{BadProgram, Program};
 use poetry::rt;
-use poetry::upstream::{Pipeline, Registry, Transform};
+use poetry::transform::{BadProgram, Pipeline, Program, Registry, Transform};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,7 +89,7 @@ pub fn unknown(name: &str, repertoire: &Registry) -> String {
         );
     }
     let nearness = |craft: &Transform| strsim::jaro_winkler(name, craft.name());
-    let crafts: Vec<Transform> = repertoire.crafts().collect();
+    let crafts: Vec<Transform> = repertoire.transforms().collect();
     let nearest = crafts
         .iter()
         .max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
@@ -185,12 +184,12 @@ async fn interrupted(workshop: &Pipeline) -> Signal {
 /// Names in a column that is as wide as the longest.
 fn list(repertoire: &Registry) -> Result<ExitCode, Error> {
     let width = repertoire
-        .crafts()
+        .transforms()
         .map(|craft| craft.name().chars().count())
         .max()
         .unwrap_or(0);
     let lines: String = repertoire
-        .crafts()
+        .transforms()
         .map(|craft| {
             format!(
                 "{:<width$}  {}\n",

@@ -26,6 +26,17 @@ pub enum Addr {
     Unix(PathBuf),
 }
 
+impl Addr {
+    /// What tells this address from all others, for cache keys. Unlike its `Display`, this
+    /// keeps paths that are not UTF-8 apart.
+    pub(crate) fn id(&self) -> Vec<u8> {
+        match self {
+            Addr::Tcp { host, port } => format!("tcp:{host}:{port}").into_bytes(),
+            Addr::Unix(path) => [b"unix:", path.as_os_str().as_encoded_bytes()].concat(),
+        }
+    }
+}
+
 impl From<SocketAddr> for Addr {
     fn from(addr: SocketAddr) -> Addr {
         Addr::Tcp {

@@ -49,7 +49,7 @@ pub mod flight;
 pub mod handler;
 pub mod net;
 pub mod poem;
-pub mod program;
+pub mod process;
 pub mod protocol;
 pub mod rt;
 pub mod script;

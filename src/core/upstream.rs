@@ -1,7 +1,5 @@
 //! Where a proxy's poems come from: a list of servers, or the built-in poems.
 
-mod workshop;
-
 use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::client::{self, Exchange, Query};
@@ -12,7 +10,6 @@ use crate::trickle::{Pace, Trickle};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-pub use workshop::{Pipeline, Registry, Transform};
 
 /// Where a proxy's poems come from.
 #[derive(Debug)]

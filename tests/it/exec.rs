@@ -1,7 +1,7 @@
 //! `transform --exec`: programs that do what they should, and programs that don't.
 
 use crate::bard::{Client, Daemon, LIMITS, Running, command, poetry, reset, text, until};
-use poetry::upstream::Registry;
+use poetry::transform::Registry;
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

@@ -3,8 +3,7 @@
 use crate::bard::{Bard, Client, LIMITS, LONG, Running, settings, until_count};
 use poetry::handler::proxy::{ProxySettings, Rejects};
 use poetry::protocol::Protocol;
-use poetry::transform::Builtin;
-use poetry::upstream::Pipeline;
+use poetry::transform::{Builtin, Pipeline};
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

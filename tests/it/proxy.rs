@@ -3,8 +3,8 @@
 use crate::bard::{Bard, Client, LIMITS, Running, settings, until_count};
 use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::Protocol;
-use poetry::transform::Builtin;
-use poetry::upstream::{Pipeline, Registry, Upstream};
+use poetry::transform::{Builtin, Pipeline, Registry};
+use poetry::upstream::Upstream;
 use std::io::ErrorKind;
 use std::time::Duration;
 

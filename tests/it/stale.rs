@@ -3,8 +3,7 @@
 
 use crate::bard::{Bard, Client, Daemon, LIMITS, Running, settings, until, until_count};
 use poetry::handler::proxy::ProxySettings;
-use poetry::transform::Builtin;
-use poetry::upstream::Pipeline;
+use poetry::transform::{Builtin, Pipeline};
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `transform`: the service against an independent client, and the filter.
 
 use crate::bard::{Bard, LIMITS, Running, command, poetry, text};
-use poetry::upstream::Registry;
+use poetry::transform::Registry;
 use std::io::Write;
 use std::process::Stdio;
 

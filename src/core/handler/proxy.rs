@@ -17,13 +17,13 @@ use crate::client::{Query, Timeouts};
 use crate::error::{Error, Stage};
 use crate::flight::{self, Flight, PendingReaders, Reader, Writer};
 use crate::poem::{Poem, packed};
-use crate::program::NAME_ROOM;
 use crate::protocol::{Protocol, netstring};
 use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
 use crate::server::{Handler, Response};
 use crate::stats::{CacheStatus, Event, Observer, Stats};
-use crate::upstream::{Pipeline, Reply, Upstream};
+use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
+use crate::upstream::{Reply, Upstream};
 use bytes::Bytes;
 use landing::FlightGuard;
 use regex::bytes::Regex;
@@ -454,7 +454,7 @@ impl Handler for Proxy {
 
     /// As long as the service takes it that is asked by it.
     fn request_limit(&self) -> u64 {
-        self.settings.max_poem.saturating_add(NAME_ROOM)
+        self.settings.max_poem.saturating_add(PREFIX_BYTES_MAX)
     }
 
     /// Forgets every kept poem; those who wait for one still get it.
@@ -538,8 +538,7 @@ fn scope(settings: &ProxySettings) -> Bytes {
 mod tests {
     use super::*;
     use crate::stats::Silent;
-    use crate::transform::Builtin;
-    use crate::upstream::Transform;
+    use crate::transform::{Builtin, Transform};
     use std::collections::HashMap;
     use std::io::Write;
 

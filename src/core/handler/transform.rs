@@ -3,12 +3,11 @@
 use crate::budget::{Budget, Charge};
 use crate::error::Error;
 use crate::flight::{self, Reader};
-use crate::program::NAME_ROOM;
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Response};
 use crate::stats::{CacheStatus, Event, Observer};
-use crate::upstream::{Registry, Transform};
+use crate::transform::{PREFIX_BYTES_MAX, Registry, Transform};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -62,7 +61,7 @@ impl Handler for TransformService {
     }
 
     fn request_limit(&self) -> u64 {
-        self.max_poem.saturating_add(NAME_ROOM)
+        self.max_poem.saturating_add(PREFIX_BYTES_MAX)
     }
 
     fn use_budget(&self, budget: &Budget) {

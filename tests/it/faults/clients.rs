@@ -12,7 +12,7 @@ use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::server::{Handler, Limits};
 use poetry::stats::{CacheStatus, Silent, Stats};
-use poetry::upstream::Registry;
+use poetry::transform::Registry;
 use rustix::process::Signal;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -267,7 +267,7 @@ fn a_slow_request_is_ended_by_the_clients_timeout_however_often_a_byte_comes() {
         client_timeout: Duration::from_millis(100),
         ..LIMITS
     };
-    let service = Running::transform(poetry::upstream::Registry::default(), limits);
+    let service = Running::transform(poetry::transform::Registry::default(), limits);
     let mut client = service.connect();
     client.say(b"1000000:");
     client

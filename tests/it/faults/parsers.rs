@@ -3,7 +3,7 @@
 use crate::bard::{Bard, Client, Daemon, LIMITS, Running, settings, text};
 use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::{Protocol, RequestDecoder};
-use poetry::upstream::Registry;
+use poetry::transform::Registry;
 use std::io::ErrorKind;
 
 fn proxy(bard: &Bard, protocol: Protocol) -> Running {

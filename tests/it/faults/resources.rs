@@ -7,7 +7,7 @@ use crate::bard::{
 use poetry::handler::proxy::ProxySettings;
 use poetry::protocol::Protocol;
 use poetry::server::Limits;
-use poetry::upstream::Registry;
+use poetry::transform::Registry;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;

@@ -1,0 +1,239 @@
+//! Child processes that filter bytes: input through a pipe, output through a pipe, each in a
+//! process group of its own.
+//!
+//! One thread, the supervisor, starts a child, waits for it, kills its group and reaps it.
+//! The caller holds a [`Running`], which has the pipes; dropping it kills the group. A child
+//! ends in one of these ways:
+//!
+//! | what happens | what kills the group | what a transformation returns |
+//! |---|---|---|
+//! | the program exits with code 0 | its supervisor | its output up to then |
+//! | it ends in any other way | its supervisor | [`Error::Transform`] |
+//! | its output exceeds the limit | the dropped `Running` | [`Error::TooLong`] |
+//! | its output exceeds the memory budget | the dropped `Running` | [`Error::NoRoom`] |
+//! | the deadline passes | the dropped `Running` | [`Error::Timeout`] |
+//! | the request is cancelled | the dropped `Running` | nothing |
+//! | our own process ends | [`kill_all`] | nothing |
+//!
+//! The whole group is killed because a program may start others: they must not outlive it,
+//! nor hold its output open. A child that leaves the group on purpose (`setsid`) can't be
+//! reached, and nothing waits for it.
+//!
+//! [`Error::Transform`]: crate::error::Error::Transform
+//! [`Error::TooLong`]: crate::error::Error::TooLong
+//! [`Error::NoRoom`]: crate::error::Error::NoRoom
+//! [`Error::Timeout`]: crate::error::Error::Timeout
+
+use crate::net::Pipe;
+use crate::semaphore::Permit;
+use futures::channel::oneshot;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// A started child. Dropping it kills the child's group.
+pub(crate) struct Running {
+    /// The child's standard input.
+    pub(crate) stdin: Pipe,
+    /// The child's standard output.
+    pub(crate) stdout: Pipe,
+    /// How the child ended, sent once its group is killed.
+    pub(crate) ended: oneshot::Receiver<io::Result<ExitStatus>>,
+    /// Kills the group when it is dropped.
+    pub(crate) group: GroupGuard,
+}
+
+/// Starts a child with pipes for its standard input and output. The permit is held until the
+/// child is reaped.
+///
+/// # Errors
+/// The system's, where no thread, process or pipe can be had, or [`kill_all`] was called.
+pub(crate) async fn start(mut command: Command, permit: Permit) -> io::Result<Running> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0);
+
+    // A thread of its own: those of `rt::unblock` are for work that ends by itself.
+    let (sender, started) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("supervisor".into())
+        .spawn(move || supervise(command, sender, permit))?;
+
+    started
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+/// Kills the groups of all children; none is started from here on. Call it before our own
+/// process ends: nothing would keep the deadlines of its children after that.
+pub fn kill_all() {
+    let mut groups = groups();
+    groups.closed = true;
+
+    let (groups, _timed_out) = STARTED
+        .wait_timeout_while(groups, START_WAIT, |groups| groups.starting > 0)
+        .expect("no code panics while it holds the lock of the groups");
+    groups.running.values().for_each(|group| kill(*group));
+}
+
+/// How long [`kill_all`] waits for children that are being started. That takes milliseconds,
+/// unless the disk they are on hangs; without a limit we would hang with it.
+const START_WAIT: Duration = Duration::from_secs(1);
+
+/// The process groups that may be killed.
+struct Groups {
+    /// The groups of children that are not reaped yet.
+    running: BTreeMap<u64, Pid>,
+    next_id: u64,
+    /// Number of children being started: they may run already, but are not in `running` yet.
+    starting: usize,
+    /// Our own process is about to end: no child may be started.
+    closed: bool,
+}
+
+/// Global, because the children belong to the process. The lock protects the process numbers
+/// in it: each belongs to a child that is not reaped yet, so the kernel has not reused it. It
+/// is held for lines, and for the system calls that kill.
+static GROUPS: Mutex<Groups> = Mutex::new(Groups {
+    running: BTreeMap::new(),
+    next_id: 0,
+    starting: 0,
+    closed: false,
+});
+
+/// Notified when a child has started or failed to.
+static STARTED: Condvar = Condvar::new();
+
+fn groups() -> MutexGuard<'static, Groups> {
+    GROUPS
+        .lock()
+        .expect("no code panics while it holds the lock of the groups")
+}
+
+fn kill(group: Pid) {
+    let _gone_or_forbidden = kill_process_group(group, Signal::KILL);
+}
+
+/// Kills a group when dropped, unless its child was reaped before.
+pub(crate) struct GroupGuard {
+    id: u64,
+}
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        if let Some(group) = groups().running.get(&self.id) {
+            kill(*group);
+        }
+    }
+}
+
+/// The right to start a child. [`kill_all`] waits until it is dropped, so that a child that
+/// starts meanwhile is on the list by then, and is killed.
+struct Starting;
+
+impl Starting {
+    fn open() -> io::Result<Starting> {
+        let mut groups = groups();
+        if groups.closed {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+
+        groups.starting += 1;
+        Ok(Starting)
+    }
+
+    /// Lists the group of a child that has started.
+    fn enter(self, group: Pid) -> GroupGuard {
+        let mut groups = groups();
+        let id = groups.next_id;
+        groups.next_id += 1;
+        groups.running.insert(id, group);
+
+        if groups.closed {
+            kill(group); // it took longer than kill_all waits
+        }
+        GroupGuard { id }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        groups().starting -= 1;
+        STARTED.notify_all();
+    }
+}
+
+/// The life of one child, from start to reaping. It is the same whether or not the caller
+/// still waits for the child. Holds the permit until the child is reaped.
+fn supervise(mut command: Command, started: oneshot::Sender<io::Result<Running>>, _permit: Permit) {
+    let (mut child, group) = match spawn(&mut command) {
+        Ok(spawned) => spawned,
+        Err(e) => {
+            let _cancelled = started.send(Err(e));
+            return;
+        }
+    };
+    let id = group.id;
+
+    // If the caller has given up meanwhile, `send` returns the `Running`, and dropping it here
+    // kills the group.
+    let (sender, ended) = oneshot::channel();
+    drop(started.send(running(&mut child, group, ended)));
+
+    let status = reap(child, id);
+    let _cancelled = sender.send(status);
+}
+
+fn spawn(command: &mut Command) -> io::Result<(Child, GroupGuard)> {
+    let starting = Starting::open()?;
+    let child = command.spawn()?;
+    let group = starting.enter(Pid::from_child(&child));
+    Ok((child, group))
+}
+
+fn running(
+    child: &mut Child,
+    group: GroupGuard,
+    ended: oneshot::Receiver<io::Result<ExitStatus>>,
+) -> io::Result<Running> {
+    let stdin = child.stdin.take().expect("the input was set to a pipe");
+    let stdout = child.stdout.take().expect("the output was set to a pipe");
+
+    Ok(Running {
+        stdin: Pipe::new(stdin)?,
+        stdout: Pipe::new(stdout)?,
+        ended,
+        group,
+    })
+}
+
+/// Waits for the child's end, kills what is left of its group, and reaps it, in this order:
+/// once the child is reaped the kernel may give its number, which is the group's, to another
+/// process. All other code that kills holds the same lock, and kills only groups on the list.
+fn reap(mut child: Child, id: u64) -> io::Result<ExitStatus> {
+    let pid = Pid::from_child(&child);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let ended = loop {
+        match waitid(WaitId::Pid(pid), options) {
+            Err(Errno::INTR) => {}
+            other => break other,
+        }
+    };
+
+    let mut groups = groups();
+    groups.running.remove(&id);
+    // Waiting fails if SIGCHLD was ignored when we were started: the kernel has reaped the
+    // child by then.
+    if ended.is_ok() {
+        kill(pid);
+    }
+    drop(groups);
+
+    child.wait()
+}

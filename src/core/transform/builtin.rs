@@ -1,4 +1,4 @@
-//! The built-in transformations: a poem in, a poem out. `cummingsify` is the seed's; the others are its company.
+//! The built-in transformations of text.
 
 use crate::error::Error;
 use crate::poem::packed;
@@ -6,24 +6,24 @@ use bytes::Bytes;
 use std::fmt;
 use std::io::Write;
 
-/// A transformation this program does itself.
+/// A transformation built into this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Builtin {
     /// Lower case throughout, as E. E. Cummings liked it; Unicode's default mapping.
     Cummingsify,
     /// Upper case throughout; Unicode's default mapping.
     Shout,
-    /// The letters A to Z turned by thirteen places; done twice, it is undone.
+    /// Shifts the letters A to Z by 13 places. Twice gives the original.
     Rot13,
-    /// Every line behind its number.
+    /// Puts its number before each line.
     Number,
-    /// The last line first.
+    /// Puts the lines in reverse order.
     Reverse,
 }
 
 impl Builtin {
     /// All of them, in the order they are listed.
-    pub const ALL: [Builtin; 5] = [
+    pub(crate) const ALL: [Builtin; 5] = [
         Builtin::Cummingsify,
         Builtin::Shout,
         Builtin::Rot13,
@@ -32,14 +32,14 @@ impl Builtin {
     ];
 
     /// The transformation of this name, if there is one.
-    pub fn named(name: &str) -> Option<Builtin> {
+    pub(crate) fn named(name: &str) -> Option<Builtin> {
         Builtin::ALL
             .into_iter()
-            .find(|transform| transform.name() == name)
+            .find(|builtin| builtin.name() == name)
     }
 
-    /// Its name, as a request gives it.
-    pub fn name(self) -> &'static str {
+    /// The name in requests.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Builtin::Cummingsify => "cummingsify",
             Builtin::Shout => "shout",
@@ -50,45 +50,38 @@ impl Builtin {
     }
 
     /// What it does, in a few words.
-    pub fn about(self) -> &'static str {
+    pub(crate) fn about(self) -> &'static str {
         match self {
             Builtin::Cummingsify => "lower case throughout, as e. e. cummings liked it",
             Builtin::Shout => "UPPER CASE THROUGHOUT",
-            Builtin::Rot13 => "letters turned by thirteen places; twice is undone",
-            Builtin::Number => "every line behind its number",
-            Builtin::Reverse => "the last line first",
+            Builtin::Rot13 => "letters shifted by 13 places; twice gives the original",
+            Builtin::Number => "a number before each line",
+            Builtin::Reverse => "the lines in reverse order",
         }
     }
 
-    /// The transformed poem, of at most `limit` bytes: no more than that, and what is about to be added, is ever made.
-    /// All of these work on text.
+    /// Transforms a poem, which must be text. Stops once the result exceeds `limit` bytes: the
+    /// most that is ever made is the limit and the result of one piece.
     ///
     /// # Errors
-    /// [`Error::Transform`] where the poem is not UTF-8, [`Error::TooLong`].
-    pub fn apply(self, poem: &[u8], limit: u64) -> Result<Bytes, Error> {
+    /// [`Error::Transform`] if the poem is not UTF-8, [`Error::TooLong`].
+    pub(crate) fn apply(self, poem: &[u8], limit: u64) -> Result<Bytes, Error> {
         let text = std::str::from_utf8(poem).map_err(|e| Error::Transform {
             subject: self.name().to_string(),
             why: format!("not UTF-8 text from byte {} on", e.valid_up_to()),
         })?;
-        let done = match self {
-            Builtin::Cummingsify => {
-                let has_sigma = text.contains('Σ');
-                map(
-                    pieces(text, |c| !has_sigma || c == ' ' || c == '\n'),
-                    str::to_lowercase,
-                    limit,
-                )
-            }
+
+        let result = match self {
+            Builtin::Cummingsify => lower(text, limit),
             Builtin::Shout => map(pieces(text, |_| true), str::to_uppercase, limit),
             Builtin::Rot13 => fits(text.len(), limit).map(|_| text.bytes().map(rot13).collect()),
             Builtin::Number => number(text, limit),
             Builtin::Reverse => fits(text.len(), limit).map(|_| reverse(text)),
         };
-        let too_long = || Error::TooLong {
+        result.map(packed).ok_or_else(|| Error::TooLong {
             subject: self.name().to_string(),
             limit,
-        };
-        done.map(packed).ok_or_else(too_long)
+        })
     }
 }
 
@@ -98,46 +91,56 @@ impl fmt::Display for Builtin {
     }
 }
 
+/// The length, if it is within the limit.
 fn fits(bytes: usize, limit: u64) -> Option<usize> {
     (bytes as u64 <= limit).then_some(bytes)
 }
 
-/// How much of a text is mapped in one go: what is made beyond the limit is the image of a piece.
-const PIECE: usize = 64 << 10;
+/// Only the lower case of sigma depends on the characters around it: it has another form at
+/// the end of a word. So if there is a sigma, pieces end between words.
+fn lower(text: &str, limit: u64) -> Option<Vec<u8>> {
+    let has_sigma = text.contains('Σ');
+    let may_end = |c| !has_sigma || c == ' ' || c == '\n';
+    map(pieces(text, may_end), str::to_lowercase, limit)
+}
 
-/// The text in pieces, each as short as it may be behind [`PIECE`] bytes: it ends behind a character of which this is
-/// true.
+/// Bytes of text mapped in one go. A result over the limit is noticed after one piece more.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Splits a text into pieces. Each ends at the first character after [`PIECE_BYTES`] bytes for
+/// which `may_end` is true.
 fn pieces(text: &str, may_end: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let from = (PIECE..rest.len())
+        let from = (PIECE_BYTES..rest.len())
             .find(|at| rest.is_char_boundary(*at))
             .unwrap_or(rest.len());
-        let end = rest[from..].char_indices().find(|(_, c)| may_end(*c));
-        let (piece, behind) =
-            rest.split_at(end.map_or(rest.len(), |(at, c)| from + at + c.len_utf8()));
+        let last = rest[from..].char_indices().find(|(_, c)| may_end(*c));
+        let end = last.map_or(rest.len(), |(at, c)| from + at + c.len_utf8());
+
+        let (piece, behind) = rest.split_at(end);
         rest = behind;
         (!piece.is_empty()).then_some(piece)
     })
 }
 
-/// The images of all pieces; nothing where they are longer than the limit. Only the lower case sigma depends on what is
-/// around it (at the end of a word it has another form), so pieces in which there is one have to end between words.
+/// Maps all pieces; `None` if the result exceeds the limit.
 fn map<'a>(
     pieces: impl Iterator<Item = &'a str>,
     image: impl Fn(&str) -> String,
     limit: u64,
 ) -> Option<Vec<u8>> {
-    let mut done = Vec::new();
+    let mut result = Vec::new();
     for piece in pieces {
         let image = image(piece);
-        fits(done.len() + image.len(), limit)?;
-        done.extend_from_slice(image.as_bytes());
+        fits(result.len() + image.len(), limit)?;
+        result.extend_from_slice(image.as_bytes());
     }
-    Some(done)
+    Some(result)
 }
 
-/// ASCII letters are single bytes in UTF-8, and no part of another character.
+/// Works on bytes: in UTF-8, an ASCII letter is a single byte and never a part of another
+/// character.
 fn rot13(byte: u8) -> u8 {
     let turned = |first: u8| first + (byte - first + 13) % 26;
     match byte {
@@ -147,30 +150,34 @@ fn rot13(byte: u8) -> u8 {
     }
 }
 
-/// Numbers as wide as the last one needs, then two spaces. That can make eleven bytes of one, so how long it gets is
-/// reckoned first.
+/// Puts a number and two spaces before each line. All numbers are as wide as the last. That can
+/// make eleven bytes of one, so the length is computed first.
 fn number(text: &str, limit: u64) -> Option<Vec<u8>> {
     let lines = || text.split_inclusive('\n');
     let count = lines().count();
     let width = count.to_string().len();
     let more = (width + 2).checked_mul(count)?;
-    let mut done = Vec::with_capacity(fits(text.len().checked_add(more)?, limit)?);
+    let length = fits(text.len().checked_add(more)?, limit)?;
+
+    let mut result = Vec::with_capacity(length);
     for (at, line) in lines().enumerate() {
-        write!(done, "{:width$}  {line}", at + 1).expect("memory takes what is written to it");
+        write!(result, "{:width$}  {line}", at + 1).expect("writing to memory can't fail");
     }
-    Some(done)
+    Some(result)
 }
 
-/// A final newline, or its absence, stays where it was: at the end.
+/// Reverses the lines. A newline at the end stays there.
 fn reverse(text: &str) -> Vec<u8> {
-    let mut done = Vec::with_capacity(text.len() + 1); // each line with a newline, the last one too
+    // Each line gets a newline first, also the last; the one too many is cut off at the end.
+    let mut result = Vec::with_capacity(text.len() + 1);
     let body = text.strip_suffix('\n').unwrap_or(text);
     for line in body.rsplit('\n') {
-        done.extend_from_slice(line.as_bytes());
-        done.push(b'\n');
+        result.extend_from_slice(line.as_bytes());
+        result.push(b'\n');
     }
-    done.truncate(text.len());
-    done
+
+    result.truncate(text.len());
+    result
 }
 
 #[cfg(test)]
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_text_is_refused_and_says_where() {
+    fn bytes_that_are_not_text_are_refused() {
         let why = Builtin::Shout
             .apply(b"ab\xff", 1)
             .expect_err("not UTF-8")
@@ -214,9 +221,9 @@ mod tests {
         assert_eq!(why, "shout: not UTF-8 text from byte 2 on");
     }
 
-    /// The same, said as plainly as can be and with no eye on memory.
-    fn plainly(transform: Builtin, text: &str) -> String {
-        match transform {
+    /// The same transformations in the simplest way, without a limit.
+    fn simply(builtin: Builtin, text: &str) -> String {
+        match builtin {
             Builtin::Cummingsify => text.to_lowercase(),
             Builtin::Shout => text.to_uppercase(),
             Builtin::Rot13 => text
@@ -241,15 +248,15 @@ mod tests {
         }
     }
 
-    fn is_done_plainly(text: &str) {
+    fn matches_the_simple_way(text: &str) {
         for transform in Builtin::ALL {
-            let plain = plainly(transform, text);
+            let simple = simply(transform, text);
             let apply = |limit: usize| transform.apply(text.as_bytes(), limit as u64);
             assert!(
-                apply(plain.len()).as_ref() == Ok(&plain.clone().into()),
+                apply(simple.len()).as_ref() == Ok(&simple.clone().into()),
                 "{transform}"
             );
-            if let Some(less) = plain.len().checked_sub(1) {
+            if let Some(less) = simple.len().checked_sub(1) {
                 let too_long = Error::TooLong {
                     subject: transform.to_string(),
                     limit: less as u64,
@@ -260,17 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_many_pieces_are_transformed_as_one() {
-        // Each of these puts something else at the border of two pieces, sigmas at the ends of words among them.
+    fn a_text_of_many_pieces_is_transformed_as_one() {
+        // Each puts something else where two pieces meet, such as a sigma at the end of a word.
         for part in ["x", "\n", "Σ", "ΑΣ ", "aΣ.", "ΐß", "Ⱥİ\n", "ΣΑ'Σ\n"] {
             for shift in ["", "a", "ab"] {
-                is_done_plainly(&(shift.to_string() + &part.repeat(200_000 / part.len())));
+                matches_the_simple_way(&(shift.to_string() + &part.repeat(200_000 / part.len())));
             }
         }
     }
 
     #[test]
-    fn a_text_without_spaces_is_made_no_longer_than_the_limit_and_a_piece() {
+    fn a_result_over_the_limit_stops_after_one_piece_more() {
         let mut made = 0;
         let image = |piece: &str| {
             made += piece.len();
@@ -287,15 +294,15 @@ mod tests {
             None
         );
         assert!(
-            made < (1 << 20) / 3 + 2 * PIECE,
+            made < (1 << 20) / 3 + 2 * PIECE_BYTES,
             "{made} bytes were looked at"
         );
     }
 
     proptest! {
         #[test]
-        fn any_text_is_transformed_as_plainly_as_can_be(text in "[a-cA-CΣσß. \n\r]{0,40}|\\PC{0,40}") {
-            is_done_plainly(&text);
+        fn any_text_is_transformed_as_in_the_simple_way(text in "[a-cA-CΣσß. \n\r]{0,40}|\\PC{0,40}") {
+            matches_the_simple_way(&text);
         }
     }
 }

@@ -12,8 +12,8 @@ const DEFAULT_HOST: &str = "127.0.0.1";
 /// The forms of an address, for error messages.
 const FORMS: &str = "[HOST:]PORT, [IPV6]:PORT or unix:PATH";
 
-/// An address to listen on or to connect to. A name stays a name: each fetch resolves it
-/// again.
+/// An address to listen on or to connect to. A name stays a name: each fetch resolves
+/// it again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Addr {
     /// A host and a port. To listen on port 0 is to listen on any free port.
@@ -28,8 +28,8 @@ pub enum Addr {
 }
 
 impl Addr {
-    /// What tells this address from all others, for cache keys. Unlike its `Display`, this
-    /// keeps paths that are not UTF-8 apart.
+    /// What tells this address from all others, for cache keys. Unlike its `Display`,
+    /// this keeps paths that are not UTF-8 apart.
     pub(crate) fn id(&self) -> Vec<u8> {
         match self {
             Addr::Tcp { host, port } => format!("tcp:{host}:{port}").into_bytes(),

@@ -1,4 +1,5 @@
-//! The poems of a server: files, folders of `*.txt`, or the poems built into the program.
+//! The poems of a server: files, folders of `*.txt`, or the poems built into the
+//! program.
 
 use crate::error::{Error, reason};
 use crate::poem::Poem;
@@ -22,8 +23,8 @@ pub enum PoemSource {
     BuiltIn,
     /// Files and folders.
     Paths(Vec<PathBuf>),
-    /// Files and folders whose poems are requested by name. The function is called for each
-    /// poem left out because no request can name it.
+    /// Files and folders whose poems are requested by name. The function is called for
+    /// each poem left out because no request can name it.
     Named(Vec<PathBuf>, fn(&Error)),
 }
 
@@ -81,12 +82,12 @@ impl Anthology {
         }
     }
 
-    /// Reads the poems of these files and folders. From a folder, reads the files `*.txt` in
-    /// the order of their names, without hidden files and subfolders.
+    /// Reads the poems of these files and folders. From a folder, reads the files
+    /// `*.txt` in the order of their names, without hidden files and subfolders.
     ///
     /// # Errors
-    /// [`Error::Local`] if a path can't be read, a folder has no poem, or a poem is empty:
-    /// clients take an empty reply for a failure.
+    /// [`Error::Local`] if a path can't be read, a folder has no poem, or a poem is
+    /// empty: clients take an empty reply for a failure.
     pub(crate) fn load(paths: &[PathBuf]) -> Result<Anthology, Error> {
         let paths = files(paths)?;
         let entries = paths.iter().map(|path| load_file(path));
@@ -95,9 +96,9 @@ impl Anthology {
         })
     }
 
-    /// Like [`Anthology::load`], but leaves out the poems that can't be requested by name: a
-    /// line can't hold the name, or a poem before it has the same one. Calls `left_out` with an
-    /// error for each.
+    /// Like [`Anthology::load`], but leaves out the poems that can't be requested by
+    /// name: a line can't hold the name, or a poem before it has the same one. Calls
+    /// `left_out` with an error for each.
     ///
     /// # Errors
     /// Those of [`Anthology::load`], and [`Error::Local`] if no poem is left.
@@ -221,6 +222,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a\x1bb.txt"), "poem").unwrap();
         let paths = [folder.path().to_path_buf()];
+
         let left_out = std::cell::Cell::new(0);
         let named = Anthology::named(&paths, |_| left_out.set(left_out.get() + 1));
         assert_eq!(

@@ -1,5 +1,5 @@
-//! A fetch from one server: connect, send the request while the reply is read, and decide
-//! whether the reply is complete.
+//! A fetch from one server: connect, send the request while the reply is read, and
+//! decide whether the reply is complete.
 
 use crate::addr::Addr;
 use crate::error::Error;
@@ -47,7 +47,8 @@ pub async fn ask<'a>(addr: &Addr, query: &Query<'a>) -> Result<Exchange<'a>, Err
     open(addr, query.protocol.frame(query.request), query).await
 }
 
-/// Like [`ask`], with a request that is framed already. The query's own is not looked at.
+/// Like [`ask`], with a request that is framed already. The query's own is not looked
+/// at.
 pub(crate) async fn open<'a>(
     addr: &Addr,
     request: Frame<'a>,
@@ -69,8 +70,8 @@ pub(crate) async fn open<'a>(
 }
 
 /// A connection to a server that is sent a request and sends its reply, both at once. A
-/// server that answers while it reads would wait for us, and we for it, if we sent the whole
-/// request before reading.
+/// server that answers while it reads would wait for us, and we for it, if we sent the
+/// whole request before reading.
 pub struct Exchange<'a> {
     stream: Stream,
     /// The part of the request still to be sent; empty once sending has failed.
@@ -79,14 +80,14 @@ pub struct Exchange<'a> {
     /// The longest silence.
     idle: Duration,
     turns: CoopBudget,
-    /// The error that stopped the sending and says that the reply is cut off. The kernel
-    /// reports it once: a later read shows a clean end instead (measured; see Linux's
-    /// `sk_stream_error`).
+    /// The error that stopped the sending and says that the reply is cut off. The
+    /// kernel reports it once: a later read shows a clean end instead (measured; see
+    /// Linux's `sk_stream_error`).
     send_error: Option<io::Error>,
     /// The reply is complete.
     complete: bool,
-    /// How the connection ended, if that was seen behind the last bytes: the kernel does not
-    /// report it twice.
+    /// How the connection ended, if that was seen behind the last bytes: the kernel
+    /// does not report it twice.
     end: Option<io::Result<()>>,
     buffer: Vec<u8>,
 }
@@ -100,8 +101,8 @@ enum Advance {
 }
 
 impl Exchange<'_> {
-    /// The next bytes of the reply as they came, framing included; `None` when the reply is
-    /// complete.
+    /// The next bytes of the reply as they came, framing included; `None` when the
+    /// reply is complete.
     ///
     /// # Errors
     /// The reason why the reply is not complete: the bytes before it are only a part.
@@ -127,7 +128,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether the reply is known to be complete: [`Exchange::next`] would return `None`.
+    /// Whether the reply is known to be complete: [`Exchange::next`] would return
+    /// `None`.
     pub fn is_over(&self) -> bool {
         self.complete
     }
@@ -189,8 +191,9 @@ impl Exchange<'_> {
         self.send_error.take().map_or(Ok(()), Err)
     }
 
-    /// Takes the first `count` bytes of the buffer. Looks for what is right behind them, more
-    /// bytes or the end: a poem whose end is known can be closed in the same packet.
+    /// Takes the first `count` bytes of the buffer. Looks for what is right behind
+    /// them, more bytes or the end: a poem whose end is known can be closed in the same
+    /// packet.
     fn received(&mut self, mut count: usize) -> Result<Bytes, Error> {
         while count < READ_BYTES && self.end.is_none() {
             match self.stream.read_now(&mut self.buffer[count..]) {
@@ -209,9 +212,9 @@ impl Exchange<'_> {
     }
 }
 
-/// Whether this error of sending says that the reply is cut off too. EPIPE does not: a server
-/// may reply and close before it has read the request, and a reset that comes behind its FIN
-/// is reported as EPIPE. The reply itself decides then.
+/// Whether this error of sending says that the reply is cut off too. EPIPE does not: a
+/// server may reply and close before it has read the request, and a reset that comes
+/// behind its FIN is reported as EPIPE. The reply itself decides then.
 fn cuts_the_reply(error: &io::Error) -> bool {
     error.kind() != ErrorKind::BrokenPipe
 }

@@ -1,14 +1,15 @@
-//! Makes text from the network safe to log. A control character must not reach a terminal
-//! (CVE-2009-4487 and its kin) or split a line, and nothing may make one line look like
-//! another.
+//! Makes text from the network safe to log. A control character must not reach a
+//! terminal (CVE-2009-4487 and its kin) or split a line, and nothing may make one line
+//! look like another.
 //!
-//! These characters are escaped: Unicode's control characters (below 0x20, DEL, and the C1
-//! range 0x80 to 0x9f, which JSON leaves as it is); the line and paragraph separators, at
-//! which some readers break lines; and the characters that change the direction of writing,
-//! which show text in another order than it has (Unicode TR 36, CVE-2021-42574).
+//! These characters are escaped: Unicode's control characters (below 0x20, DEL, and the
+//! C1 range 0x80 to 0x9f, which JSON leaves as it is); the line and paragraph
+//! separators, at which some readers break lines; and the characters that change the
+//! direction of writing, which show text in another order than it has (Unicode TR 36,
+//! CVE-2021-42574).
 
-/// Escapes for people: such a character becomes what Rust writes in a literal. The result is
-/// one line.
+/// Escapes for people: such a character becomes what Rust writes in a literal. The
+/// result is one line.
 pub fn text(text: &str) -> String {
     text.chars()
         .map(|c| {

@@ -1,9 +1,10 @@
-//! A poem: any bytes, at least one, and complete. Nothing is decoded, added or stripped.
+//! A poem: any bytes, at least one, and complete. Nothing is decoded, added or
+//! stripped.
 //!
-//! All readers share one copy. A poem from the network is a list of pieces, because it is
-//! sent on while it comes. The pieces are large, so that a socket takes a poem in few writes:
-//! writes of at least 1 MiB are as fast as one write of the whole, writes of 64 KiB half as
-//! fast (measured).
+//! All readers share one copy. A poem from the network is a list of pieces, because it
+//! is sent on while it comes. The pieces are large, so that a socket takes a poem in
+//! few writes: writes of at least 1 MiB are as fast as one write of the whole, writes
+//! of 64 KiB half as fast (measured).
 
 use bytes::Bytes;
 use std::any::Any;
@@ -86,8 +87,8 @@ impl fmt::Debug for Poem {
     }
 }
 
-/// Collected bytes without the spare capacity of a growing vector. That can be as much as its
-/// length again, and would last as long as the bytes.
+/// Collected bytes without the spare capacity of a growing vector. That can be as much
+/// as its length again, and would last as long as the bytes.
 pub(crate) fn packed(collected: Vec<u8>) -> Bytes {
     collected.into_boxed_slice().into()
 }

@@ -1,9 +1,9 @@
-//! Child processes that filter bytes: input through a pipe, output through a pipe, each in a
-//! process group of its own.
+//! Child processes that filter bytes: input through a pipe, output through a pipe, each
+//! in a process group of its own.
 //!
-//! One thread, the supervisor, starts a child, waits for it, kills its group and reaps it.
-//! The caller holds a [`Running`], which has the pipes; dropping it kills the group. A child
-//! ends in one of these ways:
+//! One thread, the supervisor, starts a child, waits for it, kills its group and reaps
+//! it. The caller holds a `Running`, which has the pipes; dropping it kills the
+//! group. A child ends in one of these ways:
 //!
 //! | what happens | what kills the group | what a transformation returns |
 //! |---|---|---|
@@ -15,9 +15,9 @@
 //! | the request is cancelled | the dropped `Running` | nothing |
 //! | our own process ends | [`kill_all`] | nothing |
 //!
-//! The whole group is killed because a program may start others: they must not outlive it,
-//! nor hold its output open. A child that leaves the group on purpose (`setsid`) can't be
-//! reached, and nothing waits for it.
+//! The whole group is killed because a program may start others: they must not outlive
+//! it, nor hold its output open. A child that leaves the group on purpose (`setsid`)
+//! can't be reached, and nothing waits for it.
 //!
 //! [`Error::Transform`]: crate::error::Error::Transform
 //! [`Error::TooLong`]: crate::error::Error::TooLong
@@ -48,11 +48,12 @@ pub(crate) struct Running {
     pub(crate) group: GroupGuard,
 }
 
-/// Starts a child with pipes for its standard input and output. The permit is held until the
-/// child is reaped.
+/// Starts a child with pipes for its standard input and output. The permit is held
+/// until the child is reaped.
 ///
 /// # Errors
-/// The system's, where no thread, process or pipe can be had, or [`kill_all`] was called.
+/// The system's, where no thread, process or pipe can be had, or [`kill_all`] was
+/// called.
 pub(crate) async fn start(mut command: Command, permit: Permit) -> io::Result<Running> {
     command
         .stdin(Stdio::piped())
@@ -70,8 +71,8 @@ pub(crate) async fn start(mut command: Command, permit: Permit) -> io::Result<Ru
         .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
-/// Kills the groups of all children; none is started from here on. Call it before our own
-/// process ends: nothing would keep the deadlines of its children after that.
+/// Kills the groups of all children; none is started from here on. Call it before our
+/// own process ends: nothing would keep the deadlines of its children after that.
 pub fn kill_all() {
     let mut groups = groups();
     groups.closed = true;
@@ -82,8 +83,9 @@ pub fn kill_all() {
     groups.running.values().for_each(|group| kill(*group));
 }
 
-/// How long [`kill_all`] waits for children that are being started. That takes milliseconds,
-/// unless the disk they are on hangs; without a limit we would hang with it.
+/// How long [`kill_all`] waits for children that are being started. That takes
+/// milliseconds, unless the disk they are on hangs; without a limit we would hang with
+/// it.
 const START_WAIT: Duration = Duration::from_secs(1);
 
 /// The process groups that may be killed.
@@ -91,15 +93,16 @@ struct Groups {
     /// The groups of children that are not reaped yet.
     running: BTreeMap<u64, Pid>,
     next_id: u64,
-    /// Number of children being started: they may run already, but are not in `running` yet.
+    /// Number of children being started: they may run already, but are not in `running`
+    /// yet.
     starting: usize,
     /// Our own process is about to end: no child may be started.
     closed: bool,
 }
 
-/// Global, because the children belong to the process. The lock protects the process numbers
-/// in it: each belongs to a child that is not reaped yet, so the kernel has not reused it. It
-/// is held for lines, and for the system calls that kill.
+/// Global, because the children belong to the process. The lock protects the process
+/// numbers in it: each belongs to a child that is not reaped yet, so the kernel has not
+/// reused it. It is held for lines, and for the system calls that kill.
 static GROUPS: Mutex<Groups> = Mutex::new(Groups {
     running: BTreeMap::new(),
     next_id: 0,
@@ -133,8 +136,8 @@ impl Drop for GroupGuard {
     }
 }
 
-/// The right to start a child. [`kill_all`] waits until it is dropped, so that a child that
-/// starts meanwhile is on the list by then, and is killed.
+/// The right to start a child. [`kill_all`] waits until it is dropped, so that a child
+/// that starts meanwhile is on the list by then, and is killed.
 struct Starting;
 
 impl Starting {
@@ -169,8 +172,8 @@ impl Drop for Starting {
     }
 }
 
-/// The life of one child, from start to reaping. It is the same whether or not the caller
-/// still waits for the child. Holds the permit until the child is reaped.
+/// The life of one child, from start to reaping. It is the same whether or not the
+/// caller still waits for the child. Holds the permit until the child is reaped.
 fn supervise(mut command: Command, started: oneshot::Sender<io::Result<Running>>, _permit: Permit) {
     let (mut child, group) = match spawn(&mut command) {
         Ok(spawned) => spawned,
@@ -181,8 +184,8 @@ fn supervise(mut command: Command, started: oneshot::Sender<io::Result<Running>>
     };
     let id = group.id;
 
-    // If the caller has given up meanwhile, `send` returns the `Running`, and dropping it here
-    // kills the group.
+    // If the caller has given up meanwhile, `send` returns the `Running`, and dropping
+    // it here kills the group.
     let (sender, ended) = oneshot::channel();
     drop(started.send(running(&mut child, group, ended)));
 
@@ -213,9 +216,10 @@ fn running(
     })
 }
 
-/// Waits for the child's end, kills what is left of its group, and reaps it, in this order:
-/// once the child is reaped the kernel may give its number, which is the group's, to another
-/// process. All other code that kills holds the same lock, and kills only groups on the list.
+/// Waits for the child's end, kills what is left of its group, and reaps it, in this
+/// order: once the child is reaped the kernel may give its number, which is the
+/// group's, to another process. All other code that kills holds the same lock, and
+/// kills only groups on the list.
 fn reap(mut child: Child, id: u64) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -228,8 +232,8 @@ fn reap(mut child: Child, id: u64) -> io::Result<ExitStatus> {
 
     let mut groups = groups();
     groups.running.remove(&id);
-    // Waiting fails if SIGCHLD was ignored when we were started: the kernel has reaped the
-    // child by then.
+    // Waiting fails if SIGCHLD was ignored when we were started: the kernel has reaped
+    // the child by then.
     if ended.is_ok() {
         kill(pid);
     }

@@ -1,4 +1,5 @@
-//! The three wire protocols as state machines: bytes in, a decision out. No I/O, no clock.
+//! The three wire protocols as state machines: bytes in, a decision out. No I/O, no
+//! clock.
 //!
 //! | protocol | the client sends | the server sends | the reply is complete when |
 //! |---|---|---|---|
@@ -6,12 +7,12 @@
 //! | line | one line, CRLF or LF | text | the connection ends cleanly after at least one byte |
 //! | netstring | one netstring | one netstring | the netstring's comma has come |
 //!
-//! Plain TCP has no length, so a clean end is the only sign that a poem or a text is complete.
-//! That is why no part of this toolkit ever ends a failed transfer cleanly.
+//! Plain TCP has no length, so a clean end is the only sign that a poem or a text is
+//! complete. That is why no part of this toolkit ever ends a failed transfer cleanly.
 //!
-//! Netstrings are strict (D. J. Bernstein, "Netstrings", 1997): a decimal length without a
-//! leading zero (except `0:,`), sign or white space. A length over the limit is refused before
-//! anything is allocated for it.
+//! Netstrings are strict (D. J. Bernstein, "Netstrings", 1997): a decimal length
+//! without a leading zero (except `0:,`), sign or white space. A length over the limit
+//! is refused before anything is allocated for it.
 
 use crate::error::{Error, Stage, reason};
 use crate::poem::packed;
@@ -24,8 +25,8 @@ use std::time::Duration;
 pub enum Protocol {
     /// Only the server sends (RFC 865 over TCP has the same shape).
     Poem,
-    /// The client sends a request line first (finger RFC 1288, whois RFC 3912, gopher RFC
-    /// 1436).
+    /// The client sends a request line first (finger RFC 1288, whois RFC 3912, gopher
+    /// RFC 1436).
     Line,
     /// A netstring each way: the protocol of the transformation service.
     Netstring,
@@ -64,8 +65,8 @@ impl Protocol {
     }
 }
 
-/// A framed request and how much of it has been sent. The body is borrowed, not copied: it
-/// may be large, and many requests may be on their way.
+/// A framed request and how much of it has been sent. The body is borrowed, not copied:
+/// it may be large, and many requests may be on their way.
 #[derive(Debug, Clone, Default)]
 pub struct Frame<'a> {
     head: Vec<u8>,
@@ -128,8 +129,8 @@ pub enum Malformed {
     /// There is no comma after a netstring's payload.
     #[error("no comma behind the netstring")]
     Comma,
-    /// Bytes came with the end of the reply, after it. Bytes that come later are not read: the
-    /// connection is closed by then.
+    /// Bytes came with the end of the reply, after it. Bytes that come later are not
+    /// read: the connection is closed by then.
     #[error("bytes behind the end of the netstring")]
     Trailing,
     /// There is a control byte in a request line.
@@ -171,8 +172,8 @@ impl Scanner {
         }
     }
 
-    /// Scans the next bytes and calls `payload` with each run of payload among them. Returns
-    /// the number of bytes that belong to the netstring.
+    /// Scans the next bytes and calls `payload` with each run of payload among them.
+    /// Returns the number of bytes that belong to the netstring.
     ///
     /// # Errors
     /// [`Malformed`] at the first byte that no netstring can have there.
@@ -213,8 +214,8 @@ impl Scanner {
         }
     }
 
-    /// The length with one more digit. A number past u64 exceeds any limit, even u64::MAX,
-    /// which stands for no limit.
+    /// The length with one more digit. A number past u64 exceeds any limit, even
+    /// u64::MAX, which stands for no limit.
     fn grow(&self, length: u64, digit: u8) -> Result<u64, Malformed> {
         length
             .checked_mul(10)
@@ -229,8 +230,8 @@ impl Scanner {
     }
 }
 
-/// Collects one request of a client, in any split of its bytes. The variants are public so
-/// that fuzzers see what is held.
+/// Collects one request of a client, in any split of its bytes. The variants are public
+/// so that fuzzers see what is held.
 #[derive(Debug)]
 pub enum RequestDecoder {
     /// The poem protocol has no requests.
@@ -242,7 +243,8 @@ pub enum RequestDecoder {
 }
 
 impl RequestDecoder {
-    /// A decoder for requests of at most `limit` bytes; for lines the limit is [`LINE_LIMIT`].
+    /// A decoder for requests of at most `limit` bytes; for lines the limit is
+    /// [`LINE_LIMIT`].
     pub fn new(protocol: Protocol, limit: u64) -> RequestDecoder {
         match protocol {
             Protocol::Poem => RequestDecoder::Poem,
@@ -259,8 +261,8 @@ impl RequestDecoder {
         }
     }
 
-    /// Takes the next bytes. Returns the request, without its framing, once it is complete;
-    /// bytes after its end are ignored.
+    /// Takes the next bytes. Returns the request, without its framing, once it is
+    /// complete; bytes after its end are ignored.
     ///
     /// # Errors
     /// [`Malformed`] as soon as the bytes can't become a request any more.
@@ -320,8 +322,8 @@ pub struct ReplyDecoder {
 }
 
 impl ReplyDecoder {
-    /// A decoder for a reply of the server `subject`. A netstring's payload may have at most
-    /// `limit` bytes.
+    /// A decoder for a reply of the server `subject`. A netstring's payload may have at
+    /// most `limit` bytes.
     pub fn new(protocol: Protocol, subject: String, limit: u64) -> ReplyDecoder {
         let framing = (protocol == Protocol::Netstring).then(|| Scanner::new(limit));
         ReplyDecoder {
@@ -331,11 +333,12 @@ impl ReplyDecoder {
         }
     }
 
-    /// Takes the next bytes. Returns whether the framing says that the reply is complete.
+    /// Takes the next bytes. Returns whether the framing says that the reply is
+    /// complete.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the framing is broken, [`Error::TooLong`] if it announces a
-    /// length over the limit.
+    /// [`Error::Malformed`] if the framing is broken, [`Error::TooLong`] if it
+    /// announces a length over the limit.
     pub fn push(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         self.got += bytes.len() as u64;
         let Some(scanner) = &mut self.framing else {
@@ -363,8 +366,8 @@ impl ReplyDecoder {
     /// Takes a clean end of the connection.
     ///
     /// # Errors
-    /// [`Error::Empty`] or [`Error::Declined`] if nothing came, [`Error::Reset`] inside a
-    /// frame.
+    /// [`Error::Empty`] or [`Error::Declined`] if nothing came, [`Error::Reset`] inside
+    /// a frame.
     pub fn eof(&self) -> Result<(), Error> {
         let subject = self.subject.clone();
         match (&self.framing, self.got) {
@@ -379,7 +382,8 @@ impl ReplyDecoder {
         }
     }
 
-    /// The error for a connection that broke: the reply is not complete, whatever has come.
+    /// The error for a connection that broke: the reply is not complete, whatever has
+    /// come.
     pub fn io_error(&self, why: &io::Error) -> Error {
         Error::Reset {
             subject: self.subject.clone(),

@@ -1,5 +1,6 @@
-//! The runtime: tasks, timers and threads for blocking work. Only this file names async-std
-//! and its executor, so that another runtime means a new version of this file alone.
+//! The runtime: tasks, timers and threads for blocking work. Only this file names
+//! async-std and its executor, so that another runtime means a new version of this file
+//! alone.
 
 use crate::semaphore::Semaphore;
 use async_io::Timer;
@@ -10,18 +11,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
 
-/// Threads that run tasks, beside the main one. The work here is the kernel's, so one is
-/// enough, and starting threads is a part of `fetch`'s time.
+/// Threads that run tasks, beside the main one. The work here is the kernel's, so one
+/// is enough, and starting threads is a part of `fetch`'s time.
 const TASK_THREADS: usize = 1;
 
-/// Blocking calls at the same time, each on a thread of its own. The runtime's limit is 500;
-/// calls that hang must not become 500 threads.
+/// Blocking calls at the same time, each on a thread of its own. The runtime's limit is
+/// 500; calls that hang must not become 500 threads.
 pub(crate) const BLOCKING_MAX: usize = 16;
 
 static BLOCKING_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(BLOCKING_MAX));
 
-/// Configures the executor before its first task. async-std starts the same executor, which
-/// keeps the first configuration it is given. A second call changes nothing.
+/// Configures the executor before its first task. async-std starts the same executor,
+/// which keeps the first configuration it is given. A second call changes nothing.
 fn configure() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -34,21 +35,21 @@ fn configure() {
     });
 }
 
-/// Runs a future to its end on this thread. The runtime's own threads start with the first
-/// task: work that spawns none does without them.
+/// Runs a future to its end on this thread. The runtime's own threads start with the
+/// first task: work that spawns none does without them.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     async_io::block_on(work)
 }
 
-/// Starts a task. A panic in it ends that task only: what it owned is dropped, and dropping is
-/// how every failure here is reported.
+/// Starts a task. A panic in it ends that task only: what it owned is dropped, and
+/// dropping is how every failure here is reported.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     configure();
     async_std::task::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
 }
 
-/// Runs blocking work on a thread of its own. At most [`BLOCKING_MAX`] such calls run at the
-/// same time; the others wait in order.
+/// Runs blocking work on a thread of its own. At most 16 such calls run at the same
+/// time; the others wait in order.
 pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     configure();
     let permit = BLOCKING_PERMITS.acquire(Instant::now()).await;
@@ -89,8 +90,8 @@ pub(crate) async fn yield_now() {
     async_std::task::yield_now().await;
 }
 
-// The next two are not `async fn`s: those store each argument twice, as it was passed and
-// where it is awaited. Ten thousand clients wait in them.
+// The next two are not `async fn`s: those store each argument twice, as it was passed
+// and where it is awaited. Ten thousand clients wait in them.
 
 /// The future's output; `None` once the time limit has passed.
 pub fn within<T>(
@@ -100,8 +101,8 @@ pub fn within<T>(
     future::or(work.map(Some), Timer::after(limit).map(|_| None))
 }
 
-/// The output of the future that ends first: `Ok` of the first, `Err` of the second. The other
-/// is dropped.
+/// The output of the future that ends first: `Ok` of the first, `Err` of the second.
+/// The other is dropped.
 pub fn race<A, B>(
     first: impl Future<Output = A>,
     second: impl Future<Output = B>,
@@ -109,18 +110,18 @@ pub fn race<A, B>(
     future::or(first.map(Ok), second.map(Err))
 }
 
-/// Counts the reads of a loop that may never wait, because the other side is faster, and lets
-/// other tasks run now and then.
+/// Counts the reads of a loop that may never wait, because the other side is faster,
+/// and lets other tasks run now and then.
 #[derive(Debug, Default)]
 pub(crate) struct CoopBudget {
     taken: u32,
 }
 
 impl CoopBudget {
-    /// Reads of 64 KiB before other tasks run. While tasks are ready, the executor looks for
-    /// new events only every 200 of its turns. With 4 reads a turn, other clients wait 10 to
-    /// 25 ms beside a fetch that never waits; with 16, up to 0.5 s, and the large poem comes no
-    /// sooner (measured).
+    /// Reads of 64 KiB before other tasks run. While tasks are ready, the executor
+    /// looks for new events only every 200 of its turns. With 4 reads a turn, other
+    /// clients wait 10 to 25 ms beside a fetch that never waits; with 16, up to 0.5 s,
+    /// and the large poem comes no sooner (measured).
     const READS_PER_TURN: u32 = 4;
 
     /// Counts one read.

@@ -1,4 +1,5 @@
-//! Failures on demand: what `serve --script` does to each connection, to rehearse an outage.
+//! Failures on demand: what `serve --script` does to each connection, to rehearse an
+//! outage.
 
 use std::fmt;
 use std::str::FromStr;
@@ -65,7 +66,9 @@ fn counted(word: &str, count: &str) -> Result<Step, BadStep> {
     // Digits only: parse() would also take a leading plus.
     let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
     match count.parse() {
-        Ok(0) if word == "slow" => Err(BadStep("slow needs at least one byte a second")),
+        Ok(0) if word == "slow" => Err(BadStep(
+            "slow needs at least one byte a second; for none there is stall@0",
+        )),
         Ok(count) if digits => Ok(step(count)),
         _ => Err(BadStep("N is not a number of bytes")),
     }

@@ -40,7 +40,8 @@ impl Upstream {
         }
     }
 
-    /// Asks for a poem. Each step from one server to the next is reported to `observer`.
+    /// Asks for a poem. Each step from one server to the next is reported to
+    /// `observer`.
     ///
     /// # Errors
     /// Those of [`client::ask`], from the last server tried.
@@ -57,6 +58,7 @@ impl Upstream {
             Upstream::BuiltIn { poems, turn } => {
                 let entries = poems.entries();
                 let at = turn.fetch_add(1, Ordering::Relaxed) % entries.len();
+
                 Ok(Reply::BuiltIn(trickle(&entries[at].poem)))
             }
         }

@@ -14,12 +14,12 @@ use socket2::{SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Connects to the address. If a name has several, connects to the first that answers. The
-/// limit is for the look-up and again for each address.
+/// Connects to the address. If a name has several, connects to the first that answers.
+/// The limit is for the look-up and again for each address.
 ///
 /// # Errors
-/// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`]; [`Error::Reset`] if the
-/// connection was made and broke at once.
+/// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`]; [`Error::Reset`]
+/// if the connection was made and broke at once.
 pub(crate) async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
     let mut last = Error::Unreachable {
         subject: addr.to_string(),
@@ -36,6 +36,7 @@ pub(crate) async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Erro
             },
         };
     }
+
     Err(last)
 }
 
@@ -56,8 +57,8 @@ fn failed(addr: &Addr, error: &io::Error) -> Error {
 async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     let socket = Socket::new(target.domain(), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // Bytes of a large request that only our kernel has taken are not progress: the deadline
-    // for the server's silence would start megabytes too early.
+    // Bytes of a large request that only our kernel has taken are not progress: the
+    // deadline for the server's silence would start megabytes too early.
     #[cfg(target_os = "linux")]
     let _not_tcp = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
 
@@ -86,9 +87,9 @@ async fn start_connecting(socket: &Socket, target: &SockAddr) -> io::Result<()> 
     }
 }
 
-/// Looks for an error of the new connection by a peek, which shows bytes before errors. The
-/// usual way, `SO_ERROR`, would take away a reset that came right behind the poem, and the
-/// poem would seem to end cleanly.
+/// Looks for an error of the new connection by a peek, which shows bytes before errors.
+/// The usual way, `SO_ERROR`, would take away a reset that came right behind the poem,
+/// and the poem would seem to end cleanly.
 fn check_connected(socket: &Socket) -> io::Result<()> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
     match rustix::net::recv(socket, &mut [0u8; 1][..], flags) {
@@ -97,8 +98,8 @@ fn check_connected(socket: &Socket) -> io::Result<()> {
     }
 }
 
-/// Whether the socket is connected to itself: on loopback that happens at a closed port of
-/// the ephemeral range. A connection that broke meanwhile has no peer.
+/// Whether the socket is connected to itself: on loopback that happens at a closed port
+/// of the ephemeral range. A connection that broke meanwhile has no peer.
 fn is_own_peer(socket: &Socket) -> bool {
     let (Ok(own), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else {
         return false;

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Connections that the kernel completes before they are accepted. With the 128 of std,
-/// syncookies leave clients hanging for ever after a pause of 0.3 s (measured: 2063 of 3000);
-/// with 4096, none of 10,000.
+/// syncookies leave clients hanging for ever after a pause of 0.3 s (measured: 2063 of
+/// 3000); with 4096, none of 10,000.
 pub(crate) const BACKLOG: u16 = 4096;
 
-/// The send buffer of a connection in bytes; the kernel doubles it for its own overhead. By
-/// default it grows to 3 to 4 MB for a client that never reads. With this size a stuck client
-/// costs 0.24 MB, and nothing is slower (measured).
+/// The send buffer of a connection in bytes; the kernel doubles it for its own
+/// overhead. By default it grows to 3 to 4 MB for a client that never reads. With this
+/// size a stuck client costs 0.24 MB, and nothing is slower (measured).
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
 /// How long the look-up of a name to listen on may take.
@@ -38,7 +38,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the address. If a name has several, listens on the first that can be bound.
+    /// Listens on the address. If a name has several, listens on the first that can be
+    /// bound.
     ///
     /// # Errors
     /// [`Error::Unresolved`] for a name, [`Error::Local`] if no address can be bound.
@@ -74,7 +75,7 @@ impl Listener {
         };
 
         socket.listen(BACKLOG.into())?;
-        let addr = shown(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
+        let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
         Ok(Listener {
             socket: Async::new(socket)?,
             addr,
@@ -94,7 +95,7 @@ impl Listener {
         }
 
         socket.listen(BACKLOG.into())?;
-        let addr = shown(&local).ok_or(ErrorKind::AddrNotAvailable)?;
+        let addr = to_addr(&local).ok_or(ErrorKind::AddrNotAvailable)?;
         Ok(Listener {
             socket: Async::new(socket)?,
             addr,
@@ -133,7 +134,8 @@ impl Drop for Listener {
     }
 }
 
-/// Sets the options that accepted connections inherit: here they cost nothing per connection.
+/// Sets the options that accepted connections inherit: here they cost nothing per
+/// connection.
 fn set_options(listener: &Socket) -> io::Result<()> {
     listener.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     listener.set_tcp_nodelay(true)?;
@@ -142,13 +144,13 @@ fn set_options(listener: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-fn shown(addr: &SockAddr) -> Option<Addr> {
+fn to_addr(addr: &SockAddr) -> Option<Addr> {
     let tcp = addr.as_socket().map(Addr::from);
     tcp.or_else(|| addr.as_pathname().map(|path| Addr::Unix(path.into())))
 }
 
-/// The path of a unix socket, and which file was there after the bind: another process may
-/// bind the same path later.
+/// The path of a unix socket, and which file was there after the bind: another process
+/// may bind the same path later.
 struct SocketFile {
     path: PathBuf,
     device: u64,
@@ -166,8 +168,8 @@ impl SocketFile {
         })
     }
 
-    /// Removes the path if it still leads to this file. The inode number is not reused as long
-    /// as the socket is open.
+    /// Removes the path if it still leads to this file. The inode number is not reused
+    /// as long as the socket is open.
     fn remove(&self) {
         let now = SocketFile::at(&self.path);
         if now.is_some_and(|now| (now.device, now.inode) == (self.device, self.inode)) {
@@ -176,7 +178,7 @@ impl SocketFile {
     }
 }
 
-/// Removes a socket file without a listener; any other file stays, and the bind fails.
+/// Removes a socket file without a listener. Any other file stays: the bind then fails.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let meta = std::fs::symlink_metadata(path);
     if !meta.is_ok_and(|meta| meta.file_type().is_socket()) {

@@ -18,8 +18,8 @@ impl Pipe {
         })
     }
 
-    /// Reads the next bytes; 0 at the end. Asks the reactor before each read, so that a fast
-    /// writer does not keep other tasks from running.
+    /// Reads the next bytes; 0 at the end. Asks the reactor before each read, so that a
+    /// fast writer does not keep other tasks from running.
     pub(crate) async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             self.end.readable().await?;

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The longest path of a unix socket, in bytes: the kernel's `sun_path` without its final NUL.
+/// The longest path of a unix socket, in bytes: the kernel's `sun_path` without its
+/// final NUL.
 const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// Name look-ups at the same time. A look-up can't be cancelled: if the resolver hangs, it
-/// goes on long after its caller has given up. This limit leaves half of the threads for
-/// blocking work to other work.
+/// Name look-ups at the same time. A look-up can't be cancelled: if the resolver hangs,
+/// it goes on long after its caller has given up. This limit leaves half of the threads
+/// for blocking work to other work.
 const LOOKUPS_MAX: usize = BLOCKING_MAX / 2;
 
 static LOOKUP_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LOOKUPS_MAX));
@@ -27,25 +28,25 @@ const LEADS_TO_TIMEOUT: Duration = Duration::from_secs(1);
 /// The addresses of a name, in the resolver's order; at least one.
 ///
 /// # Errors
-/// [`Error::Unresolved`]; [`Error::Local`] for the path of a unix socket that is too long.
+/// [`Error::Unresolved`]; [`Error::Local`] for the path of a unix socket that is too
+/// long.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
+    let subject = || addr.to_string();
+
     match addr {
         Addr::Unix(path) => match unix_addr(path) {
             Ok(found) => Ok(vec![found]),
             Err(why) => Err(Error::Local {
-                subject: addr.to_string(),
+                subject: subject(),
                 why,
             }),
         },
-        Addr::Tcp { host, port } => match host.parse::<IpAddr>() {
-            Ok(ip) => Ok(vec![SocketAddr::new(ip, *port).into()]),
-            Err(_) => {
-                let found = resolve_name(host, *port, limit).await;
-                found.map_err(|why| Error::Unresolved {
-                    subject: addr.to_string(),
-                    why,
-                })
-            }
+        Addr::Tcp { host, port } => match resolve_host(host, *port, limit).await {
+            Ok(found) => Ok(found),
+            Err(why) => Err(Error::Unresolved {
+                subject: subject(),
+                why,
+            }),
         },
     }
 }
@@ -61,8 +62,12 @@ fn unix_addr(path: &Path) -> Result<SockAddr, String> {
     })
 }
 
-/// The addresses of a host name, or why there is none.
-async fn resolve_name(host: &str, port: u16, limit: Duration) -> Result<Vec<SockAddr>, String> {
+/// The addresses of a host, by name or by number, or why there is none.
+async fn resolve_host(host: &str, port: u16, limit: Duration) -> Result<Vec<SockAddr>, String> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port).into()]);
+    }
+
     let host = host.to_string();
     let work = move || {
         let found = (host, port).to_socket_addrs()?;
@@ -84,8 +89,8 @@ fn resolver_reason(error: &io::Error) -> String {
         .to_lowercase()
 }
 
-/// Runs a look-up with a permit, which is held until the look-up ends, also if the caller
-/// stops waiting.
+/// Runs a look-up with a permit, which is held until the look-up ends, also if the
+/// caller stops waiting.
 async fn look_up<T: Send + 'static>(
     permits: &Semaphore,
     work: impl FnOnce() -> T + Send + 'static,
@@ -99,8 +104,8 @@ async fn look_up<T: Send + 'static>(
     .await
 }
 
-/// Whether a connection to `target` would reach the listener on `listening`. Detours through
-/// other machines can't be seen from here.
+/// Whether a connection to `target` would reach the listener on `listening`. Detours
+/// through other machines can't be seen from here.
 pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
     match (target, listening) {
         (Addr::Unix(target), Addr::Unix(listening)) => real_path(target) == real_path(listening),
@@ -128,8 +133,8 @@ async fn ips(addr: &Addr) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Whether a connection to `target` arrives at a socket of this machine that listens on `own`,
-/// at the same port.
+/// Whether a connection to `target` arrives at a socket of this machine that listens on
+/// `own`, at the same port.
 fn reaches(target: IpAddr, own: IpAddr) -> bool {
     // The kernel takes an unspecified target for loopback.
     let target = match target.to_canonical() {
@@ -150,8 +155,8 @@ fn is_ours(ip: IpAddr) -> bool {
     ip.is_loopback() || source_for(ip).is_ok_and(|source| source == ip)
 }
 
-/// The address this machine would send from. Connecting a UDP socket sends nothing: it only
-/// consults the routing table. The port does not matter.
+/// The address this machine would send from. Connecting a UDP socket sends nothing: it
+/// only consults the routing table. The port does not matter.
 fn source_for(ip: IpAddr) -> io::Result<IpAddr> {
     const ANY_PORT: u16 = 9;
     let unspecified = match ip {

@@ -47,8 +47,9 @@ impl Accepted {
         try_recv(&self.socket, into)
     }
 
-    /// From now until [`Stream::disarm`], any close is a reset, also when our process dies: a
-    /// part of a poem must not look whole. Unix sockets have no reset, and this does nothing.
+    /// From now until [`Stream::disarm`], any close is a reset, also when our process
+    /// dies: a part of a poem must not look whole. Unix sockets have no reset, and this
+    /// does nothing.
     pub(crate) fn arm(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
@@ -62,8 +63,8 @@ impl Accepted {
     }
 }
 
-/// A client's address, for logs. Half the size of an `Option<SocketAddr>`: every waiting
-/// client has one.
+/// A client's address, for logs. Half the size of an `Option<SocketAddr>`: every
+/// waiting client has one.
 #[derive(Debug, Clone)]
 pub enum Peer {
     /// By IPv4.
@@ -102,8 +103,9 @@ pub(crate) enum Received {
 pub(crate) enum Then {
     /// Perhaps more bytes.
     Unknown,
-    /// The end, at once. The kernel may hold the last packet back for it (MSG_MORE), so that
-    /// the FIN needs no packet of its own. A packet is a fifth of a short poem's cost.
+    /// The end, at once. The kernel may hold the last packet back for it (MSG_MORE), so
+    /// that the FIN needs no packet of its own. A packet is a fifth of a short poem's
+    /// cost.
     Finish,
 }
 
@@ -135,9 +137,9 @@ fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// A connection that can wait, for one task: the reactor holds one waker each way, and of two
-/// tasks that wait for the same thing only the later is woken. A list of wakers would cost
-/// every waiting client 112 bytes.
+/// A connection that can wait, for one task: the reactor holds one waker each way, and
+/// of two tasks that wait for the same thing only the later is woken. A list of wakers
+/// would cost every waiting client 112 bytes.
 pub(crate) struct Stream {
     socket: Async<Socket>,
 }
@@ -183,8 +185,8 @@ impl Stream {
         !matches!(self.socket.get_ref().take_error(), Ok(None))
     }
 
-    /// Reads the bytes that are there; 0 at a clean end. The kernel reports an error once: the
-    /// next call would show a clean end instead.
+    /// Reads the bytes that are there; 0 at a clean end. The kernel reports an error
+    /// once: the next call would show a clean end instead.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if there is nothing to read, or the system's.
@@ -212,8 +214,8 @@ impl Stream {
         self.socket.poll_readable(cx)
     }
 
-    /// Waits until the kernel has sent (nearly) all bytes it took: with the smallest send
-    /// buffer, a socket is writable only if at most one packet is in its queue.
+    /// Waits until the kernel has sent (nearly) all bytes it took: with the smallest
+    /// send buffer, a socket is writable only if at most one packet is in its queue.
     pub(crate) async fn emptied(&self) {
         let _ = self.socket.get_ref().set_send_buffer_size(1);
         let _ = self.writable().await;

@@ -22,6 +22,7 @@ fn only_strict_netstrings_are_read() {
     );
     assert_eq!(ok("0:,").unwrap().unwrap(), "");
     assert_eq!(ok("5:hel").unwrap(), None);
+
     for text in [
         "05:hello,",
         "00:,",
@@ -36,6 +37,7 @@ fn only_strict_netstrings_are_read() {
     ] {
         assert_eq!(ok(text), Err(Malformed::Length), "{text}");
     }
+
     assert_eq!(ok("101:"), Err(Malformed::TooLong(100)));
     assert_eq!(
         ok("99999999999999999999999999:"),
@@ -60,6 +62,7 @@ fn lines_end_in_lf_or_crlf_without_control_bytes() {
     assert_eq!(line(b"donne\r\n").unwrap().unwrap(), "donne");
     assert_eq!(line(b"a\tb\n").unwrap().unwrap(), "a\tb");
     assert_eq!(line(b"\n").unwrap().unwrap(), "");
+
     assert_eq!(
         line(&[&[b'x'; 1024][..], b"\r\n"].concat())
             .unwrap()
@@ -68,6 +71,7 @@ fn lines_end_in_lf_or_crlf_without_control_bytes() {
         1024
     );
     assert_eq!(line(&[b'x'; 1025]), Err(Malformed::TooLong(1024)));
+
     for text in [&b"a\0\n"[..], b"a\rb\n", b"\x1b[2J\n", b"\x7f\n"] {
         assert_eq!(line(text), Err(Malformed::Control), "{text:?}");
     }

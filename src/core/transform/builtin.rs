@@ -60,8 +60,8 @@ impl Builtin {
         }
     }
 
-    /// Transforms a poem, which must be text. Stops once the result exceeds `limit` bytes: the
-    /// most that is ever made is the limit and the result of one piece.
+    /// Transforms a poem, which must be text. Stops once the result exceeds `limit`
+    /// bytes: the most that is ever made is the limit and the result of one piece.
     ///
     /// # Errors
     /// [`Error::Transform`] if the poem is not UTF-8, [`Error::TooLong`].
@@ -96,19 +96,20 @@ fn fits(bytes: usize, limit: u64) -> Option<usize> {
     (bytes as u64 <= limit).then_some(bytes)
 }
 
-/// Only the lower case of sigma depends on the characters around it: it has another form at
-/// the end of a word. So if there is a sigma, pieces end between words.
+/// Only the lower case of sigma depends on the characters around it: it has another
+/// form at the end of a word. So if there is a sigma, pieces end between words.
 fn lower(text: &str, limit: u64) -> Option<Vec<u8>> {
     let has_sigma = text.contains('Σ');
     let may_end = |c| !has_sigma || c == ' ' || c == '\n';
     map(pieces(text, may_end), str::to_lowercase, limit)
 }
 
-/// Bytes of text mapped in one go. A result over the limit is noticed after one piece more.
+/// Bytes of text mapped in one go. A result over the limit is noticed after one piece
+/// more.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Splits a text into pieces. Each ends at the first character after [`PIECE_BYTES`] bytes for
-/// which `may_end` is true.
+/// Splits a text into pieces. Each ends at the first character after [`PIECE_BYTES`]
+/// bytes for which `may_end` is true.
 fn pieces(text: &str, may_end: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -139,8 +140,8 @@ fn map<'a>(
     Some(result)
 }
 
-/// Works on bytes: in UTF-8, an ASCII letter is a single byte and never a part of another
-/// character.
+/// Works on bytes: in UTF-8, an ASCII letter is a single byte and never a part of
+/// another character.
 fn rot13(byte: u8) -> u8 {
     let turned = |first: u8| first + (byte - first + 13) % 26;
     match byte {
@@ -150,8 +151,8 @@ fn rot13(byte: u8) -> u8 {
     }
 }
 
-/// Puts a number and two spaces before each line. All numbers are as wide as the last. That can
-/// make eleven bytes of one, so the length is computed first.
+/// Puts a number and two spaces before each line. All numbers are as wide as the last.
+/// That can make eleven bytes of one, so the length is computed first.
 fn number(text: &str, limit: u64) -> Option<Vec<u8>> {
     let lines = || text.split_inclusive('\n');
     let count = lines().count();
@@ -168,7 +169,8 @@ fn number(text: &str, limit: u64) -> Option<Vec<u8>> {
 
 /// Reverses the lines. A newline at the end stays there.
 fn reverse(text: &str) -> Vec<u8> {
-    // Each line gets a newline first, also the last; the one too many is cut off at the end.
+    // Each line gets a newline first, also the last; the one too many is cut off at the
+    // end.
     let mut result = Vec::with_capacity(text.len() + 1);
     let body = text.strip_suffix('\n').unwrap_or(text);
     for line in body.rsplit('\n') {
@@ -241,6 +243,7 @@ mod tests {
                     .map(|(at, line)| format!("{:width$}  {line}", at + 1))
                     .collect()
             }
+
             Builtin::Reverse => {
                 let body = text.strip_suffix('\n').unwrap_or(text);
                 body.split('\n').rev().collect::<Vec<_>>().join("\n") + &text[body.len()..]
@@ -256,6 +259,7 @@ mod tests {
                 apply(simple.len()).as_ref() == Ok(&simple.clone().into()),
                 "{transform}"
             );
+
             if let Some(less) = simple.len().checked_sub(1) {
                 let too_long = Error::TooLong {
                     subject: transform.to_string(),
@@ -268,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_text_of_many_pieces_is_transformed_as_one() {
-        // Each puts something else where two pieces meet, such as a sigma at the end of a word.
+        // Each puts something else where two pieces meet, such as a sigma at the end of
+        // a word.
         for part in ["x", "\n", "Σ", "ΑΣ ", "aΣ.", "ΐß", "Ⱥİ\n", "ΣΑ'Σ\n"] {
             for shift in ["", "a", "ab"] {
                 matches_the_simple_way(&(shift.to_string() + &part.repeat(200_000 / part.len())));
@@ -285,6 +290,7 @@ mod tests {
         };
         let text = "ΐ".repeat(1 << 20);
         let image = std::cell::RefCell::new(image);
+
         assert_eq!(
             map(
                 pieces(&text, |_| true),

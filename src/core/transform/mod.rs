@@ -1,5 +1,5 @@
-//! Transformations: a poem in, a poem out. They are built in, or programs, or the work of a
-//! service across the network.
+//! Transformations: a poem in, a poem out. They are built in, or programs, or the work
+//! of a service across the network.
 
 mod builtin;
 mod pipeline;
@@ -18,8 +18,8 @@ pub use program::{BadProgram, Program};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Long built-in transformations at the same time. Each holds its poem and its result in
-/// memory and keeps a core busy, so they must be few.
+/// Long built-in transformations at the same time. Each holds its poem and its result
+/// in memory and keeps a core busy, so they must be few.
 const CPU_SLOT_COUNT: usize = 4;
 
 /// One for the whole process, which shares its cores and its memory.
@@ -51,9 +51,9 @@ impl Transform {
         }
     }
 
-    /// Transforms the poem. The result has at most `limit` bytes, which `charge` counts. The
-    /// deadline is for programs: the built-in transformations end by themselves, and so does
-    /// the wait for a CPU slot.
+    /// Transforms the poem. The result has at most `limit` bytes, which `charge`
+    /// counts. The deadline is for programs: the built-in transformations end by
+    /// themselves, and so does the wait for a CPU slot.
     ///
     /// # Errors
     /// [`Error::Transform`], [`Error::TooLong`], [`Error::NoRoom`]; from a program also
@@ -123,8 +123,8 @@ impl From<Builtin> for Transform {
     }
 }
 
-/// The transformations that requests can name: the built-in ones, and the programs added. No
-/// two have the same name.
+/// The transformations that requests can name: the built-in ones, and the programs
+/// added. No two have the same name.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     programs: Vec<Program>,

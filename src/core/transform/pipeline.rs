@@ -20,11 +20,12 @@ pub enum Pipeline {
 }
 
 impl Pipeline {
-    /// Transforms the poem. No result on the way has more than `limit` bytes. The total of the
-    /// timeouts is for each transformation.
+    /// Transforms the poem. No result on the way has more than `limit` bytes. The total
+    /// of the timeouts is for each transformation.
     ///
     /// # Errors
-    /// Those of [`Transform::apply`] on this machine, any error of a fetch from a service.
+    /// On this machine [`Error::Transform`], [`Error::TooLong`] and [`Error::Timeout`];
+    /// from a service any error of a fetch.
     pub async fn apply(
         &self,
         mut poem: Bytes,
@@ -35,25 +36,32 @@ impl Pipeline {
             Pipeline::Own(transforms) => {
                 for transform in transforms {
                     let mut charge = Charge::alone();
-                    poem = transform
-                        .apply(poem, limit, timeouts.total, &mut charge)
-                        .await?;
+                    let work = transform.apply(poem, limit, timeouts.total, &mut charge);
+                    poem = work.await?;
                 }
             }
+
             Pipeline::Via(addr, names) => {
                 for name in names {
-                    poem = apply_via(addr, name, &poem, limit, timeouts).await?;
+                    let query = Query {
+                        protocol: Protocol::Netstring,
+                        request: &poem,
+                        limit,
+                        timeouts,
+                    };
+                    poem = apply_via(addr, name, &query).await?;
                 }
             }
         }
         Ok(poem)
     }
 
-    /// What tells this pipeline from all others, as part of a cache key: where it runs, then
-    /// each transformation with its name and a program's words. All parts are netstrings, so
-    /// that no two pipelines have the same id.
+    /// What tells this pipeline from all others, as part of a cache key: where it runs,
+    /// then each transformation with its name and a program's words. All parts are
+    /// netstrings, so that no two pipelines have the same id.
     pub fn id(&self) -> Vec<u8> {
         let mut id = Vec::new();
+
         match self {
             Pipeline::Own(transforms) => {
                 id.extend(netstring(b"own"));
@@ -63,6 +71,7 @@ impl Pipeline {
                     id.extend(netstring(&part));
                 }
             }
+
             Pipeline::Via(addr, names) => {
                 id.extend(netstring(b"via"));
                 id.extend(netstring(&addr.id()));
@@ -75,24 +84,12 @@ impl Pipeline {
     }
 }
 
-/// Asks a service for one transformation: `NAME.POEM` as a netstring, and a netstring back.
-async fn apply_via(
-    addr: &Addr,
-    name: &str,
-    poem: &[u8],
-    limit: u64,
-    timeouts: Timeouts,
-) -> Result<Bytes, Error> {
-    let query = Query {
-        protocol: Protocol::Netstring,
-        request: poem,
-        limit,
-        timeouts,
-    };
-    let request = Frame::netstring(format!("{name}.").as_bytes(), poem);
-
+/// Asks a service for one transformation of the query's request, the poem: `NAME.POEM`
+/// as a netstring, and a netstring back.
+async fn apply_via(addr: &Addr, name: &str, query: &Query<'_>) -> Result<Bytes, Error> {
+    let request = Frame::netstring(format!("{name}.").as_bytes(), query.request);
     let work = async {
-        let mut exchange = open(addr, request, &query).await?;
+        let mut exchange = open(addr, request, query).await?;
         let mut framed = Vec::new();
         while let Some(bytes) = exchange.next().await? {
             framed.extend_from_slice(&bytes);
@@ -100,14 +97,15 @@ async fn apply_via(
         Ok(query.protocol.payload(packed(framed)))
     };
 
-    let late = || Error::Timeout {
-        subject: addr.to_string(),
-        stage: Stage::Transform,
-        limit: timeouts.total,
-    };
-    rt::within(timeouts.total, work)
-        .await
-        .unwrap_or_else(|| Err(late()))
+    let deadline = query.timeouts.total;
+    let result = rt::within(deadline, work).await;
+    result.unwrap_or_else(|| {
+        Err(Error::Timeout {
+            subject: addr.to_string(),
+            stage: Stage::Transform,
+            limit: deadline,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +153,7 @@ mod tests {
             via(tcp("unix", 1), &["shout"]),
             via(Addr::Unix("1".into()), &["shout"]),
         ];
+
         let ids: HashSet<Vec<u8>> = pipelines.iter().map(Pipeline::id).collect();
         assert_eq!(ids.len(), pipelines.len());
     }

@@ -17,10 +17,10 @@ use std::process::{Command, ExitStatus};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Runs of one program at the same time; further requests wait, within their deadline. Each
-/// run costs a thread, two pipes and a process of unknown size, so there must be a limit.
-/// Each filter keeps a core busy, so that more runs would only take turns. The limit is each
-/// program's own: one that hangs blocks no other.
+/// Runs of one program at the same time; further requests wait, within their deadline.
+/// Each run costs a thread, two pipes and a process of unknown size, so there must be a
+/// limit. Each filter keeps a core busy, so that more runs would only take turns. The
+/// limit is each program's own: one that hangs blocks no other.
 const RUNS_MAX: usize = 64;
 
 /// The longest name, in bytes.
@@ -32,7 +32,8 @@ pub(crate) const PREFIX_BYTES_MAX: u64 = NAME_BYTES_MAX as u64 + 1;
 /// Bytes read from a program in one go: as much as a pipe holds.
 const READ_BYTES: usize = 64 << 10;
 
-/// A program that transforms poems, and its name in requests. Clones share the limit on runs.
+/// A program that transforms poems, and its name in requests. Clones share the limit on
+/// runs.
 #[derive(Clone)]
 pub struct Program {
     name: String,
@@ -49,7 +50,8 @@ pub struct BadProgram(&'static str);
 impl FromStr for Program {
     type Err = BadProgram;
 
-    /// Splits the command into words as a shell would, quotes included, and expands nothing.
+    /// Splits the command into words as a shell would, quotes included, and expands
+    /// nothing.
     fn from_str(text: &str) -> Result<Program, BadProgram> {
         let (name, command) = text
             .split_once('=')
@@ -117,13 +119,13 @@ impl Program {
         &self.words
     }
 
-    /// Runs the program on the poem. The result has at most `limit` bytes, and `charge` counts
-    /// it as it grows. `deadline` includes the wait for a run. A program that exits with code 0
-    /// need not have read all of the poem.
+    /// Runs the program on the poem. The result has at most `limit` bytes, and `charge`
+    /// counts it as it grows. `deadline` includes the wait for a run. A program that
+    /// exits with code 0 need not have read all of the poem.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::TooLong`], [`Error::NoRoom`]; [`Error::Transform`] if the
-    /// program can't be run or fails.
+    /// [`Error::Timeout`], [`Error::TooLong`], [`Error::NoRoom`]; [`Error::Transform`]
+    /// if the program can't be run or fails.
     pub(super) async fn apply(
         &self,
         poem: &[u8],
@@ -155,8 +157,8 @@ impl Program {
             group: _killed_when_dropped,
         } = self.start().await?;
 
-        // Write and read at the same time: a program may stop reading until its output is
-        // read. When both are done, only the program's end is left to wait for.
+        // Write and read at the same time: a program may stop reading until its output
+        // is read. When both are done, only the program's end is left to wait for.
         let copying = async {
             match futures::try_join!(feed(stdin, poem), self.read(&stdout, &mut output)) {
                 Ok(_) => std::future::pending().await,
@@ -172,10 +174,10 @@ impl Program {
             Err(Err(oneshot::Canceled)) => return Err(Error::Abandoned),
         }
 
-        // What the program wrote is in the pipe now. Don't read to the pipe's end: a process
-        // that the program left behind may hold it open.
+        // What the program wrote is in the pipe now. Don't read to the pipe's end: a
+        // process that the program left behind may hold it open.
         let rest = stdout
-            .rest(output.room().saturating_add(1))
+            .rest(output.left().saturating_add(1))
             .map_err(|e| self.failed(reason(&e)))?;
         output.push(&rest)?;
         Ok(packed(output.bytes))
@@ -221,8 +223,8 @@ impl Program {
     }
 }
 
-/// Writes the poem, then closes the pipe. A program that closes its input early has read
-/// enough: that is not an error.
+/// Writes the poem, then closes the pipe. A program that closes its input early has
+/// read enough: that is not an error.
 async fn feed(stdin: Pipe, poem: &[u8]) -> Result<(), Error> {
     let _enough = stdin.write_all(poem).await;
     Ok(())
@@ -241,7 +243,7 @@ struct Output<'a> {
 
 impl Output<'_> {
     /// Bytes left until the limit.
-    fn room(&self) -> u64 {
+    fn left(&self) -> u64 {
         self.limit.saturating_sub(self.bytes.len() as u64)
     }
 
@@ -284,6 +286,7 @@ mod tests {
         ] {
             assert!(format!("{bad}=cat").parse::<Program>().is_err(), "{bad:?}");
         }
+
         for good in ["a", "-", "A-b_c", "größer", "Shout", &"a".repeat(255)] {
             let program: Program = format!("{good}=cat").parse().expect(good);
             assert_eq!(program.name(), good);

@@ -1,21 +1,22 @@
-//! Addresses as people write them: `[HOST:]PORT`, `[IPV6]:PORT`, `unix:PATH`, the same for listening and connecting.
+//! Addresses as people write them, to listen on or to connect to: `[HOST:]PORT`,
+//! `[IPV6]:PORT` or `unix:PATH`.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The host of an address that names only a port.
-pub const DEFAULT_HOST: &str = "127.0.0.1";
+/// The host of an address that gives only a port.
+const DEFAULT_HOST: &str = "127.0.0.1";
 
-/// What an address looks like, for messages.
-pub const FORMS: &str = "[HOST:]PORT, [IPV6]:PORT or unix:PATH";
+/// The forms of an address, for error messages.
+const FORMS: &str = "[HOST:]PORT, [IPV6]:PORT or unix:PATH";
 
-/// Where a service listens, or is to be found. Names stay names until they are needed, so that a fetch resolves them
-/// afresh.
+/// An address to listen on or to connect to. A name stays a name: each fetch resolves it
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Addr {
-    /// A host, by name or by number, and a port; port 0 means "any free one" when listening.
+    /// A host and a port. To listen on port 0 is to listen on any free port.
     Tcp {
         /// A name, an IPv4 address, or an IPv6 address without its brackets.
         host: String,
@@ -56,7 +57,7 @@ impl fmt::Display for Addr {
     }
 }
 
-/// Why a text is no address; the caller quotes the text itself.
+/// Why a text is not an address. The caller quotes the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; wanted {FORMS}")]
 pub struct BadAddr(&'static str);
@@ -71,6 +72,7 @@ impl FromStr for Addr {
                 path => Ok(Addr::Unix(PathBuf::from(path))),
             };
         }
+
         if text.contains("://") && !text.starts_with('[') {
             return Err(BadAddr("a scheme like http:// has no place in it"));
         }
@@ -80,6 +82,7 @@ impl FromStr for Addr {
         if is_ipv6(text) {
             return Err(BadAddr("an IPv6 address needs brackets"));
         }
+
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (bare_host(host)?, port),
             None => (DEFAULT_HOST, text),
@@ -96,37 +99,36 @@ fn bare_host(host: &str) -> Result<&str, BadAddr> {
     let inner = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
-    match (inner, inner.unwrap_or(host)) {
-        (None, "") => Err(BadAddr("no host before the colon")),
-        (None, host) if is_ipv6(host) => Err(BadAddr("an IPv6 address needs brackets")),
-        (None, host) if host.contains(':') || is_no_host(host) => Err(BadAddr("not a host name")),
-        (Some(_), inner) if !inner.contains(':') || is_no_host(inner) => {
+
+    match inner {
+        Some(inner) if !inner.contains(':') || has_bad_char(inner) => {
             Err(BadAddr("not an IPv6 address between the brackets"))
         }
-        (_, host) => Ok(host),
+        Some(inner) => Ok(inner),
+        None if host.is_empty() => Err(BadAddr("no host before the colon")),
+        None if is_ipv6(host) => Err(BadAddr("an IPv6 address needs brackets")),
+        None if host.contains(':') || has_bad_char(host) => Err(BadAddr("not a host name")),
+        None => Ok(host),
     }
 }
 
-/// Whether it is an IPv6 address, with or without its zone.
+/// Whether this is an IPv6 address, with or without a zone.
 fn is_ipv6(host: &str) -> bool {
     host.split('%')
         .next()
         .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Whether something is in it that no host has, by name or by number.
-fn is_no_host(host: &str) -> bool {
+/// Whether there is a character that neither a host name nor an IP address can have.
+fn has_bad_char(host: &str) -> bool {
     host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c))
 }
 
-/// Digits only: `u16::from_str` would also take a leading plus.
 fn parse_port(port: &str) -> Result<u16, BadAddr> {
-    match port.bytes().all(|b| b.is_ascii_digit()) {
-        true => port
-            .parse()
-            .map_err(|_| BadAddr("the port is not a number up to 65535")),
-        false => Err(BadAddr("the port is not a number up to 65535")),
-    }
+    // Digits only: u16::from_str would also take a leading plus.
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    let number = port.parse().ok().filter(|_| digits);
+    number.ok_or(BadAddr("the port is not a number up to 65535"))
 }
 
 #[cfg(test)]
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_understood_and_shown_as_it_can_be_given_again() {
+    fn an_address_is_shown_as_it_can_be_given_again() {
         for (given, meant) in [
             ("10001", "127.0.0.1:10001"),
             ("localhost:0", "localhost:0"),
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_the_reason() {
+    fn a_bad_address_is_refused_with_the_reason() {
         for text in [
             "",
             "x",
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_hold_no_more_than_an_ipv6_address_may() {
+    fn brackets_hold_an_ipv6_address_only() {
         assert_eq!(
             shown("[fe80::1%eth0]:80").as_deref(),
             Ok("[fe80::1%eth0]:80")

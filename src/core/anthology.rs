@@ -1,4 +1,4 @@
-//! The poems a server has: files, folders of `*.txt`, or the ones built in from the project's `poetry/` folder.
+//! The poems of a server: files, folders of `*.txt`, or the poems built into the program.
 
 use crate::error::{Error, reason};
 use crate::poem::Poem;
@@ -6,23 +6,24 @@ use crate::protocol::check_line;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// A poem and the name it goes by: its file's name without the ending.
+/// A poem and its name: the file's name without its extension.
 #[derive(Debug, Clone)]
-pub struct NamedPoem {
+pub(crate) struct NamedPoem {
     /// The name.
-    pub name: String,
+    pub(crate) name: String,
     /// The poem.
-    pub poem: Poem,
+    pub(crate) poem: Poem,
 }
 
-/// Where poems are read from, now and whenever they are read again.
+/// Where poems are read from, at the start and at each reload.
 #[derive(Debug, Clone)]
 pub enum PoemSource {
-    /// The ones that come with the program.
+    /// The built-in poems.
     BuiltIn,
     /// Files and folders.
     Paths(Vec<PathBuf>),
-    /// The same where poems are asked for by name; and who is told of a poem that can't be, and is left out.
+    /// Files and folders whose poems are requested by name. The function is called for each
+    /// poem left out because no request can name it.
     Named(Vec<PathBuf>, fn(&Error)),
 }
 
@@ -31,16 +32,16 @@ impl PoemSource {
     ///
     /// # Errors
     /// Those of [`Anthology::load`] and [`Anthology::named`].
-    pub fn read(&self) -> Result<Anthology, Error> {
+    pub(crate) fn read(&self) -> Result<Anthology, Error> {
         match self {
             PoemSource::BuiltIn => Ok(Anthology::built_in()),
             PoemSource::Paths(paths) => Anthology::load(paths),
-            PoemSource::Named(paths, tell) => Anthology::named(paths, tell),
+            PoemSource::Named(paths, left_out) => Anthology::named(paths, left_out),
         }
     }
 }
 
-/// Poems to serve, at least one, none of them empty.
+/// The poems of a server: at least one, and none of them empty.
 #[derive(Debug, Clone)]
 pub struct Anthology {
     entries: Vec<NamedPoem>,
@@ -69,8 +70,8 @@ const BUILT_IN: &[(&str, &[u8])] = built_in![
 ];
 
 impl Anthology {
-    /// The poems that come with the program.
-    pub fn built_in() -> Anthology {
+    /// The built-in poems.
+    pub(crate) fn built_in() -> Anthology {
         let entry = |(name, text): &(&str, &'static [u8])| NamedPoem {
             name: name.to_string(),
             poem: (*text).into(),
@@ -80,55 +81,53 @@ impl Anthology {
         }
     }
 
-    /// The poems of these files and folders. Of a folder, its files `*.txt` in the order of their names, and none of
-    /// its subfolders or hidden files.
+    /// Reads the poems of these files and folders. From a folder, reads the files `*.txt` in
+    /// the order of their names, without hidden files and subfolders.
     ///
     /// # Errors
-    /// [`Error::Local`] where a path can't be read, a folder has no poem, or a poem is empty: an empty reply is what
-    /// clients take for a failure.
-    pub fn load(paths: &[PathBuf]) -> Result<Anthology, Error> {
-        let entries = files(paths)?
-            .iter()
-            .map(|path| load_file(path))
-            .collect::<Result<_, _>>()?;
-        Ok(Anthology { entries })
+    /// [`Error::Local`] if a path can't be read, a folder has no poem, or a poem is empty:
+    /// clients take an empty reply for a failure.
+    pub(crate) fn load(paths: &[PathBuf]) -> Result<Anthology, Error> {
+        let paths = files(paths)?;
+        let entries = paths.iter().map(|path| load_file(path));
+        Ok(Anthology {
+            entries: entries.collect::<Result<_, _>>()?,
+        })
     }
 
-    /// The same, but for poems that can't be asked for by name: where the name could not stand in a line, or is that of
-    /// a poem before it. Of each somebody is told, as an error.
+    /// Like [`Anthology::load`], but leaves out the poems that can't be requested by name: a
+    /// line can't hold the name, or a poem before it has the same one. Calls `left_out` with an
+    /// error for each.
     ///
     /// # Errors
-    /// Those of [`Anthology::load`], and [`Error::Local`] where none is left.
-    pub fn named(paths: &[PathBuf], tell: impl Fn(&Error)) -> Result<Anthology, Error> {
+    /// Those of [`Anthology::load`], and [`Error::Local`] if no poem is left.
+    pub(crate) fn named(paths: &[PathBuf], left_out: impl Fn(&Error)) -> Result<Anthology, Error> {
         let mut entries = Vec::new();
         let mut names = HashSet::new();
         for path in files(paths)? {
             let name = name(&path);
             if let Err(why) = check_line(name.as_bytes()) {
-                tell(&local(
-                    &path,
-                    format!("left out: no line can ask for its name: {why}"),
-                ));
+                let why = format!("left out: no line can ask for its name: {why}");
+                left_out(&local(&path, why));
             } else if !names.insert(name.clone()) {
-                tell(&local(
-                    &path,
-                    format!("left out: another poem has the name '{name}'"),
-                ));
+                let why = format!("left out: another poem has the name '{name}'");
+                left_out(&local(&path, why));
             } else {
                 entries.push(load_file(&path)?);
             }
         }
-        match entries.is_empty() {
-            true => Err(Error::Local {
+
+        if entries.is_empty() {
+            return Err(Error::Local {
                 subject: "poems".into(),
-                why: "there is none to ask for by name".into(),
-            }),
-            false => Ok(Anthology { entries }),
+                why: "none has a name that a line can ask for".into(),
+            });
         }
+        Ok(Anthology { entries })
     }
 
     /// The poems, in order.
-    pub fn entries(&self) -> &[NamedPoem] {
+    pub(crate) fn entries(&self) -> &[NamedPoem] {
         &self.entries
     }
 }
@@ -140,13 +139,14 @@ fn local(path: &Path, why: impl Into<String>) -> Error {
     }
 }
 
-/// These files, and those of these folders.
+/// These files, and the files of these folders.
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for path in paths {
-        match path.is_dir() {
-            true => files.extend(files_of(path)?),
-            false => files.push(path.clone()),
+        if path.is_dir() {
+            files.extend(files_of(path)?);
+        } else {
+            files.push(path.clone());
         }
     }
     Ok(files)
@@ -157,21 +157,25 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for item in listing {
         let path = item.map_err(|e| local(folder, reason(&e)))?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.is_file() && path.extension().is_some_and(|ending| ending == "txt") {
+        if is_poem(&path) {
             paths.push(path);
         }
     }
-    paths.sort();
-    match paths.is_empty() {
-        true => Err(local(
-            folder,
-            "no poem in this folder: none of its files ends in .txt",
-        )),
-        false => Ok(paths),
+
+    if paths.is_empty() {
+        let why = "no poem in this folder: none of its files ends in .txt";
+        return Err(local(folder, why));
     }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Whether this file of a folder is a poem: a file `*.txt` that is not hidden.
+fn is_poem(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.is_file() && path.extension().is_some_and(|ending| ending == "txt")
 }
 
 fn name(path: &Path) -> String {
@@ -184,8 +188,10 @@ fn name(path: &Path) -> String {
 fn load_file(path: &Path) -> Result<NamedPoem, Error> {
     let text = std::fs::read(path).map_err(|e| local(path, reason(&e)))?;
     if text.is_empty() {
-        return Err(local(path, "the file is empty, and an empty poem is none"));
+        let why = "the file is empty; a poem has at least one byte";
+        return Err(local(path, why));
     }
+
     Ok(NamedPoem {
         name: name(path),
         poem: text.into(),
@@ -211,30 +217,33 @@ mod tests {
     }
 
     #[test]
-    fn where_no_poem_can_be_asked_for_by_name_there_is_none_to_serve() {
+    fn no_poem_with_a_usable_name_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a\x1bb.txt"), "poem").unwrap();
         let paths = [folder.path().to_path_buf()];
-        let told = std::cell::Cell::new(0);
-        let named = Anthology::named(&paths, |_| told.set(told.get() + 1));
+        let left_out = std::cell::Cell::new(0);
+        let named = Anthology::named(&paths, |_| left_out.set(left_out.get() + 1));
         assert_eq!(
             named.unwrap_err().to_string(),
-            "poems: there is none to ask for by name"
+            "poems: none has a name that a line can ask for"
         );
         assert_eq!(
-            (told.get(), Anthology::load(&paths).unwrap().entries().len()),
+            (
+                left_out.get(),
+                Anthology::load(&paths).unwrap().entries().len()
+            ),
             (1, 1)
         );
     }
 
     #[test]
-    fn a_poem_without_a_byte_is_refused_by_name() {
+    fn an_empty_file_is_refused_and_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nothing.txt");
         std::fs::write(&path, "").unwrap();
         let why = Anthology::load(&[path]).unwrap_err().to_string();
         assert!(
-            why.ends_with("nothing.txt: the file is empty, and an empty poem is none"),
+            why.ends_with("nothing.txt: the file is empty; a poem has at least one byte"),
             "{why}"
         );
     }

@@ -1,34 +1,50 @@
-//! What others say, made harmless for whoever reads a log: control characters must reach neither a terminal
-//! (CVE-2009-4487 and its kin) nor a line-based reader, and nothing may make a line look like another.
+//! Makes text from the network safe to log. A control character must not reach a terminal
+//! (CVE-2009-4487 and its kin) or split a line, and nothing may make one line look like
+//! another.
 //!
-//! Control characters are Unicode's: those below 0x20, DEL, and the C1 range 0x80 to 0x9f, which JSON leaves as it is.
-//! With them go the line and paragraph separators, which some readers break lines at, and what turns the direction of
-//! writing, which shows text in another order than it has (Unicode TR 36, CVE-2021-42574).
+//! These characters are escaped: Unicode's control characters (below 0x20, DEL, and the C1
+//! range 0x80 to 0x9f, which JSON leaves as it is); the line and paragraph separators, at
+//! which some readers break lines; and the characters that change the direction of writing,
+//! which show text in another order than it has (Unicode TR 36, CVE-2021-42574).
 
-/// For people: each such character as Rust writes it in a literal. No line of the result is broken.
+/// Escapes for people: such a character becomes what Rust writes in a literal. The result is
+/// one line.
 pub fn text(text: &str) -> String {
-    let escape = |c: char| match is_harmful(c) {
-        true => c.escape_default().collect::<String>(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
+    text.chars()
+        .map(|c| {
+            if is_harmful(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
-/// For machines: JSON that means the same, without such a character in it.
+/// Escapes for machines: JSON with the same meaning and none of these characters.
 pub fn json(json: String) -> String {
     if !json.contains(is_harmful) {
-        return json; // all but a few: this is on the path of every request
+        return json; // the usual case, on the path of every request
     }
-    let escape = |c: char| match is_harmful(c) {
-        true => format!("\\u{:04x}", c as u32), // all of them are within the first plane
-        false => c.to_string(),
-    };
-    json.chars().map(escape).collect()
+
+    json.chars()
+        .map(|c| {
+            if is_harmful(c) {
+                format!("\\u{:04x}", c as u32) // they are all below U+10000
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 fn is_harmful(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+    let separator = matches!(c, '\u{2028}' | '\u{2029}');
+    let direction = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || separator || direction
 }
 
 #[cfg(test)]

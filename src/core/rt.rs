@@ -1,4 +1,5 @@
-//! The clock and the runtime. Only this file names `async_std`: to stand on another runtime is to rewrite this one.
+//! The runtime: tasks, timers and threads for blocking work. Only this file names async-std
+//! and its executor, so that another runtime means a new version of this file alone.
 
 use crate::semaphore::Semaphore;
 use async_io::Timer;
@@ -9,25 +10,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
 
-/// Runs a future to its end on this thread. The runtime's own threads start with the first task, so that what needs
-/// none does without.
-pub fn block_on<T>(work: impl Future<Output = T>) -> T {
-    async_io::block_on(work)
-}
-
-/// Starts a task that belongs to nobody. A panic in it ends it and nothing else: what it owned is dropped, and
-/// dropping is how everything here fails.
-pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
-    configure();
-    async_std::task::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
-}
-
-/// Threads that run tasks beside the main one. The work here is the kernel's, so one is
+/// Threads that run tasks, beside the main one. The work here is the kernel's, so one is
 /// enough, and starting threads is a part of `fetch`'s time.
 const TASK_THREADS: usize = 1;
 
-/// Configures the runtime before its first task: async-std starts the same executor, and
-/// the first configuration given to that one counts. A second call changes nothing.
+/// Blocking calls at the same time, each on a thread of its own. The runtime's limit is 500;
+/// calls that hang must not become 500 threads.
+pub(crate) const BLOCKING_MAX: usize = 16;
+
+static BLOCKING_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(BLOCKING_MAX));
+
+/// Configures the executor before its first task. async-std starts the same executor, which
+/// keeps the first configuration it is given. A second call changes nothing.
 fn configure() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -40,36 +34,48 @@ fn configure() {
     });
 }
 
-/// Blocking calls that may run at once, each on a thread of its own. The runtime's own
-/// limit is 500; calls that hang must not become 500 threads.
-const BLOCKING: usize = 16;
+/// Runs a future to its end on this thread. The runtime's own threads start with the first
+/// task: work that spawns none does without them.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    async_io::block_on(work)
+}
 
-static BLOCKING_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(BLOCKING));
+/// Starts a task. A panic in it ends that task only: what it owned is dropped, and dropping is
+/// how every failure here is reported.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    configure();
+    async_std::task::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
+}
 
-/// Runs work that would hold up a task for long on a thread of its own kind. At most
-/// [`BLOCKING`] such calls run at once; the others wait in order.
+/// Runs blocking work on a thread of its own. At most [`BLOCKING_MAX`] such calls run at the
+/// same time; the others wait in order.
 pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     configure();
     let permit = BLOCKING_PERMITS.acquire(Instant::now()).await;
+
     let work = move || {
         let done = work();
-        drop(permit); // also where the caller has stopped waiting
+        drop(permit); // held until here, also if the caller stops waiting
         done
     };
     async_std::task::spawn_blocking(work).await
 }
 
-/// Whether work on so many bytes would hold up others.
-pub fn is_long_work(bytes: usize) -> bool {
-    const LONG_WORK: usize = 64 << 10;
-    bytes > LONG_WORK
+/// Whether work on this many bytes would delay other tasks.
+pub(crate) fn is_long_work(bytes: usize) -> bool {
+    const LONG_WORK_BYTES: usize = 64 << 10;
+    bytes > LONG_WORK_BYTES
 }
 
-/// Work on so many bytes: here, or on a thread of its own where it would hold up others.
-pub async fn busy<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    match is_long_work(bytes) {
-        true => unblock(work).await,
-        false => work(),
+/// Does work on this many bytes: on a thread of its own if it would delay other tasks.
+pub(crate) async fn busy<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if is_long_work(bytes) {
+        unblock(work).await
+    } else {
+        work()
     }
 }
 
@@ -78,38 +84,15 @@ pub async fn sleep(time: Duration) {
     async_std::task::sleep(time).await;
 }
 
-/// Lets other tasks of this thread have their turn.
-pub async fn yield_now() {
+/// Lets the other tasks of this thread run.
+pub(crate) async fn yield_now() {
     async_std::task::yield_now().await;
 }
 
-/// Counts the reads of a loop that may never have to wait, because the other side is faster than we are, and lets other
-/// tasks have their turn now and then.
-#[derive(Debug, Default)]
-pub struct CoopBudget {
-    taken: u32,
-}
+// The next two are not `async fn`s: those store each argument twice, as it was passed and
+// where it is awaited. Ten thousand clients wait in them.
 
-impl CoopBudget {
-    /// So many reads of 64 KiB are a turn. Where tasks are always ready, the executor asks for what has newly come only
-    /// every 200 turns: with 4, others wait 10 to 25 ms beside a fetch that never waits, with 16, up to 0.5 s, and the
-    /// large poem comes no sooner (measured).
-    const MOST: u32 = 4;
-
-    /// One read more.
-    pub async fn take(&mut self) {
-        self.taken += 1;
-        if self.taken == CoopBudget::MOST {
-            self.taken = 0;
-            yield_now().await;
-        }
-    }
-}
-
-// The next two are not `async fn`s, because those hold each argument twice: once as it came and once where it is
-// awaited. Ten thousand clients wait in them.
-
-/// The future's output, or nothing once the time is up.
+/// The future's output; `None` once the time limit has passed.
 pub fn within<T>(
     limit: Duration,
     work: impl Future<Output = T>,
@@ -117,7 +100,8 @@ pub fn within<T>(
     future::or(work.map(Some), Timer::after(limit).map(|_| None))
 }
 
-/// Whichever comes first; the other is dropped.
+/// The output of the future that ends first: `Ok` of the first, `Err` of the second. The other
+/// is dropped.
 pub fn race<A, B>(
     first: impl Future<Output = A>,
     second: impl Future<Output = B>,
@@ -125,12 +109,36 @@ pub fn race<A, B>(
     future::or(first.map(Ok), second.map(Err))
 }
 
+/// Counts the reads of a loop that may never wait, because the other side is faster, and lets
+/// other tasks run now and then.
+#[derive(Debug, Default)]
+pub(crate) struct CoopBudget {
+    taken: u32,
+}
+
+impl CoopBudget {
+    /// Reads of 64 KiB before other tasks run. While tasks are ready, the executor looks for
+    /// new events only every 200 of its turns. With 4 reads a turn, other clients wait 10 to
+    /// 25 ms beside a fetch that never waits; with 16, up to 0.5 s, and the large poem comes no
+    /// sooner (measured).
+    const READS_PER_TURN: u32 = 4;
+
+    /// Counts one read.
+    pub(crate) async fn take(&mut self) {
+        self.taken += 1;
+        if self.taken == CoopBudget::READS_PER_TURN {
+            self.taken = 0;
+            yield_now().await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_never_waits_gives_others_their_turn_now_and_then() {
+    fn a_loop_that_never_waits_lets_others_run_now_and_then() {
         let mut turns = CoopBudget::default();
         let waits: Vec<bool> = (0..12)
             .map(|_| turns.take().now_or_never().is_none())

@@ -1,13 +1,13 @@
-//! Trouble on demand: what `serve --script` does to one connection after the other, so that an outage can be rehearsed.
+//! Failures on demand: what `serve --script` does to each connection, to rehearse an outage.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What happens to one connection. `N` are bytes of the poem.
+/// What happens to one connection. N is a number of bytes of the poem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The poem, whole.
+    /// The whole poem.
     Ok,
     /// A clean end without a byte.
     Empty,
@@ -15,7 +15,7 @@ pub enum Step {
     Reset(usize),
     /// A clean but early end after N bytes.
     Eof(usize),
-    /// N bytes, and then nothing at all.
+    /// N bytes, then nothing more, and no end.
     Stall(usize),
     /// N bytes a second, at least one.
     Slow(usize),
@@ -23,10 +23,10 @@ pub enum Step {
     Refuse,
 }
 
-/// What a step looks like, for messages.
+/// The forms of a step, for error messages.
 const FORMS: &str = "ok, empty, reset@N, eof@N, stall@N, slow@N or refuse";
 
-/// Why a text is no step; the caller quotes the text itself.
+/// Why a text is not a step. The caller quotes the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}; wanted {FORMS}")]
 pub struct BadStep(&'static str);
@@ -35,29 +35,39 @@ impl FromStr for Step {
     type Err = BadStep;
 
     fn from_str(text: &str) -> Result<Step, BadStep> {
-        let Some((word, count)) = text.split_once('@') else {
-            return match text {
-                "ok" => Ok(Step::Ok),
-                "empty" => Ok(Step::Empty),
-                "refuse" => Ok(Step::Refuse),
-                "reset" | "eof" | "stall" | "slow" => Err(BadStep("no @N behind it")),
-                _ => Err(BadStep("no such step")),
-            };
-        };
-        let step = match word {
-            "reset" => Step::Reset,
-            "eof" => Step::Eof,
-            "stall" => Step::Stall,
-            "slow" => Step::Slow,
-            "ok" | "empty" | "refuse" => return Err(BadStep("it takes no @N")),
-            _ => return Err(BadStep("no such step")),
-        };
-        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()); // parse() takes a plus
-        match count.parse() {
-            Ok(0) if word == "slow" => Err(BadStep("no byte a second is stall@0")),
-            Ok(count) if digits => Ok(step(count)),
-            _ => Err(BadStep("N is not a number of bytes")),
+        match text.split_once('@') {
+            Some((word, count)) => counted(word, count),
+            None => uncounted(text),
         }
+    }
+}
+
+fn uncounted(word: &str) -> Result<Step, BadStep> {
+    match word {
+        "ok" => Ok(Step::Ok),
+        "empty" => Ok(Step::Empty),
+        "refuse" => Ok(Step::Refuse),
+        "reset" | "eof" | "stall" | "slow" => Err(BadStep("no @N behind it")),
+        _ => Err(BadStep("no such step")),
+    }
+}
+
+fn counted(word: &str, count: &str) -> Result<Step, BadStep> {
+    let step = match word {
+        "reset" => Step::Reset,
+        "eof" => Step::Eof,
+        "stall" => Step::Stall,
+        "slow" => Step::Slow,
+        "ok" | "empty" | "refuse" => return Err(BadStep("this step takes no @N")),
+        _ => return Err(BadStep("no such step")),
+    };
+
+    // Digits only: parse() would also take a leading plus.
+    let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+    match count.parse() {
+        Ok(0) if word == "slow" => Err(BadStep("slow needs at least one byte a second")),
+        Ok(count) if digits => Ok(step(count)),
+        _ => Err(BadStep("N is not a number of bytes")),
     }
 }
 
@@ -75,7 +85,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps, one for each connection that is answered; the last one repeats.
+/// Steps, one for each connection that is answered. The last one repeats.
 #[derive(Debug)]
 pub struct Script {
     steps: Vec<Step>,
@@ -83,7 +93,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// A script of these steps; of none, all is well.
+    /// A script of these steps. Without any, every connection gets the whole poem.
     pub fn new(steps: Vec<Step>) -> Script {
         Script {
             steps,
@@ -96,7 +106,8 @@ impl Script {
         let Some(last) = self.steps.len().checked_sub(1) else {
             return Step::Ok;
         };
-        // Saturating: it is the last step for ever, and not the first again after so many connections.
+
+        // Stops at the last step, so that the counter never wraps to the first one.
         let turn = self
             .turn
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turn| {
@@ -123,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_step_is_refused_with_the_reason() {
+    fn a_bad_step_is_refused_with_the_reason() {
         for text in [
             "",
             "OK",
@@ -148,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_refused_or_understood_as_it_is_shown(text in "(ok|empty|reset|eof|stall|slow|refuse|.{0,4})(@[0-9]{0,5})?") {
+        fn a_step_reads_back_as_it_is_shown(text in "(ok|empty|reset|eof|stall|slow|refuse|.{0,4})(@[0-9]{0,5})?") {
             if let Ok(step) = text.parse::<Step>() {
                 prop_assert_eq!(step.to_string().parse::<Step>(), Ok(step));
             }

@@ -209,7 +209,7 @@ impl<H: Handler> Server<H> {
         let mut chatter = ClientInput::default();
         if whole && client.finish().is_ok() {
             match client.try_recv(&mut [0; 64]) {
-                Received::Silence | Received::End | Received::Gone => {
+                Received::Nothing | Received::Eof | Received::Broken => {
                     let (peer, how, bytes) = (&client.peer(), answer.how, delivery.sent);
                     let (outcome, wait) = (Outcome::Whole, Duration::ZERO);
                     return self.record(AccessRecord {

@@ -1,25 +1,26 @@
-//! Connecting.
+//! Connecting to servers.
 
 #[cfg(target_os = "linux")]
-use super::UNSENT;
+use super::UNSENT_BYTES;
 use super::resolve::resolve;
 use super::stream::Stream;
 use crate::addr::Addr;
 use crate::error::{Error, Stage, reason};
 use crate::rt::{sleep, within};
 use async_io::Async;
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::{SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Connects to the address; of a name with several addresses, to the first that answers. The limit is for the name
-/// and for each address.
+/// Connects to the address. If a name has several, connects to the first that answers. The
+/// limit is for the look-up and again for each address.
 ///
 /// # Errors
-/// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`], or [`Error::Reset`] where the connection was
-/// made and broke at once.
-pub async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
+/// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`]; [`Error::Reset`] if the
+/// connection was made and broke at once.
+pub(crate) async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
     let mut last = Error::Unreachable {
         subject: addr.to_string(),
         why: "no address to try".into(),
@@ -27,15 +28,7 @@ pub async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
     for target in resolve(addr, limit).await? {
         last = match within(limit, connect_one(&target)).await {
             Some(Ok(stream)) => return Ok(stream),
-            Some(Err(e)) if e.kind() == ErrorKind::ConnectionReset => Error::Reset {
-                subject: addr.to_string(),
-                got: 0,
-                why: reason(&e),
-            },
-            Some(Err(e)) => Error::Unreachable {
-                subject: addr.to_string(),
-                why: reason(&e),
-            },
+            Some(Err(e)) => failed(addr, &e),
             None => Error::Timeout {
                 subject: addr.to_string(),
                 stage: Stage::Connect,
@@ -46,44 +39,69 @@ pub async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
     Err(last)
 }
 
-/// Asking for `SO_ERROR`, as is usual after a non-blocking connect, would swallow a reset that came right behind the
-/// poem, and the poem would then seem to end cleanly. So the only question put to the new connection is a peek: it
-/// shows bytes before errors, and an error only where there are no bytes.
+fn failed(addr: &Addr, error: &io::Error) -> Error {
+    let subject = addr.to_string();
+    let why = reason(error);
+    if error.kind() == ErrorKind::ConnectionReset {
+        Error::Reset {
+            subject,
+            got: 0,
+            why,
+        }
+    } else {
+        Error::Unreachable { subject, why }
+    }
+}
+
 async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
-    const FULL_BACKLOG_PAUSE: Duration = Duration::from_millis(10);
     let socket = Socket::new(target.domain(), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    // What the kernel has taken of a large request and nobody else is not progress: whoever waits for the other side
-    // would begin to count its silence megabytes too early.
+    // Bytes of a large request that only our kernel has taken are not progress: the deadline
+    // for the server's silence would start megabytes too early.
     #[cfg(target_os = "linux")]
-    let _is_no_tcp = socket.set_tcp_notsent_lowat(UNSENT);
-    loop {
-        match socket.connect(target) {
-            Ok(()) => break,
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
-                break;
-            }
-            // A unix socket's full backlog; the caller's limit ends the waiting.
-            Err(e) if e.kind() == ErrorKind::WouldBlock => sleep(FULL_BACKLOG_PAUSE).await,
-            Err(e) => return Err(e),
-        }
-    }
+    let _not_tcp = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+
+    start_connecting(&socket, target).await?;
     let socket = Async::new_nonblocking(socket)?;
     socket.writable().await?;
-    match rustix::net::recv(
-        socket.get_ref(),
-        &mut [0u8; 1][..],
-        RecvFlags::DONTWAIT | RecvFlags::PEEK,
-    ) {
-        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
-        Err(e) => return Err(e.into()),
-    }
-    // A dead port in the ephemeral range can be its own peer on loopback; a broken connection has no peer any more.
-    if let (Ok(own), Ok(peer)) = (socket.get_ref().local_addr(), socket.get_ref().peer_addr())
-        && own.as_socket().is_some()
-        && own.as_socket() == peer.as_socket()
-    {
+
+    check_connected(socket.get_ref())?;
+    if is_own_peer(socket.get_ref()) {
         return Err(ErrorKind::ConnectionRefused.into());
     }
     Ok(Stream::new(socket))
+}
+
+async fn start_connecting(socket: &Socket, target: &SockAddr) -> io::Result<()> {
+    const FULL_BACKLOG_PAUSE: Duration = Duration::from_millis(10);
+    let in_progress = Some(Errno::INPROGRESS.raw_os_error());
+
+    loop {
+        match socket.connect(target) {
+            Err(e) if e.raw_os_error() == in_progress => return Ok(()),
+            // A unix socket's backlog is full. The caller's limit ends the waiting.
+            Err(e) if e.kind() == ErrorKind::WouldBlock => sleep(FULL_BACKLOG_PAUSE).await,
+            other => return other,
+        }
+    }
+}
+
+/// Looks for an error of the new connection by a peek, which shows bytes before errors. The
+/// usual way, `SO_ERROR`, would take away a reset that came right behind the poem, and the
+/// poem would seem to end cleanly.
+fn check_connected(socket: &Socket) -> io::Result<()> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    match rustix::net::recv(socket, &mut [0u8; 1][..], flags) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether the socket is connected to itself: on loopback that happens at a closed port of
+/// the ephemeral range. A connection that broke meanwhile has no peer.
+fn is_own_peer(socket: &Socket) -> bool {
+    let (Ok(own), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else {
+        return false;
+    };
+    own.as_socket().is_some() && own.as_socket() == peer.as_socket()
 }

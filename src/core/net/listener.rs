@@ -1,7 +1,7 @@
-//! Listening.
+//! Listening sockets.
 
 #[cfg(target_os = "linux")]
-use super::UNSENT;
+use super::UNSENT_BYTES;
 use super::resolve::resolve;
 use super::stream::Accepted;
 use crate::addr::Addr;
@@ -12,54 +12,37 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How many connections the kernel may hold for us. The 128 of std lets syncookies leave clients hanging for ever
-/// after a pause of 0.3 s (measured: 2063 of 3000); with 4096, none of 10,000.
-pub const BACKLOG: u16 = 4096;
+/// Connections that the kernel completes before they are accepted. With the 128 of std,
+/// syncookies leave clients hanging for ever after a pause of 0.3 s (measured: 2063 of 3000);
+/// with 4096, none of 10,000.
+pub(crate) const BACKLOG: u16 = 4096;
 
-/// The kernel's send buffer of a connection, before the kernel doubles it for its own overhead. Left alone it grows to
-/// 3 to 4 MB for a client that never reads; at this size a stuck client costs 0.24 MB and no speed was lost (measured).
-const SEND_BUFFER: usize = 128 << 10;
+/// The send buffer of a connection in bytes; the kernel doubles it for its own overhead. By
+/// default it grows to 3 to 4 MB for a client that never reads. With this size a stuck client
+/// costs 0.24 MB, and nothing is slower (measured).
+const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// What an accepted connection inherits from its listener; setting it there costs nothing per connection.
-fn set_up(listener: &Socket) -> io::Result<()> {
-    listener.set_send_buffer_size(SEND_BUFFER)?;
-    listener.set_tcp_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    listener.set_tcp_notsent_lowat(UNSENT)?;
-    Ok(())
-}
-
-/// How long a look-up of a name to listen on may take.
+/// How long the look-up of a name to listen on may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket that listens.
 pub struct Listener {
     socket: Async<Socket>,
     addr: Addr,
-    /// The socket file to remove in the end.
+    /// The socket file to remove when this is dropped.
     file: Option<SocketFile>,
 }
 
-/// A socket's name among files, and which file it was at the bind: by the end another's may have its name.
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
 impl Listener {
-    /// Listens on the address; of a name with several addresses, on the first that can be had.
+    /// Listens on the address. If a name has several, listens on the first that can be bound.
     ///
     /// # Errors
-    /// [`Error::Unresolved`] for a name, [`Error::Local`] where the address can't be bound.
+    /// [`Error::Unresolved`] for a name, [`Error::Local`] if no address can be bound.
     pub async fn bind(addr: &Addr) -> Result<Listener, Error> {
-        let local = |e: io::Error| Error::Local {
-            subject: addr.to_string(),
-            why: format!("could not listen: {}", reason(&e)),
-        };
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
         for target in resolve(addr, RESOLVE_TIMEOUT).await? {
             match Listener::bind_one(addr, &target) {
@@ -67,7 +50,11 @@ impl Listener {
                 Err(e) => last = e,
             }
         }
-        Err(local(last))
+
+        Err(Error::Local {
+            subject: addr.to_string(),
+            why: format!("could not listen: {}", reason(&last)),
+        })
     }
 
     fn bind_one(addr: &Addr, target: &SockAddr) -> io::Result<Listener> {
@@ -76,14 +63,16 @@ impl Listener {
             Addr::Unix(path) => remove_stale(path)?,
             Addr::Tcp { .. } => {
                 socket.set_reuse_address(true)?;
-                set_up(&socket)?;
+                set_options(&socket)?;
             }
         }
+
         socket.bind(target)?;
         let file = match addr {
             Addr::Unix(path) => SocketFile::at(path),
             Addr::Tcp { .. } => None,
         };
+
         socket.listen(BACKLOG.into())?;
         let addr = shown(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
         Ok(Listener {
@@ -93,16 +82,17 @@ impl Listener {
         })
     }
 
-    /// Listens on a socket that somebody else has bound.
+    /// Listens on a socket that is bound already.
     ///
     /// # Errors
-    /// Those of the system, where it is none that can listen.
+    /// The system's, for example if this is not a socket that can listen.
     pub fn inherit(socket: OwnedFd) -> io::Result<Listener> {
         let socket = Socket::from(socket);
         let local = socket.local_addr()?;
         if local.as_socket().is_some() {
-            set_up(&socket)?;
+            set_options(&socket)?;
         }
+
         socket.listen(BACKLOG.into())?;
         let addr = shown(&local).ok_or(ErrorKind::AddrNotAvailable)?;
         Ok(Listener {
@@ -112,22 +102,26 @@ impl Listener {
         })
     }
 
-    /// Where it listens, with the real port.
+    /// The address it listens on, with the real port.
     pub fn addr(&self) -> &Addr {
         &self.addr
     }
 
     /// Waits until a connection can be accepted.
-    pub async fn ready(&self) -> io::Result<()> {
+    pub(crate) async fn ready(&self) -> io::Result<()> {
         self.socket.readable().await
     }
 
-    /// The next connection that is waiting already.
-    pub fn accept(&self) -> io::Result<Accepted> {
+    /// Accepts the next connection in the backlog.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if the backlog is empty, or the system's.
+    pub(crate) fn accept(&self) -> io::Result<Accepted> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (fd, peer) = rustix::net::acceptfrom_with(self.socket.get_ref(), flags)?;
+        let (socket, peer) = rustix::net::acceptfrom_with(self.socket.get_ref(), flags)?;
+
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        Ok(Accepted::new(fd.into(), peer))
+        Ok(Accepted::new(socket.into(), peer))
     }
 }
 
@@ -139,47 +133,60 @@ impl Drop for Listener {
     }
 }
 
+/// Sets the options that accepted connections inherit: here they cost nothing per connection.
+fn set_options(listener: &Socket) -> io::Result<()> {
+    listener.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    listener.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    Ok(())
+}
+
+fn shown(addr: &SockAddr) -> Option<Addr> {
+    let tcp = addr.as_socket().map(Addr::from);
+    tcp.or_else(|| addr.as_pathname().map(|path| Addr::Unix(path.into())))
+}
+
+/// The path of a unix socket, and which file was there after the bind: another process may
+/// bind the same path later.
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
 impl SocketFile {
-    /// The file of this name, if it is a socket's.
+    /// The file at this path, if it is a socket.
     fn at(path: &Path) -> Option<SocketFile> {
-        use std::os::unix::fs::{FileTypeExt, MetadataExt};
-        let meta = std::fs::symlink_metadata(path)
-            .ok()
-            .filter(|meta| meta.file_type().is_socket())?;
-        Some(SocketFile {
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        meta.file_type().is_socket().then(|| SocketFile {
             path: path.into(),
             device: meta.dev(),
             inode: meta.ino(),
         })
     }
 
-    /// Removes the name while the file still has it. (The number is the file's alone as long as its socket is open.)
+    /// Removes the path if it still leads to this file. The inode number is not reused as long
+    /// as the socket is open.
     fn remove(&self) {
         let now = SocketFile::at(&self.path);
         if now.is_some_and(|now| (now.device, now.inode) == (self.device, self.inode)) {
-            let _ = std::fs::remove_file(&self.path); // whoever finds it left over removes it then
+            let _stale = std::fs::remove_file(&self.path); // the next bind removes a stale one
         }
     }
 }
 
-/// A socket file that nobody listens on any more is removed; anything else stays.
+/// Removes a socket file without a listener; any other file stays, and the bind fails.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.file_type().is_socket() => {
-            let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            probe.set_nonblocking(true)?; // where the queue is full, connecting would wait for a place in it
-            match probe.connect(&SockAddr::unix(path)?).map_err(|e| e.kind()) {
-                Err(ErrorKind::ConnectionRefused) => std::fs::remove_file(path),
-                _ => Ok(()), // in use: the bind says so
-            }
-        }
+    let meta = std::fs::symlink_metadata(path);
+    if !meta.is_ok_and(|meta| meta.file_type().is_socket()) {
+        return Ok(());
+    }
+
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?; // connecting would wait where the backlog is full
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         _ => Ok(()),
     }
-}
-
-fn shown(addr: &SockAddr) -> Option<Addr> {
-    addr.as_socket()
-        .map(Addr::from)
-        .or_else(|| addr.as_pathname().map(|path| Addr::Unix(path.into())))
 }

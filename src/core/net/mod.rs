@@ -1,7 +1,8 @@
-//! Sockets and pipes.
+//! Sockets and pipes that don't block.
 //!
-//! Sockets are kept plain until they have to wait: an accepted [`Accepted`] can be sent to, looked at and closed
-//! without ever being registered with the reactor; [`Accepted::register`] makes it a [`Stream`] that can wait.
+//! An accepted connection starts as an [`Accepted`]: bytes can be sent and received, and it
+//! can be closed, without the reactor. [`Accepted::register`] turns it into a [`Stream`],
+//! which can wait. A cached poem never needs that.
 
 mod connect;
 mod listener;
@@ -10,14 +11,18 @@ mod resolve;
 mod stream;
 
 pub(crate) use connect::connect;
-pub use listener::{BACKLOG, Listener};
-pub use pipe::Pipe;
+pub(crate) use listener::BACKLOG;
+pub use listener::Listener;
+pub(crate) use pipe::Pipe;
 pub use resolve::leads_to;
-pub use stream::{Accepted, Peer, Received, Stream, Then};
+pub use stream::Peer;
+pub(crate) use stream::{Accepted, Received, Stream, Then};
 
-/// How much of an answer the kernel takes before the network has taken what came before (TCP_NOTSENT_LOWAT). Without it
-/// a stuck client's send queue grows to [`SEND_BUFFER`] and beyond; with it, to one segment, which the kernel fills up:
-/// 65,483 bytes (measured, over thousands of stuck clients with windows of all sizes). The speed of large poems is the
-/// same (measured); packets on their way do not count.
+/// Bytes the kernel accepts before the network has taken the earlier ones
+/// (TCP_NOTSENT_LOWAT). It does not limit packets on their way.
+///
+/// Without it the send queue of a stuck client grows to the send buffer and beyond; with it,
+/// to one segment, which the kernel fills up: 65,483 bytes (measured, over thousands of stuck
+/// clients with windows of all sizes). Large poems are as fast as before (measured).
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 16 << 10;
+const UNSENT_BYTES: u32 = 16 << 10;

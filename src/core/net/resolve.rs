@@ -1,94 +1,143 @@
-//! Names and addresses: where a name leads, and whether it leads to ourselves.
+//! Host names: their addresses, and whether an address leads back to our own listener.
 
 use crate::addr::Addr;
 use crate::error::{Error, reason};
-use crate::rt::{unblock, within};
+use crate::rt::{BLOCKING_MAX, unblock, within};
 use crate::semaphore::Semaphore;
 use socket2::SockAddr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// How long the path of a unix socket may be, in bytes: the kernel's `sun_path`, without its end.
-const UNIX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// The longest path of a unix socket, in bytes: the kernel's `sun_path` without its final NUL.
+const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// All the addresses of a name, in the resolver's order.
+/// Name look-ups at the same time. A look-up can't be cancelled: if the resolver hangs, it
+/// goes on long after its caller has given up. This limit leaves half of the threads for
+/// blocking work to other work.
+const LOOKUPS_MAX: usize = BLOCKING_MAX / 2;
+
+static LOOKUP_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LOOKUPS_MAX));
+
+/// How long a look-up may take that only checks whether a name leads to ourselves.
+const LEADS_TO_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The addresses of a name, in the resolver's order; at least one.
+///
+/// # Errors
+/// [`Error::Unresolved`]; [`Error::Local`] for the path of a unix socket that is too long.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
-    let unresolved = |why: String| Error::Unresolved {
-        subject: addr.to_string(),
-        why,
-    };
     match addr {
-        Addr::Unix(path) => match SockAddr::unix(path) {
-            Ok(addr) => Ok(vec![addr]),
-            Err(e) => {
-                let long = path.as_os_str().len() > UNIX_PATH;
-                let why = if long {
-                    format!("the path is longer than {UNIX_PATH} bytes")
-                } else {
-                    reason(&e)
-                };
-                Err(Error::Local {
+        Addr::Unix(path) => match unix_addr(path) {
+            Ok(found) => Ok(vec![found]),
+            Err(why) => Err(Error::Local {
+                subject: addr.to_string(),
+                why,
+            }),
+        },
+        Addr::Tcp { host, port } => match host.parse::<IpAddr>() {
+            Ok(ip) => Ok(vec![SocketAddr::new(ip, *port).into()]),
+            Err(_) => {
+                let found = resolve_name(host, *port, limit).await;
+                found.map_err(|why| Error::Unresolved {
                     subject: addr.to_string(),
                     why,
                 })
             }
         },
-        Addr::Tcp { host, port } => {
-            if let Ok(ip) = host.parse::<IpAddr>() {
-                return Ok(vec![SocketAddr::new(ip, *port).into()]);
-            }
-            let (host, port) = (host.clone(), *port);
-            let work = move || {
-                Ok((host, port)
-                    .to_socket_addrs()?
-                    .map(SockAddr::from)
-                    .collect::<Vec<_>>())
-            };
-            let found = within(limit, look_up(&LOOKING_UP, work)).await;
-            let found = found.ok_or_else(|| unresolved("the resolver did not answer".into()))?;
-            let found = found.map_err(|e| unresolved(resolver_reason(&e)))?;
-            match found.is_empty() {
-                true => Err(unresolved("the name has no address".into())),
-                false => Ok(found),
-            }
-        }
     }
 }
 
-/// Whether connecting to `target` would reach whoever listens on `listening`, as far as that can be seen from here:
-/// detours through other machines can't.
+/// The address of a path, or why there is none.
+fn unix_addr(path: &Path) -> Result<SockAddr, String> {
+    SockAddr::unix(path).map_err(|e| {
+        if path.as_os_str().len() > UNIX_PATH_BYTES_MAX {
+            format!("the path is longer than {UNIX_PATH_BYTES_MAX} bytes")
+        } else {
+            reason(&e)
+        }
+    })
+}
+
+/// The addresses of a host name, or why there is none.
+async fn resolve_name(host: &str, port: u16, limit: Duration) -> Result<Vec<SockAddr>, String> {
+    let host = host.to_string();
+    let work = move || {
+        let found = (host, port).to_socket_addrs()?;
+        Ok(found.map(SockAddr::from).collect::<Vec<_>>())
+    };
+
+    match within(limit, look_up(&LOOKUP_PERMITS, work)).await {
+        None => Err("the resolver did not answer".into()),
+        Some(Err(e)) => Err(resolver_reason(&e)),
+        Some(Ok(found)) if found.is_empty() => Err("the name has no address".into()),
+        Some(Ok(found)) => Ok(found),
+    }
+}
+
+/// The resolver's reason, without the words that std puts before it.
+fn resolver_reason(error: &io::Error) -> String {
+    reason(error)
+        .trim_start_matches("failed to lookup address information: ")
+        .to_lowercase()
+}
+
+/// Runs a look-up with a permit, which is held until the look-up ends, also if the caller
+/// stops waiting.
+async fn look_up<T: Send + 'static>(
+    permits: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let permit = permits.acquire(Instant::now()).await;
+    unblock(move || {
+        let found = work();
+        drop(permit);
+        found
+    })
+    .await
+}
+
+/// Whether a connection to `target` would reach the listener on `listening`. Detours through
+/// other machines can't be seen from here.
 pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
     match (target, listening) {
-        (Addr::Unix(target), Addr::Unix(listening)) => {
-            let real =
-                |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-            real(target) == real(listening)
-        }
+        (Addr::Unix(target), Addr::Unix(listening)) => real_path(target) == real_path(listening),
         (Addr::Tcp { port, .. }, Addr::Tcp { port: own, .. }) if port == own => {
-            let ips =
-                |addrs: Vec<SockAddr>| addrs.into_iter().filter_map(|a| Some(a.as_socket()?.ip()));
-            let targets = resolve(target, SIGHT).await.unwrap_or_default();
-            let own: Vec<IpAddr> =
-                ips(resolve(listening, SIGHT).await.unwrap_or_default()).collect();
-            ips(targets).any(|ip| own.iter().any(|own| reaches(ip, *own)))
+            let targets = ips(target).await;
+            let own = ips(listening).await;
+            targets
+                .iter()
+                .any(|target| own.iter().any(|own| reaches(*target, *own)))
         }
         _ => false,
     }
 }
 
-/// How long a name may take that is only looked up to see whether it is ourselves.
-const SIGHT: Duration = Duration::from_secs(1);
+fn real_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
 
-/// Whether a connection to `target` arrives at a socket of this machine that listens on `own`, at the same port.
+/// The IP addresses of a name; none if it can't be resolved in time.
+async fn ips(addr: &Addr) -> Vec<IpAddr> {
+    let found = resolve(addr, LEADS_TO_TIMEOUT).await.unwrap_or_default();
+    found
+        .iter()
+        .filter_map(|addr| Some(addr.as_socket()?.ip()))
+        .collect()
+}
+
+/// Whether a connection to `target` arrives at a socket of this machine that listens on `own`,
+/// at the same port.
 fn reaches(target: IpAddr, own: IpAddr) -> bool {
+    // The kernel takes an unspecified target for loopback.
     let target = match target.to_canonical() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(), // as the kernel has it
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
+
     match own {
         IpAddr::V4(own) if own.is_unspecified() => target.is_ipv4() && is_ours(target),
         IpAddr::V6(own) if own.is_unspecified() => is_ours(target), // of either family
@@ -98,44 +147,21 @@ fn reaches(target: IpAddr, own: IpAddr) -> bool {
 
 /// Whether this is an address of this machine: what is sent to it is sent from it.
 fn is_ours(ip: IpAddr) -> bool {
-    let own_end = || {
-        let any = if ip.is_ipv4() {
-            IpAddr::from(Ipv4Addr::UNSPECIFIED)
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let socket = std::net::UdpSocket::bind((any, 0))?;
-        socket.connect((ip, 9))?; // sends nothing, and asks only the routing table
-        socket.local_addr()
+    ip.is_loopback() || source_for(ip).is_ok_and(|source| source == ip)
+}
+
+/// The address this machine would send from. Connecting a UDP socket sends nothing: it only
+/// consults the routing table. The port does not matter.
+fn source_for(ip: IpAddr) -> io::Result<IpAddr> {
+    const ANY_PORT: u16 = 9;
+    let unspecified = match ip {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
     };
-    ip.is_loopback() || own_end().is_ok_and(|own| own.ip() == ip)
-}
 
-/// The resolver's own words.
-fn resolver_reason(error: &io::Error) -> String {
-    reason(error)
-        .trim_start_matches("failed to lookup address information: ")
-        .to_lowercase()
-}
-
-/// How many names are looked up at once. A look-up can't be cancelled: where the resolver hangs, one goes on for long
-/// after whoever wanted it has given up. So many leave half of the pool's threads to other work (see `main`).
-const LOOK_UPS: usize = 8;
-
-static LOOKING_UP: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LOOK_UPS));
-
-/// Waits for a place, and keeps it until the work has ended, whether or not anybody still waits for it.
-async fn look_up<T: Send + 'static>(
-    semaphore: &Semaphore,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let permit = semaphore.acquire(Instant::now()).await;
-    unblock(move || {
-        let found = work();
-        drop(permit);
-        found
-    })
-    .await
+    let socket = std::net::UdpSocket::bind((unspecified, 0))?;
+    socket.connect((ip, ANY_PORT))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]
@@ -147,24 +173,28 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_resolver_that_hangs_costs_its_deadline_and_no_more_than_the_places() {
+    fn a_resolver_that_hangs_costs_only_its_deadline_and_permits() {
         const BRIEF: Duration = Duration::from_millis(20);
         const LONG: Duration = Duration::from_secs(20);
-        let (semaphore, begun) = (Semaphore::new(2), Arc::new(AtomicUsize::new(0)));
+        let permits = Semaphore::new(2);
+        let started = Arc::new(AtomicUsize::new(0));
+
         let mut hung = Vec::new();
         for _ in 0..5 {
-            let ((hang_up, hangs), begun) = (channel::<()>(), begun.clone());
+            let (hang_up, hangs) = channel::<()>();
+            let started = started.clone();
             let work = move || {
-                begun.fetch_add(1, Ordering::AcqRel);
+                started.fetch_add(1, Ordering::AcqRel);
                 hangs.recv().is_ok()
             };
-            assert_eq!(block_on(within(BRIEF, look_up(&semaphore, work))), None);
+            assert_eq!(block_on(within(BRIEF, look_up(&permits, work))), None);
             hung.push(hang_up);
         }
-        assert!(begun.load(Ordering::Acquire) <= 2);
+        assert!(started.load(Ordering::Acquire) <= 2);
+
         drop(hung);
         assert_eq!(
-            block_on(within(LONG, look_up(&semaphore, || "found"))),
+            block_on(within(LONG, look_up(&permits, || "found"))),
             Some("found"),
             "no permit was lost"
         );

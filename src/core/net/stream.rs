@@ -1,30 +1,19 @@
-//! Connections.
+//! Connections: just accepted, or registered with the reactor.
 
 use async_io::Async;
 use futures_lite::future;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::Socket;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// What a look at a client's side of the connection finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
-    /// Nothing new.
-    Silence,
-    /// This many bytes.
-    Bytes(usize),
-    /// It will send no more; it may still read.
-    End,
-    /// The connection is broken.
-    Gone,
-}
-
-/// A connection just accepted, and not registered with anything.
-pub struct Accepted {
+/// A connection just accepted. The reactor does not know it yet.
+pub(crate) struct Accepted {
     socket: Socket,
     peer: Option<SocketAddr>,
 }
@@ -34,8 +23,8 @@ impl Accepted {
         Accepted { socket, peer }
     }
 
-    /// Who it is, for logs.
-    pub fn peer(&self) -> Peer {
+    /// The client's address, for logs.
+    pub(crate) fn peer(&self) -> Peer {
         match self.peer {
             Some(SocketAddr::V4(addr)) => Peer::V4(addr),
             Some(SocketAddr::V6(addr)) => Peer::V6(Box::new(addr)),
@@ -43,49 +32,50 @@ impl Accepted {
         }
     }
 
-    /// Sends what the kernel takes at once.
-    pub fn send(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
+    /// Sends as many bytes as the kernel takes at once, and returns their number.
+    pub(crate) fn send(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
         send(&self.socket, bytes, then)
     }
 
-    /// Says that no more will be sent.
-    pub fn finish(&self) -> io::Result<()> {
+    /// Sends the end (FIN).
+    pub(crate) fn finish(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }
 
     /// Looks for what the client has sent.
-    pub fn try_recv(&self, into: &mut [u8]) -> Received {
+    pub(crate) fn try_recv(&self, into: &mut [u8]) -> Received {
         try_recv(&self.socket, into)
     }
 
-    /// From here on, until [`Stream::disarm`], whatever ends the connection, our own death included, ends it in a
-    /// reset: what is not yet whole must not look whole. Unix sockets know no reset, and nothing happens.
-    pub fn arm(&self) {
+    /// From now until [`Stream::disarm`], any close is a reset, also when our process dies: a
+    /// part of a poem must not look whole. Unix sockets have no reset, and this does nothing.
+    pub(crate) fn arm(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
-    /// Makes it able to wait, armed.
-    pub fn register(self) -> io::Result<Stream> {
-        self.arm(); // first, so that failing to register is a reset as well
+    /// Registers the connection with the reactor, armed.
+    pub(crate) fn register(self) -> io::Result<Stream> {
+        self.arm(); // first, so that a failure to register is a reset too
         Ok(Stream {
             socket: Async::new_nonblocking(self.socket)?,
         })
     }
 }
 
-/// A client's address in a log line. (Half the size of a `SocketAddr` with its `Option`: every waiting client has one.)
+/// A client's address, for logs. Half the size of an `Option<SocketAddr>`: every waiting
+/// client has one.
 #[derive(Debug, Clone)]
 pub enum Peer {
     /// By IPv4.
     V4(SocketAddrV4),
     /// By IPv6.
     V6(Box<SocketAddrV6>),
-    /// Over a unix socket, which has no address to tell.
+    /// Over a unix socket, which has no address to show.
     Unix,
 }
 
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::V4(addr) => addr.fmt(f),
             Peer::V6(addr) => addr.fmt(f),
@@ -94,30 +84,44 @@ impl std::fmt::Display for Peer {
     }
 }
 
-/// What follows the bytes that are sent.
+/// What a look at the other side's half of a connection finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// More bytes, some time, or not.
+pub(crate) enum Received {
+    /// Nothing new.
+    Nothing,
+    /// This many bytes.
+    Bytes(usize),
+    /// The end: the other side will send no more, but may still read.
+    Eof,
+    /// The connection is broken.
+    Broken,
+}
+
+/// What follows the bytes being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Perhaps more bytes.
     Unknown,
-    /// The end, at once: the kernel may hold the last packet back for it, so that the FIN needs none of its own
-    /// (MSG_MORE). A packet is a fifth of a short poem's cost.
+    /// The end, at once. The kernel may hold the last packet back for it (MSG_MORE), so that
+    /// the FIN needs no packet of its own. A packet is a fifth of a short poem's cost.
     Finish,
 }
 
 fn send(socket: &Socket, bytes: &[u8], then: Then) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let flags = match then {
-        Then::Unknown => SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        Then::Finish => SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE,
+        Then::Unknown => flags,
+        Then::Finish => flags | SendFlags::MORE,
     };
     Ok(rustix::net::send(socket, bytes, flags)?)
 }
 
 fn try_recv(socket: &Socket, into: &mut [u8]) -> Received {
     match receive(socket, into) {
-        Ok(0) => Received::End,
+        Ok(0) => Received::Eof,
         Ok(count) => Received::Bytes(count),
-        Err(e) if e.kind() == ErrorKind::WouldBlock => Received::Silence,
-        Err(_) => Received::Gone,
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Received::Nothing,
+        Err(_) => Received::Broken,
     }
 }
 
@@ -125,15 +129,16 @@ fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     loop {
         match rustix::net::recv(socket, &mut *into, RecvFlags::DONTWAIT) {
             Ok((count, _)) => return Ok(count),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
     }
 }
 
-/// A connection that can wait, in one task: of two that wait for the same thing, only the later would be woken. (A
-/// place for one waker each way is part of the registration; a list of them costs every waiting client 112 bytes.)
-pub struct Stream {
+/// A connection that can wait, for one task: the reactor holds one waker each way, and of two
+/// tasks that wait for the same thing only the later is woken. A list of wakers would cost
+/// every waiting client 112 bytes.
+pub(crate) struct Stream {
     socket: Async<Socket>,
 }
 
@@ -142,72 +147,74 @@ impl Stream {
         Stream { socket }
     }
 
-    /// From now on closing means a clean end: for what is whole.
-    pub fn disarm(&self) {
+    /// From now on closing is a clean end. Call it for a whole poem only.
+    pub(crate) fn disarm(&self) {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not
     }
 
-    /// Sends what the kernel takes at once.
-    pub fn send(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
+    /// Sends as many bytes as the kernel takes at once, and returns their number.
+    pub(crate) fn send(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
         send(self.socket.get_ref(), bytes, then)
     }
 
-    /// The same for several parts, one behind the other.
-    pub fn send_parts(&self, parts: [&[u8]; 3]) -> io::Result<usize> {
-        let (parts, mut nothing_else) = (parts.map(IoSlice::new), SendAncillaryBuffer::default());
+    /// Like [`Stream::send`], for several parts one behind the other.
+    pub(crate) fn send_parts(&self, parts: [&[u8]; 3]) -> io::Result<usize> {
+        let socket = self.socket.get_ref();
+        let parts = parts.map(IoSlice::new);
+        let mut no_control_data = SendAncillaryBuffer::default();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        Ok(rustix::net::sendmsg(
-            self.socket.get_ref(),
-            &parts,
-            &mut nothing_else,
-            flags,
-        )?)
+
+        let sent = rustix::net::sendmsg(socket, &parts, &mut no_control_data, flags)?;
+        Ok(sent)
     }
 
-    /// Says that no more will be sent.
-    pub fn finish(&self) -> io::Result<()> {
+    /// Sends the end (FIN).
+    pub(crate) fn finish(&self) -> io::Result<()> {
         self.socket.get_ref().shutdown(Shutdown::Write)
     }
 
     /// Looks for what the other side has sent.
-    pub fn try_recv(&self, into: &mut [u8]) -> Received {
+    pub(crate) fn try_recv(&self, into: &mut [u8]) -> Received {
         try_recv(self.socket.get_ref(), into)
     }
 
-    /// Whether the connection has broken, which is told once.
-    pub fn is_broken(&self) -> bool {
+    /// Whether the connection has broken. The kernel reports that once.
+    pub(crate) fn is_broken(&self) -> bool {
         !matches!(self.socket.get_ref().take_error(), Ok(None))
     }
 
-    /// The next bytes if they are there; 0 at a clean end. An error is told once: the next call would take what is
-    /// behind it for a clean end.
-    pub fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// Reads the bytes that are there; 0 at a clean end. The kernel reports an error once: the
+    /// next call would show a clean end instead.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if there is nothing to read, or the system's.
+    pub(crate) fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
         receive(self.socket.get_ref(), into)
     }
 
-    /// Waits until the kernel takes more.
-    pub fn writable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+    /// Waits until the kernel takes more bytes.
+    pub(crate) fn writable(&self) -> impl Future<Output = io::Result<()>> + '_ {
         future::poll_fn(|cx| self.poll_writable(cx))
     }
 
-    /// The same, for who waits for both ways at once.
-    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Polls [`Stream::writable`].
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_writable(cx)
     }
 
-    /// Waits until there is something to hear.
-    pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+    /// Waits until there is something to read.
+    pub(crate) fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
         future::poll_fn(|cx| self.poll_readable(cx))
     }
 
-    /// The same, for who waits for both ways at once.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Polls [`Stream::readable`].
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_readable(cx)
     }
 
-    /// Waits until the kernel has got rid of (nearly) all it took: with the smallest send buffer, a socket is
-    /// writable only when its queue is empty but for a packet.
-    pub async fn emptied(&self) {
+    /// Waits until the kernel has sent (nearly) all bytes it took: with the smallest send
+    /// buffer, a socket is writable only if at most one packet is in its queue.
+    pub(crate) async fn emptied(&self) {
         let _ = self.socket.get_ref().set_send_buffer_size(1);
         let _ = self.writable().await;
     }

@@ -164,8 +164,8 @@ impl ClientInput {
         let heard = stream.try_recv(&mut [0; 1024]);
         match heard {
             Received::Bytes(count) => self.heard = self.heard.saturating_add(count as u32), // of a small buffer
-            Received::End => self.over = true,
-            Received::Silence | Received::Gone => {}
+            Received::Eof => self.over = true,
+            Received::Nothing | Received::Broken => {}
         }
         heard
     }
@@ -221,9 +221,9 @@ impl<H: Handler> Connection<H> {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
                     Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
-                    Received::Silence => None,
-                    Received::End => Some(Err(Malformed::Unfinished)),
-                    Received::Gone => return Err(Outcome::Remaining),
+                    Received::Nothing => None,
+                    Received::Eof => Some(Err(Malformed::Unfinished)),
+                    Received::Broken => return Err(Outcome::Remaining),
                 }
             };
             match heard {
@@ -345,8 +345,8 @@ impl<H: Handler> Connection<H> {
         poll_fn(move |cx| {
             while !chatter.over && chatter.heard < LINGER_BYTES {
                 match chatter.try_recv(&self.stream) {
-                    Received::Gone => return Poll::Ready(()),
-                    Received::Silence if ready!(self.stream.poll_readable(cx)).is_err() => {
+                    Received::Broken => return Poll::Ready(()),
+                    Received::Nothing if ready!(self.stream.poll_readable(cx)).is_err() => {
                         return Poll::Ready(());
                     }
                     _ => {}
@@ -377,7 +377,7 @@ impl<H: Handler> Connection<H> {
         }
         if on_the_wire
             && chatter.heard == 0
-            && self.stream.try_recv(&mut [0; 64]) == Received::Silence
+            && self.stream.try_recv(&mut [0; 64]) == Received::Nothing
         {
             return Outcome::Whole;
         }
@@ -401,7 +401,7 @@ impl<H: Handler> Connection<H> {
         while chatter.heard < most {
             match chatter.try_recv(&self.stream) {
                 Received::Bytes(_) => turns.take().await, // it may talk without a pause
-                Received::Silence if self.stream.readable().await.is_ok() => {}
+                Received::Nothing if self.stream.readable().await.is_ok() => {}
                 _ => return,
             }
         }

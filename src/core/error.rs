@@ -126,13 +126,6 @@ pub enum Error {
         why: String,
     },
 
-    /// The reader was slower than the window of a poem too long to be kept.
-    #[error("the reader fell out of the window of {window} bytes")]
-    FellBehind {
-        /// The window's size in bytes.
-        window: u64,
-    },
-
     /// The readers of a poem too long to be kept took nothing while other fetches waited.
     #[error("{subject}: its readers took nothing while other fetches waited")]
     TooSlow {
@@ -140,9 +133,14 @@ pub enum Error {
         subject: String,
     },
 
-    /// All readers of a poem that can't be kept have left.
-    #[error("no reader is left, and the poem can't be kept")]
-    Deserted,
+    /// Too many fetches wait for the upstream already.
+    #[error("{subject}: {waiting} fetches wait for it already")]
+    QueueFull {
+        /// The server.
+        subject: String,
+        /// The most that may wait.
+        waiting: usize,
+    },
 
     /// The work ended without a result: its task was dropped or panicked. A bug.
     #[error("the fetch was abandoned")]
@@ -224,9 +222,8 @@ impl Error {
             | Error::BadRequest { .. }
             | Error::NoRoom { .. }
             | Error::Rehearsed { .. }
-            | Error::FellBehind { .. }
+            | Error::QueueFull { .. }
             | Error::TooSlow { .. }
-            | Error::Deserted
             | Error::Abandoned
             | Error::Local { .. }
             | Error::Other { .. } => 1,
@@ -239,6 +236,32 @@ impl Error {
             Error::Unresolved { .. } | Error::Unreachable { .. } => true,
             Error::Timeout { stage, .. } => *stage == Stage::Connect,
             _ => false,
+        }
+    }
+
+    /// Whether this says something about the server that was asked, and not only about this
+    /// process or its clients.
+    pub fn is_upstreams(&self) -> bool {
+        match self {
+            Error::Unresolved { .. }
+            | Error::Unreachable { .. }
+            | Error::Timeout { .. }
+            | Error::Reset { .. }
+            | Error::Empty { .. }
+            | Error::TooLong { .. }
+            | Error::Doubtful { .. }
+            | Error::Malformed { .. }
+            | Error::Declined { .. }
+            | Error::Transform { .. }
+            | Error::Other { .. } => true,
+            Error::NoRoom { .. }
+            | Error::QueueFull { .. }
+            | Error::Rehearsed { .. }
+            | Error::BadRequest { .. }
+            | Error::TooSlow { .. }
+            | Error::Abandoned
+            | Error::Local { .. }
+            | Error::Output { .. } => false,
         }
     }
 
@@ -264,8 +287,9 @@ impl Error {
             Error::BadRequest { .. } => "bad_request",
             Error::NoRoom { .. } => "no_room",
             Error::Rehearsed { .. } => "rehearsed",
-            Error::FellBehind { .. } | Error::TooSlow { .. } => "fell_behind",
-            Error::Deserted | Error::Abandoned => "abandoned",
+            Error::QueueFull { .. } => "queue_full",
+            Error::TooSlow { .. } => "fell_behind",
+            Error::Abandoned => "abandoned",
             Error::Local { .. } | Error::Output { .. } | Error::Other { .. } => "failed",
         }
     }

@@ -1,40 +1,60 @@
-//! The core of **poetry**: everything that decides and does, and nothing that prints, exits or reads arguments.
+//! The core of **poetry**: it decides and does everything, and prints, exits and reads
+//! arguments nowhere.
 //!
-//! A fetch is a *flight*, and everyone is a reader of it. A client connects; the [`server`] asks a [`handler`] for
-//! the answer; the proxy's handler looks it up in the [`cache`], which says at once, under one lock: hit, stale,
-//! coalesced or miss. A miss makes a task that fetches from the [`upstream`] and writes a [`flight`]; the client who
-//! caused it, those who join while it lasts and those who come when it has long landed read it by the same code. When
-//! the poem is whole the connection ends in a polite close, and in any other case in a reset.
+//! A fetch is a *flight*, and every client reads one. Here is a text that two clients ask
+//! for at once and that is fetched once:
 //!
-//! # The modules, and who may know whom
+//! ```
+//! use poetry::cache::Policy;
+//! use poetry::coalesce::{Coalescer, Found, Verdict};
+//! use poetry::flight::Read;
+//! use std::time::{Duration, Instant};
 //!
-//! A module knows only those above it; a test holds this list.
+//! let hour = Duration::from_secs(3600);
+//! let policy = Policy { ttl: hour, grace: hour, fail_ttl: Duration::ZERO, capacity: 1 << 20 };
+//! let texts = Coalescer::<&str>::new(policy, 1 << 16);
+//! let now = Instant::now();
 //!
-//! * locks: `sync` is the standard library's, and in one test a scheduler's that tries their orders.
-//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`transform`], [`script`], [`stats`] are what things are.
-//! * machinery: [`cache`], [`flight`], [`gate`], [`commons`], [`protocol`] do no I/O, know no runtime, and are told the time.
-//! * the world: [`net`], [`program`], [`anthology`], [`upstream`], [`server`] do all I/O; `net` alone names the runtime.
-//! * [`handler`]: the story of one request each for `serve`, `proxy` and `transform`.
+//! let Found::Missed(_first, mut fetch) = texts.find(&"name", now) else { panic!() };
+//! let Found::Joined(mut second) = texts.find(&"name", now) else { panic!() };
 //!
-//! # The seed's lesson: Deferred, and what stands here for it
+//! fetch.begin();
+//! fetch.append("a text, ".into());
+//! assert!(matches!(second.read(), Read::Chunk(bytes) if bytes == "a text, "));
+//! fetch.append("and its end".into());
+//! fetch.land(Verdict::Keep, now);
+//! assert!(matches!(second.read(), Read::Chunk(bytes) if bytes == "and its end"));
+//! assert!(matches!(second.read(), Read::End));
 //!
-//! This program began as a proxy in a tutorial on Twisted whose point was that a function is sometimes synchronous
-//! (the poem is cached) and sometimes not, and that a Deferred hides the difference. Here the difference is a value.
+//! assert!(matches!(texts.find(&"name", now), Found::Hit(..)));
+//! ```
 //!
-//! | Twisted | here | shown by |
-//! |---|---|---|
-//! | a Deferred that has already fired (`succeed`) | [`flight::Reader::of`] a kept poem: ready at its first look | `flight::tests::a_late_reader_sees_the_whole_poem` |
-//! | a Deferred that waits | a [`flight::Reader`] of a flight aloft: `Pending`, then woken | `flight::tests::a_reader_waits_until_there_is_more_and_no_longer` |
-//! | callbacks added late see the result | [`flight::Flight::join`] begins at byte 0, whenever | `flight::tests::any_split_of_a_poem_reads_the_same` |
-//! | failed before it was returned (`fail`) | a failed flight: the first look says `Failed` | `flight::tests::a_dropped_writer_is_a_failure_and_never_an_end` |
-//! | many waiters on one fetch (exercise 2) | [`cache::Lookup::Coalesced`] | `coalesce::five_hundred_cold_clients_cost_the_upstream_one_connection` |
-//! | `pause` and `unpause` | [`flight::Writer::room`]: backpressure to the upstream | `flight::tests::a_poem_over_the_window_goes_at_the_pace_of_its_fastest_reader` |
-//! | `maybeDeferred` | not needed: [`cache::Cache::lookup`] answers with one type in every case | `cache::tests::one_leads_and_the_others_join_until_the_poem_is_kept` |
-//! | cancelling a Deferred that others wait for | cannot be written: a fetch belongs to no client | `coalesce::who_caused_the_fetch_may_vanish` |
+//! `examples/coalesce.rs` shows that without a network, `examples/embed.rs` a whole proxy
+//! inside another program.
 //!
-//! Exercise 5 asks whether a function that is only sometimes asynchronous should return a Deferred always. It should
-//! return the same *type* always, and say in it which case it is: callers that can act at once then do (a hit is
-//! written on the socket just accepted, without an await), and no caller can forget the other case.
+//! # Where to look
+//!
+//! | question | file |
+//! |---|---|
+//! | What happens when two clients ask at once? | [`coalesce`] |
+//! | Is a text fresh, stale, or to be fetched? | [`cache`] |
+//! | How do many clients read one text as it comes? | [`flight`] |
+//! | Which fetch starts next? | [`queue`] |
+//! | How does a fetch go? | `handler/proxy/fetch.rs` |
+//! | When is a reply complete? | [`protocol`] |
+//! | How does a connection end? | [`server`] |
+//!
+//! # Layers
+//!
+//! A module knows only those above it in this list; a test holds that.
+//!
+//! * locks: `sync`, [`semaphore`].
+//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`], [`stats`].
+//! * machinery without I/O and without a runtime, which is told the time: [`cache`],
+//!   [`flight`], [`coalesce`], [`queue`], `slots`, [`budget`], [`protocol`].
+//! * the world: [`rt`] (the one file that names the runtime), [`net`], [`process`],
+//!   [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`], [`server`].
+//! * [`handler`]: what each service does with a request.
 
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -43,18 +63,22 @@ pub mod anthology;
 pub mod budget;
 pub mod cache;
 pub mod client;
+pub mod coalesce;
 pub mod error;
 pub mod escape;
 pub mod flight;
 pub mod handler;
 pub mod net;
+pub mod observe;
 pub mod poem;
 pub mod process;
 pub mod protocol;
+pub mod queue;
 pub mod rt;
 pub mod script;
 pub mod semaphore;
 pub mod server;
+mod slots;
 pub mod stats;
 mod sync;
 pub mod transform;

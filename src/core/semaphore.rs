@@ -1,34 +1,52 @@
-//! A gate that so many may have passed at once; the others wait in the order they came.
+//! A semaphore that grants its permits in the order in which they were asked for.
 //!
-//! A place is a value: it is handed from the one who leaves straight to the one who waited longest, so that nobody
-//! who comes later slips in between, and it can't be lost: a place that nobody takes any more passes itself on.
+//! ```
+//! use poetry::semaphore::Semaphore;
+//! use futures::FutureExt;
+//! use std::time::Instant;
+//!
+//! let semaphore = Semaphore::new(1);
+//! let now = Instant::now();
+//! let permit = semaphore.acquire(now).now_or_never().expect("it is free");
+//! let mut waits = Box::pin(semaphore.acquire(now));
+//! assert!(waits.as_mut().now_or_never().is_none());
+//!
+//! drop(permit);
+//! assert!(waits.now_or_never().is_some());
+//! ```
+//!
+//! A released permit goes straight to the oldest waiter, so a later one can't slip in
+//! between. It can't be lost: a waiter that has given up passes it on. Acquiring, giving up
+//! and releasing cost O(log n).
 
 use crate::sync::{Mutex, MutexGuard};
 use futures::channel::oneshot::{Sender, channel};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Lets a number of places be taken at once.
+/// Hands out a fixed number of permits.
 #[derive(Debug, Clone)]
 pub struct Semaphore {
-    queue: Arc<Mutex<Queue>>,
+    waiters: Arc<Mutex<Waiters>>,
 }
 
-/// Free places are there only while nobody waits.
+/// Permits are free only while nothing waits.
 #[derive(Debug)]
-struct Queue {
+struct Waiters {
     free: usize,
-    waiting: VecDeque<Waiting>,
+    next_id: u64,
+    /// By the order in which they came.
+    waiting: BTreeMap<u64, Waiter>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     since: Instant,
-    pass: Sender<Permit>,
+    grant: Sender<Permit>,
 }
 
-/// The right to be inside; given back when it is dropped.
+/// The right to proceed. Dropped, it goes to the next waiter.
 #[derive(Debug)]
 pub struct Permit {
     /// `None` once it was passed on.
@@ -36,48 +54,72 @@ pub struct Permit {
 }
 
 impl Semaphore {
-    /// A gate with this many places.
+    /// A semaphore with this many permits.
     pub fn new(permits: usize) -> Semaphore {
+        let waiters = Waiters {
+            free: permits,
+            next_id: 0,
+            waiting: BTreeMap::new(),
+        };
         Semaphore {
-            queue: Arc::new(Mutex::new(Queue {
-                free: permits,
-                waiting: VecDeque::new(),
-            })),
+            waiters: Arc::new(Mutex::new(waiters)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue
-            .lock()
-            .expect("no code panics while it holds the semaphore's lock")
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
+        let guard = self.waiters.lock();
+        guard.expect("no code panics while it holds the semaphore's lock")
     }
 
-    /// Since when whoever has waited longest waits for a place, if anybody does.
+    /// When the oldest waiter started to wait.
     pub fn oldest_waiter(&self) -> Option<Instant> {
-        self.lock()
-            .waiting
-            .iter()
-            .find(|waiting| !waiting.pass.is_canceled())
-            .map(|waiting| waiting.since)
+        let waiters = self.lock();
+        let oldest = waiters.waiting.first_key_value();
+        oldest.map(|(_, waiter)| waiter.since)
     }
 
-    /// Waits for a place, since now. Whoever stops waiting leaves the queue.
+    /// Waits for a permit. `now` is when the waiting starts. Dropping the future gives up.
     pub async fn acquire(&self, now: Instant) -> Permit {
-        let turn = {
-            let mut queue = self.lock();
-            if queue.free > 0 {
-                queue.free -= 1;
-                return Permit {
-                    semaphore: Some(self.clone()),
-                };
+        let (id, granted) = {
+            let mut waiters = self.lock();
+            if waiters.free > 0 {
+                waiters.free -= 1;
+                return self.permit();
             }
-            let (pass, turn) = channel();
-            queue.waiting.retain(|waiting| !waiting.pass.is_canceled());
-            queue.waiting.push_back(Waiting { since: now, pass });
-            turn
+
+            let (grant, granted) = channel();
+            let id = waiters.next_id;
+            waiters.next_id += 1;
+            waiters.waiting.insert(id, Waiter { since: now, grant });
+            (id, granted)
         };
-        turn.await
-            .expect("the queue, which this semaphore shares, drops no one who waits")
+
+        let _leaves_if_dropped = Leave {
+            semaphore: self,
+            id,
+        };
+        granted
+            .await
+            .expect("a waiter leaves the queue only with a permit, or with its future")
+    }
+
+    fn permit(&self) -> Permit {
+        Permit {
+            semaphore: Some(self.clone()),
+        }
+    }
+}
+
+/// Takes a waiter out of the queue when its future is dropped.
+struct Leave<'a> {
+    semaphore: &'a Semaphore,
+    id: u64,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        let waiter = self.semaphore.lock().waiting.remove(&self.id);
+        drop(waiter); // no lock is held
     }
 }
 
@@ -86,23 +128,21 @@ impl Drop for Permit {
         let Some(semaphore) = self.semaphore.take() else {
             return;
         };
-        let mut permit = Permit {
-            semaphore: Some(semaphore.clone()),
-        };
+
+        let mut permit = semaphore.permit();
         loop {
-            let next = {
-                let mut queue = semaphore.lock();
-                let next = queue.waiting.pop_front();
-                if next.is_none() {
-                    queue.free += 1;
-                }
-                next
+            let oldest = {
+                let mut waiters = semaphore.lock();
+                let oldest = waiters.waiting.pop_first();
+                waiters.free += usize::from(oldest.is_none());
+                oldest
             };
-            let Some(next) = next else {
-                permit.semaphore = None; // it is free now, and nobody's
+            let Some((_, waiter)) = oldest else {
+                permit.semaphore = None; // it is free now
                 return;
             };
-            match next.pass.send(permit) {
+
+            match waiter.grant.send(permit) {
                 Ok(()) => return,
                 Err(unwanted) => permit = unwanted,
             }
@@ -118,28 +158,25 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn places_go_to_those_who_wait_in_the_order_they_came() {
-        let (semaphore, now) = (Semaphore::new(2), Instant::now());
+    fn permits_are_granted_in_the_order_of_asking() {
+        let semaphore = Semaphore::new(2);
+        let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let first = semaphore.acquire(now).now_or_never().unwrap();
         let second = semaphore.acquire(now).now_or_never().unwrap();
-        let (mut third, mut fourth) =
-            (pin!(semaphore.acquire(now)), pin!(semaphore.acquire(later)));
+        let mut third = pin!(semaphore.acquire(now));
+        let mut fourth = pin!(semaphore.acquire(later));
         assert_eq!(semaphore.oldest_waiter(), None);
         assert!(third.as_mut().now_or_never().is_none());
         assert!(fourth.as_mut().now_or_never().is_none());
-        assert_eq!(
-            semaphore.oldest_waiter(),
-            Some(now),
-            "it is the first of them who counts"
-        );
+        assert_eq!(semaphore.oldest_waiter(), Some(now));
+
         drop(first);
         assert_eq!(semaphore.oldest_waiter(), Some(later));
-        assert!(
-            semaphore.acquire(later).now_or_never().is_none(),
-            "who comes late does not slip in"
-        );
+        let late = semaphore.acquire(later).now_or_never();
+        assert!(late.is_none(), "the free permit is the third's");
         assert!(fourth.as_mut().now_or_never().is_none());
+
         let third = third.now_or_never().unwrap();
         drop(second);
         drop(third);
@@ -148,18 +185,34 @@ mod tests {
     }
 
     #[test]
-    fn a_place_given_to_one_who_has_gone_goes_to_the_next() {
-        let (semaphore, now) = (Semaphore::new(1), Instant::now());
-        let inside = semaphore.acquire(now).now_or_never().unwrap();
+    fn a_waiter_that_gives_up_leaves_the_queue_at_once() {
+        let semaphore = Semaphore::new(1);
+        let now = Instant::now();
+        let _held = semaphore.acquire(now).now_or_never().unwrap();
+        let mut waits = Box::pin(semaphore.acquire(now));
+        assert!(waits.as_mut().now_or_never().is_none());
+
+        drop(waits);
+        assert_eq!(semaphore.oldest_waiter(), None);
+        assert!(semaphore.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn an_unwanted_permit_goes_to_the_next_waiter() {
+        let semaphore = Semaphore::new(1);
+        let now = Instant::now();
+        let held = semaphore.acquire(now).now_or_never().unwrap();
         let mut gone = Box::pin(semaphore.acquire(now));
-        let mut given = Box::pin(semaphore.acquire(now));
+        let mut granted = Box::pin(semaphore.acquire(now));
         let mut last = Box::pin(semaphore.acquire(now));
-        for waiting in [&mut gone, &mut given, &mut last] {
+        for waiting in [&mut gone, &mut granted, &mut last] {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
+
         drop(gone);
-        drop(inside);
-        drop(given); // it has its place already, and never looked
+        drop(held);
+        drop(granted); // it has its permit, and never looked
+
         assert!(last.now_or_never().is_some());
         assert_eq!(semaphore.lock().free, 1);
     }

@@ -1,330 +1,316 @@
-//! Accepts connections, gets each its answer, and ends each of them honestly.
+//! Accepts connections, gets each its answer, and ends each honestly.
 //!
-//! | the answer | the connection ends |
+//! | the answer | how the connection ends |
 //! |---|---|
-//! | complete and taken | politely: FIN, then what the client still says is read and discarded for a while, then close |
+//! | complete, and taken by the kernel | politely: FIN, read and discard what the client still sends, close |
 //! | declined (netstring) | the same, without a byte of reply |
-//! | failed | in a reset, once the kernel has sent what came before the failure |
-//! | the client is stuck | in a reset |
-//! | the process dies | in a reset: every connection that a task looks after is armed until its polite close |
+//! | failed | a reset, once the kernel has sent what came before the failure |
+//! | the client is stuck | a reset |
+//! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
-//! The ordinary path, met early: an answer that is there at once is sent on the socket just accepted, without a task,
-//! a timer or the reactor. Only what has to wait becomes a task. `Delivery::step` is the same code for both.
+//! **The short way.** An answer that is there at once is sent on the socket just accepted,
+//! without a task, a timer or the reactor. Only a connection that has to wait becomes a task.
+//! [`Delivery::step`](connection::Delivery::step) is the same code for both.
 
+mod acceptor;
 mod connection;
 
 use crate::budget::Budget;
-use crate::error::Error;
+use crate::error::{Error, reason};
 use crate::flight::Reader;
-use crate::net::{Accepted, BACKLOG, Listener, Peer, Received};
+use crate::net::{Accepted, Listener, Peer, Received};
+use crate::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
-use crate::stats::{AccessRecord, CacheStatus, Event, Observer, Outcome, Stats};
+use crate::slots::{Slot, Slots};
+use crate::stats::Stats;
+use acceptor::Acceptor;
 use bytes::Bytes;
 use connection::{ClientInput, Connection, Delivery, Progress, Responding};
-use event_listener::Event as Notify;
 use futures::future::{FutureExt, join_all};
 use std::future::Future;
-use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What a command does with a request.
-pub trait Handler: Send + Sync + 'static {
-    /// What its clients speak.
-    fn protocol(&self) -> Protocol;
-    /// The longest request it takes, in bytes.
-    fn request_limit(&self) -> u64;
-    /// Told before the first request what requests share: answers that are made of one request, and are as large, are to
-    /// be counted there as well.
-    fn use_budget(&self, _commons: &Budget) {}
-    /// What it does when it is told to begin anew (SIGHUP): a word for the log, or why everything stays as it was.
-    ///
-    /// # Errors
-    /// Whatever kept it from reading again what it serves.
-    fn reload(&self) -> Result<&'static str, Error>;
-    /// The answer, without waiting: what has to wait is in the answer's reader.
-    fn answer(self: Arc<Self>, request: Bytes, now: Instant) -> Response;
+/// What a client asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The client's address; `None` over a unix socket.
+    pub from: Option<IpAddr>,
+    /// The request without its framing; empty in the poem protocol.
+    pub body: Bytes,
+    /// When the connection was accepted.
+    pub accepted: Instant,
 }
 
-/// An answer, here already or on its way.
+/// An answer, complete or on its way.
 #[derive(Debug)]
 pub struct Response {
     /// The bytes to send.
     pub reader: Reader,
-    /// How it was come by.
-    pub how: CacheStatus,
+    /// Where they come from.
+    pub status: CacheStatus,
 }
 
-/// What every listening command bounds.
+/// What a service does with a request.
+pub trait Handler: Send + Sync + 'static {
+    /// The answer, without waiting: whatever has to wait is in the answer's reader.
+    fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response;
+
+    /// Reads again what it serves, or purges what it keeps (SIGHUP).
+    ///
+    /// # Errors
+    /// The reason why all stays as it was.
+    fn reload(&self, now: Instant) -> Result<Reloaded, Error>;
+}
+
+/// What a service speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The longest request, in bytes. In the line protocol the line's own limit holds.
+    pub longest_request: u64,
+}
+
+/// The limits of a listening command.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections looked after at once; over it, the kernel's backlog waits.
+    /// Connections that may have a task at once. Beyond that, the kernel's backlog waits.
     pub max_clients: u64,
     /// How long a client may neither send what it owes nor take what it is sent.
     pub client_timeout: Duration,
-    /// How long connections may take to finish once the server is told to stop.
+    /// How long open connections may take to finish once the service is told to stop.
     pub drain_timeout: Duration,
-    /// The most that all requests together may hold, in bytes, from their first byte until their answers are made, and
-    /// with them the answers that are made of one request alone, until they are read; but the longest one has room.
-    pub request_room: u64,
 }
 
-/// A poem of at most this size is on the wire when `send` returns: ten segments of 1448 bytes (RFC 6928's initial
-/// window). Of a longer one a part may wait in the kernel, where a client's late byte would make a close cut it off,
-/// so its close lingers until the client has closed.
+/// A poem of at most this size, in bytes, is on the wire when `send` returns: ten segments of
+/// 1448 bytes (RFC 6928's initial window). Of a longer one a part may wait in the kernel,
+/// where a client's late byte would make a close cut it off, so its close lingers until the
+/// client has closed.
 const ON_THE_WIRE: u64 = 14_480;
-
-/// How many connections are accepted before other work on the thread gets its turn: some milliseconds' worth. A turn
-/// costs four system calls.
-const BURST: usize = 256;
-
-/// The first and the longest pause when accepting fails for lack of resources.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A running service.
 pub struct Server<H> {
     handler: Arc<H>,
+    wire: Wire,
     limits: Limits,
-    report: Arc<dyn Observer>,
-    stats: Arc<Stats>,
-    /// Wakes the acceptor that waits for a place, and the drain.
-    left: Notify,
-    /// What requests hold, and answers made of them.
+    slots: Slots,
+    /// What clients' requests hold.
     budget: Budget,
+    observer: Arc<dyn Observer>,
+    stats: Arc<Stats>,
+}
+
+/// What a service is made of.
+pub struct Parts<H> {
+    /// Answers the requests.
+    pub handler: Arc<H>,
+    /// What it speaks.
+    pub wire: Wire,
+    /// Its limits.
+    pub limits: Limits,
+    /// The memory that clients' requests share.
+    pub budget: Budget,
+    /// Receives what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Counts what happens.
+    pub stats: Arc<Stats>,
 }
 
 impl<H: Handler> Server<H> {
-    /// A service that is not listening yet.
-    pub fn new(
-        handler: Arc<H>,
-        limits: Limits,
-        report: Arc<dyn Observer>,
-        stats: Arc<Stats>,
-    ) -> Arc<Server<H>> {
-        let budget = Budget::new(limits.request_room);
-        handler.use_budget(&budget);
+    /// A service that does not listen yet.
+    pub fn new(parts: Parts<H>) -> Arc<Server<H>> {
         Arc::new(Server {
-            handler,
-            limits,
-            report,
-            stats,
-            left: Notify::new(),
-            budget,
+            handler: parts.handler,
+            wire: parts.wire,
+            limits: parts.limits,
+            slots: Slots::new(parts.limits.max_clients),
+            budget: parts.budget,
+            observer: parts.observer,
+            stats: parts.stats,
         })
     }
 
-    /// Serves until `shutdown`, then finishes what runs, for at most the drain timeout. What is not finished by then
-    /// is reset by the end of the process.
+    /// Serves until `shutdown` is ready, then finishes what is open, for at most the drain
+    /// timeout. What is not finished by then is reset by the end of the process.
     pub async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let accepting = join_all(listeners.iter().map(|listener| self.accept(listener)));
-        let _shut_down = rt::race(accepting, shutdown).await;
-        let mut queues = Box::pin(join_all(
-            listeners.into_iter().map(|queue| self.drain_backlog(queue)),
-        ));
-        let all_greeted = queues.as_mut().now_or_never().is_some();
-        let open = self.open();
-        if all_greeted && open == 0 {
+        let acceptors = listeners.iter().map(|listener| self.accept(listener));
+        let _shut_down = rt::race(join_all(acceptors), shutdown).await;
+
+        let backlogs = listeners.into_iter();
+        let backlogs = backlogs.map(|listener| self.drain_backlog(listener));
+        let mut backlogs = Box::pin(join_all(backlogs));
+        let is_drained = backlogs.as_mut().now_or_never().is_some();
+        let open = self.slots.taken();
+        if is_drained && open == 0 {
             return;
         }
-        self.report.notice(Event::Draining(open));
-        let work = async {
-            if !all_greeted {
-                queues.await;
+
+        self.observer.event(Event::Draining { open });
+        let finished = async {
+            if !is_drained {
+                backlogs.await;
             }
-            self.below(1).await;
+            self.slots.all_free().await;
         };
-        if rt::within(self.limits.drain_timeout, work).await.is_none() {
-            self.report.notice(Event::Cut(self.open()));
+        if rt::within(self.limits.drain_timeout, finished)
+            .await
+            .is_none()
+        {
+            let open = self.slots.taken();
+            self.observer.event(Event::Cut { open });
         }
     }
 
-    /// Those in the kernel's queue believe that they are connected: they are served, as soon as there is a place for
-    /// them. Others may come all the time, so there must be an end to it: nobody who was there when we were told to stop
-    /// is behind so many.
-    async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
-        let mut door = Acceptor::new();
-        for _ in 0..=BACKLOG {
-            if !door.next(self, &listener).await {
-                return;
-            }
-        }
-    }
-
-    fn open(&self) -> u64 {
-        self.stats.open.load(Ordering::Acquire)
-    }
-
-    /// Waits until fewer than `limit` connections are looked after.
-    async fn below(&self, limit: u64) {
-        while self.open() >= limit {
-            let left = self.left.listen(); // before the second look, or a wake between the two is lost
-            if self.open() < limit {
-                return;
-            }
-            left.await;
-        }
-    }
-
+    /// Accepts connections for ever.
     async fn accept(self: &Arc<Self>, listener: &Listener) {
-        let mut door = Acceptor::new();
+        let mut acceptor = Acceptor::new();
         loop {
-            if !door.next(self, listener).await {
-                let _readiness = listener.ready().await; // if waiting fails, accepting will say why
+            if !acceptor.accept_next(self, listener).await {
+                let _ready = listener.ready().await; // if this fails, accepting says why
             }
         }
     }
 
-    /// Answers on the spot where that is possible, and makes a task of the connection where it is not.
-    fn greet(self: &Arc<Self>, client: Accepted, now: Instant) {
-        if self.handler.protocol() != Protocol::Poem {
-            return self.spawn_connection(client, now, move |connection| async move {
-                connection.open_exchange(now).await
-            });
+    /// Serves connections that the kernel has already completed. More may come all the time,
+    /// so it ends after one backlog and one more.
+    async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
+        let mut acceptor = Acceptor::new();
+        for _ in 0..=crate::net::BACKLOG {
+            if !acceptor.accept_next(self, &listener).await {
+                return;
+            }
         }
-        // This is the acceptor's own task: a bug in an answer must cost this client, and nobody else.
-        let answering = AssertUnwindSafe(|| self.handler.clone().answer(Bytes::new(), now));
-        let Ok(answer) = std::panic::catch_unwind(answering) else {
+    }
+
+    /// Answers a connection at once where that is possible, and gives it a task otherwise.
+    /// Returns the slot if it was not needed.
+    fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
+        if self.wire.protocol != Protocol::Poem {
+            self.spawn_connection(client, slot, |connection| async move {
+                connection.serve(now).await;
+            });
+            return None;
+        }
+
+        let peer = client.peer();
+        let Some(response) = self.respond(&peer, Bytes::new(), now) else {
             client.arm();
             let outcome = Outcome::Failed(Arc::new(Error::Abandoned));
-            return self.unanswered(&client.peer(), outcome, Duration::ZERO);
+            self.record_unanswered(&peer, outcome, now);
+            return Some(slot);
         };
-        // What goes out in one write is either all or nothing. Anything else is armed before its first byte.
-        let short = answer
-            .reader
-            .whole_len()
-            .is_some_and(|len| len <= ON_THE_WIRE);
-        if !short {
+
+        // A short whole poem goes out in one write, all or nothing. Any other connection is
+        // armed before its first byte.
+        let length = response.reader.whole_len();
+        let is_short = length.is_some_and(|length| length <= ON_THE_WIRE);
+        if !is_short {
             client.arm();
         }
-        let mut delivery = Delivery::new(answer.reader);
-        let step = delivery.step(|bytes, then| client.send(bytes, then));
-        let whole = short && matches!(step, Progress::Ended);
-        let mut chatter = ClientInput::default();
-        if whole && client.finish().is_ok() {
+        let mut delivery = Delivery::new(response.reader);
+        let progress = delivery.step(|bytes, then| client.send(bytes, then));
+
+        let is_sent = is_short && matches!(progress, Progress::Ended);
+        let mut input = ClientInput::default();
+        if is_sent && client.finish().is_ok() {
             match client.try_recv(&mut [0; 64]) {
                 Received::Nothing | Received::Eof | Received::Broken => {
-                    let (peer, how, bytes) = (&client.peer(), answer.how, delivery.sent);
-                    let (outcome, wait) = (Outcome::Whole, Duration::ZERO);
-                    return self.record(AccessRecord {
-                        peer,
+                    self.record(AccessRecord {
+                        peer: &peer,
                         request: b"",
-                        how,
-                        outcome,
-                        bytes,
-                        wait,
+                        status: response.status,
+                        outcome: Outcome::Whole,
+                        bytes: delivery.sent,
+                        wait: Duration::ZERO,
+                        total: Duration::ZERO,
                         stored: false,
                     });
+                    return Some(slot);
                 }
-                Received::Bytes(count) => chatter.heard = count as u32, // at most 64
+                Received::Bytes(count) => input.received = count as u32, // at most 64
             }
         }
-        let how = answer.how;
-        self.spawn_connection(client, now, move |connection| {
-            let mut answering = Responding::new(b"", now, how, delivery);
-            answering.chatter = chatter;
-            async move { connection.deliver(&mut answering).await }
+
+        let mut responding = Responding::new(b"", now, response.status, delivery);
+        responding.input = input;
+        self.spawn_connection(client, slot, move |connection| async move {
+            connection.deliver(&mut responding).await;
         });
+        None
     }
 
-    /// Makes a task of a connection, and counts it until it ends, however it ends.
+    /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug in one
+    /// answer must cost only that client.
+    fn respond(&self, peer: &Peer, body: Bytes, accepted: Instant) -> Option<Response> {
+        let request = Request {
+            from: peer.ip(),
+            body,
+            accepted,
+        };
+        let handler = self.handler.clone();
+        let respond = AssertUnwindSafe(|| handler.respond(request, accepted));
+        std::panic::catch_unwind(respond).ok()
+    }
+
+    /// Gives a connection a task, which holds the slot until it ends, in whatever way.
     fn spawn_connection<F>(
         self: &Arc<Self>,
         client: Accepted,
-        accepted: Instant,
-        story: impl FnOnce(Connection<H>) -> F,
+        slot: Slot,
+        serve: impl FnOnce(Connection<H>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
+        let accepted = Instant::now();
         let peer = client.peer();
         let stream = match client.register() {
             Ok(stream) => stream,
             Err(e) => {
-                let why = Error::Local {
+                let error = Error::Local {
                     subject: "connection".into(),
-                    why: crate::error::reason(&e),
+                    why: reason(&e),
                 };
-                return self.unanswered(&peer, Outcome::Failed(Arc::new(why)), accepted.elapsed());
+                let outcome = Outcome::Failed(Arc::new(error));
+                return self.record_unanswered(&peer, outcome, accepted);
             }
         };
+
         self.stats.tasks.fetch_add(1, Ordering::AcqRel);
         self.stats.open.fetch_add(1, Ordering::AcqRel);
-        rt::spawn(story(Connection {
+        rt::spawn(serve(Connection {
             server: self.clone(),
             stream,
             peer,
+            _slot: slot,
         }));
     }
 
-    /// The end of a connection without an answer.
-    fn unanswered(&self, peer: &Peer, outcome: Outcome, wait: Duration) {
-        let how = CacheStatus::Unasked;
+    /// Records a connection that ended without an answer.
+    fn record_unanswered(&self, peer: &Peer, outcome: Outcome, accepted: Instant) {
+        let total = accepted.elapsed();
         self.record(AccessRecord {
             peer,
             request: b"",
-            how,
+            status: CacheStatus::NoRequest,
             outcome,
             bytes: 0,
-            wait,
+            wait: total,
+            total,
             stored: false,
         });
     }
 
     fn record(&self, record: AccessRecord<'_>) {
         self.stats.count(&record);
-        self.report.request(&record);
+        self.observer.request(&record);
     }
-}
-
-/// Where those who come are let in, one after the other.
-struct Acceptor {
-    turn: usize,
-    pause: Duration,
-}
-
-impl Acceptor {
-    fn new() -> Acceptor {
-        Acceptor {
-            turn: 0,
-            pause: PAUSE.0,
-        }
-    }
-
-    /// Lets the next one in, as soon as there is a place. False when nobody is there.
-    async fn next<H: Handler>(&mut self, server: &Arc<Server<H>>, listener: &Listener) -> bool {
-        self.turn += 1;
-        if self.turn.is_multiple_of(BURST) {
-            rt::yield_now().await;
-        }
-        server.below(server.limits.max_clients).await;
-        match listener.accept() {
-            Ok(client) => {
-                self.pause = PAUSE.0;
-                server.greet(client, Instant::now());
-            }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
-            Err(e) if is_about_one_connection(&e) => {}
-            Err(e) => {
-                server.report.notice(Event::Paused(&e, self.pause));
-                rt::sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(PAUSE.1);
-            }
-        }
-        true
-    }
-}
-
-/// Errors of `accept` that say something about the connection, which is gone, and nothing about us.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM]
-        .into_iter()
-        .any(|e| errno == Some(e))
 }

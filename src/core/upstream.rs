@@ -4,8 +4,8 @@ use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::client::{self, Exchange, Query};
 use crate::error::Error;
+use crate::observe::{Event, Observer};
 use crate::poem::Poem;
-use crate::stats::{Event, Observer};
 use crate::trickle::{Pace, Trickle};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,8 +40,15 @@ impl Upstream {
         }
     }
 
-    /// Asks for a poem. Each step from one server to the next is reported to
-    /// `observer`.
+    /// What tells each server from all others, in the order in which they are asked.
+    pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
+        match self {
+            Upstream::Servers(servers) => servers.iter().map(Addr::id).collect(),
+            Upstream::BuiltIn { .. } => vec![b"builtin".to_vec()],
+        }
+    }
+
+    /// Asks for a poem. Each step from one server to the next is reported to `observer`.
     ///
     /// # Errors
     /// Those of [`client::ask`], from the last server tried.
@@ -77,7 +84,7 @@ async fn first_reached<'a>(
 
         match (&answer, servers.get(at + 1)) {
             (Err(error), Some(next)) if error.is_unreached() => {
-                observer.notice(Event::NextUpstream(error, next));
+                observer.event(Event::NextUpstream { error, next });
             }
             _ => break,
         }

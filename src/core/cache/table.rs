@@ -1,130 +1,28 @@
-//! One shard of the cache: its entries, the order in which kept values are let go, and the failures still remembered.
+//! One shard of the cache: its entries, the order in which values are evicted, and the
+//! cached failures.
 //!
-//! Nothing here locks; [`super`] holds each shard behind a lock of its own.
+//! Nothing here locks: [`super`] holds each shard behind a lock of its own.
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use super::Freshness;
+use super::usage::RetireOnDrop;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// What an entry costs beside its value and key: the table and the queue (estimated, in bytes).
+/// What an entry costs beside its value and key, in bytes (estimated): the table and the
+/// eviction queue.
 pub(super) const ENTRY_WEIGHT: u64 = 256;
-
-/// What all rooms of a cache come to, in bytes.
-#[derive(Debug, Default)]
-pub(super) struct Usage {
-    pub(super) in_flight: AtomicU64,
-    pub(super) kept: AtomicU64,
-    pub(super) negative: AtomicU64,
-}
-
-impl Usage {
-    pub(super) fn held(&self) -> u64 {
-        [Kind::Flight, Kind::Value, Kind::NegativeEntry]
-            .map(|p| self.of(p).load(Ordering::Relaxed))
-            .iter()
-            .sum()
-    }
-
-    fn of(&self, kind: Kind) -> &AtomicU64 {
-        match kind {
-            Kind::Flight => &self.in_flight,
-            Kind::Value => &self.kept,
-            Kind::NegativeEntry => &self.negative,
-        }
-    }
-}
-
-/// What a room is for: flights never make way, memories do so first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Flight,
-    Value,
-    NegativeEntry,
-}
-
-/// Bytes that count against the capacity for as long as this exists.
-#[derive(Debug)]
-pub struct Reservation {
-    usage: Arc<Usage>,
-    kind: Kind,
-    bytes: u64,
-    /// Whether the cache has let go of it: whoever still has it can't be made to let go as well, so from then on it
-    /// counts as a flight does.
-    is_retired: AtomicBool,
-}
-
-/// The cache's own hold on a room that others may hold as well.
-pub(super) struct RetireOnDrop(pub(super) Arc<Reservation>);
-
-impl Drop for RetireOnDrop {
-    fn drop(&mut self) {
-        self.0.retire();
-    }
-}
-
-impl Reservation {
-    pub(super) fn new(usage: &Arc<Usage>, kind: Kind, bytes: u64) -> Reservation {
-        let mut reservation = Reservation {
-            usage: usage.clone(),
-            kind,
-            bytes: 0,
-            is_retired: false.into(),
-        };
-        reservation.set(bytes);
-        reservation
-    }
-
-    pub(super) fn set(&mut self, bytes: u64) {
-        let retired = self.is_retired.load(Ordering::Relaxed);
-        let counter = self
-            .usage
-            .of(if retired { Kind::Flight } else { self.kind });
-        match bytes >= self.bytes {
-            true => counter.fetch_add(bytes - self.bytes, Ordering::Relaxed),
-            false => counter.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
-        };
-        self.bytes = bytes;
-    }
-
-    pub(super) fn becomes(mut self, kind: Kind) -> Reservation {
-        let bytes = self.bytes;
-        self.set(0);
-        self.kind = kind;
-        self.set(bytes);
-        self
-    }
-
-    fn retire(&self) {
-        self.usage
-            .of(Kind::Flight)
-            .fetch_add(self.bytes, Ordering::Relaxed);
-        self.usage
-            .of(self.kind)
-            .fetch_sub(self.bytes, Ordering::Relaxed);
-        self.is_retired.store(true, Ordering::Relaxed); // the last who drops it sees this, as it sees the rest
-    }
-
-    /// How many.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
 
 pub(super) struct Table<K, V, F> {
     entries: HashTable<Entry<K, V, F>>,
-    /// Turns to be let go, in the order the values came, in two parts: those the hand has yet to look at on its way to
-    /// the newest, and those it has passed and spared. A turn whose ticket is not its entry's is void.
+    /// The eviction queue, in the order the values came, in two parts: the turns that the
+    /// hand has yet to reach on its way to the newest, and those it has passed and spared.
+    /// A turn whose ticket is not its entry's is void.
     ahead: VecDeque<Turn>,
     spared: VecDeque<Turn>,
-    /// What is remembered and until when, oldest first: forgotten in time even if nobody asks for it again.
+    /// Cached failures and when each ends, oldest first: they are dropped in time even if
+    /// no request asks for them again.
     negatives: VecDeque<(Turn, Instant)>,
 }
 
@@ -138,102 +36,138 @@ pub(super) struct Entry<K, V, F> {
     key: K,
     hash: u64,
     pub(super) kept: Option<Kept<V>>,
-    /// Apart, because few entries have one, and hits don't look at it.
-    pub(super) flying: Option<Box<Flying<F>>>,
+    /// Boxed: few entries have one, and hits don't look at it.
+    pub(super) fetch: Option<Box<FetchEntry<F>>>,
 }
 
 pub(super) struct Kept<V> {
     pub(super) value: V,
-    pub(super) fresh_until: Instant,
-    pub(super) stale_until: Instant,
+    pub(super) freshness: Freshness,
     pub(super) ticket: u64,
-    /// Given back with the value, or when the last who got it lets go, if the value holds on to it.
-    pub(super) _reservation: RetireOnDrop,
-    /// Since its last turn; set under a shared lock.
+    /// Freed with the value, or with the last copy of it if the value shares it.
+    pub(super) reservation: RetireOnDrop,
+    /// Asked for since its last turn. Set under a shared lock.
     pub(super) asked_for: AtomicBool,
 }
 
-pub(super) struct Flying<F> {
+/// What an entry knows of the last fetch of its key.
+pub(super) struct FetchEntry<F> {
     pub(super) ticket: u64,
     pub(super) state: FetchState<F>,
+    /// Refreshes that have failed in a row.
+    pub(super) failures: u32,
+    /// While a stale value is kept, its next refresh waits until then.
+    pub(super) not_before: Instant,
 }
 
 pub(super) enum FetchState<F> {
-    /// Newcomers join it.
+    /// Requests join it.
     InFlight(F),
-    /// It has failed, and newcomers are told so as long as that is remembered.
+    /// It failed. While the failure is cached, requests join the failed flight.
     Negative(F, NegativeEntry),
-    /// Its value was too long to be shared: as long as that is remembered, everyone fetches alone.
+    /// Its value was too long to be shared. While that is cached, each request fetches for
+    /// itself.
     HitForMiss(NegativeEntry),
+    /// A refresh failed, and its failure is not cached. Only `not_before` matters.
+    Paused,
 }
 
-/// Why a key is not simply free again, and for how long.
+/// How long a cached failure lasts, and what it costs.
 pub(super) struct NegativeEntry {
     pub(super) until: Instant,
-    /// What it costs to remember; given back with it, or by the last who reads its flight.
+    /// Freed with the entry, or by the last reader of its flight.
     pub(super) _reservation: RetireOnDrop,
 }
 
-impl<F> Flying<F> {
-    fn negative(&self) -> Option<&NegativeEntry> {
+impl<F> FetchEntry<F> {
+    /// Whether time has ended this. `has_value` says whether a stale value is kept, whose
+    /// refresh may have to wait.
+    fn is_over(&self, now: Instant, has_value: bool) -> bool {
+        let may_refresh = !has_value || now >= self.not_before;
         match &self.state {
-            FetchState::InFlight(_) => None,
-            FetchState::Negative(_, negative) | FetchState::HitForMiss(negative) => Some(negative),
-        }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.negative()
-            .is_some_and(|negative| now >= negative.until)
-    }
-
-    /// The flight alone: what its memory cost is given back here and now.
-    pub(super) fn into_flight(self) -> Option<F> {
-        match self.state {
-            FetchState::InFlight(flight) | FetchState::Negative(flight, _) => Some(flight),
-            FetchState::HitForMiss(_) => None,
+            FetchState::InFlight(_) => false,
+            FetchState::Negative(_, negative) | FetchState::HitForMiss(negative) => {
+                now >= negative.until && may_refresh
+            }
+            FetchState::Paused => may_refresh,
         }
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
-        self.negative().is_none()
+        matches!(self.state, FetchState::InFlight(_))
     }
 }
 
-impl<V> Kept<V> {
-    /// Read before it is written, so that many hits at once share the cache line.
-    pub(super) fn ask(&self) {
-        if !self.asked_for.load(Ordering::Relaxed) {
-            self.asked_for.store(true, Ordering::Relaxed);
+impl<F> FetchState<F> {
+    /// The flight alone. What the cached failure cost is freed here and now.
+    pub(super) fn into_flight(self) -> Option<F> {
+        match self {
+            FetchState::InFlight(flight) | FetchState::Negative(flight, _) => Some(flight),
+            FetchState::HitForMiss(_) | FetchState::Paused => None,
         }
     }
 }
 
-impl<K, V, F> Entry<K, V, F> {
-    /// Takes out what time has ended: a value past its grace, a memory past its time.
-    pub(super) fn take_expired(
-        &mut self,
-        now: Instant,
-    ) -> (Option<Kept<V>>, Option<Box<Flying<F>>>) {
-        let kept = self.kept.take_if(|kept| now >= kept.stale_until);
-        let flying = self.flying.take_if(|flying| flying.is_over(now));
-        (kept, flying)
+impl<V> Kept<V> {
+    /// Notes that the value was asked for. Reads before it writes, so that many hits at once
+    /// share the cache line.
+    pub(super) fn touch(&self) {
+        if !self.asked_for.load(Ordering::Relaxed) {
+            self.asked_for.store(true, Ordering::Relaxed);
+        }
     }
 
-    /// Whether the flight of this ticket is still the one in the table, aloft or not to be shared: a late fill must
-    /// not touch another's.
-    pub(super) fn is_filled_by(&self, ticket: u64) -> bool {
-        self.flying
-            .as_ref()
-            .is_some_and(|flying| flying.ticket == ticket)
-    }
-
-    fn is_void(&self) -> bool {
-        self.kept.is_none() && self.flying.is_none()
+    pub(super) fn weight(&self) -> u64 {
+        self.reservation.0.bytes()
     }
 }
 
-/// What left the table and is dropped once no lock is held: a poem can be large.
+impl<K, V, F> Entry<K, V, F> {
+    /// Takes out what has expired: a value past its grace, a cached failure, a pause.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Taken<V, F> {
+        let kept = self.kept.take_if(|kept| now >= kept.freshness.stale_until);
+        let has_value = self.kept.is_some();
+        let fetch = self.fetch.take_if(|fetch| fetch.is_over(now, has_value));
+        Taken { kept, fetch }
+    }
+
+    /// Whether the fetch with this ticket is still the entry's own. A late fill must not
+    /// touch another's.
+    pub(super) fn is_filled_by(&self, ticket: u64) -> bool {
+        let fetch = self.fetch.as_ref();
+        fetch.is_some_and(|fetch| fetch.ticket == ticket)
+    }
+
+    /// Whether the value must stay: its refresh is under way, and needs it to compare with.
+    fn is_pinned(&self) -> bool {
+        self.fetch
+            .as_ref()
+            .is_some_and(|fetch| fetch.is_in_flight())
+    }
+
+    fn is_void(&self) -> bool {
+        self.kept.is_none() && self.fetch.is_none()
+    }
+}
+
+/// What an entry lost to time.
+pub(super) struct Taken<V, F> {
+    kept: Option<Kept<V>>,
+    fetch: Option<Box<FetchEntry<F>>>,
+}
+
+impl<V, F> Taken<V, F> {
+    /// Refreshes that had failed in a row, for the next one to go on counting. A value that
+    /// is gone ends the row.
+    pub(super) fn failures(&self) -> u32 {
+        if self.kept.is_some() {
+            return 0;
+        }
+        self.fetch.as_ref().map_or(0, |fetch| fetch.failures)
+    }
+}
+
+/// What left the table. Drop it once no lock is held: a poem can be large.
 pub(super) struct DropLater<V, F> {
     pub(super) values: Vec<V>,
     pub(super) flights: Vec<F>,
@@ -250,28 +184,25 @@ impl<V, F> DropLater<V, F> {
 
 impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     pub(super) fn new() -> Self {
-        let queue = VecDeque::new;
         Table {
             entries: HashTable::new(),
-            ahead: queue(),
-            spared: queue(),
+            ahead: VecDeque::new(),
+            spared: VecDeque::new(),
             negatives: VecDeque::new(),
         }
     }
 
-    /// The value of this key if it is fresh, and until when it will be.
+    /// The value of this key, if it is fresh.
     #[inline]
-    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V, Instant)> {
-        let kept = self
-            .entries
-            .find(hash, |entry| entry.key == *key)?
-            .kept
-            .as_ref()?;
-        if now >= kept.fresh_until {
+    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V, Freshness)> {
+        let entry = self.entries.find(hash, |entry| entry.key == *key)?;
+        let kept = entry.kept.as_ref()?;
+        if now >= kept.freshness.fresh_until {
             return None;
         }
-        kept.ask();
-        Some((kept.value.clone(), kept.fresh_until))
+
+        kept.touch();
+        Some((kept.value.clone(), kept.freshness))
     }
 
     pub(super) fn find(&mut self, hash: u64, key: &K) -> Option<&mut Entry<K, V, F>> {
@@ -280,20 +211,20 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
 
     /// The entry of this key, made where there is none.
     pub(super) fn entry(&mut self, hash: u64, key: &K) -> &mut Entry<K, V, F> {
+        let entry = self
+            .entries
+            .entry(hash, |entry| entry.key == *key, |entry| entry.hash);
         let void = || Entry {
             key: key.clone(),
             hash,
             kept: None,
-            flying: None,
+            fetch: None,
         };
-        self.entries
-            .entry(hash, |entry| entry.key == *key, |entry| entry.hash)
-            .or_insert_with(void)
-            .into_mut()
+        entry.or_insert_with(void).into_mut()
     }
 
-    /// Takes the entry out if nothing is in it.
-    pub(super) fn clear_if_void(&mut self, hash: u64, key: &K) {
+    /// Removes the entry if nothing is left in it.
+    pub(super) fn remove_if_void(&mut self, hash: u64, key: &K) {
         if let Ok(entry) = self.entries.find_entry(hash, |entry| entry.key == *key)
             && entry.get().is_void()
         {
@@ -301,75 +232,142 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         }
     }
 
-    /// Gives a value that was just kept its turn, behind all others.
-    pub(super) fn queue(&mut self, hash: u64, ticket: u64) {
-        self.ahead.push_back(Turn { hash, ticket });
-        if self.ahead.len() + self.spared.len() > 2 * self.entries.len() + 16 {
-            // Void turns pile up where one key is replaced again and again.
-            let entries = &self.entries;
-            let kept = |turn: &Turn, entry: &Entry<K, V, F>| {
-                entry
-                    .kept
-                    .as_ref()
-                    .is_some_and(|kept| kept.ticket == turn.ticket)
-            };
-            let is_valid =
-                |turn: &Turn| entries.find(turn.hash, |entry| kept(turn, entry)).is_some();
-            self.ahead.retain(is_valid);
-            self.spared.retain(is_valid);
+    /// Makes the value of one key stale, or removes it; see [`Table::purge_entry`].
+    pub(super) fn purge_one(
+        &mut self,
+        (hash, key): (u64, &K),
+        how: &PurgeRule<'_, F>,
+        out: &mut DropLater<V, F>,
+    ) -> bool {
+        let Ok(mut found) = self.entries.find_entry(hash, |entry| entry.key == *key) else {
+            return false;
+        };
+
+        let had_value = Table::purge_entry(found.get_mut(), how, out);
+        if found.get().is_void() {
+            found.remove();
         }
+        had_value
     }
 
-    pub(super) fn remember(&mut self, hash: u64, ticket: u64, until: Instant) {
+    /// Makes all values stale, or removes them. Returns their number.
+    pub(super) fn purge(&mut self, how: &PurgeRule<'_, F>, out: &mut DropLater<V, F>) -> u64 {
+        let mut purged = 0;
+        self.entries.retain(|entry| {
+            purged += u64::from(Table::purge_entry(entry, how, out));
+            !entry.is_void()
+        });
+        purged
+    }
+
+    /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's life.
+    /// Returns whether there was a value.
+    fn purge_entry(
+        entry: &mut Entry<K, V, F>,
+        how: &PurgeRule<'_, F>,
+        out: &mut DropLater<V, F>,
+    ) -> bool {
+        let is_spared = |fetch: &FetchEntry<F>| match &fetch.state {
+            FetchState::InFlight(flight) => (how.spares)(flight),
+            _ => false,
+        };
+        let fetch = entry.fetch.take_if(|fetch| !is_spared(fetch));
+        out.flights
+            .extend(fetch.and_then(|fetch| fetch.state.into_flight()));
+
+        let Some(kept) = &mut entry.kept else {
+            return false;
+        };
+        let stale_until = how.now + how.grace;
+        kept.freshness.fresh_until = kept.freshness.fresh_until.min(how.now);
+        kept.freshness.stale_until = kept.freshness.stale_until.min(stale_until);
+
+        let kept = entry
+            .kept
+            .take_if(|kept| kept.freshness.stale_until <= how.now);
+        out.values.extend(kept.map(|kept| kept.value));
+        true
+    }
+
+    /// Gives a new value its turn, behind all others.
+    pub(super) fn queue(&mut self, hash: u64, ticket: u64) {
+        self.ahead.push_back(Turn { hash, ticket });
+        if self.ahead.len() + self.spared.len() <= 2 * self.entries.len() + 16 {
+            return;
+        }
+
+        // Void turns pile up where one key is replaced again and again.
+        let entries = &self.entries;
+        let owns = |entry: &Entry<K, V, F>, turn: &Turn| {
+            let kept = entry.kept.as_ref();
+            kept.is_some_and(|kept| kept.ticket == turn.ticket)
+        };
+        let is_valid = |turn: &Turn| {
+            let found = entries.find(turn.hash, |entry| owns(entry, turn));
+            found.is_some()
+        };
+        self.ahead.retain(is_valid);
+        self.spared.retain(is_valid);
+    }
+
+    /// Notes that the failure of this ticket is cached until then.
+    pub(super) fn queue_negative(&mut self, hash: u64, ticket: u64, until: Instant) {
         self.negatives.push_back((Turn { hash, ticket }, until));
     }
 
-    /// Forgets what it is time to forget.
-    pub(super) fn forget(&mut self, now: Instant, gone: &mut DropLater<V, F>) {
+    /// Takes out the cached failures that have expired.
+    pub(super) fn expire_negatives(&mut self, now: Instant, out: &mut DropLater<V, F>) {
         while self
             .negatives
             .front()
             .is_some_and(|(_, until)| now >= *until)
         {
-            self.forget_oldest(|flying| flying.is_over(now), gone);
+            self.take_oldest_negative(out);
         }
     }
 
-    /// Lets go of the oldest memory. False where there is none.
-    pub(super) fn evict_negative(&mut self, gone: &mut DropLater<V, F>) -> bool {
+    /// Takes out the oldest cached failure. False where there is none.
+    pub(super) fn evict_negative(&mut self, out: &mut DropLater<V, F>) -> bool {
         while !self.negatives.is_empty() {
-            if self.forget_oldest(|flying| !flying.is_in_flight(), gone) {
+            if self.take_oldest_negative(out) {
                 return true;
             }
         }
         false
     }
 
-    /// Lets go of the kept value whose turn it is. False where there is none, or where all of them were asked for since
-    /// the hand last came by; then it has spared them for this time, and the next call finds one.
+    /// Takes out the value whose turn it is. False where there is none, or where all of them
+    /// were asked for since the hand last passed; the hand has then spared them once, and
+    /// the next call finds one. A pinned value stays.
     ///
-    /// This is SIEVE (Zhang et al., NSDI 2024): what was asked for is spared where it stands, and not put behind the
-    /// newest as by CLOCK. So the hand soon comes to those that are new and that nobody has asked for again.
-    pub(super) fn evict_value(&mut self, gone: &mut DropLater<V, F>) -> bool {
+    /// This is SIEVE (Zhang et al., NSDI 2024): a value that was asked for is spared where it
+    /// stands, and not moved behind the newest as by CLOCK. So the hand soon reaches the
+    /// new values that were asked for only once.
+    pub(super) fn evict_value(&mut self, out: &mut DropLater<V, F>) -> bool {
         for _ in 0..self.ahead.len() + self.spared.len() {
             if self.ahead.is_empty() {
-                std::mem::swap(&mut self.ahead, &mut self.spared); // the hand begins anew with the oldest
+                std::mem::swap(&mut self.ahead, &mut self.spared); // back to the oldest
             }
             let Some(turn) = self.ahead.pop_front() else {
                 return false;
             };
-            let own = |kept: &Kept<V>| kept.ticket == turn.ticket;
-            let is_its = |entry: &Entry<K, V, F>| entry.kept.as_ref().is_some_and(own);
-            let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else {
-                continue;
+
+            let owns = |entry: &Entry<K, V, F>| {
+                let kept = entry.kept.as_ref();
+                kept.is_some_and(|kept| kept.ticket == turn.ticket)
             };
-            let kept = entry.get().kept.as_ref();
-            if kept.is_some_and(|kept| kept.asked_for.swap(false, Ordering::Relaxed)) {
+            let Ok(mut entry) = self.entries.find_entry(turn.hash, owns) else {
+                continue; // void
+            };
+            let was_asked_for = |kept: &Kept<V>| kept.asked_for.swap(false, Ordering::Relaxed);
+            let is_pinned = entry.get().is_pinned();
+            if is_pinned || entry.get().kept.as_ref().is_some_and(was_asked_for) {
                 self.spared.push_back(turn);
                 continue;
             }
-            gone.values
-                .extend(entry.get_mut().kept.take().map(|kept| kept.value));
+
+            let kept = entry.get_mut().kept.take();
+            out.values.extend(kept.map(|kept| kept.value));
             if entry.get().is_void() {
                 entry.remove();
             }
@@ -378,24 +376,30 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    fn forget_oldest(
-        &mut self,
-        may_go: impl Fn(&Flying<F>) -> bool,
-        gone: &mut DropLater<V, F>,
-    ) -> bool {
+    /// Drops the oldest cached failure. What is left of it is the pause of a refresh, where
+    /// a value is kept.
+    fn take_oldest_negative(&mut self, out: &mut DropLater<V, F>) -> bool {
         let Some((turn, _)) = self.negatives.pop_front() else {
             return false;
         };
-        let is_its = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);
-        let Ok(mut entry) = self.entries.find_entry(turn.hash, is_its) else {
+        let owns = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);
+        let Ok(mut found) = self.entries.find_entry(turn.hash, owns) else {
             return false;
         };
-        let Some(flying) = entry.get_mut().flying.take_if(|flying| may_go(flying)) else {
+
+        let entry = found.get_mut();
+        let has_value = entry.kept.is_some();
+        let Some(fetch) = entry.fetch.as_mut().filter(|fetch| !fetch.is_in_flight()) else {
             return false;
         };
-        gone.flights.extend(flying.into_flight());
-        if entry.get().is_void() {
-            entry.remove();
+        let state = std::mem::replace(&mut fetch.state, FetchState::Paused);
+        out.flights.extend(state.into_flight());
+
+        if !has_value {
+            entry.fetch = None;
+        }
+        if entry.is_void() {
+            found.remove();
         }
         true
     }
@@ -408,4 +412,13 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     pub(super) fn turns(&self) -> usize {
         self.ahead.len() + self.spared.len()
     }
+}
+
+/// How a purge treats what it finds.
+pub(super) struct PurgeRule<'a, F> {
+    pub(super) now: Instant,
+    /// How long a purged value may still be served while it is refreshed.
+    pub(super) grace: Duration,
+    /// Flights that the purge leaves alone.
+    pub(super) spares: &'a dyn Fn(&F) -> bool,
 }

@@ -1,9 +1,10 @@
-//! Those who read a flight, or a poem that has long been kept.
+//! The reading end of a flight, or of a poem that is complete.
 
-use super::state::End;
+use super::state::{End, Interest};
 use super::{Inner, launch};
 use crate::error::Error;
 use crate::poem::Poem;
+use crate::sync::drop_after;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -20,20 +21,26 @@ pub enum Read {
     End,
     /// The poem will never be complete.
     Failed(Arc<Error>),
+    /// The poem is longer than the window of this many bytes, and this reader was slower
+    /// than the fastest by more than that.
+    FellBehind {
+        /// The window's size in bytes.
+        window: u64,
+    },
 }
 
-/// One who reads a poem from its beginning, as it comes or long after it came.
+/// Reads a poem from its first byte, as it comes or long after it came.
 pub struct Reader {
-    source: ReadFrom,
+    from: ReadFrom,
 }
 
 enum ReadFrom {
-    Whole {
+    Poem {
         poem: Poem,
         piece: usize,
         offset: usize,
     },
-    Aloft {
+    Flight {
         shared: Arc<Inner>,
         cursor: usize,
     },
@@ -41,16 +48,16 @@ enum ReadFrom {
 }
 
 impl Reader {
-    pub(super) fn aloft(shared: Arc<Inner>, cursor: usize) -> Reader {
+    pub(super) fn in_flight(shared: Arc<Inner>, cursor: usize) -> Reader {
         Reader {
-            source: ReadFrom::Aloft { shared, cursor },
+            from: ReadFrom::Flight { shared, cursor },
         }
     }
 
-    /// A reader of a poem that is already here: it never waits.
+    /// A reader of a complete poem. It never waits.
     pub fn of(poem: Poem) -> Reader {
         Reader {
-            source: ReadFrom::Whole {
+            from: ReadFrom::Poem {
                 poem,
                 piece: 0,
                 offset: 0,
@@ -58,54 +65,51 @@ impl Reader {
         }
     }
 
-    /// A reader of a poem that failed before anyone asked.
+    /// A reader of a poem that failed before it began.
     pub fn failed(error: Error) -> Reader {
-        let (writer, flight) = launch(0);
+        let writer = launch(0);
+        let reader = writer.flight().join();
         writer.fail(error);
-        flight
-            .join()
-            .expect("a flight without a byte still has its beginning")
+
+        reader.expect("an empty flight holds its beginning")
     }
 
-    /// Lets go of the poem, of which there is nothing left to read.
+    /// Drops the poem. For a reader that has read it all.
     pub fn release(&mut self) {
-        drop(std::mem::replace(
-            self,
-            Reader {
-                source: ReadFrom::Released,
-            },
-        ));
+        *self = Reader {
+            from: ReadFrom::Released,
+        };
     }
 
-    /// The length of the poem, if all of it is here already.
+    /// The poem's length in bytes, if it is complete and came from the cache.
     pub fn whole_len(&self) -> Option<u64> {
-        match &self.source {
-            ReadFrom::Whole { poem, .. } => Some(poem.len()),
-            ReadFrom::Aloft { .. } | ReadFrom::Released => None,
+        match &self.from {
+            ReadFrom::Poem { poem, .. } => Some(poem.len()),
+            ReadFrom::Flight { .. } | ReadFrom::Released => None,
         }
     }
 
-    /// What comes next, without waiting and without taking it: a reader holds on to no byte, so that one who takes
-    /// nothing costs no memory and is not in the way of what is let go.
+    /// What comes next, without waiting and without taking it. The reader keeps no bytes of
+    /// its own: one that takes nothing costs no memory and blocks no release.
     pub fn peek(&self) -> Read {
         self.peek_ahead().0
     }
 
-    /// The same, and whether it is known to be the last of a whole poem.
+    /// What comes next, and whether it is known to be the last of a complete poem.
     pub fn peek_ahead(&self) -> (Read, bool) {
-        match &self.source {
-            ReadFrom::Whole {
+        match &self.from {
+            ReadFrom::Poem {
                 poem,
                 piece,
                 offset,
             } => match poem.pieces().get(*piece) {
-                Some(bytes) => (
-                    Read::Chunk(bytes.slice(*offset..)),
-                    piece + 1 == poem.pieces().len(),
-                ),
+                Some(bytes) => {
+                    let is_last = piece + 1 == poem.pieces().len();
+                    (Read::Chunk(bytes.slice(*offset..)), is_last)
+                }
                 None => (Read::End, true),
             },
-            ReadFrom::Aloft { shared, cursor } => {
+            ReadFrom::Flight { shared, cursor } => {
                 let mut state = shared.lock();
                 let at = state.cursors[*cursor].at;
                 let next = state.read(at);
@@ -116,24 +120,25 @@ impl Reader {
         }
     }
 
-    /// Takes this many of the bytes that [`Reader::peek`] showed.
+    /// Takes `count` of the bytes that [`Reader::peek`] showed.
     pub fn advance(&mut self, count: usize) {
-        match &mut self.source {
-            ReadFrom::Whole {
+        match &mut self.from {
+            ReadFrom::Poem {
                 poem,
                 piece,
                 offset,
             } => {
                 *offset += count;
-                if poem
-                    .pieces()
+                let pieces = poem.pieces();
+                if pieces
                     .get(*piece)
                     .is_some_and(|bytes| bytes.len() == *offset)
                 {
-                    (*piece, *offset) = (*piece + 1, 0);
+                    *piece += 1;
+                    *offset = 0;
                 }
             }
-            ReadFrom::Aloft { shared, cursor } => {
+            ReadFrom::Flight { shared, cursor } => {
                 shared.lock().cursors[*cursor].at += count as u64;
                 shared.taken.notify(1);
             }
@@ -141,7 +146,7 @@ impl Reader {
         }
     }
 
-    /// The next bytes, taken, without waiting.
+    /// Takes the next bytes, without waiting.
     pub fn read(&mut self) -> Read {
         let next = self.peek();
         if let Read::Chunk(bytes) = &next {
@@ -150,40 +155,47 @@ impl Reader {
         next
     }
 
-    /// Whether the poem ended whole and was kept for those who ask later.
+    /// Whether the poem is complete and later requests find it in the cache.
     pub fn was_kept(&self) -> bool {
-        match &self.source {
-            ReadFrom::Whole { .. } => true,
-            ReadFrom::Aloft { shared, .. } => {
+        match &self.from {
+            ReadFrom::Poem { .. } => true,
+            ReadFrom::Flight { shared, .. } => {
                 matches!(shared.lock().end, Some(End::Landed { kept: true }))
             }
             ReadFrom::Released => false,
         }
     }
 
-    /// Whether nothing is to come any more, however it ended.
+    /// Whether the poem has ended, complete or failed, so that no more bytes arrive.
     pub fn is_over(&self) -> bool {
-        match &self.source {
-            ReadFrom::Whole { .. } | ReadFrom::Released => true,
-            ReadFrom::Aloft { shared, .. } => shared.lock().end.is_some(),
+        match &self.from {
+            ReadFrom::Poem { .. } | ReadFrom::Released => true,
+            ReadFrom::Flight { shared, .. } => shared.lock().end.is_some(),
         }
     }
 
-    /// Waits until [`Reader::read`] has something else to say than `Pending`.
+    pub(super) fn reads(&self, flight: &Arc<Inner>) -> bool {
+        match &self.from {
+            ReadFrom::Flight { shared, .. } => Arc::ptr_eq(shared, flight),
+            ReadFrom::Poem { .. } | ReadFrom::Released => false,
+        }
+    }
+
+    /// Waits until [`Reader::read`] returns something other than `Pending`.
     pub fn ready(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| {
-            let ReadFrom::Aloft { shared, cursor } = &self.source else {
+            let ReadFrom::Flight { shared, cursor } = &self.from else {
                 return Poll::Ready(());
             };
+
             let mut state = shared.lock();
-            let cursor = *cursor;
-            if !matches!(state.read(state.cursors[cursor].at), Read::Pending) {
+            if !matches!(state.read(state.cursors[*cursor].at), Read::Pending) {
                 return Poll::Ready(());
             }
-            let waker = &mut state.cursors[cursor].waker;
-            match waker {
+
+            match &mut state.cursors[*cursor].waker {
                 Some(waker) => waker.clone_from(context.waker()),
-                None => *waker = Some(context.waker().clone()),
+                none => *none = Some(context.waker().clone()),
             }
             Poll::Pending
         })
@@ -192,21 +204,25 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let ReadFrom::Aloft { shared, cursor } = &self.source {
-            let mut state = shared.lock();
-            state.cursors.remove(*cursor);
-            let _unread = state.release_unread(); // dropped after the lock is released
-            drop(state);
+        if let ReadFrom::Flight { shared, cursor } = &self.from {
+            let on_interest = drop_after(shared.lock(), |state| {
+                let on_interest = state.leave(*cursor);
+                (on_interest, state.release_unread())
+            });
+
             shared.taken.notify(1);
+            if let Some(tell) = on_interest {
+                tell(Interest::Lost);
+            }
         }
     }
 }
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.source {
-            ReadFrom::Whole { poem, .. } => write!(f, "Reader({poem:?})"),
-            ReadFrom::Aloft { .. } => write!(f, "Reader(aloft)"),
+        match &self.from {
+            ReadFrom::Poem { poem, .. } => write!(f, "Reader({poem:?})"),
+            ReadFrom::Flight { .. } => write!(f, "Reader(in flight)"),
             ReadFrom::Released => write!(f, "Reader(released)"),
         }
     }

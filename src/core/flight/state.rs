@@ -1,6 +1,7 @@
-//! What a flight's lock protects: the chunks that are held, where the readers are, and how it ended.
+//! What a flight's lock protects: the chunks it holds, where its readers are, how it ended.
 
-use super::{PIECE, Read, Remaining};
+use super::writer::{NoReaders, Remaining};
+use super::{PIECE, Read};
 use crate::error::Error;
 use crate::poem::Poem;
 use bytes::Bytes;
@@ -10,28 +11,60 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// Everything about a flight but its waking.
+/// Everything about a flight except how a waiting writer is woken.
 pub(super) struct FlightState {
     pub(super) chunks: VecDeque<Chunk>,
-    /// All bytes ever appended.
+    /// Bytes appended so far, dropped ones included.
     pub(super) len: u64,
     pub(super) window: u64,
     pub(super) cursors: Slab<Cursor>,
-    /// Whether any reader has been shown a byte: from then on nothing can be taken back.
+    /// Whether a reader has been shown a byte. From then on nothing can be taken back.
     pub(super) seen: bool,
     pub(super) end: Option<End>,
-    /// Dropped when the chunks are.
+    /// Whether the fetch has begun, and whether readers matter to that.
+    pub(super) start: Start,
+    /// No later request gets this poem: without readers it is of no use.
+    pub(super) orphaned: bool,
+    /// Called, without the lock, when the first reader joins or the last one leaves while
+    /// that matters.
+    pub(super) on_interest: Option<OnInterest>,
+    /// Dropped with the chunks.
     pub(super) attached: Vec<Attachment>,
 }
 
-/// Where a reader is, and whom to wake when there is more for it. (The wakers are here and not in a list of an event's
-/// own because the readers are: that saves each waiting client an allocation.)
+/// Whether a flight's fetch has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// It has: it belongs to no reader, and goes on to its end.
+    Begun,
+    /// It has not, and begins with or without readers.
+    Waits,
+    /// It has not, and does not begin once its last reader has left.
+    WaitsForReaders,
+    /// It will not begin: its last reader has left.
+    Closed,
+}
+
+/// What readers want of a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// The first reader has joined a flight whose fetch has not begun.
+    Gained,
+    /// The last reader has left, and the fetch has not begun, or serves only readers.
+    Lost,
+}
+
+/// What is told of a change of interest.
+pub(super) type OnInterest = Arc<dyn Fn(Interest) + Send + Sync>;
+
+/// Where a reader is, and how to wake it. (The wakers are here, not in an event's list,
+/// because the cursors are here already: that saves each waiting client an allocation.)
 pub(super) struct Cursor {
     pub(super) at: u64,
     pub(super) waker: Option<Waker>,
 }
 
-/// Whatever a writer wants to be dropped no sooner than the bytes it wrote.
+/// A value that lives as long as the flight's bytes.
 pub(super) type Attachment = Box<dyn Any + Send + Sync>;
 
 pub(super) struct Chunk {
@@ -41,7 +74,7 @@ pub(super) struct Chunk {
 
 #[derive(Clone)]
 pub(super) enum End {
-    /// Complete; and whether it was kept.
+    /// Complete. `kept` says whether the cache kept it.
     Landed {
         kept: bool,
     },
@@ -56,14 +89,16 @@ impl Chunk {
 
 impl FlightState {
     pub(super) fn new(window: u64) -> FlightState {
-        let (chunks, cursors) = (VecDeque::new(), Slab::new());
         FlightState {
-            chunks,
+            chunks: VecDeque::new(),
             len: 0,
             window,
-            cursors,
+            cursors: Slab::new(),
             seen: false,
             end: None,
+            start: Start::Begun,
+            orphaned: false,
+            on_interest: None,
             attached: Vec::new(),
         }
     }
@@ -75,6 +110,7 @@ impl FlightState {
         };
         self.len = chunk.end();
         self.chunks.push_back(chunk);
+
         while self.merge_last_two() {}
     }
 
@@ -82,47 +118,77 @@ impl FlightState {
         let Some(before) = self.chunks.len().checked_sub(2) else {
             return false;
         };
-        let most = PIECE.min(usize::try_from(self.window / 8).unwrap_or(PIECE)); // the window moves by chunks
-        let (a, b) = (&self.chunks[before].bytes, &self.chunks[before + 1].bytes);
+
+        // A window moves by whole chunks, so chunks stay well below its size.
+        let most = PIECE.min(usize::try_from(self.window / 8).unwrap_or(PIECE));
+        let a = &self.chunks[before].bytes;
+        let b = &self.chunks[before + 1].bytes;
         if a.len() >= 2 * b.len() || a.len() + b.len() > most {
             return false;
         }
+
         let merged = joined([a, b].into_iter());
         self.chunks.pop_back();
         self.chunks[before].bytes = merged;
         true
     }
 
-    /// Lets go of the oldest chunks beyond the window, but of none that the fastest reader has yet to read: the chunk
-    /// just appended may have crossed the window, and that must cost nobody the poem who keeps the pace.
+    /// Takes out the oldest chunks beyond the window, but none that the fastest reader has
+    /// yet to read: the chunk just appended may have crossed the window, and a reader that
+    /// keeps up must not lose bytes to it.
     pub(super) fn trim(&mut self) -> Vec<Chunk> {
         let beyond = self.len.saturating_sub(self.window);
         if beyond <= self.base() {
             return Vec::new(); // before the readers are looked at: there may be many
         }
+
         let from = self.fastest().map_or(beyond, |fastest| beyond.min(fastest));
-        let gone = self
-            .chunks
-            .iter()
-            .take_while(|chunk| chunk.end() <= from)
-            .count();
-        self.chunks.drain(..gone).collect()
+        let old = |chunk: &&Chunk| chunk.end() <= from;
+        let count = self.chunks.iter().take_while(old).count();
+        self.chunks.drain(..count).collect()
+    }
+
+    /// A cursor for a new reader, and what to tell of it.
+    pub(super) fn join(&mut self, at: u64) -> (usize, Option<OnInterest>) {
+        let is_first = self.cursors.is_empty();
+        let cursor = self.cursors.insert(Cursor { at, waker: None });
+
+        let matters = is_first && self.start != Start::Begun;
+        (cursor, self.on_interest.clone().filter(|_| matters))
+    }
+
+    /// Removes a reader. Closes the flight if its fetch begins only for readers.
+    pub(super) fn leave(&mut self, cursor: usize) -> Option<OnInterest> {
+        self.cursors.remove(cursor);
+        self.interest_lost()
+    }
+
+    /// What to tell now that no reader may be left.
+    pub(super) fn interest_lost(&mut self) -> Option<OnInterest> {
+        if !self.cursors.is_empty() {
+            return None;
+        }
+
+        if self.start == Start::WaitsForReaders {
+            self.start = Start::Closed;
+        }
+        let matters = self.start != Start::Begun || self.orphaned;
+        self.on_interest.clone().filter(|_| matters)
     }
 
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.end, Some(End::Failed(_)))
     }
 
-    /// What came of a failed poem is of use to those who read it along, and to nobody after them: a failure that is
-    /// remembered for long must not hold on to it.
+    /// Takes out the bytes of a failed flight that no reader reads any more. A cached failure
+    /// may stay for long and must not hold on to them.
     pub(super) fn release_unread(&mut self) -> (VecDeque<Chunk>, Vec<Attachment>) {
-        match self.has_failed() && self.cursors.is_empty() {
-            true => (
-                std::mem::take(&mut self.chunks),
-                std::mem::take(&mut self.attached),
-            ),
-            false => (VecDeque::new(), Vec::new()),
+        if !self.has_failed() || !self.cursors.is_empty() {
+            return Default::default();
         }
+
+        let chunks = std::mem::take(&mut self.chunks);
+        (chunks, std::mem::take(&mut self.attached))
     }
 
     /// The offset of the first byte that is still held.
@@ -130,18 +196,19 @@ impl FlightState {
         self.chunks.front().map_or(self.len, |chunk| chunk.start)
     }
 
-    /// What is there at this offset.
+    /// What a reader at offset `at` finds.
     pub(super) fn read(&self, at: u64) -> Read {
         if at < self.base() {
-            return Read::Failed(Arc::new(Error::FellBehind {
+            return Read::FellBehind {
                 window: self.window,
-            }));
+            };
         }
         if at < self.len {
             let after = self.chunks.partition_point(|chunk| chunk.start <= at);
             let chunk = &self.chunks[after - 1];
             return Read::Chunk(chunk.bytes.slice((at - chunk.start) as usize..));
         }
+
         match &self.end {
             None => Read::Pending,
             Some(End::Landed { .. }) => Read::End,
@@ -149,10 +216,10 @@ impl FlightState {
         }
     }
 
-    /// Those who wait for more: to be woken once the lock is released.
+    /// Takes out the wakers of the readers that wait. Call them once the lock is released.
     pub(super) fn waiting(&mut self) -> Vec<Waker> {
-        self.cursors
-            .iter_mut()
+        let wakers = self.cursors.iter_mut();
+        wakers
             .filter_map(|(_, cursor)| cursor.waker.take())
             .collect()
     }
@@ -161,55 +228,69 @@ impl FlightState {
         self.cursors.iter().map(|(_, cursor)| cursor.at).max()
     }
 
-    /// What readers have yet to take of what is here.
+    /// What the readers have yet to take of the bytes that are held.
     pub(super) fn remaining(&self) -> Remaining {
-        let remaining = || {
-            self.cursors
-                .iter()
-                .map(|(_, cursor)| self.len - cursor.at)
-                .filter(|remaining| *remaining > 0)
+        let mut remaining = Remaining {
+            readers: 0,
+            bytes: u64::MAX,
         };
-        match self.chunks.is_empty() {
-            true => Remaining {
-                readers: 0,
-                bytes: 0,
-            },
-            false => Remaining {
-                readers: remaining().count(),
-                bytes: remaining().min().unwrap_or(0),
-            },
+
+        for (_, cursor) in &self.cursors {
+            let bytes = self.len - cursor.at;
+            if bytes > 0 && !self.chunks.is_empty() {
+                remaining.readers += 1;
+                remaining.bytes = remaining.bytes.min(bytes);
+            }
         }
+
+        if remaining.readers == 0 {
+            remaining.bytes = 0;
+        }
+        remaining
     }
 
-    /// Whether the poem is whole and ends with what [`FlightState::read`] shows at this offset.
+    /// Whether the poem is complete and ends with what [`FlightState::read`] shows at `at`.
     pub(super) fn ends_at(&self, at: u64) -> bool {
-        matches!(self.end, Some(End::Landed { .. }))
-            && self.chunks.back().is_none_or(|last| last.start <= at)
+        let is_last_chunk = self.chunks.back().is_none_or(|last| last.start <= at);
+        matches!(self.end, Some(End::Landed { .. })) && is_last_chunk
     }
 
-    /// Whether another chunk may come: the window has room, counted from the fastest reader.
-    pub(super) fn writable(&self) -> Option<Result<(), Error>> {
+    /// Whether another chunk may be appended, counted from the fastest reader. `None` while
+    /// that reader has to catch up first.
+    pub(super) fn writable(&self) -> Option<Result<(), NoReaders>> {
         if self.len < self.window {
             return Some(Ok(()));
         }
+
         match self.fastest() {
-            None => Some(Err(Error::Deserted)),
+            None => Some(Err(NoReaders)),
             Some(fastest) if self.len - fastest < self.window => Some(Ok(())),
             Some(_) => None,
         }
     }
 
-    /// Reads on from the poem's own pieces, so that there is one copy of it.
-    pub(super) fn replace(&mut self, poem: &Poem) {
+    /// The bytes that are held, as shared pieces.
+    pub(super) fn pieces(&self) -> Vec<Bytes> {
+        self.chunks
+            .iter()
+            .map(|chunk| chunk.bytes.clone())
+            .collect()
+    }
+
+    /// Lets readers read on from the poem's own pieces, so that there is one copy of it.
+    /// Returns the chunks that the pieces replace.
+    pub(super) fn replace(&mut self, poem: &Poem) -> VecDeque<Chunk> {
         let mut start = 0;
-        self.chunks.clear();
+        let mut chunks = VecDeque::with_capacity(poem.pieces().len());
         for bytes in poem.pieces() {
-            self.chunks.push_back(Chunk {
+            chunks.push_back(Chunk {
                 start,
                 bytes: bytes.clone(),
             });
             start += bytes.len() as u64;
         }
+
+        std::mem::replace(&mut self.chunks, chunks)
     }
 }
 
@@ -219,13 +300,14 @@ fn joined<'a>(pieces: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
     all.into()
 }
 
-/// The chunks of a finished poem, the small ones at its end made one.
+/// The chunks of a finished poem, with the small ones at its end merged into one.
 pub(super) fn compact(mut pieces: Vec<Bytes>) -> Vec<Bytes> {
     let mut small = 0;
     let large = pieces.iter().rposition(|piece| {
         small += piece.len();
         small > PIECE
     });
+
     let tail = pieces.split_off(large.map_or(0, |at| at + 1));
     match &tail[..] {
         [] => {}

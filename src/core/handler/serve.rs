@@ -1,16 +1,15 @@
-//! `serve`: a poem of one's own for whoever connects, at once or slowly.
+//! `serve`: a poem for each client, at once or slowly.
 
 use crate::anthology::{Anthology, PoemSource};
 use crate::error::Error;
 use crate::flight::{self, Reader};
+use crate::observe::{CacheStatus, Reloaded};
 use crate::poem::Poem;
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::script::{Script, Step};
-use crate::server::{Handler, Response};
-use crate::stats::CacheStatus;
+use crate::server::{Handler, Request, Response, Wire};
 use crate::trickle::{Pace, Trickle};
-use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -18,47 +17,47 @@ use std::time::{Duration, Instant};
 /// Which of several poems a client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pick {
-    /// Any.
+    /// A random one.
     Random,
     /// One after the other.
     Cycle,
 }
 
-/// What [`Serve`] is told.
+/// How [`Serve`] serves.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeSettings {
-    /// Poem: anyone who connects gets one. Line: the request names it.
+    /// Poem: each client gets one. Line: the request names it.
     pub protocol: Protocol,
-    /// Which of several poems a client gets that names none.
+    /// Which poem a client gets that names none.
     pub pick: Pick,
-    /// With a pace, slowly.
+    /// How slowly, if not at once.
     pub pace: Option<Pace>,
 }
 
-/// What a client is sent that asks for a poem there is not.
-const SORRY: &str = "sorry, no poem of that name here; an empty line lists the names\r\n";
+/// The answer to a name that no poem has.
+const NO_SUCH_POEM: &str = "sorry, no poem of that name here; an empty line lists the names\r\n";
+
+/// How far a slow poem may be ahead of its client, in bytes.
+const AHEAD: u64 = 64 << 10;
+
+const UNPOISONED: &str = "no code panics while it holds the poems' lock";
 
 /// A server of poems.
 #[derive(Debug)]
 pub struct Serve {
     source: PoemSource,
-    /// The poems as they were read last.
+    /// The poems as they were last read. Held for a look, or to replace them.
     anthology: RwLock<Anthology>,
     settings: ServeSettings,
     script: Script,
     turn: AtomicUsize,
 }
 
-const UNPOISONED: &str = "no code panics while it holds the poems' lock";
-
-/// How far a recital may be ahead of its client, in bytes.
-const AHEAD: u64 = 64 << 10;
-
 impl Serve {
-    /// Serves these poems, each connection as the script has it.
+    /// Serves these poems, each connection as the script says.
     ///
     /// # Errors
-    /// Those of [`PoemSource::read`].
+    /// The reason why the poems can't be read.
     pub fn new(
         source: PoemSource,
         settings: ServeSettings,
@@ -74,22 +73,24 @@ impl Serve {
         }))
     }
 
-    /// The poems as they are now.
+    /// What it speaks.
+    pub fn wire(&self) -> Wire {
+        Wire {
+            protocol: self.settings.protocol,
+            longest_request: 0,
+        }
+    }
+
+    /// The number of poems.
+    pub fn poem_count(&self) -> usize {
+        self.poems().entries().len()
+    }
+
     fn poems(&self) -> RwLockReadGuard<'_, Anthology> {
         self.anthology.read().expect(UNPOISONED)
     }
 
-    /// How many poems there are.
-    pub fn len(&self) -> usize {
-        self.poems().entries().len()
-    }
-
-    /// Whether there is none; there always is one.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn poem(&self) -> Poem {
+    fn picked(&self) -> Poem {
         let poems = self.poems();
         let entries = poems.entries();
         let at = match self.settings.pick {
@@ -97,114 +98,103 @@ impl Serve {
             Pick::Random => fastrand::usize(..entries.len()),
             Pick::Cycle => self.turn.fetch_add(1, Ordering::Relaxed) % entries.len(),
         };
+
         entries[at].poem.clone()
     }
 
-    /// The poem of this name, the list of names for an empty request, or a short sorry. Names are compared with the
-    /// poems there are and never become a path.
+    /// The poem of this name, or the list of names for an empty request. The name is compared
+    /// with the names there are and never becomes a path.
     fn named(&self, request: &[u8]) -> Poem {
         let poems = self.poems();
+        let entries = poems.entries();
         if request.is_empty() {
-            let names: String = poems
-                .entries()
-                .iter()
-                .map(|entry| format!("{}\r\n", entry.name))
-                .collect();
-            return names.into();
+            let lines = entries.iter().map(|entry| format!("{}\r\n", entry.name));
+            return lines.collect::<String>().into();
         }
-        let named = poems
-            .entries()
+
+        let named = entries
             .iter()
             .find(|entry| entry.name.as_bytes() == request);
-        named.map_or_else(|| SORRY.into(), |entry| entry.poem.clone())
+        named.map_or_else(|| NO_SUCH_POEM.into(), |entry| entry.poem.clone())
     }
 }
 
 impl Handler for Serve {
-    fn protocol(&self) -> Protocol {
-        self.settings.protocol
-    }
-
-    fn request_limit(&self) -> u64 {
-        0 // in the line protocol, the limit is the line's own
-    }
-
-    fn reload(&self) -> Result<&'static str, Error> {
-        let fresh = self.source.read()?;
-        *self.anthology.write().expect(UNPOISONED) = fresh;
-        Ok("read the poems again")
-    }
-
-    fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Response {
+    fn respond(self: Arc<Self>, request: Request, _now: Instant) -> Response {
         let poem = match self.settings.protocol {
-            Protocol::Line => self.named(&request),
-            Protocol::Poem | Protocol::Netstring => self.poem(),
+            Protocol::Line => self.named(&request.body),
+            Protocol::Poem | Protocol::Netstring => self.picked(),
         };
-        let step = self.script.next();
-        let reader = match (step, self.settings.pace) {
+
+        let reader = match (self.script.next(), self.settings.pace) {
             (Step::Ok, None) => Reader::of(poem),
             (Step::Ok, Some(pace)) => trickle(poem, pace),
             (step, _) => rehearse(step, poem),
         };
         Response {
             reader,
-            how: CacheStatus::Own,
+            status: CacheStatus::Own,
         }
+    }
+
+    fn reload(&self, _now: Instant) -> Result<Reloaded, Error> {
+        let fresh = self.source.read()?;
+        let poems = fresh.entries().len();
+
+        *self.anthology.write().expect(UNPOISONED) = fresh;
+        Ok(Reloaded::Poems { poems })
     }
 }
 
-/// A recital for one reader, that ends when the reader leaves.
+/// Sends a poem slowly to one reader, and stops when that leaves.
 fn trickle(poem: Poem, pace: Pace) -> Reader {
-    let (mut writer, flight) = flight::launch(AHEAD);
-    let reader = flight
-        .join()
-        .expect("a flight just launched has its beginning");
+    let (mut writer, reader) = flight::pipe(AHEAD);
     rt::spawn(async move {
-        let mut recital = Trickle::new(poem, pace);
-        while let Some(bytes) = recital.next().await {
+        let mut trickle = Trickle::new(poem, pace);
+        while let Some(bytes) = trickle.next().await {
             if writer.readers() == 0 || writer.writable().await.is_err() {
                 return;
             }
             writer.append(bytes);
         }
-        writer.finish_unkept();
+        writer.finish(false);
     });
     reader
 }
 
-/// The poem, with the trouble that is asked for.
+/// Sends a poem with the failure that the step asks for.
 fn rehearse(step: Step, poem: Poem) -> Reader {
     let first = |count: usize| poem.bytes().slice(..count.min(poem.bytes().len()));
-    let failure = || Error::Rehearsed {
+    let failure = Error::Rehearsed {
         step: step.to_string(),
     };
+
     match step {
         Step::Ok => Reader::of(poem),
         Step::Empty => Reader::of(Poem::from_pieces(Vec::new())),
         Step::Eof(count) => Reader::of(first(count).into()),
-        Step::Refuse => Reader::failed(failure()),
-        Step::Slow(rate) => trickle(poem, slowly(rate)),
-        Step::Reset(count) | Step::Stall(count) => {
-            let (mut writer, flight) = flight::launch(u64::MAX);
-            let reader = flight
-                .join()
-                .expect("a flight just launched has its beginning");
+        Step::Refuse => Reader::failed(failure),
+        Step::Slow(rate) => trickle(poem, pace_of(rate)),
+        Step::Reset(count) => {
+            let (mut writer, reader) = flight::pipe(u64::MAX);
             writer.append(first(count));
-            match step {
-                Step::Reset(_) => writer.fail(failure()),
-                _ => rt::spawn(async move { writer.deserted().await }),
-            }
+            writer.fail(failure);
+            reader
+        }
+        Step::Stall(count) => {
+            let (mut writer, reader) = flight::pipe(u64::MAX);
+            writer.append(first(count));
+            rt::spawn(async move { writer.deserted().await });
             reader
         }
     }
 }
 
-/// So many bytes a second, in a few steps each.
-fn slowly(rate: usize) -> Pace {
-    const STEPS: usize = 10;
-    let bytes = rate.div_ceil(STEPS);
-    Pace {
-        bytes,
-        delay: Duration::from_secs_f64(bytes as f64 / rate as f64),
-    }
+/// The pace for a rate in bytes a second.
+fn pace_of(rate: usize) -> Pace {
+    const STEPS_A_SECOND: usize = 10;
+
+    let bytes = rate.div_ceil(STEPS_A_SECOND);
+    let delay = Duration::from_secs_f64(bytes as f64 / rate as f64);
+    Pace { bytes, delay }
 }

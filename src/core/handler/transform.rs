@@ -3,110 +3,110 @@
 use crate::budget::{Budget, Charge};
 use crate::error::Error;
 use crate::flight::{self, Reader};
+use crate::observe::{CacheStatus, Event, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
-use crate::server::{Handler, Response};
-use crate::stats::{CacheStatus, Event, Observer};
+use crate::server::{Handler, Request, Response, Wire};
 use crate::transform::{PREFIX_BYTES_MAX, Registry, Transform};
 use bytes::Bytes;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The transformation service.
 pub struct TransformService {
-    repertoire: Registry,
-    max_poem: u64,
-    timeout: Duration,
-    report: Arc<dyn Observer>,
-    /// What requests share, once it was told; answers are counted there.
-    budget: OnceLock<Budget>,
+    registry: Registry,
+    limits: TransformLimits,
+    /// What requests hold, and the answers made of them.
+    budget: Budget,
+    observer: Arc<dyn Observer>,
+}
+
+/// What bounds one transformation.
+#[derive(Debug, Clone, Copy)]
+pub struct TransformLimits {
+    /// The longest poem, and the longest result, in bytes.
+    pub max_poem: u64,
+    /// How long a program may take.
+    pub timeout: Duration,
 }
 
 impl TransformService {
-    /// A service for poems of at most `max_poem` bytes. A program may make no more of one either, nor take longer for
-    /// it than `timeout`.
+    /// A service that charges its answers to `budget`, as the server does with requests.
     pub fn new(
-        repertoire: Registry,
-        max_poem: u64,
-        timeout: Duration,
-        report: Arc<dyn Observer>,
+        registry: Registry,
+        limits: TransformLimits,
+        budget: Budget,
+        observer: Arc<dyn Observer>,
     ) -> Arc<TransformService> {
         Arc::new(TransformService {
-            repertoire,
-            max_poem,
-            timeout,
-            report,
-            budget: OnceLock::new(),
+            registry,
+            limits,
+            budget,
+            observer,
         })
     }
 
-    /// The transformation that is asked for and the poem, split at the first dot.
+    /// What it speaks.
+    pub fn wire(&self) -> Wire {
+        let max_poem = self.limits.max_poem;
+        Wire {
+            protocol: Protocol::Netstring,
+            longest_request: max_poem.saturating_add(PREFIX_BYTES_MAX),
+        }
+    }
+
+    /// The transformation and the poem, split at the first dot.
     fn parse(&self, request: &Bytes) -> Option<(Transform, Bytes)> {
         let dot = request.iter().position(|&byte| byte == b'.')?;
         let name = std::str::from_utf8(&request[..dot]).ok()?;
-        Some((self.repertoire.named(name)?, request.slice(dot + 1..)))
+        let transform = self.registry.named(name)?;
+
+        Some((transform, request.slice(dot + 1..)))
     }
 
     fn charge(&self) -> Charge {
-        let longest = self.request_limit().saturating_add(self.max_poem);
+        let longest_request = self.wire().longest_request;
         self.budget
-            .get_or_init(|| Budget::new(u64::MAX))
-            .of_answer(longest)
+            .for_answer(longest_request.saturating_add(self.limits.max_poem))
     }
 }
 
 impl Handler for TransformService {
-    fn protocol(&self) -> Protocol {
-        Protocol::Netstring
-    }
-
-    fn request_limit(&self) -> u64 {
-        self.max_poem.saturating_add(PREFIX_BYTES_MAX)
-    }
-
-    fn use_budget(&self, budget: &Budget) {
-        self.budget.get_or_init(|| budget.clone());
-    }
-
-    fn reload(&self) -> Result<&'static str, Error> {
-        Ok("nothing is kept here that could be read again")
-    }
-
-    fn answer(self: Arc<Self>, request: Bytes, _now: Instant) -> Response {
-        let Some((craft, poem)) = self.parse(&request) else {
-            return Response {
-                reader: Reader::failed(declined()),
-                how: CacheStatus::Own,
-            };
+    fn respond(self: Arc<Self>, request: Request, _now: Instant) -> Response {
+        let status = CacheStatus::Own;
+        let Some((transform, poem)) = self.parse(&request.body) else {
+            let reader = Reader::failed(declined());
+            return Response { reader, status };
         };
-        let (mut writer, flight) = flight::launch(u64::MAX);
-        let reader = flight
-            .join()
-            .expect("a flight just launched has its beginning");
+        drop(request); // the poem is a slice of it
+
+        let (mut writer, reader) = flight::pipe(u64::MAX);
         let mut charge = self.charge();
         rt::spawn(async move {
-            // The request is given back with the poem, as soon as its answer is made. The work is for this one client,
-            // so it ends when the client does: a program gives up its place.
-            let work = craft.apply(poem, self.max_poem, self.timeout, &mut charge);
+            // The request is freed with the poem, once its answer is made. The work is for
+            // this one client and ends when that leaves: a program frees its place.
+            let TransformLimits { max_poem, timeout } = self.limits;
+            let work = transform.apply(poem, max_poem, timeout, &mut charge);
             match rt::race(work, writer.deserted()).await {
                 Ok(Ok(poem)) => {
                     writer.attach(charge); // until the answer is read, or its client has left
                     writer.append(format!("{}:", poem.len()).into());
                     writer.append(poem);
                     writer.append(Bytes::from_static(b","));
-                    writer.finish_unkept();
+                    writer.finish(false);
                 }
                 Ok(Err(error)) => {
-                    self.report.notice(Event::Declined(&error));
+                    self.observer.event(Event::Declined { error: &error });
                     writer.fail(declined());
                 }
-                Err(()) => writer.fail(Error::Deserted),
+                Err(()) => {} // no reader is left to tell
             }
         });
-        Response {
-            reader,
-            how: CacheStatus::Own,
-        }
+        Response { reader, status }
+    }
+
+    fn reload(&self, _now: Instant) -> Result<Reloaded, Error> {
+        Ok(Reloaded::Nothing)
     }
 }
 

@@ -8,7 +8,7 @@ use socket2::Socket;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,6 +73,17 @@ pub enum Peer {
     V6(Box<SocketAddrV6>),
     /// Over a unix socket, which has no address to show.
     Unix,
+}
+
+impl Peer {
+    /// The address without the port; `None` over a unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Peer::V4(addr) => Some((*addr.ip()).into()),
+            Peer::V6(addr) => Some((*addr.ip()).into()),
+            Peer::Unix => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

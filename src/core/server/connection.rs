@@ -1,12 +1,13 @@
-//! One connection: what it is asked, how its answer goes out, and how it ends.
+//! One connection: its request, how its answer goes out, and how it ends.
 
-use super::{Handler, ON_THE_WIRE, Server};
+use super::{Handler, ON_THE_WIRE, Request, Response, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
 use crate::net::{Peer, Received, Stream, Then};
+use crate::observe::{AccessRecord, CacheStatus, Outcome};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::rt::{self, CoopBudget};
-use crate::stats::{AccessRecord, CacheStatus, Outcome};
+use crate::slots::Slot;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
@@ -15,17 +16,19 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-/// How long and for how many bytes a polite close listens to a client whose poem is on the wire.
+/// How long, and for how many bytes, a polite close reads from a client whose poem is on the
+/// wire.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u32 = 64 << 10;
 
-/// How often to look whether a client that is not listened to any more has reset its connection.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often to look whether a client that is not read from any more has reset its
+/// connection.
+const RESET_CHECK: Duration = Duration::from_millis(500);
 
-/// So much of a request is told in logs, in bytes.
-const REQUEST_TOLD: usize = 1024;
+/// The part of a request that logs show, in bytes.
+const REQUEST_LOGGED: usize = 1024;
 
-/// How long a failed answer's first part may take to leave the kernel before the reset.
+/// How long the first part of a failed answer may take to leave the kernel before the reset.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// An answer on its way to one client.
@@ -34,16 +37,18 @@ pub(super) struct Delivery {
     pub(super) sent: u64,
 }
 
-/// How far a delivery goes without waiting.
+/// How far a delivery gets without waiting.
 pub(super) enum Progress {
     /// The kernel takes no more for now.
     Full,
     /// There is no more to send for now.
     Waiting,
-    /// Everything was taken.
+    /// The kernel has taken everything.
     Ended,
     /// There will never be more.
     Failed(Arc<Error>),
+    /// The reader was too slow for a text over the window of this many bytes.
+    FellBehind(u64),
     /// The client is gone.
     Gone,
 }
@@ -53,6 +58,7 @@ impl Delivery {
         Delivery { reader, sent: 0 }
     }
 
+    /// Sends as much as `send` takes.
     pub(super) fn step(&mut self, send: impl Fn(&[u8], Then) -> io::Result<usize>) -> Progress {
         loop {
             let (next, is_last) = self.reader.peek_ahead();
@@ -61,8 +67,11 @@ impl Delivery {
                 Read::Pending => return Progress::Waiting,
                 Read::End => return Progress::Ended,
                 Read::Failed(error) => return Progress::Failed(error),
+                Read::FellBehind { window } => return Progress::FellBehind(window),
             };
-            match send(&bytes, if is_last { Then::Finish } else { Then::Unknown }) {
+
+            let then = if is_last { Then::Finish } else { Then::Unknown };
+            match send(&bytes, then) {
                 Ok(count) => {
                     self.reader.advance(count);
                     self.sent += count as u64;
@@ -75,276 +84,256 @@ impl Delivery {
     }
 }
 
-/// A connection that has to wait, and so has a task of its own.
+/// A connection with a task of its own.
 pub(super) struct Connection<H: Handler> {
     pub(super) server: Arc<Server<H>>,
     pub(super) stream: Stream,
     pub(super) peer: Peer,
+    pub(super) _slot: Slot,
 }
 
 impl<H: Handler> Drop for Connection<H> {
     fn drop(&mut self) {
         self.server.stats.open.fetch_sub(1, Ordering::AcqRel);
-        self.server.left.notify(usize::MAX);
     }
 }
 
-/// A request, and how far its answer is.
+/// A request, and how far its answer has got.
 pub(super) struct Responding {
-    /// As much of it as is told.
+    /// The part of the request that logs show.
     request: Box<[u8]>,
-    how: CacheStatus,
+    status: CacheStatus,
     delivery: Delivery,
-    /// Whether the fetch it caused was kept; known in the end.
+    /// Whether the fetch that this request started was kept. Known at the end.
     stored: bool,
-    pub(super) chatter: ClientInput,
-    wait: Wait,
-}
-
-/// From the accept to the answer's first byte.
-#[derive(Clone, Copy)]
-enum Wait {
-    Since(Instant),
-    Over(Duration),
-}
-
-impl Wait {
-    fn end(&mut self) {
-        *self = Wait::Over(self.so_far());
-    }
-
-    fn so_far(self) -> Duration {
-        match self {
-            Wait::Since(accepted) => accepted.elapsed(),
-            Wait::Over(wait) => wait,
-        }
-    }
+    pub(super) input: ClientInput,
+    accepted: Instant,
+    /// From accept to the first byte of the answer, once that is sent.
+    wait: Option<Duration>,
 }
 
 impl Responding {
     pub(super) fn new(
         request: &[u8],
         accepted: Instant,
-        how: CacheStatus,
+        status: CacheStatus,
         delivery: Delivery,
     ) -> Responding {
-        let request = request[..request.len().min(REQUEST_TOLD)].into();
-        let chatter = ClientInput::default();
-        let wait = if delivery.sent > 0 {
-            Wait::Over(Duration::ZERO)
-        } else {
-            Wait::Since(accepted)
-        };
+        let shown = request.len().min(REQUEST_LOGGED);
         Responding {
-            request,
-            how,
+            request: request[..shown].into(),
+            status,
+            wait: (delivery.sent > 0).then_some(Duration::ZERO),
             delivery,
             stored: false,
-            chatter,
-            wait,
+            input: ClientInput::default(),
+            accepted,
         }
     }
 
     fn is_stored(&self) -> bool {
-        self.how == CacheStatus::Miss && self.delivery.reader.was_kept()
+        self.status == CacheStatus::Miss && self.delivery.reader.was_kept()
     }
 }
 
-/// What a client says although nobody asks it any more.
+/// What a client sends that is not read as a request.
 #[derive(Clone, Copy, Default)]
 pub(super) struct ClientInput {
-    pub(super) heard: u32,
-    over: bool,
+    pub(super) received: u32,
+    is_over: bool,
 }
 
 impl ClientInput {
-    /// Takes and forgets what has come. The buffer is this call's own: one that lived across an await would be part
-    /// of every waiting client's task.
+    /// Reads and discards what has arrived. The buffer is this call's own: one that lived
+    /// across an await would be part of every waiting client's task.
     fn try_recv(&mut self, stream: &Stream) -> Received {
-        let heard = stream.try_recv(&mut [0; 1024]);
-        match heard {
-            Received::Bytes(count) => self.heard = self.heard.saturating_add(count as u32), // of a small buffer
-            Received::Eof => self.over = true,
+        let received = stream.try_recv(&mut [0; 1024]);
+        match received {
+            Received::Bytes(count) => self.received = self.received.saturating_add(count as u32),
+            Received::Eof => self.is_over = true,
             Received::Nothing | Received::Broken => {}
         }
-        heard
+        received
     }
 }
 
 impl<H: Handler> Connection<H> {
-    /// The request first, then the answer.
-    pub(super) async fn open_exchange(&self, accepted: Instant) {
-        match Box::pin(rt::within(
-            self.server.limits.client_timeout,
-            self.request(),
-        ))
-        .await
-        {
-            Some(Ok(request)) => {
-                let (handler, asked) = (self.server.handler.clone(), request.clone());
-                let answer = move || handler.answer(asked, Instant::now());
-                let answer = match rt::is_long_work(request.len()) {
-                    true => Box::pin(rt::unblock(answer)).await, // all of it is looked at, for its key
-                    false => answer(),
-                };
-                let mut answering =
-                    Responding::new(&request, accepted, answer.how, Delivery::new(answer.reader));
+    /// Reads the request and answers it.
+    pub(super) async fn serve(&self, accepted: Instant) {
+        let limit = self.server.limits.client_timeout;
+        let request = Box::pin(rt::within(limit, self.request())).await;
+
+        match request.unwrap_or(Err(Outcome::Stuck)) {
+            Ok(request) => {
+                let response = self.respond(request.clone(), accepted).await;
+                let delivery = Delivery::new(response.reader);
+                let mut responding = Responding::new(&request, accepted, response.status, delivery);
                 drop(request); // it may be large, and its answer may take long
-                self.deliver(&mut answering).await;
+
+                self.deliver(&mut responding).await;
             }
-            Some(Err(outcome)) => {
+            Err(outcome) => {
                 if outcome == Outcome::Declined {
-                    let _declined = Box::pin(self.close_politely(
-                        0,
-                        ClientInput {
-                            heard: 1,
-                            over: false,
-                        },
-                    ))
-                    .await;
+                    let input = ClientInput {
+                        received: 1,
+                        is_over: false,
+                    };
+                    let _declined = Box::pin(self.close_politely(0, input)).await;
                 }
-                self.refused(accepted, outcome);
+                self.server.record_unanswered(&self.peer, outcome, accepted);
             }
-            None => self.refused(accepted, Outcome::Stuck),
+        }
+    }
+
+    /// The handler's answer. A long request is hashed for its key: that runs on a thread of
+    /// its own.
+    async fn respond(&self, body: Bytes, accepted: Instant) -> Response {
+        let is_long = rt::is_long_work(body.len());
+        let handler = self.server.handler.clone();
+        let request = Request {
+            from: self.peer.ip(),
+            body,
+            accepted,
+        };
+        let respond = move || handler.respond(request, Instant::now());
+
+        if is_long {
+            Box::pin(rt::unblock(respond)).await
+        } else {
+            respond()
         }
     }
 
     async fn request(&self) -> Result<Bytes, Outcome> {
-        let protocol = self.server.handler.protocol();
-        let limit = self.server.handler.request_limit();
-        let mut decoder = RequestDecoder::new(protocol, limit);
-        let mut charge = self.server.budget.of_request(limit);
+        let wire = &self.server.wire;
+        let mut decoder = RequestDecoder::new(wire.protocol, wire.longest_request);
+        let mut charge = self.server.budget.for_request(wire.longest_request);
         let mut turns = CoopBudget::default();
+
         loop {
-            // The buffer lives for the call: a client that is slow to ask costs no more than what it has said.
-            let heard = {
+            // The buffer lives for the call: a slow client costs no more than what it has sent.
+            let decoded = {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
                     Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
                     Received::Nothing => None,
                     Received::Eof => Some(Err(Malformed::Unfinished)),
-                    Received::Broken => return Err(Outcome::Remaining),
+                    Received::Broken => return Err(Outcome::Left),
                 }
             };
-            match heard {
-                // One that came at once is not worth counting.
+
+            match decoded {
+                // A request that came at once is not worth charging.
                 Some(Ok(Some(request))) => return Ok(charge.with(request)),
-                Some(Ok(None)) => match charge.grow(decoder.held()) {
-                    Ok(()) => turns.take().await,
-                    Err(capacity) => {
-                        let addr = self.peer.to_string();
-                        return Err(Outcome::Failed(Arc::new(Error::NoRoom {
-                            subject: addr,
-                            capacity,
-                        })));
+                Some(Ok(None)) => {
+                    if let Err(capacity) = charge.grow(decoder.held()) {
+                        let subject = self.peer.to_string();
+                        let error = Error::NoRoom { subject, capacity };
+                        return Err(Outcome::Failed(Arc::new(error)));
                     }
-                },
-                Some(Err(why)) => return Err(refusal(protocol, &self.peer, why)),
-                None => self
-                    .stream
-                    .readable()
-                    .await
-                    .map_err(|_| Outcome::Remaining)?,
+                    turns.take().await;
+                }
+                Some(Err(why)) => return Err(refusal(wire.protocol, &self.peer, why)),
+                None => {
+                    let readable = self.stream.readable().await;
+                    readable.map_err(|_| Outcome::Left)?;
+                }
             }
         }
     }
 
-    /// The answer, from wherever it stands to its end.
+    /// Sends the answer, from wherever it stands to its end.
     ///
-    /// What is rare or late here is boxed: a task is as large as its largest wait, and ten thousand clients wait for
-    /// a poem, not for its end.
-    pub(super) async fn deliver(&self, answering: &mut Responding) {
+    /// What is rare or late here is boxed: a task is as large as its largest wait, and ten
+    /// thousand clients wait for a poem, not for its end.
+    pub(super) async fn deliver(&self, responding: &mut Responding) {
         let outcome = loop {
-            let step = answering
-                .delivery
-                .step(|bytes, then| self.stream.send(bytes, then));
-            if answering.delivery.sent > 0 {
-                answering.wait.end();
+            let send = |bytes: &[u8], then| self.stream.send(bytes, then);
+            let progress = responding.delivery.step(send);
+            if responding.delivery.sent > 0 && responding.wait.is_none() {
+                responding.wait = Some(responding.accepted.elapsed());
             }
-            match step {
+
+            match progress {
                 Progress::Full => {
-                    let taken =
-                        rt::within(self.server.limits.client_timeout, self.stream.writable());
-                    match Box::pin(taken).await {
+                    let limit = self.server.limits.client_timeout;
+                    match Box::pin(rt::within(limit, self.stream.writable())).await {
                         Some(Ok(())) => {}
-                        Some(Err(_)) => break Outcome::Remaining,
+                        Some(Err(_)) => break Outcome::Left,
                         None => break Outcome::Stuck,
                     }
                 }
                 Progress::Waiting => {
-                    let Responding {
-                        delivery, chatter, ..
-                    } = &mut *answering;
-                    if rt::race(delivery.reader.ready(), self.gone(chatter))
+                    let ready = responding.delivery.reader.ready();
+                    if rt::race(ready, self.gone(&mut responding.input))
                         .await
                         .is_err()
                     {
-                        break Outcome::Remaining;
+                        break Outcome::Left;
                     }
                 }
                 Progress::Ended => {
-                    // The kernel has it all; a client that takes its time to close must not hold on to it.
-                    answering.stored = answering.is_stored();
-                    answering.delivery.reader.release();
-                    break Box::pin(
-                        self.close_politely(answering.delivery.sent, answering.chatter),
-                    )
-                    .await;
+                    // The kernel has it all: a client that is slow to close holds no memory.
+                    responding.stored = responding.is_stored();
+                    responding.delivery.reader.release();
+                    let sent = responding.delivery.sent;
+                    break Box::pin(self.close_politely(sent, responding.input)).await;
                 }
-                Progress::Failed(error) => break Box::pin(self.give_up(answering, error)).await,
-                Progress::Gone => break Outcome::Remaining,
+                Progress::Failed(error) => break Box::pin(self.abort(responding, error)).await,
+                Progress::FellBehind(window) => {
+                    Box::pin(self.flush(responding)).await;
+                    break Outcome::FellBehind(window);
+                }
+                Progress::Gone => break Outcome::Left,
             }
         };
-        self.record(answering, outcome);
+        self.record(responding, outcome);
     }
 
-    /// The end of an answer that will never be whole.
-    async fn give_up(&self, answering: &Responding, error: Arc<Error>) -> Outcome {
-        let says_no = self.server.handler.protocol() == Protocol::Netstring;
-        match (&*error, answering.delivery.sent) {
-            // Only where answers are framed does an end without one say no; elsewhere it would look like a poem's.
-            (Error::Declined { .. }, 0) if says_no => {
-                let _declined = self.close_politely(0, answering.chatter).await;
-                return Outcome::Declined;
-            }
-            (_, 0) => {}
-            (_, _) => {
-                let _flushed = rt::within(FLUSH, self.stream.emptied()).await;
-            }
+    /// Ends an answer that will never be whole.
+    async fn abort(&self, responding: &Responding, error: Arc<Error>) -> Outcome {
+        // Only where answers are framed does an end without one decline. Elsewhere it would
+        // look like a poem's.
+        let can_decline = self.server.wire.protocol == Protocol::Netstring;
+        let is_declined = matches!(*error, Error::Declined { .. });
+        if can_decline && is_declined && responding.delivery.sent == 0 {
+            let _declined = self.close_politely(0, responding.input).await;
+            return Outcome::Declined;
         }
+
+        self.flush(responding).await;
         Outcome::Failed(error)
     }
 
-    fn record(&self, answering: &Responding, outcome: Outcome) {
-        let Responding {
-            request,
-            how,
-            delivery,
-            stored,
-            wait,
-            ..
-        } = answering;
-        let wait = wait.so_far();
-        let (peer, how, bytes, stored) = (&self.peer, *how, delivery.sent, *stored);
+    /// Gives what was sent a moment to leave the kernel: a reset discards it.
+    async fn flush(&self, responding: &Responding) {
+        if responding.delivery.sent > 0 {
+            let _flushed = rt::within(FLUSH, self.stream.emptied()).await;
+        }
+    }
+
+    fn record(&self, responding: &Responding, outcome: Outcome) {
+        let total = responding.accepted.elapsed();
         self.server.record(AccessRecord {
-            peer,
-            request,
-            how,
+            peer: &self.peer,
+            request: &responding.request,
+            status: responding.status,
             outcome,
-            bytes,
-            wait,
-            stored,
+            bytes: responding.delivery.sent,
+            wait: responding.wait.unwrap_or(total),
+            total,
+            stored: responding.stored,
         });
     }
 
-    /// Ends when the client's connection breaks, and discards what it says. A client that has only said that it will
-    /// send no more is not gone: it may well read on. (No `async fn`, which would be twice as large: every waiting client
-    /// has one.)
-    fn gone<'a>(&'a self, chatter: &'a mut ClientInput) -> impl Future<Output = ()> + 'a {
-        let mut broken = None;
+    /// Ends when the client's connection breaks, and discards what it sends. A client that
+    /// has only closed its sending side is not gone: it may read on. (No `async fn`, which
+    /// would be twice as large: every waiting client has one.)
+    fn gone<'a>(&'a self, input: &'a mut ClientInput) -> impl Future<Output = ()> + 'a {
+        let mut is_reset = None;
         poll_fn(move |cx| {
-            while !chatter.over && chatter.heard < LINGER_BYTES {
-                match chatter.try_recv(&self.stream) {
+            while !input.is_over && input.received < LINGER_BYTES {
+                match input.try_recv(&self.stream) {
                     Received::Broken => return Poll::Ready(()),
                     Received::Nothing if ready!(self.stream.poll_readable(cx)).is_err() => {
                         return Poll::Ready(());
@@ -352,76 +341,73 @@ impl<H: Handler> Connection<H> {
                     _ => {}
                 }
             }
-            // There is always something to read from now on, or the end, and so no waking for a reset.
-            broken
-                .get_or_insert_with(|| Box::pin(self.broken()))
-                .as_mut()
-                .poll(cx)
+
+            // From now on there is always something to read, or the end, so readiness does
+            // not tell of a reset.
+            let is_reset = is_reset.get_or_insert_with(|| Box::pin(self.reset()));
+            is_reset.as_mut().poll(cx)
         })
     }
 
     /// Looks for a reset now and then.
-    async fn broken(&self) {
+    async fn reset(&self) {
         while !self.stream.is_broken() {
-            rt::sleep(LOOK).await;
+            rt::sleep(RESET_CHECK).await;
         }
     }
 
-    /// FIN, and then a close that costs the client nothing: closing with unread input would make the kernel reset
-    /// the connection and throw away what it has not sent yet.
-    async fn close_politely(&self, sent: u64, mut chatter: ClientInput) -> Outcome {
-        let on_the_wire = sent <= ON_THE_WIRE;
+    /// Sends FIN and closes without cutting anything off: a close with unread input would
+    /// make the kernel reset the connection and discard what it has not sent yet.
+    async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
+        let is_on_the_wire = sent <= ON_THE_WIRE;
         self.stream.disarm();
-        if self.stream.finish().is_err() || chatter.over {
+        if self.stream.finish().is_err() || input.is_over {
             return Outcome::Whole;
         }
-        if on_the_wire
-            && chatter.heard == 0
-            && self.stream.try_recv(&mut [0; 64]) == Received::Nothing
-        {
+
+        let is_silent = || self.stream.try_recv(&mut [0; 64]) == Received::Nothing;
+        if is_on_the_wire && input.received == 0 && is_silent() {
             return Outcome::Whole;
         }
-        let (time, most) = match on_the_wire {
-            true => (LINGER, LINGER_BYTES),
-            false => (self.server.limits.client_timeout, u32::MAX), // whatever it says, its poem's end may be to come
+
+        // Whatever a client sends, the end of a long poem may still be on its way to it.
+        let (time, bytes) = if is_on_the_wire {
+            (LINGER, LINGER_BYTES)
+        } else {
+            (self.server.limits.client_timeout, u32::MAX)
         };
-        chatter.heard = 0;
-        let is_over = rt::within(time, self.discard(&mut chatter, most))
-            .await
-            .is_some();
-        match is_over || on_the_wire || chatter.heard == 0 {
-            true => Outcome::Whole,
-            false => Outcome::Stuck, // it talks on, so that closing may cut the poem's end
+        input.received = 0;
+        let closed = rt::within(time, self.discard(&mut input, bytes)).await;
+
+        if closed.is_some() || is_on_the_wire || input.received == 0 {
+            Outcome::Whole
+        } else {
+            Outcome::Stuck // it sends on, so closing may cut the poem's end
         }
     }
 
-    /// Reads and forgets until the client has no more to say, but no more than so many bytes.
-    async fn discard(&self, chatter: &mut ClientInput, most: u32) {
+    /// Reads and discards until the client closes, or has sent this many bytes.
+    async fn discard(&self, input: &mut ClientInput, most: u32) {
         let mut turns = CoopBudget::default();
-        while chatter.heard < most {
-            match chatter.try_recv(&self.stream) {
-                Received::Bytes(_) => turns.take().await, // it may talk without a pause
+        while input.received < most {
+            match input.try_recv(&self.stream) {
+                Received::Bytes(_) => turns.take().await, // it may send without a pause
                 Received::Nothing if self.stream.readable().await.is_ok() => {}
                 _ => return,
             }
         }
     }
-
-    /// The end of a connection without a request that could be answered.
-    fn refused(&self, accepted: Instant, outcome: Outcome) {
-        self.server
-            .unanswered(&self.peer, outcome, accepted.elapsed());
-    }
 }
 
-/// A request that can't be understood: the netstring protocol says so by closing without a reply; where no framing
-/// would tell, the connection is reset.
+/// How a request that can't be understood ends. The netstring protocol closes without a
+/// reply; where no framing would tell that apart from a poem, the connection is reset.
 fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
-    match protocol {
-        Protocol::Netstring => Outcome::Declined,
-        _ => Outcome::Failed(Arc::new(Error::BadRequest {
-            subject: peer.to_string(),
-            why: why.to_string(),
-        })),
+    if protocol == Protocol::Netstring {
+        return Outcome::Declined;
     }
+
+    Outcome::Failed(Arc::new(Error::BadRequest {
+        subject: peer.to_string(),
+        why: why.to_string(),
+    }))
 }

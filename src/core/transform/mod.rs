@@ -175,7 +175,7 @@ mod tests {
             async move {
                 let poem = vec![b'a'; length].into();
                 transform
-                    .apply(poem, u64::MAX, Duration::MAX, &mut Charge::alone())
+                    .apply(poem, u64::MAX, Duration::MAX, &mut Charge::unlimited())
                     .await
                     .map(|done| done.len())
             }

@@ -35,7 +35,7 @@ impl Pipeline {
         match self {
             Pipeline::Own(transforms) => {
                 for transform in transforms {
-                    let mut charge = Charge::alone();
+                    let mut charge = Charge::unlimited();
                     let work = transform.apply(poem, limit, timeouts.total, &mut charge);
                     poem = work.await?;
                 }

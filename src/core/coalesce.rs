@@ -1,0 +1,542 @@
+//! What happens when several clients ask for one text at once: the cache and the flights,
+//! put together. No I/O, no runtime; time is an argument.
+//!
+//! ```
+//! use poetry::cache::Policy;
+//! use poetry::coalesce::{Coalescer, Found, Verdict};
+//! use poetry::flight::Read;
+//! use std::time::{Duration, Instant};
+//!
+//! let hour = Duration::from_secs(3600);
+//! let policy = Policy { ttl: hour, grace: hour, fail_ttl: Duration::ZERO, capacity: 1 << 20 };
+//! let texts = Coalescer::<&str>::new(policy, 1 << 16);
+//! let now = Instant::now();
+//!
+//! // The first client has to fetch. It reads the flight, like all others.
+//! let Found::Missed(mut first, mut guard) = texts.find(&"name", now) else { panic!() };
+//! let Found::Joined(mut second) = texts.find(&"name", now) else { panic!() };
+//! guard.begin();
+//! guard.append("a text".into());
+//! assert!(guard.land(Verdict::Keep, now));
+//! for reader in [&mut first, &mut second] {
+//!     assert!(matches!(reader.read(), Read::Chunk(bytes) if bytes == "a text"));
+//!     assert!(matches!(reader.read(), Read::End));
+//! }
+//!
+//! // Later clients get the kept text.
+//! assert!(matches!(texts.find(&"name", now), Found::Hit(..)));
+//! ```
+//!
+//! | the cache answers | the client reads | and has to fetch |
+//! |---|---|---|
+//! | hit | the kept text | no |
+//! | stale | the kept text | if no refresh is under way or paused |
+//! | coalesced | the flight, from its first byte | no |
+//! | miss | the flight, from its first byte | yes |
+//!
+//! The right to fetch is a [`FlightGuard`]. It settles the key first and tells the readers
+//! then, so a client that has read to the end and asks again finds the key settled. Dropped,
+//! it does the same: the key is what it was, and the readers get a failure.
+//!
+//! | the guard | the key | its readers |
+//! |---|---|---|
+//! | lands, [`Verdict::Keep`] | fresh | get the end |
+//! | lands, [`Verdict::Reject`] | as it was; the text is a cached failure | get the end |
+//! | lands, passing through | as it was | get the end |
+//! | fails | as it was; maybe a cached failure | get the error |
+//! | is dropped | as it was | get [`Error::Abandoned`] |
+//!
+//! A fetch that has not begun begins only while a reader waits for it; a refresh begins
+//! without one. From [`FlightGuard::begin`] on it belongs to no client.
+
+use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Reservation};
+use crate::error::Error;
+use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
+use crate::poem::Poem;
+use bytes::Bytes;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The texts of many keys: kept, on their way, or to be fetched.
+pub struct Coalescer<K> {
+    cache: Arc<Cache<K, Poem, Flight>>,
+    /// The longest text that is kept, in bytes. A longer one flows through a window of this
+    /// size.
+    window: u64,
+}
+
+/// What a client gets.
+pub enum Found<K: Eq + Hash + Clone> {
+    /// A fresh text, and for how long.
+    Hit(Reader, Freshness),
+    /// A stale text, and the duty to refresh it if no fetch has it.
+    Stale(Reader, Option<FlightGuard<K>>),
+    /// A text that another client's fetch is bringing.
+    Joined(Reader),
+    /// A cached failure.
+    Negative(Reader),
+    /// A text that this client has to fetch.
+    Missed(Reader, FlightGuard<K>),
+}
+
+/// What becomes of a complete text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is kept, if there is room.
+    Keep,
+    /// It is complete, but an error message or the like: clients get it, and it is not kept.
+    Reject,
+}
+
+/// A purge that has taken place.
+#[derive(Debug, Default)]
+pub struct Purged {
+    /// Texts that were kept.
+    pub texts: u64,
+    /// Fetches under way whose texts will not be kept.
+    pub fetches: u64,
+}
+
+impl<K: Eq + Hash + Clone> Coalescer<K> {
+    /// Without any text. `window` is the longest text that is kept, in bytes.
+    pub fn new(policy: Policy, window: u64) -> Coalescer<K> {
+        Coalescer::weighing(policy, window, |_| 0)
+    }
+
+    /// Like [`Coalescer::new`]. `weigh` says how many bytes a key holds on the heap.
+    pub fn weighing(policy: Policy, window: u64, weigh: fn(&K) -> u64) -> Coalescer<K> {
+        Coalescer {
+            cache: Cache::weighing(policy, weigh),
+            window,
+        }
+    }
+
+    /// The cache below.
+    pub fn cache(&self) -> &Cache<K, Poem, Flight> {
+        &self.cache
+    }
+
+    /// Decides what a client that asks for `key` gets.
+    pub fn find(&self, key: &K, now: Instant) -> Found<K> {
+        loop {
+            let launch = || {
+                let writer = flight::launch(self.window);
+                let flight = writer.flight();
+                (writer, flight)
+            };
+            let flight = match self.cache.lookup(key, now, launch) {
+                Lookup::Hit(poem, freshness) => return Found::Hit(Reader::of(poem), freshness),
+                Lookup::Stale(poem, lead) => {
+                    let guard = lead.map(|lead| FlightGuard::new(lead.fill, lead.writer, false));
+                    return Found::Stale(Reader::of(poem), guard);
+                }
+                Lookup::Miss(lead) => {
+                    let reader = lead.flight.join().expect("a new flight has its beginning");
+                    return Found::Missed(reader, FlightGuard::new(lead.fill, lead.writer, true));
+                }
+                Lookup::Coalesced(flight) => flight,
+            };
+
+            if let Some(reader) = flight.join() {
+                let is_over = reader.is_over();
+                return if is_over {
+                    Found::Negative(reader)
+                } else {
+                    Found::Joined(reader)
+                };
+            }
+
+            // Its beginning has left the window, or its last reader left before it began.
+            // Either way the key is to be free.
+            self.cache.detach(key, |other| other.is(&flight));
+        }
+    }
+
+    /// Purges all texts. Fetches that have begun go on for their readers, but what they bring
+    /// is not kept; those that have not begun will bring new texts anyway, and stay.
+    pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
+        let spares = |flight: &Flight| !flight.has_begun();
+        let (texts, flights) = self.cache.purge(how, now, spares);
+        orphan(texts, &flights)
+    }
+
+    /// Purges one text, like [`Coalescer::purge_all`].
+    pub fn purge(&self, key: &K, how: Purge, now: Instant) -> Purged {
+        let spares = |flight: &Flight| !flight.has_begun();
+        let (found, flights) = self.cache.remove(key, how, now, spares);
+        orphan(found.into(), &flights)
+    }
+}
+
+fn orphan(texts: u64, flights: &[Flight]) -> Purged {
+    flights.iter().for_each(Flight::orphan);
+    Purged {
+        texts,
+        fetches: flights.len() as u64,
+    }
+}
+
+/// The right to fetch a text. Dropped, it frees the key and then fails the readers.
+pub struct FlightGuard<K: Eq + Hash + Clone> {
+    /// Dropped first, so that the key is free before the readers learn of a failure.
+    mode: Mode<K>,
+    writer: Writer,
+}
+
+/// What the text is fetched for.
+enum Mode<K: Eq + Hash + Clone> {
+    /// To be kept.
+    Keeping(Fill<K, Poem, Flight>),
+    /// For its readers alone. What they have yet to read is counted or, where there was no
+    /// room, not.
+    Passing { accounted: bool },
+}
+
+/// The least window of a text for which there is no room, in bytes: it must hold something
+/// to flow at all.
+const WINDOW_MIN: u64 = 64 << 10;
+
+impl<K: Eq + Hash + Clone> FlightGuard<K> {
+    fn new(fill: Fill<K, Poem, Flight>, mut writer: Writer, needs_readers: bool) -> FlightGuard<K> {
+        writer.wait_to_begin(needs_readers);
+        FlightGuard {
+            mode: Mode::Keeping(fill),
+            writer,
+        }
+    }
+
+    /// Begins the fetch. False, and the guard is to be dropped, if its last reader has left.
+    pub fn begin(&mut self) -> bool {
+        self.writer.begin()
+    }
+
+    /// The flight's readers and length; see [`Writer`].
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Sets what is told of a change of interest; see [`Writer::on_interest`].
+    pub fn on_interest(&mut self, tell: impl Fn(Interest) + Send + Sync + 'static) {
+        self.writer.on_interest(tell);
+    }
+
+    /// The stale text that this fetch refreshes.
+    pub fn replaces(&self) -> Option<&Poem> {
+        match &self.mode {
+            Mode::Keeping(fill) => fill.replaces(),
+            Mode::Passing { .. } => None,
+        }
+    }
+
+    /// Whether the text is still to be kept.
+    pub fn is_keeping(&self) -> bool {
+        matches!(self.mode, Mode::Keeping(_))
+    }
+
+    /// Appends bytes, and wakes the readers.
+    pub fn append(&mut self, bytes: Bytes) {
+        self.writer.append(bytes);
+    }
+
+    /// Appends the last bytes. [`FlightGuard::land`] wakes the readers.
+    pub fn append_last(&mut self, bytes: Bytes) {
+        self.writer.append_last(bytes);
+    }
+
+    /// Drops what was appended, for another attempt; see [`Writer::rewind`].
+    pub fn rewind(&mut self) -> bool {
+        self.writer.rewind()
+    }
+
+    /// Waits until readers have made room in the window; see [`Writer::writable`].
+    ///
+    /// # Errors
+    /// [`NoReaders`] where none is left.
+    pub async fn writable(&self) -> Result<(), NoReaders> {
+        self.writer.writable().await
+    }
+
+    /// Counts `bytes` for a fetch that waits. False where waiting fetches would take more
+    /// than half of the capacity.
+    pub fn reserve_waiting(&mut self, bytes: u64) -> bool {
+        match &mut self.mode {
+            Mode::Keeping(fill) => fill.reserve_waiting(bytes),
+            Mode::Passing { .. } => true,
+        }
+    }
+
+    /// Counts `total` bytes of the text against the capacity; see [`Fill::reserve`]. False
+    /// where there is no room.
+    pub fn reserve(&mut self, total: u64) -> bool {
+        match &mut self.mode {
+            Mode::Keeping(fill) => fill.reserve(total),
+            Mode::Passing { .. } => true,
+        }
+    }
+
+    /// Like [`FlightGuard::reserve`], for a text that can't pass through: evicts whatever it
+    /// takes.
+    pub fn reserve_whole(&mut self, total: u64) -> bool {
+        match &mut self.mode {
+            Mode::Keeping(fill) => fill.reserve_whole(total),
+            Mode::Passing { .. } => true,
+        }
+    }
+
+    /// Counts `more` bytes that are about to be appended. A text longer than `longest`, or
+    /// without room, passes through from here on, and its key is free before its beginning
+    /// leaves the window.
+    pub fn reserve_or_pass(&mut self, more: u64, longest: u64, now: Instant) {
+        if !self.is_keeping() {
+            return;
+        }
+
+        let total = self.writer.len() + more;
+        if total > longest {
+            self.pass_too_long(now);
+        } else if !self.reserve(total) {
+            self.pass(now);
+            self.mode = Mode::Passing { accounted: false };
+        }
+    }
+
+    /// The text can't be kept: it passes through a window of what it holds by now.
+    pub fn pass(&mut self, now: Instant) {
+        let passing = Mode::Passing { accounted: true };
+        if let Mode::Keeping(fill) = std::mem::replace(&mut self.mode, passing) {
+            let reservation = fill.give_up(now);
+            let window = reservation.bytes().max(WINDOW_MIN);
+            self.writer.shrink_window(window);
+            self.writer.attach(reservation);
+        }
+    }
+
+    /// The text is too long to be kept: it passes through a full window, and for the policy's
+    /// `fail_ttl` each request fetches for itself.
+    fn pass_too_long(&mut self, now: Instant) {
+        let passing = Mode::Passing { accounted: true };
+        if let Mode::Keeping(fill) = std::mem::replace(&mut self.mode, passing) {
+            self.writer.attach(fill.hit_for_miss(now));
+        }
+    }
+
+    /// The readers, if what they have yet to read is not counted: the caller is to bound how
+    /// many such texts there are.
+    pub fn unaccounted(&self) -> Option<PendingReaders> {
+        let is_unaccounted = matches!(self.mode, Mode::Passing { accounted: false });
+        is_unaccounted.then(|| self.writer.pending_readers())
+    }
+
+    /// The text is complete. Settles the key, tells the readers, and returns whether the
+    /// text is kept, for as long as the policy says.
+    pub fn land(self, verdict: Verdict, now: Instant) -> bool {
+        self.settle(verdict, now).announce()
+    }
+
+    /// The fetch has failed. Settles the key and tells the readers.
+    pub fn fail(self, error: Error, remember: Remember, now: Instant) {
+        self.settle_failed(error, remember, now).announce();
+    }
+
+    /// The first half of [`FlightGuard::land`]: what becomes of the key.
+    pub fn settle(self, verdict: Verdict, now: Instant) -> Ended {
+        let FlightGuard { mode, mut writer } = self;
+        let poem = writer.seal();
+
+        let kept = match (mode, poem) {
+            (Mode::Keeping(fill), Some(poem)) => keep(fill, &poem, verdict, &mut writer, now),
+            (Mode::Keeping(_) | Mode::Passing { .. }, _) => false,
+        };
+        Ended {
+            writer,
+            end: Ok(kept),
+        }
+    }
+
+    /// The first half of [`FlightGuard::fail`].
+    pub fn settle_failed(self, error: Error, remember: Remember, now: Instant) -> Ended {
+        let FlightGuard { mode, mut writer } = self;
+        if let Mode::Keeping(fill) = mode {
+            writer.attach(fill.fail(remember, now));
+        }
+        Ended {
+            writer,
+            end: Err(error),
+        }
+    }
+}
+
+/// Keeps or rejects a complete text. Its readers share its reservation: it may be evicted
+/// before they have read it.
+fn keep<K: Eq + Hash + Clone>(
+    fill: Fill<K, Poem, Flight>,
+    poem: &Poem,
+    verdict: Verdict,
+    writer: &mut Writer,
+    now: Instant,
+) -> bool {
+    if verdict == Verdict::Reject {
+        writer.attach(fill.reject(now));
+        return false;
+    }
+
+    let freshness = fill.freshness(now);
+    let mut shared = None;
+    let counted = |reservation: Arc<Reservation>| {
+        shared = Some(reservation.clone());
+        poem.with(reservation)
+    };
+    match fill.commit_with(counted, poem.len(), freshness, now) {
+        Ok(()) => {
+            writer.attach(shared);
+            true
+        }
+        Err(unkept) => {
+            writer.attach(unkept);
+            false
+        }
+    }
+}
+
+/// A fetch whose key is settled and whose readers have yet to learn of the end. Dropped, it
+/// tells them that the fetch was abandoned.
+pub struct Ended {
+    writer: Writer,
+    /// Whether the text is kept, or the failure.
+    end: Result<bool, Error>,
+}
+
+impl Ended {
+    /// Tells the readers. Returns whether the text is kept.
+    pub fn announce(self) -> bool {
+        match self.end {
+            Ok(kept) => {
+                self.writer.finish(kept);
+                kept
+            }
+            Err(error) => {
+                self.writer.fail(error);
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight::Read;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const POLICY: Policy = Policy {
+        ttl: HOUR,
+        grace: HOUR,
+        fail_ttl: Duration::ZERO,
+        capacity: 1 << 20,
+    };
+
+    fn missed(texts: &Coalescer<u8>, now: Instant) -> (Reader, FlightGuard<u8>) {
+        match texts.find(&0, now) {
+            Found::Missed(reader, guard) => (reader, guard),
+            _ => panic!("nothing was asked for yet"),
+        }
+    }
+
+    #[test]
+    fn a_fetch_that_no_client_waits_for_does_not_begin() {
+        let texts = Coalescer::new(POLICY, 1 << 16);
+        let now = Instant::now();
+        let (reader, mut guard) = missed(&texts, now);
+        let Found::Joined(second) = texts.find(&0, now) else {
+            panic!("the flight can be joined")
+        };
+
+        drop(reader);
+        assert!(guard.writer().flight().join().is_some_and(|_| true));
+        drop(second);
+        assert!(!guard.begin());
+
+        // The next client starts anew, also before the guard is dropped.
+        let (_, mut next) = missed(&texts, now);
+        drop(guard);
+        assert!(!next.begin(), "its reader is gone, too");
+        drop(next);
+        assert!(texts.cache().is_empty());
+    }
+
+    #[test]
+    fn a_fetch_that_has_begun_belongs_to_no_client() {
+        let texts = Coalescer::new(POLICY, 1 << 16);
+        let now = Instant::now();
+        let (reader, mut guard) = missed(&texts, now);
+        assert!(guard.begin());
+
+        drop(reader);
+        guard.append("text".into());
+        assert!(guard.land(Verdict::Keep, now));
+        assert!(matches!(texts.find(&0, now), Found::Hit(..)));
+    }
+
+    #[test]
+    fn a_purge_spares_what_has_not_begun_and_orphans_what_has() {
+        let texts = Coalescer::new(POLICY, 1 << 16);
+        let now = Instant::now();
+        let (_reader, mut guard) = missed(&texts, now);
+        assert_eq!(texts.purge_all(Purge::Hard, now).fetches, 0);
+        assert!(matches!(texts.find(&0, now), Found::Joined(_)));
+
+        assert!(guard.begin());
+        assert_eq!(texts.purge_all(Purge::Hard, now).fetches, 1);
+        let (_, next) = missed(&texts, now);
+        drop(next);
+        guard.append("old".into());
+        assert!(!guard.land(Verdict::Keep, now));
+        assert!(texts.cache().is_empty());
+    }
+
+    #[test]
+    fn a_refresh_compares_with_the_old_text_whatever_the_capacity() {
+        let policy = Policy {
+            capacity: 1000,
+            ..POLICY
+        };
+        let texts = Coalescer::new(policy, 1 << 16);
+        let now = Instant::now();
+        let (_reader, mut guard) = missed(&texts, now);
+        assert!(guard.begin() && guard.reserve(600));
+        guard.append(vec![b'x'; 600].into());
+        assert!(guard.land(Verdict::Keep, now));
+
+        let later = now + HOUR;
+        let Found::Stale(_, Some(mut refresh)) = texts.find(&0, later) else {
+            panic!("it is stale")
+        };
+        assert!(refresh.begin() && refresh.reserve(500));
+        assert_eq!(refresh.replaces().map(Poem::len), Some(600));
+        refresh.fail(Error::Abandoned, Remember::No, later);
+
+        let Found::Stale(mut reader, None) = texts.find(&0, later) else {
+            panic!("the refresh is paused, and the text is still there")
+        };
+        assert!(matches!(reader.read(), Read::Chunk(bytes) if bytes.len() == 600));
+    }
+
+    #[test]
+    fn a_text_without_room_passes_through_uncounted() {
+        let policy = Policy {
+            capacity: 1000,
+            ..POLICY
+        };
+        let texts = Coalescer::new(policy, 1 << 16);
+        let now = Instant::now();
+        let (_reader, mut guard) = missed(&texts, now);
+        assert!(guard.begin());
+
+        guard.reserve_or_pass(2000, 1 << 16, now);
+        assert!(!guard.is_keeping() && guard.unaccounted().is_some());
+        let (_, next) = missed(&texts, now);
+        assert!(next.is_keeping(), "its key is free");
+    }
+}

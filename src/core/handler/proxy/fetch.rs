@@ -1,0 +1,465 @@
+//! One fetch, from its place in the queue to its end.
+//!
+//! It belongs to no client. It streams where it can: without a transformation, and unless the
+//! whole text is wanted first.
+
+use super::dispatch::{Place, Refusal};
+use super::key::Key;
+use super::patience::{PACE_BYTES, Patience};
+use super::{Proxy, Rejects};
+use crate::cache::Remember;
+use crate::client::Query;
+use crate::coalesce::{FlightGuard, Verdict};
+use crate::error::{Error, Stage};
+use crate::flight::{Interest, NoReaders, PendingReaders};
+use crate::observe::{Event, FetchName};
+use crate::poem::{Poem, packed};
+use crate::queue::Class;
+use crate::rt::{self, CoopBudget};
+use crate::semaphore::Semaphore;
+use crate::transform::Pipeline;
+use crate::upstream::Reply;
+use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+/// What a waiting fetch costs beside its cache entry and its request, in bytes (measured, see
+/// `tests/it/memory.rs`).
+const WAITING_WEIGHT: u64 = 1024;
+
+/// Texts in several pieces that are matched with `--reject` at once. Each is copied into one
+/// piece for that, so they must be few.
+const SCANS: usize = 2;
+
+static SCAN_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(SCANS));
+
+pub(super) struct Fetch {
+    proxy: Arc<Proxy>,
+    guard: FlightGuard<Key>,
+    request: Bytes,
+    /// The text before its transformation, where it is compared or sent on.
+    original: Bytes,
+    /// Why the text is not to be kept although it is whole.
+    rejected: Option<&'static str>,
+}
+
+/// Why a fetch ends without a whole text.
+enum Stop {
+    /// It failed.
+    Failed(Error),
+    /// Its text can't be kept, and no reader is left.
+    NoReaders,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+impl From<NoReaders> for Stop {
+    fn from(_: NoReaders) -> Stop {
+        Stop::NoReaders
+    }
+}
+
+impl Fetch {
+    pub(super) fn new(proxy: Arc<Proxy>, guard: FlightGuard<Key>, request: Bytes) -> Fetch {
+        Fetch {
+            proxy,
+            guard,
+            request,
+            original: Bytes::new(),
+            rejected: None,
+        }
+    }
+
+    /// Whether it refreshes a stale text, so that no client waits for it.
+    pub(super) fn is_refresh(&self) -> bool {
+        self.guard.replaces().is_some()
+    }
+
+    /// What waits for it.
+    pub(super) fn class(&self) -> Class {
+        if self.is_refresh() && self.guard.writer().readers() == 0 {
+            Class::Refresh
+        } else {
+            Class::Client
+        }
+    }
+
+    /// Counts what it costs while it waits. False where there is no room for that.
+    pub(super) fn reserve_waiting(&mut self) -> bool {
+        let request = self.request.len() as u64;
+        self.guard.reserve_waiting(request + WAITING_WEIGHT)
+    }
+
+    pub(super) fn on_interest(&mut self, tell: impl Fn(Interest) + Send + Sync + 'static) {
+        self.guard.on_interest(tell);
+    }
+
+    /// Begins. False if it need not: its last reader has left.
+    pub(super) fn begin(&mut self) -> bool {
+        self.guard.begin()
+    }
+
+    /// Ends a fetch that may not wait for its turn.
+    pub(super) fn refuse(self, refusal: &Refusal, now: Instant) {
+        let subject = self.proxy.name.clone();
+        let error = match refusal {
+            Refusal::QueueFull => Error::QueueFull {
+                subject,
+                waiting: self.proxy.settings.upstream_queue,
+            },
+            Refusal::NoRoom => Error::NoRoom {
+                subject,
+                capacity: self.proxy.settings.policy.capacity,
+            },
+        };
+
+        self.proxy
+            .stats
+            .refused_fetches
+            .fetch_add(1, Ordering::Release);
+        self.fail(error, now);
+    }
+
+    /// Fetches, from the connect to the end. The place is held until then, and until the
+    /// text is read if there was no room for it.
+    pub(super) async fn run(mut self, place: Place) {
+        let proxy = self.proxy.clone();
+        let begun = Instant::now();
+        proxy.stats.fetches.fetch_add(1, Ordering::Relaxed);
+        proxy.observer.event(Event::Fetching {
+            fetch: self.name(&proxy),
+        });
+
+        let limit = proxy.settings.timeouts.total;
+        let result = rt::within(limit, self.work()).await;
+        let late = Stop::Failed(Error::Timeout {
+            subject: proxy.name.clone(),
+            stage: Stage::Complete,
+            limit,
+        });
+
+        let readers = self.guard.unaccounted();
+        match result.unwrap_or(Err(late)) {
+            Ok(()) => self.land(begun),
+            Err(Stop::Failed(error)) => self.fail(error, Instant::now()),
+            Err(Stop::NoReaders) => self.give_up(),
+        }
+        if let Some(readers) = readers {
+            proxy.await_slow_readers(readers).await;
+        }
+        drop(place);
+    }
+
+    fn name<'a>(&'a self, proxy: &'a Proxy) -> FetchName<'a> {
+        FetchName {
+            upstream: &proxy.name,
+            request: &self.request,
+        }
+    }
+
+    fn land(self, begun: Instant) {
+        let proxy = self.proxy.clone();
+        let bytes = self.guard.writer().len();
+        let verdict = if self.rejected.is_some() {
+            Verdict::Reject
+        } else {
+            Verdict::Keep
+        };
+
+        let request = self.request;
+        let kept = self.guard.land(verdict, Instant::now());
+        let fetch = FetchName {
+            upstream: &proxy.name,
+            request: &request,
+        };
+        if kept {
+            proxy.stats.kept.fetch_add(1, Ordering::Release);
+        }
+        if let Some(why) = self.rejected {
+            proxy.observer.event(Event::Rejected { fetch, why });
+            proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
+        }
+        proxy.observer.event(Event::Fetched {
+            fetch,
+            bytes,
+            time: begun.elapsed(),
+            kept,
+        });
+    }
+
+    fn fail(self, error: Error, now: Instant) {
+        let proxy = self.proxy.clone();
+        proxy.observer.event(Event::FetchFailed {
+            fetch: self.name(&proxy),
+            error: &error,
+            waiting: self.guard.writer().readers(),
+        });
+
+        let remember = if error.is_upstreams() {
+            Remember::Yes
+        } else {
+            Remember::No
+        };
+        self.guard.fail(error, remember, now);
+        proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
+    }
+
+    fn give_up(self) {
+        let proxy = self.proxy.clone();
+        proxy.observer.event(Event::GivenUp {
+            fetch: self.name(&proxy),
+            bytes: self.guard.writer().len(),
+        });
+
+        drop(self);
+        proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
+    }
+
+    async fn work(&mut self) -> Result<(), Stop> {
+        self.attempt().await?;
+        self.verify_refresh().await
+    }
+
+    async fn attempt(&mut self) -> Result<(), Stop> {
+        let proxy = self.proxy.clone();
+        if let Some(pipeline) = &proxy.settings.pipeline {
+            return self.transform(pipeline).await;
+        }
+        if !proxy.settings.whole {
+            return self.stream().await;
+        }
+
+        let poem = self.collect().await?;
+        self.guard.append(poem);
+        Ok(())
+    }
+
+    /// Passes the text on as it comes.
+    async fn stream(&mut self) -> Result<(), Stop> {
+        let proxy = self.proxy.clone();
+        let request = self.request.clone();
+        let mut reply = proxy.ask(&request).await?;
+        let mut turns = CoopBudget::default();
+
+        while let Some(bytes) = reply.next().await? {
+            turns.take().await;
+            self.await_readers().await?;
+            let more = bytes.len() as u64;
+            self.guard
+                .reserve_or_pass(more, proxy.settings.longest(), Instant::now());
+
+            if reply.is_over() {
+                self.guard.append_last(bytes);
+            } else {
+                self.guard.append(bytes);
+            }
+        }
+
+        if self.guard.is_keeping()
+            && let Some(poem) = self.guard.writer().so_far()
+        {
+            self.rejected = proxy.reject_reason(poem).await;
+        }
+        Ok(())
+    }
+
+    /// The whole reply, once it is complete.
+    async fn collect(&mut self) -> Result<Bytes, Error> {
+        let proxy = self.proxy.clone();
+        let request = self.request.clone();
+        let limit = proxy.settings.longest();
+        let mut reply = proxy.ask(&request).await?;
+        let mut turns = CoopBudget::default();
+        let mut poem = Vec::new();
+
+        while let Some(bytes) = reply.next().await? {
+            turns.take().await;
+            let length = (poem.len() + bytes.len()) as u64;
+            if length > limit {
+                let subject = proxy.name.clone();
+                return Err(Error::TooLong { subject, limit });
+            }
+            self.reserve(length)?;
+            poem.extend_from_slice(&bytes);
+        }
+
+        let poem = packed(poem);
+        self.rejected = proxy.reject_reason(poem.clone().into()).await;
+        Ok(poem)
+    }
+
+    /// Fetches the whole text and transforms it. Nothing can be passed on before.
+    async fn transform(&mut self, pipeline: &Pipeline) -> Result<(), Stop> {
+        let proxy = self.proxy.clone();
+        let settings = &proxy.settings;
+        let poem = self.collect().await?;
+
+        // The original is not counted, so it is held only where it may be of use: for a
+        // refresh. A second attempt's always is, for it is compared with the first's.
+        if !self.original.is_empty() || self.is_refresh() {
+            self.original = poem.clone();
+        }
+        let spare = settings.original_on_failure.then(|| poem.clone());
+
+        let done = pipeline.apply(poem, settings.max_poem, settings.timeouts);
+        let done = match (done.await, spare) {
+            (Ok(done), _) => done,
+            (Err(error), None) => return Err(error.into()),
+            (Err(error), Some(original)) => {
+                let error = &error;
+                proxy.observer.event(Event::SentOriginal { error });
+                self.guard.pass(Instant::now()); // the next request may have more luck
+                original
+            }
+        };
+        if done.is_empty() {
+            // A client would take it for a failure.
+            let subject = proxy.name.clone();
+            return Err(Error::Empty { subject }.into());
+        }
+
+        self.reserve(done.len() as u64)?;
+        self.guard.append(done);
+        Ok(())
+    }
+
+    /// Doubts a refresh that brings a strict prefix of the text it would replace: it may have
+    /// been cut. One more fetch decides: the same prefix again is believed, and so is
+    /// anything that is no prefix. Transformed texts can't be compared like that (the end may
+    /// come first), so there any shorter one is doubted, and the originals decide.
+    async fn verify_refresh(&mut self) -> Result<(), Stop> {
+        if self.rejected.is_some() {
+            return Ok(()); // it won't be kept
+        }
+        let Some(old) = self.guard.replaces().cloned() else {
+            return Ok(());
+        };
+        let Some(first) = self.doubtful(&old) else {
+            return Ok(());
+        };
+
+        if !self.guard.rewind() {
+            self.guard.pass(Instant::now()); // readers have it; whether it is whole is open
+            return Ok(());
+        }
+        self.attempt().await?;
+        let Some(second) = self.doubtful(&old) else {
+            return Ok(());
+        };
+
+        let is_prefix = first.starts_with(&second) || second.starts_with(&first);
+        if first != second && is_prefix {
+            let subject = self.proxy.name.clone();
+            return Err(Error::Doubtful { subject }.into());
+        }
+        Ok(())
+    }
+
+    /// What came, before its transformation, if it looks like a part of the old text.
+    fn doubtful(&self, old: &Poem) -> Option<Bytes> {
+        let new = self.guard.writer().so_far()?;
+
+        if self.proxy.settings.pipeline.is_some() {
+            let is_shorter = new.len() < old.len();
+            return is_shorter.then(|| self.original.clone());
+        }
+        new.is_cut_from(old).then(|| new.bytes())
+    }
+
+    /// Waits for the readers of a text over the window. It flows at the pace of its fastest
+    /// reader, but other fetches wait for that no longer than [`Patience`] says.
+    async fn await_readers(&self) -> Result<(), Stop> {
+        let proxy = &self.proxy;
+        let patience = Patience(proxy.settings.patience);
+        loop {
+            let look = patience.next_look(proxy.waited());
+            if let Some(writable) = rt::within(look, self.guard.writable()).await {
+                return Ok(writable?);
+            }
+            if patience.is_exhausted(proxy.waited()) {
+                let subject = proxy.name.clone();
+                return Err(Error::TooSlow { subject }.into());
+            }
+        }
+    }
+
+    /// Counts bytes that can't be passed on before the text is whole.
+    fn reserve(&mut self, total: u64) -> Result<(), Error> {
+        if self.guard.reserve_whole(total) {
+            return Ok(());
+        }
+
+        Err(Error::NoRoom {
+            subject: self.proxy.name.clone(),
+            capacity: self.proxy.settings.policy.capacity,
+        })
+    }
+}
+
+impl Proxy {
+    async fn ask<'a>(&self, request: &'a [u8]) -> Result<Reply<'a>, Error> {
+        let query = Query {
+            protocol: self.settings.protocol,
+            request,
+            limit: self.settings.max_poem,
+            timeouts: self.settings.timeouts,
+        };
+        self.settings.upstream.ask(&query, &*self.observer).await
+    }
+
+    /// How long the oldest client has waited for a place before the upstream.
+    fn waited(&self) -> Option<Duration> {
+        self.dispatch.oldest_client().map(|since| since.elapsed())
+    }
+
+    /// Waits until a text without room is read, so that no more than `upstream_conns` of them
+    /// are there at a time. Readers that make no progress lose it as [`Patience`] says.
+    async fn await_slow_readers(&self, readers: PendingReaders) {
+        let patience = Patience(self.settings.patience);
+        let mut before = readers.remaining();
+        loop {
+            let look = patience.next_look(self.waited());
+            if rt::within(look, readers.finished()).await.is_some() {
+                return;
+            }
+
+            let remaining = readers.remaining();
+            let is_stuck = !remaining.has_shrunk(before, PACE_BYTES);
+            if is_stuck && patience.is_exhausted(self.waited()) {
+                return readers.release();
+            }
+            before = remaining;
+        }
+    }
+
+    /// Why this reply is not to be kept, if it is not.
+    async fn reject_reason(&self, reply: Poem) -> Option<&'static str> {
+        let Rejects { pattern, min_bytes } = &self.settings.rejects;
+        if pattern.is_none() && *min_bytes == 0 {
+            return None;
+        }
+
+        let copies = reply.pieces().len() > 1;
+        let permit = if copies {
+            Some(SCAN_PERMITS.acquire(Instant::now()).await)
+        } else {
+            None
+        };
+        let poem = self.settings.protocol.payload(reply.bytes());
+        if (poem.len() as u64) < *min_bytes {
+            return Some("shorter than --min-bytes");
+        }
+
+        let pattern = pattern.clone()?;
+        let matches = rt::busy(poem.len(), move || {
+            let _until_done = permit;
+            pattern.is_match(&poem)
+        });
+        matches.await.then_some("matches --reject")
+    }
+}

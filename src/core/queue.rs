@@ -1,0 +1,343 @@
+//! The queue before an upstream: how many fetches run, which waits, and which starts next.
+//!
+//! Plain data. It knows no fetch, no clock and no lock: the caller passes the time and acts
+//! on the answers.
+//!
+//! ```
+//! use poetry::queue::{Class, Entered, Queue};
+//! use std::time::Instant;
+//!
+//! let mut queue = Queue::new(1, 10);
+//! let now = Instant::now();
+//! assert!(matches!(queue.enter(Class::Client, "first", now), Entered::Started(_, "first")));
+//! assert!(matches!(queue.enter(Class::Refresh, "second", now), Entered::Waits(_)));
+//! assert!(matches!(queue.enter(Class::Client, "third", now), Entered::Waits(_)));
+//!
+//! // A client's fetch goes before a refresh.
+//! let (_, next) = queue.finish().expect("two are waiting");
+//! assert_eq!(next, "third");
+//! ```
+//!
+//! | event | a free place | no free place | the queue is full |
+//! |---|---|---|---|
+//! | `enter` | it starts | it waits | it is refused |
+//! | `finish` | | the next one starts, else the place is free | |
+//! | `leave` | | it is gone | |
+//!
+//! **Order.** Clients' fetches start in the order they came, before refreshes, for which no
+//! client waits. So that refreshes don't starve, each [`REFRESH_TURN`]th start is a
+//! refresh's. Entering, leaving and changing the class cost O(log n).
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// While both wait, one start in this many is a refresh's.
+pub const REFRESH_TURN: u32 = 8;
+
+/// What waits for a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A client.
+    Client,
+    /// No client: it refreshes a stale text.
+    Refresh,
+}
+
+/// A fetch in the queue, by the order in which it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(u64);
+
+/// What became of an item that entered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entered<T> {
+    /// It has a place and starts now.
+    Started(Id, T),
+    /// It waits.
+    Waits(Id),
+    /// Too many wait already.
+    Refused(T),
+}
+
+/// Items that wait for one of a fixed number of places.
+#[derive(Debug)]
+pub struct Queue<T> {
+    places: usize,
+    running: usize,
+    /// The most that may wait.
+    bound: usize,
+    next_id: u64,
+    clients: BTreeMap<Id, Waiting<T>>,
+    refreshes: BTreeMap<Id, Waiting<T>>,
+    /// Starts of clients' fetches since a refresh last started.
+    client_starts: u32,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    item: T,
+    since: Instant,
+}
+
+impl<T> Queue<T> {
+    /// A queue for `places` places in which at most `bound` items wait.
+    pub fn new(places: usize, bound: usize) -> Queue<T> {
+        Queue {
+            places,
+            running: 0,
+            bound,
+            next_id: 0,
+            clients: BTreeMap::new(),
+            refreshes: BTreeMap::new(),
+            client_starts: 0,
+        }
+    }
+
+    /// A place now, or a turn later.
+    pub fn enter(&mut self, class: Class, item: T, now: Instant) -> Entered<T> {
+        let id = Id(self.next_id);
+        self.next_id += 1;
+
+        if self.has_free_place() {
+            self.running += 1;
+            return Entered::Started(id, item);
+        }
+        if self.len() >= self.bound {
+            return Entered::Refused(item);
+        }
+
+        let waiting = Waiting { item, since: now };
+        self.of(class).insert(id, waiting);
+        Entered::Waits(id)
+    }
+
+    /// The number that the next item to enter gets.
+    pub fn next_id(&self) -> Id {
+        Id(self.next_id)
+    }
+
+    /// Whether an item that enters now starts at once.
+    pub fn has_free_place(&self) -> bool {
+        self.running < self.places
+    }
+
+    /// An item that waits.
+    pub fn get(&self, id: Id) -> Option<&T> {
+        let waiting = self.clients.get(&id).or_else(|| self.refreshes.get(&id));
+        waiting.map(|waiting| &waiting.item)
+    }
+
+    /// Changes what waits for an item. Nothing happens once it has started or left.
+    pub fn reclass(&mut self, id: Id, class: Class) {
+        let waiting = self.clients.remove(&id);
+        let waiting = waiting.or_else(|| self.refreshes.remove(&id));
+
+        if let Some(waiting) = waiting {
+            self.of(class).insert(id, waiting);
+        }
+    }
+
+    /// Takes an item out of the queue. `None` once it has started or left.
+    pub fn leave(&mut self, id: Id) -> Option<T> {
+        let waiting = self.clients.remove(&id);
+        let waiting = waiting.or_else(|| self.refreshes.remove(&id))?;
+        Some(waiting.item)
+    }
+
+    /// A running item has ended. The next one starts, if any waits.
+    pub fn finish(&mut self) -> Option<(Id, T)> {
+        let next = self.next();
+        if next.is_none() {
+            self.running -= 1;
+        }
+        next
+    }
+
+    fn next(&mut self) -> Option<(Id, T)> {
+        let is_refresh_turn = self.client_starts + 1 >= REFRESH_TURN;
+        let takes_refresh = self.clients.is_empty() || is_refresh_turn;
+
+        let refresh = if takes_refresh {
+            self.refreshes.pop_first()
+        } else {
+            None
+        };
+        if let Some((id, waiting)) = refresh {
+            self.client_starts = 0;
+            return Some((id, waiting.item));
+        }
+
+        let (id, waiting) = self.clients.pop_first()?;
+        self.client_starts = self.client_starts.saturating_add(1);
+        Some((id, waiting.item))
+    }
+
+    /// When the oldest client's fetch that waits came. Refreshes don't count: nothing waits
+    /// for them.
+    pub fn oldest_client(&self) -> Option<Instant> {
+        let oldest = self.clients.first_key_value();
+        oldest.map(|(_, waiting)| waiting.since)
+    }
+
+    /// The number of items that wait.
+    pub fn len(&self) -> usize {
+        self.clients.len() + self.refreshes.len()
+    }
+
+    /// Whether no item waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of places taken.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    fn of(&mut self, class: Class) -> &mut BTreeMap<Id, Waiting<T>> {
+        match class {
+            Class::Client => &mut self.clients,
+            Class::Refresh => &mut self.refreshes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn waits<T: std::fmt::Debug>(entered: Entered<T>) -> Id {
+        match entered {
+            Entered::Waits(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A queue with one place, which is taken.
+    fn busy(bound: usize) -> (Queue<u32>, Instant) {
+        let mut queue = Queue::new(1, bound);
+        let now = Instant::now();
+        assert!(matches!(
+            queue.enter(Class::Client, 0, now),
+            Entered::Started(..)
+        ));
+        (queue, now)
+    }
+
+    fn order(queue: &mut Queue<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| queue.finish().map(|(_, item)| item)).collect()
+    }
+
+    #[test]
+    fn clients_start_in_order_and_before_refreshes() {
+        let (mut queue, now) = busy(10);
+        waits(queue.enter(Class::Refresh, 1, now));
+        waits(queue.enter(Class::Client, 2, now));
+        waits(queue.enter(Class::Client, 3, now));
+        waits(queue.enter(Class::Refresh, 4, now));
+
+        assert_eq!(order(&mut queue), [2, 3, 1, 4]);
+        assert_eq!(queue.running(), 0);
+    }
+
+    #[test]
+    fn refreshes_are_not_starved_by_clients() {
+        let (mut queue, now) = busy(100);
+        waits(queue.enter(Class::Refresh, 100, now));
+        for item in 1..50 {
+            waits(queue.enter(Class::Client, item, now));
+        }
+
+        let order = order(&mut queue);
+        let at = order.iter().position(|item| *item == 100);
+        assert_eq!(at, Some(REFRESH_TURN as usize - 1));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_until_an_item_leaves() {
+        let (mut queue, now) = busy(2);
+        let first = waits(queue.enter(Class::Client, 1, now));
+        waits(queue.enter(Class::Refresh, 2, now));
+        assert_eq!(queue.enter(Class::Client, 3, now), Entered::Refused(3));
+
+        assert_eq!(queue.leave(first), Some(1));
+        assert_eq!(queue.leave(first), None);
+        waits(queue.enter(Class::Client, 4, now));
+        assert_eq!(order(&mut queue), [4, 2]);
+    }
+
+    #[test]
+    fn a_refresh_that_clients_wait_for_goes_with_them() {
+        let (mut queue, now) = busy(10);
+        let refresh = waits(queue.enter(Class::Refresh, 1, now));
+        waits(queue.enter(Class::Client, 2, now));
+        queue.reclass(refresh, Class::Client);
+
+        assert_eq!(order(&mut queue), [1, 2]);
+    }
+
+    #[test]
+    fn the_oldest_client_is_one_that_still_waits() {
+        let (mut queue, now) = busy(10);
+        let at = |secs| now + Duration::from_secs(secs);
+        waits(queue.enter(Class::Refresh, 1, at(1)));
+        assert_eq!(queue.oldest_client(), None);
+
+        let first = waits(queue.enter(Class::Client, 2, at(2)));
+        let second = waits(queue.enter(Class::Client, 3, at(3)));
+        assert_eq!(queue.oldest_client(), Some(at(2)));
+        queue.leave(first);
+        assert_eq!(queue.oldest_client(), Some(at(3)));
+        queue.reclass(second, Class::Refresh);
+        assert_eq!(queue.oldest_client(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_starts_once_or_leaves_and_no_place_is_lost(
+            places in 1usize..4, bound in 0usize..6,
+            acts in prop::collection::vec((0u8..5, any::<usize>()), 0..80),
+        ) {
+            let mut queue = Queue::new(places, bound);
+            let now = Instant::now();
+            let (mut waiting, mut running) = (Vec::new(), 0);
+
+            for (item, (act, pick)) in acts.into_iter().enumerate() {
+                match act {
+                    0 | 1 => {
+                        let class = if act == 0 { Class::Client } else { Class::Refresh };
+                        match queue.enter(class, item, now) {
+                            Entered::Started(..) => running += 1,
+                            Entered::Waits(id) => waiting.push((id, item)),
+                            Entered::Refused(back) => {
+                                prop_assert_eq!((back, waiting.len()), (item, bound));
+                            }
+                        }
+                    }
+                    2 if !waiting.is_empty() => {
+                        let (id, item) = waiting.remove(pick % waiting.len());
+                        prop_assert_eq!(queue.leave(id), Some(item));
+                    }
+                    3 if !waiting.is_empty() => {
+                        let class = if pick % 2 == 0 { Class::Client } else { Class::Refresh };
+                        queue.reclass(waiting[pick % waiting.len()].0, class);
+                    }
+                    4 if running > 0 => match queue.finish() {
+                        Some(next) => {
+                            let at = waiting.iter().position(|waits| *waits == next);
+                            waiting.remove(at.expect("it was waiting"));
+                        }
+                        None => {
+                            prop_assert!(waiting.is_empty());
+                            running -= 1;
+                        }
+                    },
+                    _ => {}
+                }
+                prop_assert_eq!((queue.len(), queue.running()), (waiting.len(), running));
+                prop_assert!(running <= places && (waiting.is_empty() || running == places));
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Accepts the connections of one listener, one after the other.
+
+use super::{Handler, Server};
+use crate::net::Listener;
+use crate::observe::Event;
+use crate::rt;
+use crate::slots::Slot;
+use rustix::io::Errno;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Connections accepted before other work on the thread gets a turn: some milliseconds'
+/// worth. A turn costs four system calls.
+const BURST: usize = 256;
+
+/// The first and the longest pause when accepting fails for lack of a resource.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Acceptor {
+    accepted: usize,
+    pause: Duration,
+    /// The slot for the next connection. A connection that is answered at once leaves it.
+    spare: Option<Slot>,
+}
+
+impl Acceptor {
+    pub(super) fn new() -> Acceptor {
+        Acceptor {
+            accepted: 0,
+            pause: PAUSE_MIN,
+            spare: None,
+        }
+    }
+
+    /// Accepts and handles the next connection, once there is a slot for it. False if none is
+    /// waiting.
+    pub(super) async fn accept_next<H: Handler>(
+        &mut self,
+        server: &Arc<Server<H>>,
+        listener: &Listener,
+    ) -> bool {
+        self.accepted += 1;
+        if self.accepted.is_multiple_of(BURST) {
+            rt::yield_now().await;
+        }
+
+        let slot = match self.spare.take() {
+            Some(slot) => slot,
+            None => server.slots.acquire().await,
+        };
+        match listener.accept() {
+            Ok(client) => {
+                self.pause = PAUSE_MIN;
+                self.spare = server.handle(client, slot, Instant::now());
+                return true;
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
+            Err(e) if is_about_one_connection(&e) => {}
+            Err(e) => {
+                server.observer.event(Event::AcceptPaused {
+                    error: &e,
+                    pause: self.pause,
+                });
+                rt::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(PAUSE_MAX);
+            }
+        }
+
+        self.spare = Some(slot);
+        true
+    }
+}
+
+/// Whether an error of `accept` concerns the connection, which is gone, and not this process.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    let about_one = [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM];
+    errno.is_some_and(|errno| about_one.contains(&errno))
+}

@@ -77,7 +77,7 @@ impl FromStr for Addr {
             return Err(BadAddr("a scheme like http:// has no place in it"));
         }
         if text.starts_with('[') && text.ends_with(']') {
-            return Err(BadAddr("no port behind the brackets"));
+            return Err(BadAddr("no port after the brackets"));
         }
         if is_ipv6(text) {
             return Err(BadAddr("an IPv6 address needs brackets"));
@@ -186,7 +186,7 @@ mod tests {
                 "http://localhost:10001/",
                 "a scheme like http:// has no place in it",
             ),
-            ("[::1]", "no port behind the brackets"),
+            ("[::1]", "no port after the brackets"),
             ("::1", "an IPv6 address needs brackets"),
             ("fe80::1%eth0", "an IPv6 address needs brackets"),
             ("fe80::1%eth0:80", "an IPv6 address needs brackets"),

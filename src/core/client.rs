@@ -86,7 +86,7 @@ pub struct Exchange<'a> {
     send_error: Option<io::Error>,
     /// The reply is complete.
     complete: bool,
-    /// How the connection ended, if that was seen behind the last bytes: the kernel
+    /// How the connection ended, if that was seen after the last bytes: the kernel
     /// does not report it twice.
     end: Option<io::Result<()>>,
     buffer: Vec<u8>,
@@ -191,9 +191,9 @@ impl Exchange<'_> {
         self.send_error.take().map_or(Ok(()), Err)
     }
 
-    /// Takes the first `count` bytes of the buffer. Looks for what is right behind
-    /// them, more bytes or the end: a poem whose end is known can be closed in the same
-    /// packet.
+    /// Takes the first `count` bytes of the buffer. Looks for what comes right after
+    /// them, more bytes or the end: a reader that knows the end can send it together
+    /// with the last bytes.
     fn received(&mut self, mut count: usize) -> Result<Bytes, Error> {
         while count < READ_BYTES && self.end.is_none() {
             match self.stream.read_now(&mut self.buffer[count..]) {
@@ -214,7 +214,7 @@ impl Exchange<'_> {
 
 /// Whether this error of sending says that the reply is cut off too. EPIPE does not: a
 /// server may reply and close before it has read the request, and a reset that comes
-/// behind its FIN is reported as EPIPE. The reply itself decides then.
+/// after its FIN is reported as EPIPE. The reply itself decides then.
 fn cuts_the_reply(error: &io::Error) -> bool {
     error.kind() != ErrorKind::BrokenPipe
 }

@@ -52,8 +52,8 @@ pub(crate) struct Running {
 /// until the child is reaped.
 ///
 /// # Errors
-/// The system's, where no thread, process or pipe can be had, or [`kill_all`] was
-/// called.
+/// The system's, if a thread, the process or a pipe can't be made;
+/// [`io::ErrorKind::Interrupted`] after [`kill_all`].
 pub(crate) async fn start(mut command: Command, permit: Permit) -> io::Result<Running> {
     command
         .stdin(Stdio::piped())
@@ -71,8 +71,8 @@ pub(crate) async fn start(mut command: Command, permit: Permit) -> io::Result<Ru
         .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
-/// Kills the groups of all children; none is started from here on. Call it before our
-/// own process ends: nothing would keep the deadlines of its children after that.
+/// Kills the groups of all children, and lets no further child start. Call it before
+/// our own process ends: after that, nothing would end a child at its deadline.
 pub fn kill_all() {
     let mut groups = groups();
     groups.closed = true;

@@ -127,17 +127,17 @@ pub enum Malformed {
     #[error("longer than {0} bytes")]
     TooLong(u64),
     /// There is no comma after a netstring's payload.
-    #[error("no comma behind the netstring")]
+    #[error("no comma after the netstring")]
     Comma,
     /// Bytes came with the end of the reply, after it. Bytes that come later are not
     /// read: the connection is closed by then.
-    #[error("bytes behind the end of the netstring")]
+    #[error("bytes after the end of the netstring")]
     Trailing,
     /// There is a control byte in a request line.
     #[error("a control byte in the request line")]
     Control,
     /// The connection ended inside the frame.
-    #[error("the end came within the frame")]
+    #[error("the connection ended inside the frame")]
     Unfinished,
 }
 

@@ -48,7 +48,7 @@ fn uncounted(word: &str) -> Result<Step, BadStep> {
         "ok" => Ok(Step::Ok),
         "empty" => Ok(Step::Empty),
         "refuse" => Ok(Step::Refuse),
-        "reset" | "eof" | "stall" | "slow" => Err(BadStep("no @N behind it")),
+        "reset" | "eof" | "stall" | "slow" => Err(BadStep("no @N after it")),
         _ => Err(BadStep("no such step")),
     }
 }

@@ -94,7 +94,7 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
             &["fetch", "http://localhost:10001/"],
             "a scheme like http:// has no place in it; wanted [HOST:]PORT",
         ),
-        (&["fetch", "[::1]"], "no port behind the brackets; wanted"),
+        (&["fetch", "[::1]"], "no port after the brackets; wanted"),
         (
             &["proxy", "0"],
             "nobody listens on port 0; wanted a port from 1 to 65535\n",

@@ -91,7 +91,7 @@ fn fetch_tells_each_kind_of_trouble_by_its_exit_code() {
 fn what_is_no_step_is_a_usage_error() {
     for (script, told) in [
         ("ok,explode", "no such step"),
-        ("reset", "no @N behind it"),
+        ("reset", "no @N after it"),
         ("slow@0", "stall@0"),
     ] {
         let out = poetry(&["serve", "--script", script]);

@@ -88,7 +88,7 @@ async fn start_connecting(socket: &Socket, target: &SockAddr) -> io::Result<()> 
 }
 
 /// Looks for an error of the new connection by a peek, which shows bytes before errors.
-/// The usual way, `SO_ERROR`, would take away a reset that came right behind the poem,
+/// The usual way, `SO_ERROR`, would take away a reset that came right after the poem,
 /// and the poem would seem to end cleanly.
 fn check_connected(socket: &Socket) -> io::Result<()> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
@@ -99,7 +99,7 @@ fn check_connected(socket: &Socket) -> io::Result<()> {
 }
 
 /// Whether the socket is connected to itself: on loopback that happens at a closed port
-/// of the ephemeral range. A connection that broke meanwhile has no peer.
+/// of the ephemeral range. A broken connection has no peer.
 fn is_own_peer(socket: &Socket) -> bool {
     let (Ok(own), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else {
         return false;

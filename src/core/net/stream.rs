@@ -170,7 +170,7 @@ impl Stream {
         send(self.socket.get_ref(), bytes, then)
     }
 
-    /// Like [`Stream::send`], for several parts one behind the other.
+    /// Like [`Stream::send`], for several parts in order.
     pub(crate) fn send_parts(&self, parts: [&[u8]; 3]) -> io::Result<usize> {
         let socket = self.socket.get_ref();
         let parts = parts.map(IoSlice::new);

@@ -119,8 +119,8 @@ fn pieces(text: &str, may_end: impl Fn(char) -> bool) -> impl Iterator<Item = &s
         let last = rest[from..].char_indices().find(|(_, c)| may_end(*c));
         let end = last.map_or(rest.len(), |(at, c)| from + at + c.len_utf8());
 
-        let (piece, behind) = rest.split_at(end);
-        rest = behind;
+        let (piece, after) = rest.split_at(end);
+        rest = after;
         (!piece.is_empty()).then_some(piece)
     })
 }

@@ -27,109 +27,109 @@ end
 complete -c poetry -n "__fish_poetry_needs_command" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a pipe'
 never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_needs_command" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
-json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_needs_command" -s q -l quiet -d 'Tell nothing but errors'
-complete -c poetry -n "__fish_poetry_needs_command" -s v -l verbose -d 'Tell more: every connection'
+complete -c poetry -n "__fish_poetry_needs_command" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
+json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_needs_command" -s q -l quiet -d 'Print errors only'
+complete -c poetry -n "__fish_poetry_needs_command" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c poetry -n "__fish_poetry_needs_command" -s V -l version -d 'Print version'
 complete -c poetry -n "__fish_poetry_needs_command" -f -a "generate" -d 'Write the man pages and the shell completions into a folder'
 complete -c poetry -n "__fish_poetry_needs_command" -f -a "serve" -d 'Serve poems: files, folders, or the built-in ones'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "proxy" -d 'Serve another server\'s poems from a cache that fetches each at most once'
+complete -c poetry -n "__fish_poetry_needs_command" -f -a "proxy" -d 'Serve another server\'s poems from a cache; clients share each fetch'
 complete -c poetry -n "__fish_poetry_needs_command" -f -a "fetch" -d 'Print the poems of one or many servers'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "transform" -d 'Transform a poem, or be the service that transforms them'
+complete -c poetry -n "__fish_poetry_needs_command" -f -a "transform" -d 'Transform a poem, or run the transformation service'
 complete -c poetry -n "__fish_poetry_using_subcommand generate" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a pipe'
 never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
-json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -s q -l quiet -d 'Tell nothing but errors'
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -s v -l verbose -d 'Tell more: every connection'
+complete -c poetry -n "__fish_poetry_using_subcommand generate" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
+json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand generate" -s q -l quiet -d 'Print errors only'
+complete -c poetry -n "__fish_poetry_using_subcommand generate" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -s l -l listen -l port -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l protocol -d 'What clients speak' -r -f -a "poem\t'The server speaks first, and only it'
-line\t'A request line names the poem; an empty one lists the names'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l delay -d 'Wait this long between pieces of a poem: a slow server' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l num-bytes -d 'The size of a piece, in bytes' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l pick -d 'Which poem a client gets when there are several' -r -f -a "random\t'Any of them'
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l protocol -d 'The protocol that clients speak' -r -f -a "poem\t'The client sends nothing and is sent a poem'
+line\t'The client sends a line with the name of a poem; an empty line lists the names'"
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l delay -d 'Wait this long between the pieces of a poem, to act as a slow server' -r
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l num-bytes -d 'Size of a piece in bytes' -r
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l pick -d 'Which poem a client gets if there are several' -r -f -a "random\t'Any of them'
 cycle\t'One after the other'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l script -d 'Rehearse trouble, connection by connection, the last step repeating: ok, empty, reset@N, eof@N, stall@N, slow@N, refuse' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l max-clients -d 'Connections looked after at once; over it the kernel\'s backlog waits' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l client-timeout -d 'How long a client may neither send what it owes nor take what it is sent' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l drain-timeout -d 'How long running connections may take to finish after SIGTERM or SIGINT' -r
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l script -d 'Fail on purpose, one step per connection; the last step repeats: ok, empty, reset@N, eof@N, stall@N, slow@N, refuse' -r
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l max-clients -d 'Clients served at once; more wait in the kernel\'s backlog' -r
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l client-timeout -d 'How long to wait for a client to send its request, or to take more of its answer' -r
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l drain-timeout -d 'How long open connections may take to finish after SIGTERM or SIGINT' -r
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a pipe'
 never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
-json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -s q -l quiet -d 'Tell nothing but errors'
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -s v -l verbose -d 'Tell more: every connection'
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
+json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -s q -l quiet -d 'Print errors only'
+complete -c poetry -n "__fish_poetry_using_subcommand serve" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s l -l listen -l port -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l protocol -d 'What clients and the upstream speak; with line and netstring, the request is the key and is passed on' -r -f -a "poem\t'The server speaks first, and only it'
-line\t'A request line first, as in finger, whois and gopher'
-netstring\t'A netstring each way: a transformation service whose work an external server does'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l ttl -d 'How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How long after its ttl a poem may still be served while one refresh runs, and while refreshes fail' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fail-ttl -d 'How long a failure is remembered and answered at once; 0 fetches afresh for the next request' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l reject -d 'Pass on but never keep a poem that matches; it counts as a failure for --fail-ttl' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l min-bytes -d 'Pass on but never keep a poem of fewer bytes; it counts as a failure for --fail-ttl' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'The longest poem that is kept; a longer one passes through, at the pace of its fastest reader' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'The most that is held, kept poems and poems in flight together' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-conns -d 'How many connections to the upstream there may be at once; further fetches wait for their turn' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take, with the wait for its turn' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l protocol -d 'The protocol of clients and upstream; with line and netstring, the request is passed on, and each request has its own cached answer' -r -f -a "poem\t'The client sends nothing and is sent a poem'
+line\t'The client sends one line first, as in finger, whois and gopher'
+netstring\t'The client sends a netstring and is sent one: a transformation service'"
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l ttl -d 'How long to keep a poem after its fetch has ended; with 0 nothing is kept, but clients that wait still share one fetch' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How long a poem may be served after its ttl, while a refresh runs or refreshes fail' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fail-ttl -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l reject -d 'Pass on but don\'t keep a poem that matches; it counts as a failure for --fail-ttl' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l min-bytes -d 'Pass on but don\'t keep a poem of fewer bytes; it counts as a failure for --fail-ttl' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'Longest poem to keep; a longer one is passed on at the pace of its fastest reader' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'Memory for poems, both kept and being fetched' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-conns -d 'Connections to the upstream at once; further fetches wait for one to end' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take, including its wait for a connection' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l transform -d 'Transform poems before they are kept; several names are applied in order' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l via -d 'Have the transformation done by the netstring service at this address' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l on-transform-failure -d 'What clients get when the transformation fails; an original is sent on and not kept' -r -f -a "fail\t'A reset'
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l via -d 'Have the netstring service at ADDR transform the poems' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l on-transform-failure -d 'What clients get if the transformation fails; an original is not kept' -r -f -a "fail\t'The connection is reset'
 original\t'The poem as it was fetched'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l connect-timeout -d 'How long to wait for a name, and for a connection to each of its addresses' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l idle-timeout -d 'How long a server may be silent' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-clients -d 'Connections looked after at once; over it the kernel\'s backlog waits' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l client-timeout -d 'How long a client may neither send what it owes nor take what it is sent' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l drain-timeout -d 'How long running connections may take to finish after SIGTERM or SIGINT' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l connect-timeout -d 'How long to wait for a name to resolve, and for a connection to each of its addresses' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l idle-timeout -d 'How long a server may send nothing' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-clients -d 'Clients served at once; more wait in the kernel\'s backlog' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l client-timeout -d 'How long to wait for a client to send its request, or to take more of its answer' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l drain-timeout -d 'How long open connections may take to finish after SIGTERM or SIGINT' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a pipe'
 never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
-json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l whole -d 'Send nothing until the poem is complete; a poem over --max-poem is then a failure'
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s q -l quiet -d 'Tell nothing but errors'
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s v -l verbose -d 'Tell more: every connection'
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
+json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s q -l quiet -d 'Print errors only'
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s o -l output -d 'Write to FILE, once everything is whole; a failure leaves an existing FILE as it was' -r -F
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l timeout -d 'How long all of it may take' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l connect-timeout -d 'How long to wait for a name, and for a connection to each of its addresses' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l idle-timeout -d 'How long a server may be silent' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l retry -d 'Try again this often, after 1s, 2s, 4s and so on, while nothing has been printed' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s o -l output -d 'Write to FILE once every poem is whole; on failure, an existing FILE stays as it was' -r -F
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l timeout -d 'How long each fetch may take, including its retries' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l connect-timeout -d 'How long to wait for a name to resolve, and for a connection to each of its addresses' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l idle-timeout -d 'How long a server may send nothing' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l retry -d 'Retry up to N times, waiting 1s, 2s, 4s, ...; only while nothing has been printed' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l ask -d 'Send this request line first (the line protocol: finger, whois, gopher)' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l max-poem -d 'The longest poem that is taken; without it, any' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l max-poem -d 'Longest poem to accept; by default there is no limit' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l transform -d 'Transform the poems; several names are applied in order' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l via -d 'Have the transformation done by the netstring service at this address' -r
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l via -d 'Have the netstring service at ADDR transform the poems' -r
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a pipe'
 never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
-json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l json -d 'Print one JSON object a server instead of its poem'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s q -l quiet -d 'Tell nothing but errors'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s v -l verbose -d 'Tell more: every connection'
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
+json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l json -d 'Print one JSON object per server instead of its poem'
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s q -l quiet -d 'Print errors only'
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s l -l listen -l port -d 'Be the transformation service at this address' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l exec -d 'Add a transformation NAME that a program does, without a shell: poem on its stdin, result on its stdout; repeatable, as in up=\'tr a-z A-Z\'' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l via -d 'Have it done by the netstring service at this address' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-poem -d 'The longest poem that is taken, and the most a program of --exec may make of one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l timeout -d 'How long a service (--via) or a program (--exec) may take for a transformation' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l connect-timeout -d 'How long to wait for a name, and for a connection to each of its addresses' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l idle-timeout -d 'How long a server may be silent' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-clients -d 'Connections looked after at once; over it the kernel\'s backlog waits' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l client-timeout -d 'How long a client may neither send what it owes nor take what it is sent' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l drain-timeout -d 'How long running connections may take to finish after SIGTERM or SIGINT' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -s l -l listen -l port -d 'Run the transformation service at this address' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l exec -d 'Add a transformation NAME that runs a program, without a shell: the poem is its stdin, its stdout the result; repeatable; for example up=\'tr a-z A-Z\'' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l via -d 'Have the netstring service at ADDR transform the poem' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-poem -d 'Longest poem to accept, and longest result of a program (--exec)' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l timeout -d 'How long a service (--via) or a program (--exec) may take for each transformation' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l connect-timeout -d 'How long to wait for a name to resolve, and for a connection to each of its addresses' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l idle-timeout -d 'How long a server may send nothing' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-clients -d 'Clients served at once; more wait in the kernel\'s backlog' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l client-timeout -d 'How long to wait for a client to send its request, or to take more of its answer' -r
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l drain-timeout -d 'How long open connections may take to finish after SIGTERM or SIGINT' -r
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a pipe'
 never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l log-format -d 'The form of the log on stderr' -r -f -a "text\t'For people'
-json\t'One object a request, in the words of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l list -d 'List the transformations: the built-in ones, and what --exec adds'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s q -l quiet -d 'Tell nothing but errors'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s v -l verbose -d 'Tell more: every connection'
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
+json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -l list -d 'List the transformations: the built-in ones and those that --exec adds'
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -s q -l quiet -d 'Print errors only'
+complete -c poetry -n "__fish_poetry_using_subcommand transform" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand transform" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,12 +1,10 @@
-//! The one binary. Everything it does is in `cmd`.
+//! The `poetry` program. The command line is in `cmd`, the work in the `poetry`
+//! library.
 
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod cmd;
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cmd::quiet_panics();
-    cmd::main()
+fn main() {
+    cmd::cli::main()
 }

@@ -1,77 +1,86 @@
 //! `poetry proxy`.
 
-use crate::cmd::report::Log;
-use crate::cmd::{
-    Connecting, Descriptors, Listening, Output, Service, connect_addr, duration, listen,
-    listen_addr, number, open, positive_duration, size, workshop,
-};
+use super::failure::Failure;
+use super::flags::{Connecting, Listening, Output};
+use super::service::{Service, listen};
+use super::sockets::{self, FdBudget};
+use super::transforms::pipeline;
+use super::values::{connect_addr, duration, listen_addr, number, positive_duration, size};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
-use poetry::client::Timeouts;
-use poetry::error::Error;
 use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::{self, Listener};
 use poetry::protocol::Protocol;
-use poetry::transform::Registry;
+use poetry::transform::{Pipeline, Registry};
 use poetry::upstream::Upstream;
 use regex::bytes::Regex;
-use std::process::ExitCode;
 use std::time::Duration;
 
-/// Serve another server's poems from a cache that fetches each at most once
+/// Serve another server's poems from a cache; clients share each fetch
 ///
-/// The first client causes a fetch; all who come while it lasts join it, get what has come so far at once and the rest
-/// as it comes. A complete poem is kept for the time to live. A failed fetch fails for all who wait, and is forgotten.
+/// The first client to ask for a poem starts a fetch. Clients that ask while it runs
+/// join it: they get at once what has arrived so far, and the rest as it arrives. A
+/// complete poem is kept for its time to live. A failed fetch fails for all clients
+/// that wait for it.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The servers to fetch from, tried in order when one can't be reached; `builtin` recites the built-in poems
-    #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = upstream)]
+pub(super) struct Args {
+    /// Servers to fetch from, tried in order until one can be reached; `builtin` sends
+    /// the built-in poems slowly
+    #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = source)]
     upstreams: Vec<Source>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
-    #[arg(short, long, visible_alias = "port", value_name = "ADDR", default_value = "127.0.0.1:10000",
-          value_parser = listen_addr)]
+    #[arg(short, long, visible_alias = "port", value_name = "ADDR",
+          default_value = "127.0.0.1:10000", value_parser = listen_addr)]
     listen: Vec<Addr>,
-    /// What clients and the upstream speak; with line and netstring, the request is the key and is passed on
+    /// The protocol of clients and upstream; with line and netstring, the request is
+    /// passed on, and each request has its own cached answer
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ProxyProtocol,
-    /// How long a poem is kept, from the end of its fetch; 0 keeps nothing and still fetches once for all who wait
+    /// How long to keep a poem after its fetch has ended; with 0 nothing is kept, but
+    /// clients that wait still share one fetch
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration)]
     ttl: Duration,
-    /// How long after its ttl a poem may still be served while one refresh runs, and while refreshes fail
+    /// How long a poem may be served after its ttl, while a refresh runs or refreshes
+    /// fail
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     grace: Duration,
-    /// How long a failure is remembered and answered at once; 0 fetches afresh for the next request
+    /// How long to keep a failure and answer with it at once; with 0 the next request
+    /// starts a new fetch
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     fail_ttl: Duration,
-    /// Send nothing until the poem is complete; a poem over --max-poem is then a failure
+    /// Send nothing until the poem is complete; a poem longer than --max-poem is then a
+    /// failure
     #[arg(long)]
     whole: bool,
-    /// Pass on but never keep a poem that matches; it counts as a failure for --fail-ttl
+    /// Pass on but don't keep a poem that matches; it counts as a failure for
+    /// --fail-ttl
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     reject: Option<Regex>,
-    /// Pass on but never keep a poem of fewer bytes; it counts as a failure for --fail-ttl
+    /// Pass on but don't keep a poem of fewer bytes; it counts as a failure for
+    /// --fail-ttl
     #[arg(long, value_name = "N", default_value = "0", value_parser = number(0u64))]
     min_bytes: u64,
-    /// The longest poem that is kept; a longer one passes through, at the pace of its fastest reader
+    /// Longest poem to keep; a longer one is passed on at the pace of its fastest
+    /// reader
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
-    /// The most that is held, kept poems and poems in flight together
+    /// Memory for poems, both kept and being fetched
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     capacity: u64,
-    /// How many connections to the upstream there may be at once; further fetches wait for their turn
+    /// Connections to the upstream at once; further fetches wait for one to end
     #[arg(long, value_name = "N", default_value = "8", value_parser = number(1u32))]
     upstream_conns: u32,
-    /// How long a whole fetch may take, with the wait for its turn
+    /// How long a whole fetch may take, including its wait for a connection
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     transform: Vec<String>,
-    /// Have the transformation done by the netstring service at this address
+    /// Have the netstring service at ADDR transform the poems
     #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
     via: Option<Addr>,
-    /// What clients get when the transformation fails; an original is sent on and not kept
+    /// What clients get if the transformation fails; an original is not kept
     #[arg(
         long,
         value_name = "WHAT",
@@ -90,97 +99,113 @@ fn pattern(text: &str) -> Result<Regex, String> {
     const WANTED: &str = "wanted a regular expression like '(?i)rate exceeded'";
     if text.is_empty() {
         return Err(format!(
-            "it matches every poem, so that none would be kept; {WANTED}"
+            "it matches every poem, so none would be kept; {WANTED}"
         ));
     }
-    Regex::new(text).map_err(|e| {
-        let text = e.to_string();
-        let why = text.lines().last().unwrap_or_default(); // above it is the pattern again, and where in it
+
+    Regex::new(text).map_err(|error| {
+        let error = error.to_string();
+        // The lines above the last one repeat the pattern and mark the place.
+        let why = error.lines().last().unwrap_or_default();
         format!("{}; {WANTED}", why.strip_prefix("error: ").unwrap_or(why))
     })
 }
 
+/// One UPSTREAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     Builtin,
     Server(Addr),
 }
 
-fn upstream(text: &str) -> Result<Source, String> {
-    match text {
-        "builtin" => Ok(Source::Builtin),
-        text => match listen_addr(text) {
-            Ok(_) => connect_addr(text).map(Source::Server), // which port is wanted is said there
-            Err(e) => Err(format!("{e}, or builtin")),
-        },
+fn source(text: &str) -> Result<Source, String> {
+    if text == "builtin" {
+        return Ok(Source::Builtin);
     }
+    // Only an error about the form of an address mentions builtin.
+    listen_addr(text).map_err(|error| format!("{error}, or builtin"))?;
+    connect_addr(text).map(Source::Server)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProxyProtocol {
-    /// The server speaks first, and only it
+    /// The client sends nothing and is sent a poem
     Poem,
-    /// A request line first, as in finger, whois and gopher
+    /// The client sends one line first, as in finger, whois and gopher
     Line,
-    /// A netstring each way: a transformation service whose work an external server does
+    /// The client sends a netstring and is sent one: a transformation service
     Netstring,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnFailure {
-    /// A reset
+    /// The connection is reset
     Fail,
     /// The poem as it was fetched
     Original,
 }
 
-/// Two options that can't be used together because of their values, which clap does not see; and how to say so.
-pub fn clash(args: &Args) -> Option<([&'static str; 2], &'static str)> {
-    let built_in = args.upstreams.contains(&Source::Builtin);
-    match args.protocol {
-        ProxyProtocol::Netstring if !args.transform.is_empty() => Some((
+/// Two options with values that cannot be used together. clap does not know of these.
+pub(super) struct Clash {
+    /// The ids of the options.
+    pub options: [&'static str; 2],
+    text: &'static str,
+}
+
+/// The clash in these arguments, if there is one.
+pub(super) fn clash(args: &Args) -> Option<Clash> {
+    let is_builtin = args.upstreams.contains(&Source::Builtin);
+    let (options, text) = match args.protocol {
+        ProxyProtocol::Netstring if !args.transform.is_empty() => (
             ["transform", "protocol"],
             "--transform cannot be used with --protocol netstring",
-        )),
-        _ if built_in && args.upstreams.len() > 1 => Some((
+        ),
+        _ if is_builtin && args.upstreams.len() > 1 => (
             ["upstreams", "upstreams"],
             "builtin cannot be used with other upstreams",
-        )),
-        ProxyProtocol::Line | ProxyProtocol::Netstring if built_in => Some((
+        ),
+        ProxyProtocol::Line | ProxyProtocol::Netstring if is_builtin => (
             ["upstreams", "protocol"],
             "builtin can only be used with --protocol poem",
-        )),
-        _ => None,
-    }
+        ),
+        _ => return None,
+    };
+    Some(Clash { options, text })
 }
 
 /// Proxies until a signal.
-pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
-    if let Some((_, text)) = clash(&args) {
-        crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
+pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
+    if let Some(clash) = clash(&args) {
+        return Err(Failure::conflict(clash.text));
     }
-    let upstream = servers(&args.upstreams).map_or_else(Upstream::built_in, Upstream::Servers);
-    let workshop = workshop(
-        "proxy",
-        &args.transform,
-        args.via.as_ref(),
-        &Registry::default(),
-    );
-    let listeners = open(&args.listen).await?;
-    refuse_circles(&args, &upstream, &listeners).await;
-    let doing = format!("Proxying {upstream}");
-    let settings = ProxySettings {
-        protocol: match args.protocol {
-            ProxyProtocol::Poem => Protocol::Poem,
-            ProxyProtocol::Line => Protocol::Line,
-            ProxyProtocol::Netstring => Protocol::Netstring,
+    let upstream = upstream(&args.upstreams);
+    let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
+
+    let listeners = sockets::open(&args.listen).await?;
+    refuse_loop(&upstream, args.via.as_ref(), &listeners).await?;
+
+    let service = Service {
+        listeners,
+        listening: &args.listening,
+        output,
+        verb: format!("Proxying {upstream}"),
+        fds: FdBudget {
+            fixed: args.upstream_conns.into(),
+            per_client: 0,
         },
+    };
+    let settings = settings(&args, upstream, pipeline);
+    let code = listen(service, |observer, stats| {
+        Proxy::new(settings, observer, stats)
+    });
+    Ok(code.await?)
+}
+
+fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> ProxySettings {
+    ProxySettings {
+        protocol: args.protocol.into(),
         upstream,
-        timeouts: Timeouts {
-            connect: args.connecting.connect_timeout,
-            idle: args.connecting.idle_timeout,
-            total: args.fetch_timeout,
-        },
+        timeouts: args.connecting.timeouts(args.fetch_timeout),
         policy: Policy {
             ttl: args.ttl,
             grace: args.grace,
@@ -190,52 +215,55 @@ pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
         max_poem: args.max_poem,
         whole: args.whole,
         rejects: Rejects {
-            pattern: args.reject,
+            pattern: args.reject.clone(),
             min_bytes: args.min_bytes,
         },
         upstream_conns: args.upstream_conns as usize,
         patience: PATIENCE,
-        workshop,
+        workshop: pipeline,
         original_on_failure: args.on_transform_failure == OnFailure::Original,
-    };
-    let log = Log::start(output);
-    let needs = Descriptors {
-        fixed: args.upstream_conns.into(),
-        per_client: 0,
-    };
-    listen(
-        Service {
-            listeners,
-            listening: &args.listening,
-            log,
-            doing,
-            needs,
-        },
-        |report, stats| Ok(Proxy::new(settings, report, stats)),
-    )
-    .await
-}
-
-/// A proxy that asks itself would wait for itself. Longer circles can't be seen; their fetches end by --idle-timeout.
-async fn refuse_circles(args: &Args, upstream: &Upstream, listeners: &[Listener]) {
-    let servers = match upstream {
-        Upstream::Servers(servers) => &servers[..],
-        Upstream::BuiltIn { .. } => &[],
-    };
-    let servers = servers.iter().chain(&args.via);
-    for (server, own) in servers.flat_map(|server| listeners.iter().map(move |own| (server, own))) {
-        if net::leads_to(server, own.addr()).await {
-            let text = format!("'{server}' is where this proxy listens: it would wait for itself");
-            crate::cmd::usage_error("proxy", clap::error::ErrorKind::ArgumentConflict, text);
-        }
     }
 }
 
+/// Refuses a proxy that asks itself, because it would wait for itself. A loop through
+/// other processes cannot be seen; its fetches end by `--idle-timeout`.
+async fn refuse_loop(
+    upstream: &Upstream,
+    via: Option<&Addr>,
+    listeners: &[Listener],
+) -> Result<(), Failure> {
+    let upstreams = match upstream {
+        Upstream::Servers(servers) => &servers[..],
+        Upstream::BuiltIn { .. } => &[],
+    };
+    for server in upstreams.iter().chain(via) {
+        for listener in listeners {
+            if net::leads_to(server, listener.addr()).await {
+                return Err(Failure::conflict(format!(
+                    "'{server}' is where this proxy listens: it would wait for itself"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The servers, unless the built-in poems are among the sources.
-fn servers(sources: &[Source]) -> Option<Vec<Addr>> {
+fn upstream(sources: &[Source]) -> Upstream {
     let server = |source: &Source| match source {
         Source::Server(addr) => Some(addr.clone()),
         Source::Builtin => None,
     };
-    sources.iter().map(server).collect()
+    let servers: Option<Vec<Addr>> = sources.iter().map(server).collect();
+    servers.map_or_else(Upstream::built_in, Upstream::Servers)
+}
+
+impl From<ProxyProtocol> for Protocol {
+    fn from(protocol: ProxyProtocol) -> Protocol {
+        match protocol {
+            ProxyProtocol::Poem => Protocol::Poem,
+            ProxyProtocol::Line => Protocol::Line,
+            ProxyProtocol::Netstring => Protocol::Netstring,
+        }
+    }
 }

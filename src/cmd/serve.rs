@@ -1,60 +1,67 @@
 //! `poetry serve`.
 
-use crate::cmd::report::{self, Log};
-use crate::cmd::{
-    Descriptors, Listening, Output, Service, duration, listen, listen_addr, number, open,
-};
+use super::failure::Failure;
+use super::flags::{Listening, Output};
+use super::log;
+use super::service::{Service, listen};
+use super::sockets::{self, FdBudget};
+use super::values::{duration, listen_addr, number};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::PoemSource;
-use poetry::error::Error;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::protocol::Protocol;
 use poetry::script::{Script, Step};
 use poetry::trickle::Pace;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Serve poems: files, folders, or the built-in ones
 ///
-/// Whoever connects is sent a poem, and the connection is closed. Of a folder, all files ending in .txt are served.
+/// Each client is sent one poem, then the connection is closed. In a folder, all files
+/// ending in .txt are served.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Files or folders of poems; with none, the built-in poems
+pub(super) struct Args {
+    /// Files or folders of poems; without any, the built-in poems
     #[arg(value_name = "POEM")]
     poems: Vec<PathBuf>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
-    #[arg(short, long, visible_alias = "port", value_name = "ADDR", default_value = "127.0.0.1:10001",
-          value_parser = listen_addr)]
+    #[arg(short, long, visible_alias = "port", value_name = "ADDR",
+          default_value = "127.0.0.1:10001", value_parser = listen_addr)]
     listen: Vec<Addr>,
-    /// What clients speak
+    /// The protocol that clients speak
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ServeProtocol,
-    /// Wait this long between pieces of a poem: a slow server
+    /// Wait this long between the pieces of a poem, to act as a slow server
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
-    /// The size of a piece, in bytes
+    /// Size of a piece in bytes
     #[arg(long, value_name = "N", default_value = "10", requires = "delay",
           value_parser = number(1u32))]
     num_bytes: u32,
-    /// Which poem a client gets when there are several
+    /// Which poem a client gets if there are several
     #[arg(long, value_name = "HOW", value_enum, default_value = "random")]
     pick: PickArg,
-    /// Rehearse trouble, connection by connection, the last step repeating: ok, empty, reset@N, eof@N, stall@N,
-    /// slow@N, refuse
+    /// Fail on purpose, one step per connection; the last step repeats: ok, empty,
+    /// reset@N, eof@N, stall@N, slow@N, refuse
     #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "delay",
-          value_parser = |text: &str| text.trim().parse::<Step>().map_err(|e| e.to_string()))]
+          value_parser = step)]
     script: Vec<Step>,
     #[command(flatten)]
     listening: Listening,
 }
 
+fn step(text: &str) -> Result<Step, String> {
+    text.trim()
+        .parse::<Step>()
+        .map_err(|error| error.to_string())
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ServeProtocol {
-    /// The server speaks first, and only it
+    /// The client sends nothing and is sent a poem
     Poem,
-    /// A request line names the poem; an empty one lists the names
+    /// The client sends a line with the name of a poem; an empty line lists the names
     Line,
 }
 
@@ -67,53 +74,59 @@ enum PickArg {
 }
 
 /// Serves until a signal.
-pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
-    let protocol = match args.protocol {
-        ServeProtocol::Poem => Protocol::Poem,
-        ServeProtocol::Line => Protocol::Line,
+pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
+    let settings = ServeSettings {
+        protocol: args.protocol.into(),
+        pick: args.pick.into(),
+        pace: pace(args.delay, args.num_bytes),
     };
-    let source = match protocol {
-        _ if args.poems.is_empty() => PoemSource::BuiltIn,
-        Protocol::Line => PoemSource::Named(args.poems, report::error),
-        Protocol::Poem | Protocol::Netstring => PoemSource::Paths(args.poems),
-    };
-    let pace = args
-        .delay
-        .filter(|delay| !delay.is_zero())
-        .map(|delay| Pace {
-            bytes: args.num_bytes as usize,
-            delay,
-        });
-    let pick = match args.pick {
-        PickArg::Random => Pick::Random,
-        PickArg::Cycle => Pick::Cycle,
-    };
-    let serve = Serve::new(
-        source,
-        ServeSettings {
-            protocol,
-            pick,
-            pace,
-        },
-        Script::new(args.script),
-    )?;
+    let source = source(args.protocol, args.poems);
+    let serve = Serve::new(source, settings, Script::new(args.script))?;
+
     let count = serve.len();
-    let doing = format!(
-        "Serving {count} {}",
-        if count == 1 { "poem" } else { "poems" }
-    );
-    let log = Log::start(output);
-    let needs = Descriptors::default();
-    let listeners = open(&args.listen).await?;
-    listen(
-        Service {
-            listeners,
-            listening: &args.listening,
-            log,
-            doing,
-            needs,
-        },
-        |_, _| Ok(serve),
-    )
-    .await
+    let poems = if count == 1 { "poem" } else { "poems" };
+    let service = Service {
+        listeners: sockets::open(&args.listen).await?,
+        listening: &args.listening,
+        output,
+        verb: format!("Serving {count} {poems}"),
+        fds: FdBudget::default(),
+    };
+    Ok(listen(service, |_, _| serve).await?)
+}
+
+fn source(protocol: ServeProtocol, paths: Vec<PathBuf>) -> PoemSource {
+    if paths.is_empty() {
+        return PoemSource::BuiltIn;
+    }
+    match protocol {
+        ServeProtocol::Poem => PoemSource::Paths(paths),
+        ServeProtocol::Line => PoemSource::Named(paths, log::error),
+    }
+}
+
+fn pace(delay: Option<Duration>, bytes: u32) -> Option<Pace> {
+    let delay = delay.filter(|delay| !delay.is_zero())?;
+    Some(Pace {
+        bytes: bytes as usize,
+        delay,
+    })
+}
+
+impl From<ServeProtocol> for Protocol {
+    fn from(protocol: ServeProtocol) -> Protocol {
+        match protocol {
+            ServeProtocol::Poem => Protocol::Poem,
+            ServeProtocol::Line => Protocol::Line,
+        }
+    }
+}
+
+impl From<PickArg> for Pick {
+    fn from(pick: PickArg) -> Pick {
+        match pick {
+            PickArg::Random => Pick::Random,
+            PickArg::Cycle => Pick::Cycle,
+        }
+    }
 }

@@ -1,56 +1,57 @@
-//! `poetry transform`: a filter, and the service.
+//! `poetry transform`: a filter, and the transformation service.
 
-use crate::cmd::environment;
-use crate::cmd::report::Log;
-use crate::cmd::{
-    Connecting, Descriptors, Listening, Output, Service, connect_addr, listen, listen_addr, open,
-    positive_duration, signals, size, usage_error, workshop,
-};
+use super::failure::Failure;
+use super::flags::{Connecting, Listening, Output};
+use super::service::{Service, listen};
+use super::signals;
+use super::sockets::{self, FdBudget};
+use super::transforms::pipeline;
+use super::values::{connect_addr, listen_addr, positive_duration, size};
 use async_signal::Signal;
-use clap::error::ErrorKind;
-use futures::StreamExt;
 use poetry::addr::Addr;
-use poetry::client::Timeouts;
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::TransformService;
 use poetry::rt;
 use poetry::transform::{BadProgram, Pipeline, Program, Registry, Transform};
-use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::future::pending;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Transform a poem, or be the service that transforms them
+/// Transform a poem, or run the transformation service
 ///
-/// As a filter, reads standard input or FILE and writes the transformed poem to standard output. With --listen, answers
-/// requests of the form NAME.POEM, as netstrings.
+/// As a filter, reads standard input or FILE and writes the transformed poem to
+/// standard output. With --listen, answers requests of the form NAME.POEM, as
+/// netstrings.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The transformations, with commas between them, applied in order
+pub(super) struct Args {
+    /// Transformations, separated by commas, applied in order
     #[arg(value_name = "NAMES", required_unless_present_any = ["listen", "list"])]
     names: Option<String>,
-    /// The poem; standard input where it is left out or -
+    /// The poem; standard input if left out or -
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Be the transformation service at this address
+    /// Run the transformation service at this address
     #[arg(short, long, visible_alias = "port", value_name = "ADDR", num_args = 0..=1,
-          default_missing_value = "127.0.0.1:11000", conflicts_with_all = ["names", "via"], value_parser = listen_addr)]
+          default_missing_value = "127.0.0.1:11000", conflicts_with_all = ["names", "via"],
+          value_parser = listen_addr)]
     listen: Option<Vec<Addr>>,
-    /// Add a transformation NAME that a program does, without a shell: poem on its stdin, result on its stdout;
-    /// repeatable, as in up='tr a-z A-Z'
+    /// Add a transformation NAME that runs a program, without a shell: the poem is its
+    /// stdin, its stdout the result; repeatable; for example up='tr a-z A-Z'
     #[arg(long, value_name = "NAME=COMMAND", conflicts_with = "via", value_parser = program)]
     exec: Vec<Program>,
-    /// List the transformations: the built-in ones, and what --exec adds
+    /// List the transformations: the built-in ones and those that --exec adds
     #[arg(long, conflicts_with_all = ["names", "listen"])]
     list: bool,
-    /// Have it done by the netstring service at this address
+    /// Have the netstring service at ADDR transform the poem
     #[arg(long, value_name = "ADDR", value_parser = connect_addr)]
     via: Option<Addr>,
-    /// The longest poem that is taken, and the most a program of --exec may make of one
+    /// Longest poem to accept, and longest result of a program (--exec)
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
-    /// How long a service (--via) or a program (--exec) may take for a transformation
+    /// How long a service (--via) or a program (--exec) may take for each
+    /// transformation
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -60,180 +61,155 @@ pub struct Args {
 }
 
 fn program(text: &str) -> Result<Program, String> {
-    text.parse().map_err(|e: BadProgram| e.to_string())
+    text.parse().map_err(|error: BadProgram| error.to_string())
 }
 
-fn repertoire(added: Vec<Program>) -> Registry {
-    let mut repertoire = Registry::default();
-    for program in added {
-        if let Err(program) = repertoire.add(program) {
+/// Filters, lists the transformations, or serves until a signal.
+pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
+    let registry = registry(&args.exec)?;
+    if args.list {
+        return Ok(list(&registry)?);
+    }
+    if let Some(addrs) = &args.listen {
+        return serve(addrs, &args, registry, output).await;
+    }
+    filter(args, &registry).await
+}
+
+/// The built-in transformations and these programs.
+fn registry(programs: &[Program]) -> Result<Registry, Failure> {
+    let mut registry = Registry::default();
+    for program in programs {
+        if let Err(program) = registry.add(program.clone()) {
             let text = format!(
-                "invalid value '{}={}' for '--exec <NAME=COMMAND>': the name was given before; wanted another",
+                "invalid value '{}={}' for '--exec <NAME=COMMAND>': the name was given before",
                 program.name(),
                 program.command()
             );
-            usage_error("transform", ErrorKind::ValueValidation, text);
+            return Err(Failure::value("exec", text));
         }
     }
-    repertoire
+    Ok(registry)
 }
 
-/// What is said of a name that is no transformation.
-pub fn unknown(name: &str, repertoire: &Registry) -> String {
-    let origin = environment::origin("transform")
-        .map(|name| format!(" in {name}"))
-        .unwrap_or_default();
-    if name.is_empty() {
-        return format!(
-            "a name is missing{origin}; wanted names of transformations with commas between them"
-        );
-    }
-    let nearness = |craft: &Transform| strsim::jaro_winkler(name, craft.name());
-    let crafts: Vec<Transform> = repertoire.transforms().collect();
-    let nearest = crafts
-        .iter()
-        .max_by(|a, b| nearness(a).total_cmp(&nearness(b)));
-    let names: Vec<&str> = crafts.iter().map(Transform::name).collect();
-    let hint = nearest
-        .filter(|craft| nearness(craft) > 0.7)
-        .map(|craft| {
-            format!(
-                "\n\n  tip: a similar transformation exists: '{}'",
-                craft.name()
-            )
-        })
-        .unwrap_or_default();
-    format!(
-        "unknown transformation '{name}'{origin}\n  [transformations: {}]{hint}",
-        names.join(", ")
-    )
-}
-
-/// Filters, lists, or serves until a signal.
-pub async fn run(args: Args, output: &Output) -> Result<ExitCode, Error> {
-    let runs_programs = !args.exec.is_empty();
-    let repertoire = repertoire(args.exec);
-    if args.list {
-        return list(&repertoire);
-    }
-    if let Some(addrs) = &args.listen {
-        let log = Log::start(output);
-        // A program's two pipes; as it starts also their other ends, and a pipe to tell whether it does.
-        let per_client = if runs_programs { 6 } else { 0 };
-        let needs = Descriptors {
+async fn serve(
+    addrs: &[Addr],
+    args: &Args,
+    registry: Registry,
+    output: &Output,
+) -> Result<u8, Failure> {
+    // Two pipes of a program; their other ends and one more pipe while it starts.
+    let per_client = if args.exec.is_empty() { 0 } else { 6 };
+    let service = Service {
+        listeners: sockets::open(addrs).await?,
+        listening: &args.listening,
+        output,
+        verb: "Transforming".into(),
+        fds: FdBudget {
             fixed: 0,
             per_client,
-        };
-        let listeners = open(addrs).await?;
-        let service = Service {
-            listeners,
-            listening: &args.listening,
-            log,
-            doing: "Transforming".into(),
-            needs,
-        };
-        return listen(service, |report, _| {
-            Ok(TransformService::new(
-                repertoire,
-                args.max_poem,
-                args.timeout,
-                report,
-            ))
-        })
-        .await;
-    }
+        },
+    };
+
+    let code = listen(service, |observer, _| {
+        TransformService::new(registry, args.max_poem, args.timeout, observer)
+    });
+    Ok(code.await?)
+}
+
+async fn filter(args: Args, registry: &Registry) -> Result<u8, Failure> {
     let names: Vec<String> = args
         .names
         .iter()
         .flat_map(|names| names.split(','))
         .map(str::to_string)
         .collect();
-    let Some(workshop) = workshop("transform", &names, args.via.as_ref(), &repertoire) else {
-        return Ok(ExitCode::SUCCESS);
+    let Some(pipeline) = pipeline(&names, args.via.as_ref(), registry)? else {
+        return Ok(0);
     };
-    let poem = read(args.file, args.max_poem)?;
-    let timeouts = Timeouts {
-        connect: args.connecting.connect_timeout,
-        idle: args.connecting.idle_timeout,
-        total: args.timeout,
-    };
-    let work = workshop.apply(poem.into(), args.max_poem, timeouts);
-    match rt::race(interrupted(&workshop), work).await {
-        Ok(signal) => Ok(ExitCode::from(128 + signal as u8)),
-        Err(done) => write(&done?),
+
+    let poem = read(args.file.as_deref(), args.max_poem)?;
+    let timeouts = args.connecting.timeouts(args.timeout);
+    let work = pipeline.apply(poem.into(), args.max_poem, timeouts);
+
+    match rt::race(interrupted(&pipeline), work).await {
+        Ok(signal) => Ok(signals::exit_code(signal)),
+        Err(result) => Ok(write(&result?)?),
     }
 }
 
-/// Waits for a signal while programs may run: they are in groups of their own, where a terminal's Ctrl-C doesn't reach
-/// them, and it is for us to end them. Without programs, a signal does what it always does.
-async fn interrupted(workshop: &Pipeline) -> Signal {
-    let programs = match workshop {
-        Pipeline::Own(crafts) => crafts
+/// Waits for a signal, if the pipeline runs programs: they are in process groups of
+/// their own, where Ctrl-C does not reach them, so this process must end them.
+/// Otherwise a signal does what it does by default.
+async fn interrupted(pipeline: &Pipeline) -> Signal {
+    let runs_programs = match pipeline {
+        Pipeline::Own(transforms) => transforms
             .iter()
-            .any(|craft| matches!(craft, Transform::Program(_))),
+            .any(|transform| matches!(transform, Transform::Program(_))),
         Pipeline::Via(..) => false,
     };
-    if let (true, Ok(mut signals)) = (programs, signals())
-        && let Some(Ok(signal)) = signals.next().await
-    {
-        return signal;
+    if !runs_programs {
+        return pending().await;
     }
-    std::future::pending().await
+    signals::next(signals::all()).await
 }
 
-/// Names in a column that is as wide as the longest.
-fn list(repertoire: &Registry) -> Result<ExitCode, Error> {
-    let width = repertoire
-        .transforms()
-        .map(|craft| craft.name().chars().count())
+/// Prints each name, in a column as wide as the longest, and what it does.
+fn list(registry: &Registry) -> Result<u8, Error> {
+    let transforms: Vec<Transform> = registry.transforms().collect();
+    let width = transforms
+        .iter()
+        .map(|transform| transform.name().chars().count())
         .max()
         .unwrap_or(0);
-    let lines: String = repertoire
-        .transforms()
-        .map(|craft| {
-            format!(
-                "{:<width$}  {}\n",
-                craft.name(),
-                escape::text(&craft.about())
-            )
-        })
-        .collect();
+
+    let mut lines = String::new();
+    for transform in transforms {
+        let about = escape::text(&transform.about());
+        lines += &format!("{:<width$}  {about}\n", transform.name());
+    }
     write(lines.as_bytes())
 }
 
-fn read(file: Option<PathBuf>, limit: u64) -> Result<Vec<u8>, Error> {
-    let what = file.as_ref().filter(|path| path.as_os_str() != "-");
-    let name = what.map_or("standard input".into(), |path| path.display().to_string());
-    let local = |e: std::io::Error| Error::Local {
-        subject: name.clone(),
-        why: reason(&e),
+/// Reads the poem from this file, or from standard input.
+fn read(file: Option<&Path>, limit: u64) -> Result<Vec<u8>, Error> {
+    let file = file.filter(|path| path.as_os_str() != "-");
+    let subject = file.map_or("standard input".into(), |path| path.display().to_string());
+
+    let read = || {
+        let source: Box<dyn Read> = match file {
+            Some(path) => Box::new(std::fs::File::open(path)?),
+            None => Box::new(io::stdin()),
+        };
+        let mut poem = Vec::new();
+        source
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut poem)?;
+        Ok(poem)
     };
-    let source: Box<dyn Read> = match what {
-        Some(path) => Box::new(std::fs::File::open(path).map_err(local)?),
-        None => Box::new(std::io::stdin()),
+    let poem = match read() {
+        Ok(poem) => poem,
+        Err(error) => {
+            let why = reason(&error);
+            return Err(Error::Local { subject, why });
+        }
     };
-    let mut poem = Vec::new();
-    source
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut poem)
-        .map_err(local)?;
-    match poem.len() as u64 > limit {
-        true => Err(Error::TooLong {
-            subject: name.clone(),
-            limit,
-        }),
-        false => Ok(poem),
+
+    if poem.len() as u64 > limit {
+        return Err(Error::TooLong { subject, limit });
     }
+    Ok(poem)
 }
 
-/// A closed standard output is no error: whoever closed it has enough.
-fn write(bytes: &[u8]) -> Result<ExitCode, Error> {
-    let mut out = std::io::stdout();
+/// Writes to standard output; returns the exit code. If its reader has closed it, that
+/// is a success.
+fn write(bytes: &[u8]) -> Result<u8, Error> {
+    let mut out = io::stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Output {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output {
             subject: "standard output".into(),
-            why: reason(&e),
+            why: reason(&error),
         }),
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(0),
     }
 }

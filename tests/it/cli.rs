@@ -97,10 +97,10 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         (&["fetch", "[::1]"], "no port after the brackets; wanted"),
         (
             &["proxy", "0"],
-            "nobody listens on port 0; wanted a port from 1 to 65535\n",
+            "port 0 cannot be connected to; wanted a port from 1 to 65535\n",
         ),
         (&["proxy", "built-in"], "unix:PATH, or builtin"),
-        (&["fetch", "0"], "nobody listens on port 0"),
+        (&["fetch", "0"], "port 0 cannot be connected to"),
         (&["serve", "--num-bytes", "3"], "--delay"),
         (&["fetch", "--ask", "a\nb"], "wanted one line of text"),
         (&["proxy", "--transform", "shuot"], "'shout'"),
@@ -117,7 +117,7 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         (&["transform", "shout", "--listen"], "--listen"),
         (
             &["proxy", "--reject", ""],
-            "it matches every poem, so that none would be kept",
+            "it matches every poem, so none would be kept",
         ),
         (
             &["proxy", "--reject", "("],
@@ -134,11 +134,11 @@ fn usage_errors_quote_the_value_and_say_what_is_wanted() {
         ),
         (
             &["serve", "--max-clients", "18446744073709551616"],
-            "more than there can be; wanted a whole number",
+            "too large; wanted a whole number",
         ),
         (
             &["serve", "--delay", "1s", "--num-bytes", "4294967296"],
-            "more than there can be; wanted",
+            "too large; wanted",
         ),
         (
             &["fetch", "--retry", "often"],
@@ -385,7 +385,7 @@ fn what_is_wrong_with_a_variable_names_it() {
         (
             &[("POEM_PROXY_TRANSFORM", "shuot")],
             &["proxy"],
-            "'shuot' in POEM_PROXY_TRANSFORM",
+            "POEM_PROXY_TRANSFORM: unknown transformation 'shuot'",
         ),
         (
             &[("POEM_PROXY_REJECT", "")],

@@ -86,7 +86,7 @@ fn with_few_descriptors_fewer_clients_are_looked_after_and_all_are_served() {
     assert_eq!(daemon.exit_code(), Some(0));
     let told = daemon.stderr();
     assert!(
-        told.contains("looking after 31 clients at once") && !told.contains("accepting pauses"),
+        told.contains("serving at most 31 clients at once") && !told.contains("accepting pauses"),
         "{told}"
     );
     assert!(told.lines().count() < 12, "it is no flood: {told}");
@@ -152,7 +152,10 @@ fn connections_to_the_upstream_are_counted_among_the_descriptors() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.exit_code(), Some(0));
     let told = daemon.stderr();
-    assert!(told.contains("looking after 35 clients at once"), "{told}");
+    assert!(
+        told.contains("serving at most 35 clients at once"),
+        "{told}"
+    );
     assert!(!told.contains("too many open files"), "{told}");
 }
 
@@ -542,7 +545,7 @@ fn the_wall_clock_is_read_for_the_log_and_for_nothing_else() {
         }
     }
     assert!(
-        readers.len() == 1 && readers[0].ends_with("cmd/report.rs"),
+        readers.len() == 1 && readers[0].ends_with("cmd/log/json.rs"),
         "{readers:?}"
     );
 }

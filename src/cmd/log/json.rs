@@ -1,0 +1,44 @@
+//! The log for machines: one JSON object per line, in the terms of RFC 9211.
+
+use poetry::escape;
+use poetry::stats::{AccessRecord, CacheStatus};
+use serde_json::json;
+use std::time::Instant;
+
+pub(super) fn request(record: &AccessRecord<'_>) -> String {
+    let mut object = json!({
+        "time": now(),
+        "peer": record.peer.to_string(),
+        "class": record.class().word(),
+        "hit": matches!(record.how, CacheStatus::Hit(_) | CacheStatus::Remembered),
+        "collapsed": record.how == CacheStatus::Coalesced,
+        "bytes": record.bytes,
+        "wait_ms": record.wait.as_millis() as u64,
+        "outcome": record.outcome.word(),
+        "key": String::from_utf8_lossy(record.request),
+    });
+
+    match record.how {
+        CacheStatus::Hit(until) => {
+            let ttl = until.saturating_duration_since(Instant::now());
+            object["ttl"] = json!(ttl.as_secs());
+        }
+        CacheStatus::Miss => {
+            object["fwd"] = json!("miss");
+            object["stored"] = json!(record.stored);
+        }
+        CacheStatus::Coalesced => object["fwd"] = json!("miss"),
+        CacheStatus::Stale => object["fwd"] = json!("stale"),
+        CacheStatus::Remembered | CacheStatus::Own | CacheStatus::Unasked => {}
+    }
+    escape::json(object.to_string())
+}
+
+pub(super) fn warning(text: &str) -> String {
+    let object = json!({ "time": now(), "notice": text });
+    escape::json(object.to_string())
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+}

@@ -1,0 +1,94 @@
+//! The sockets to listen on, and the file descriptors that clients may use.
+
+use listenfd::ListenFd;
+use poetry::addr::Addr;
+use poetry::error::{Error, reason};
+use poetry::net::Listener;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Opens the sockets to listen on: those from a service manager if there are any, or
+/// else one for each of `addrs`.
+///
+/// Call this before any thread is started: it removes the service manager's environment
+/// variables, and another thread could be reading the environment.
+///
+/// # Errors
+/// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used.
+pub(super) async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
+    let mut listeners = inherited().map_err(|error| Error::Local {
+        subject: "inherited sockets".into(),
+        why: reason(&error),
+    })?;
+
+    if listeners.is_empty() {
+        for addr in addrs {
+            listeners.push(Listener::bind(addr).await?);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The sockets that a service manager opened for this process (sd_listen_fds(3)).
+fn inherited() -> io::Result<Vec<Listener>> {
+    let mut inherited = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for at in 0..inherited.len() {
+        if let Some(socket) = take(&mut inherited, at)? {
+            listeners.push(Listener::inherit(socket)?);
+        }
+    }
+    Ok(listeners)
+}
+
+fn take(inherited: &mut ListenFd, at: usize) -> io::Result<Option<OwnedFd>> {
+    if let Ok(Some(socket)) = inherited.take_unix_listener(at) {
+        return Ok(Some(socket.into()));
+    }
+    let socket = inherited.take_tcp_listener(at)?;
+    Ok(socket.map(OwnedFd::from))
+}
+
+/// The file descriptors that a command needs beside one for each client.
+#[derive(Clone, Copy, Default)]
+pub(super) struct FdBudget {
+    /// However many clients there are.
+    pub fixed: u64,
+    /// For each client.
+    pub per_client: u64,
+}
+
+/// Descriptors that every service needs: 3 standard streams, 3 for the reactor, 2 for
+/// signals, 1 for the connection being answered at once, 2 for poems being read again,
+/// 8 for names being resolved, and 5 to spare.
+const OTHER_DESCRIPTORS: u64 = 24;
+
+impl FdBudget {
+    /// How many clients this process has descriptors for, at least 1.
+    ///
+    /// Raises the soft limit to the hard limit first. The soft limit protects programs
+    /// that use select(2), which this one does not.
+    pub fn max_clients(self, listeners: usize) -> u64 {
+        let limit = raise_limit().unwrap_or(u64::MAX);
+        let others = OTHER_DESCRIPTORS
+            .saturating_add(self.fixed)
+            .saturating_add(listeners as u64);
+
+        (limit.saturating_sub(others) / (1 + self.per_client)).max(1)
+    }
+}
+
+/// Raises the limit on open files as far as allowed, and returns it.
+fn raise_limit() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_ok() {
+        maximum
+    } else {
+        current
+    }
+}

@@ -9,7 +9,7 @@ use colored::{Color, Colorize};
 use lines::{Lines, Repeated};
 use poetry::error::Error;
 use poetry::escape;
-use poetry::stats::{AccessRecord, CacheStatus, Event, Observer, Outcome};
+use poetry::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome};
 use std::sync::Arc;
 
 /// Decides for the whole process whether there are colours.
@@ -109,7 +109,7 @@ impl Observer for Log {
         }
     }
 
-    fn notice(&self, event: Event<'_>) {
+    fn event(&self, event: Event<'_>) {
         let is_json = self.format == LogFormat::Json;
 
         if let Some(trouble) = text::trouble(&event) {
@@ -128,17 +128,20 @@ impl Observer for Log {
 /// The line for a request where not every request gets a line of its own. A fetch has
 /// its own lines.
 fn repeated(record: &AccessRecord<'_>) -> Option<Repeated> {
-    match record.how {
+    match record.status {
         CacheStatus::Hit(_) => Some(Repeated::Hit),
         CacheStatus::Coalesced => Some(Repeated::Coalesced),
         CacheStatus::Own => (record.outcome == Outcome::Whole).then_some(Repeated::Own),
         CacheStatus::Stale => Some(Repeated::Stale),
-        CacheStatus::Remembered => Some(Repeated::CachedFailure),
-        CacheStatus::Miss | CacheStatus::Unasked => None,
+        CacheStatus::Negative => Some(Repeated::CachedFailure),
+        CacheStatus::Miss | CacheStatus::NoRequest => None,
     }
 }
 
 /// Whether the JSON objects of requests report this trouble, too.
 fn is_in_requests(event: &Event<'_>) -> bool {
-    matches!(event, Event::FetchFailed(_, 1..) | Event::Declined(_))
+    matches!(
+        event,
+        Event::FetchFailed { waiting: 1.., .. } | Event::Declined { .. }
+    )
 }

@@ -71,7 +71,10 @@ pub(super) struct Args {
     /// Connections to the upstream at once; further fetches wait for one to end
     #[arg(long, value_name = "N", default_value = "8", value_parser = number(1u32))]
     upstream_conns: u32,
-    /// How long a whole fetch may take, including its wait for a connection
+    /// Fetches that may wait for a connection; a request beyond that fails at once
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = number(0u32))]
+    upstream_queue: u32,
+    /// How long a whole fetch may take, from its connection on
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
@@ -195,8 +198,10 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         },
     };
     let settings = settings(&args, upstream, pipeline);
-    let code = listen(service, |observer, stats| {
-        Proxy::new(settings, observer, stats)
+    let code = listen(service, |shared| {
+        let proxy = Proxy::new(settings, shared.observer.clone(), shared.stats.clone());
+        let wire = proxy.wire();
+        (proxy, wire)
     });
     Ok(code.await?)
 }
@@ -219,8 +224,9 @@ fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> Prox
             min_bytes: args.min_bytes,
         },
         upstream_conns: args.upstream_conns as usize,
+        upstream_queue: args.upstream_queue as usize,
         patience: PATIENCE,
-        workshop: pipeline,
+        pipeline,
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     }
 }

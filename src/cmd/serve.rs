@@ -83,7 +83,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let source = source(args.protocol, args.poems);
     let serve = Serve::new(source, settings, Script::new(args.script))?;
 
-    let count = serve.len();
+    let count = serve.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
         listeners: sockets::open(&args.listen).await?,
@@ -92,7 +92,8 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         verb: format!("Serving {count} {poems}"),
         fds: FdBudget::default(),
     };
-    Ok(listen(service, |_, _| serve).await?)
+    let wire = serve.wire();
+    Ok(listen(service, |_| (serve, wire)).await?)
 }
 
 fn source(protocol: ServeProtocol, paths: Vec<PathBuf>) -> PoemSource {

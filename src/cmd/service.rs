@@ -1,22 +1,25 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
 use super::flags::{Listening, Output};
-use super::log::{self, Log};
+use super::log::Log;
 use super::signals::{self, Terminals};
 use super::sockets::FdBudget;
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
+use poetry::budget::Budget;
 use poetry::error::Error;
 use poetry::net::Listener;
+use poetry::observe::{Event, Observer};
 use poetry::rt;
-use poetry::server::{Handler, Limits, Server};
-use poetry::stats::{Event, Observer, Stats};
+use poetry::server::{Handler, Limits, Parts, Server, Wire};
+use poetry::stats::Stats;
 use sd_notify::NotifyState;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io::{Write, stdout};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The memory for the requests of all clients together, in bytes, and for answers made
 /// from a single request. In the netstring protocol these can be as long as poems.
@@ -35,32 +38,42 @@ pub(super) struct Service<'a> {
 
 /// Prints the ready lines, serves until a signal, drains; returns the exit code.
 ///
-/// `handler` makes the handler from the observer and the counters of the service.
+/// `handler` makes the handler, and says what it speaks.
 ///
 /// # Errors
 /// [`Error::Local`] if signals cannot be listened to.
 pub(super) async fn listen<H: Handler>(
     service: Service<'_>,
-    handler: impl FnOnce(Arc<dyn Observer>, Arc<Stats>) -> Arc<H>,
+    handler: impl FnOnce(&Shared) -> (Arc<H>, Wire),
 ) -> Result<u8, Error> {
     let signals = signals::all()?;
     let terminals = Terminals::now();
 
     let log = Log::start(service.output);
-    let observer: Arc<dyn Observer> = Arc::new(log.clone());
-    let stats = Arc::new(Stats::default());
-    let handler = handler(observer.clone(), stats.clone());
+    let shared = Shared {
+        observer: Arc::new(log.clone()),
+        stats: Arc::default(),
+        budget: Budget::new(REQUEST_MEMORY),
+    };
+    let (handler, wire) = handler(&shared);
 
-    let limits = service.limits(&*observer);
+    let limits = service.limits(&*shared.observer);
     service.announce();
 
     let (stop, stopped) = oneshot::channel();
     let control = Control {
         terminals,
-        reload: reloads(handler.clone(), observer.clone()),
+        reload: reloads(handler.clone(), shared.observer.clone()),
         stop,
     };
-    let server = Server::new(handler, limits, observer, stats);
+    let server = Server::new(Parts {
+        handler,
+        wire,
+        limits,
+        budget: shared.budget,
+        observer: shared.observer,
+        stats: shared.stats,
+    });
     let serving = server.run(service.listeners, stopped.map(drop));
 
     match rt::race(serving, control.obey(signals)).await {
@@ -72,6 +85,14 @@ pub(super) async fn listen<H: Handler>(
     }
 }
 
+/// What the parts of a service share.
+pub(super) struct Shared {
+    pub observer: Arc<dyn Observer>,
+    pub stats: Arc<Stats>,
+    /// The memory for clients' requests.
+    pub budget: Budget,
+}
+
 impl Service<'_> {
     /// The limits of the server. Reports if there are descriptors for fewer clients
     /// than `--max-clients`.
@@ -79,14 +100,13 @@ impl Service<'_> {
         let wanted = self.listening.max_clients;
         let possible = self.fds.max_clients(self.listeners.len());
         if possible < wanted {
-            observer.notice(Event::FewDescriptors(possible));
+            observer.event(Event::FewDescriptors { clients: possible });
         }
 
         Limits {
             max_clients: wanted.min(possible),
             client_timeout: self.listening.client_timeout,
             drain_timeout: self.listening.drain_timeout,
-            request_room: REQUEST_MEMORY,
         }
     }
 
@@ -141,9 +161,9 @@ fn reloads<H: Handler>(handler: Arc<H>, observer: Arc<dyn Observer>) -> mpsc::Se
     rt::spawn(async move {
         while requests.next().await.is_some() {
             let handler = handler.clone();
-            match rt::unblock(move || handler.reload()).await {
-                Ok(done) => observer.notice(Event::Reloaded(done)),
-                Err(error) => log::error(&error), // the handler keeps what it had
+            match rt::unblock(move || handler.reload(Instant::now())).await {
+                Ok(what) => observer.event(Event::Reloaded { what }),
+                Err(error) => observer.event(Event::ReloadFailed { error: &error }),
             }
         }
     });

@@ -11,7 +11,7 @@ use async_signal::Signal;
 use poetry::addr::Addr;
 use poetry::error::{Error, reason};
 use poetry::escape;
-use poetry::handler::transform::TransformService;
+use poetry::handler::transform::{TransformLimits, TransformService};
 use poetry::rt;
 use poetry::transform::{BadProgram, Pipeline, Program, Registry, Transform};
 use std::future::pending;
@@ -111,8 +111,16 @@ async fn serve(
         },
     };
 
-    let code = listen(service, |observer, _| {
-        TransformService::new(registry, args.max_poem, args.timeout, observer)
+    let limits = TransformLimits {
+        max_poem: args.max_poem,
+        timeout: args.timeout,
+    };
+    let code = listen(service, |shared| {
+        let budget = shared.budget.clone();
+        let observer = shared.observer.clone();
+        let service = TransformService::new(registry, limits, budget, observer);
+        let wire = service.wire();
+        (service, wire)
     });
     Ok(code.await?)
 }

@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use poetry::addr::Addr;
 use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::{Error, Stage};
-use poetry::flight::{self, Reader, Writer};
+use poetry::flight::{self, NoReaders, Reader, Writer};
 use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::transform::Pipeline;
@@ -72,7 +72,7 @@ struct Download<'a> {
 impl Plan {
     /// The poem of this server, and the work that downloads it.
     pub fn start<'a>(&'a self, addr: &'a Addr) -> (Pending, impl Future<Output = ()> + 'a) {
-        let (writer, reader) = launch(if self.json { u64::MAX } else { AHEAD });
+        let (writer, reader) = flight::pipe(if self.json { u64::MAX } else { AHEAD });
         let (send_retry, retries) = mpsc::channel();
         let (send_timing, timing) = oneshot::channel();
 
@@ -110,7 +110,7 @@ impl Plan {
         });
 
         match result {
-            Ok(()) => download.writer.finish_unkept(),
+            Ok(()) => download.writer.finish(false),
             Err(error) => download.writer.fail(error),
         }
     }
@@ -140,7 +140,8 @@ impl Plan {
 
         let Some(pipeline) = &self.pipeline else {
             while let Some(bytes) = self.next(&mut reply, download).await? {
-                download.writer.writable().await?;
+                let abandoned = |NoReaders| Error::Abandoned; // the printer has stopped
+                download.writer.writable().await.map_err(abandoned)?;
                 download.writer.append(bytes);
             }
             return Ok(());
@@ -201,14 +202,6 @@ impl Plan {
     }
 }
 
-fn launch(window: u64) -> (Writer, Reader) {
-    let (writer, flight) = flight::launch(window);
-    let reader = flight
-        .join()
-        .expect("a flight just launched has its beginning");
-    (writer, reader)
-}
-
 impl Download<'_> {
     /// Takes back what arrived before `error`, and returns whether that was possible:
     /// nothing of it has been read yet, or it was written to a file.
@@ -220,7 +213,7 @@ impl Download<'_> {
             return false;
         };
 
-        let (writer, reader) = launch(AHEAD);
+        let (writer, reader) = flight::pipe(AHEAD);
         let is_read = retries.send(reader).is_ok();
         std::mem::replace(&mut self.writer, writer).fail(error.clone());
         is_read

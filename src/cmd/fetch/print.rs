@@ -65,6 +65,7 @@ impl Printer {
                     self.sink.take_back(beginning)?;
                     poem.reader = retry;
                 }
+                Read::FellBehind { .. } => return Err(Stop::Failed(Error::Abandoned)),
             }
         }
     }
@@ -91,6 +92,7 @@ async fn read_all(mut reader: Reader) -> Result<Vec<u8>, Arc<Error>> {
             Read::Pending => reader.ready().await,
             Read::End => return Ok(pieces.concat()),
             Read::Failed(error) => return Err(error),
+            Read::FellBehind { .. } => return Err(Arc::new(Error::Abandoned)),
         }
     }
 }

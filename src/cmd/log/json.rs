@@ -1,7 +1,7 @@
 //! The log for machines: one JSON object per line, in the terms of RFC 9211.
 
 use poetry::escape;
-use poetry::stats::{AccessRecord, CacheStatus};
+use poetry::observe::{AccessRecord, CacheStatus};
 use serde_json::json;
 use std::time::Instant;
 
@@ -10,15 +10,16 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
         "time": now(),
         "peer": record.peer.to_string(),
         "class": record.class().word(),
-        "hit": matches!(record.how, CacheStatus::Hit(_) | CacheStatus::Remembered),
-        "collapsed": record.how == CacheStatus::Coalesced,
+        "hit": matches!(record.status, CacheStatus::Hit(_) | CacheStatus::Negative),
+        "collapsed": record.status == CacheStatus::Coalesced,
         "bytes": record.bytes,
         "wait_ms": record.wait.as_millis() as u64,
+        "total_ms": record.total.as_millis() as u64,
         "outcome": record.outcome.word(),
         "key": String::from_utf8_lossy(record.request),
     });
 
-    match record.how {
+    match record.status {
         CacheStatus::Hit(until) => {
             let ttl = until.saturating_duration_since(Instant::now());
             object["ttl"] = json!(ttl.as_secs());
@@ -29,7 +30,7 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
         }
         CacheStatus::Coalesced => object["fwd"] = json!("miss"),
         CacheStatus::Stale => object["fwd"] = json!("stale"),
-        CacheStatus::Remembered | CacheStatus::Own | CacheStatus::Unasked => {}
+        CacheStatus::Negative | CacheStatus::Own | CacheStatus::NoRequest => {}
     }
     escape::json(object.to_string())
 }

@@ -141,8 +141,8 @@ impl Proxy {
 
     fn spawn_fetch(self: &Arc<Self>, guard: FlightGuard<Key>, request: Bytes, now: Instant) {
         let fetch = Fetch::new(self.clone(), guard, request);
-        if let Err((fetch, refusal)) = self.dispatch.enter(fetch, now) {
-            fetch.refuse(&refusal, now);
+        if let Err(refused) = self.dispatch.enter(fetch, now) {
+            refused.fetch.refuse(&refused.refusal, now);
         }
     }
 }

@@ -35,12 +35,24 @@ pub(super) struct Place {
     id: Id,
 }
 
+/// A fetch that may not wait, and why.
+pub(super) struct Refused {
+    pub(super) fetch: Fetch,
+    pub(super) refusal: Refusal,
+}
+
 /// Why a fetch may not wait.
 pub(super) enum Refusal {
     /// Too many wait already.
     QueueFull,
     /// Those that wait take too much of the capacity.
     NoRoom,
+}
+
+impl Refused {
+    fn new(fetch: Fetch, refusal: Refusal) -> Box<Refused> {
+        Box::new(Refused { fetch, refusal })
+    }
 }
 
 impl Dispatch {
@@ -72,11 +84,11 @@ impl Dispatch {
         self: &Arc<Self>,
         mut fetch: Fetch,
         now: Instant,
-    ) -> Result<(), (Fetch, Refusal)> {
+    ) -> Result<(), Box<Refused>> {
         let started = {
             let mut state = self.lock();
             if !state.queue.has_free_place() && !fetch.reserve_waiting() {
-                return Err((fetch, Refusal::NoRoom));
+                return Err(Refused::new(fetch, Refusal::NoRoom));
             }
 
             // The callback needs this lock, so it sees the fetch in the queue.
@@ -92,7 +104,7 @@ impl Dispatch {
             match state.queue.enter(class, fetch, now) {
                 Entered::Started(id, fetch) => (id, fetch),
                 Entered::Waits(_) => return Ok(()),
-                Entered::Refused(fetch) => return Err((fetch, Refusal::QueueFull)),
+                Entered::Refused(fetch) => return Err(Refused::new(fetch, Refusal::QueueFull)),
             }
         };
 

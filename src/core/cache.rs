@@ -77,7 +77,8 @@ pub use fill::{Fill, Remember};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use table::{DropLater, ENTRY_WEIGHT, FetchEntry, FetchState, PurgeRule, Table};
+pub use table::ENTRY_WEIGHT;
+use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
 pub use usage::Reservation;
 use usage::{Kind, Usage};
 
@@ -389,7 +390,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             let (count, flights) = drop_after(shard.write().expect(UNPOISONED), |table| {
                 let mut out = DropLater::new();
                 let count = table.purge(&rule, &mut out);
-                let flights = std::mem::take(&mut out.flights);
+                let flights = std::mem::take(&mut out.detached);
                 ((count, flights), out)
             });
             purged += count;
@@ -412,7 +413,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         drop_after(self.lock(hash), |table| {
             let mut out = DropLater::new();
             let found = table.purge_one((hash, key), &rule, &mut out);
-            let flights = std::mem::take(&mut out.flights);
+            let flights = std::mem::take(&mut out.detached);
             ((found, flights), out)
         })
     }

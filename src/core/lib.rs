@@ -39,7 +39,7 @@
 //! | What happens when two clients ask at once? | [`coalesce`] |
 //! | Is a text fresh, stale, or to be fetched? | [`cache`] |
 //! | How do many clients read one text as it comes? | [`flight`] |
-//! | Which fetch starts next? | [`queue`] |
+//! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
 //! | When is a reply complete? | [`protocol`] |
 //! | How does a connection end? | [`server`] |
@@ -51,7 +51,7 @@
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`flight`], [`coalesce`], [`queue`], `slots`, [`budget`], [`protocol`].
+//!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`], [`protocol`].
 //! * the world: [`rt`] (the one file that names the runtime), [`net`], [`process`],
 //!   [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`], [`server`].
 //! * [`handler`]: what each service does with a request.
@@ -64,6 +64,7 @@ pub mod budget;
 pub mod cache;
 pub mod client;
 pub mod coalesce;
+pub mod dispatch;
 pub mod error;
 pub mod escape;
 pub mod flight;

@@ -9,12 +9,12 @@
 //!
 //! let mut queue = Queue::new(1, 10);
 //! let now = Instant::now();
-//! assert!(matches!(queue.enter(Class::Client, "first", now), Entered::Started(_, "first")));
+//! let Entered::Started(first, "first") = queue.enter(Class::Client, "first", now) else { panic!() };
 //! assert!(matches!(queue.enter(Class::Refresh, "second", now), Entered::Waits(_)));
 //! assert!(matches!(queue.enter(Class::Client, "third", now), Entered::Waits(_)));
 //!
 //! // A client's fetch goes before a refresh.
-//! let (_, next) = queue.finish().expect("two are waiting");
+//! let (_, next) = queue.finish(first).expect("two are waiting");
 //! assert_eq!(next, "third");
 //! ```
 //!
@@ -28,7 +28,7 @@
 //! client waits. So that refreshes don't starve, each [`REFRESH_TURN`]th start is a
 //! refresh's. Entering, leaving and changing the class cost O(log n).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 /// While both wait, one start in this many is a refresh's.
@@ -62,7 +62,7 @@ pub enum Entered<T> {
 #[derive(Debug)]
 pub struct Queue<T> {
     places: usize,
-    running: usize,
+    running: HashSet<Id>,
     /// The most that may wait.
     bound: usize,
     next_id: u64,
@@ -83,7 +83,7 @@ impl<T> Queue<T> {
     pub fn new(places: usize, bound: usize) -> Queue<T> {
         Queue {
             places,
-            running: 0,
+            running: HashSet::new(),
             bound,
             next_id: 0,
             clients: BTreeMap::new(),
@@ -98,7 +98,7 @@ impl<T> Queue<T> {
         self.next_id += 1;
 
         if self.has_free_place() {
-            self.running += 1;
+            self.running.insert(id);
             return Entered::Started(id, item);
         }
         if self.len() >= self.bound {
@@ -117,7 +117,7 @@ impl<T> Queue<T> {
 
     /// Whether an item that enters now starts at once.
     pub fn has_free_place(&self) -> bool {
-        self.running < self.places
+        self.running.len() < self.places
     }
 
     /// An item that waits.
@@ -144,12 +144,17 @@ impl<T> Queue<T> {
     }
 
     /// A running item has ended. The next one starts, if any waits.
-    pub fn finish(&mut self) -> Option<(Id, T)> {
-        let next = self.next();
-        if next.is_none() {
-            self.running -= 1;
-        }
-        next
+    pub fn finish(&mut self, id: Id) -> Option<(Id, T)> {
+        self.running.remove(&id);
+        let (next, item) = self.next()?;
+
+        self.running.insert(next);
+        Some((next, item))
+    }
+
+    /// Whether an item has started and not finished.
+    pub fn is_running(&self, id: Id) -> bool {
+        self.running.contains(&id)
     }
 
     fn next(&mut self) -> Option<(Id, T)> {
@@ -190,7 +195,7 @@ impl<T> Queue<T> {
 
     /// The number of places taken.
     pub fn running(&self) -> usize {
-        self.running
+        self.running.len()
     }
 
     fn of(&mut self, class: Class) -> &mut BTreeMap<Id, Waiting<T>> {
@@ -218,15 +223,22 @@ mod tests {
     fn busy(bound: usize) -> (Queue<u32>, Instant) {
         let mut queue = Queue::new(1, bound);
         let now = Instant::now();
-        assert!(matches!(
+        assert_eq!(
             queue.enter(Class::Client, 0, now),
-            Entered::Started(..)
-        ));
+            Entered::Started(Id(0), 0)
+        );
         (queue, now)
     }
 
+    /// The items in the order in which they start.
     fn order(queue: &mut Queue<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| queue.finish().map(|(_, item)| item)).collect()
+        let mut running = Id(0);
+        let next = || {
+            let (id, item) = queue.finish(running)?;
+            running = id;
+            Some(item)
+        };
+        std::iter::from_fn(next).collect()
     }
 
     #[test]
@@ -301,14 +313,14 @@ mod tests {
         ) {
             let mut queue = Queue::new(places, bound);
             let now = Instant::now();
-            let (mut waiting, mut running) = (Vec::new(), 0);
+            let (mut waiting, mut running) = (Vec::new(), Vec::new());
 
             for (item, (act, pick)) in acts.into_iter().enumerate() {
                 match act {
                     0 | 1 => {
                         let class = if act == 0 { Class::Client } else { Class::Refresh };
                         match queue.enter(class, item, now) {
-                            Entered::Started(..) => running += 1,
+                            Entered::Started(id, _) => running.push(id),
                             Entered::Waits(id) => waiting.push((id, item)),
                             Entered::Refused(back) => {
                                 prop_assert_eq!((back, waiting.len()), (item, bound));
@@ -323,20 +335,22 @@ mod tests {
                         let class = if pick % 2 == 0 { Class::Client } else { Class::Refresh };
                         queue.reclass(waiting[pick % waiting.len()].0, class);
                     }
-                    4 if running > 0 => match queue.finish() {
-                        Some(next) => {
+                    4 if !running.is_empty() => {
+                        let ended = running.remove(pick % running.len());
+                        let next = queue.finish(ended);
+                        prop_assert_eq!(next.is_none(), waiting.is_empty());
+                        if let Some(next) = next {
                             let at = waiting.iter().position(|waits| *waits == next);
                             waiting.remove(at.expect("it was waiting"));
+                            running.push(next.0);
                         }
-                        None => {
-                            prop_assert!(waiting.is_empty());
-                            running -= 1;
-                        }
-                    },
+                    }
                     _ => {}
                 }
-                prop_assert_eq!((queue.len(), queue.running()), (waiting.len(), running));
-                prop_assert!(running <= places && (waiting.is_empty() || running == places));
+                let counts = (queue.len(), queue.running());
+                prop_assert_eq!(counts, (waiting.len(), running.len()));
+                prop_assert!(running.len() <= places);
+                prop_assert!(waiting.is_empty() || running.len() == places);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// What an entry costs beside its value and key, in bytes (estimated): the table and the
 /// eviction queue.
-pub(super) const ENTRY_WEIGHT: u64 = 256;
+pub const ENTRY_WEIGHT: u64 = 256;
 
 pub(super) struct Table<K, V, F> {
     entries: HashTable<Entry<K, V, F>>,
@@ -171,6 +171,8 @@ impl<V, F> Taken<V, F> {
 pub(super) struct DropLater<V, F> {
     pub(super) values: Vec<V>,
     pub(super) flights: Vec<F>,
+    /// Flights still in flight that a purge has detached.
+    pub(super) detached: Vec<F>,
 }
 
 impl<V, F> DropLater<V, F> {
@@ -178,6 +180,7 @@ impl<V, F> DropLater<V, F> {
         DropLater {
             values: Vec::new(),
             flights: Vec::new(),
+            detached: Vec::new(),
         }
     }
 }
@@ -271,9 +274,14 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             FetchState::InFlight(flight) => (how.spares)(flight),
             _ => false,
         };
-        let fetch = entry.fetch.take_if(|fetch| !is_spared(fetch));
-        out.flights
-            .extend(fetch.and_then(|fetch| fetch.state.into_flight()));
+        if let Some(fetch) = entry.fetch.take_if(|fetch| !is_spared(fetch)) {
+            let list = if fetch.is_in_flight() {
+                &mut out.detached
+            } else {
+                &mut out.flights
+            };
+            list.extend(fetch.state.into_flight());
+        }
 
         let Some(kept) = &mut entry.kept else {
             return false;

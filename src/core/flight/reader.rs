@@ -174,10 +174,12 @@ impl Reader {
         }
     }
 
-    pub(super) fn reads(&self, flight: &Arc<Inner>) -> bool {
+    /// The flight that is read, as [`Writer::id`](super::Writer::id) gives it; `None` for a
+    /// complete poem.
+    pub fn flight_id(&self) -> Option<usize> {
         match &self.from {
-            ReadFrom::Flight { shared, .. } => Arc::ptr_eq(shared, flight),
-            ReadFrom::Poem { .. } | ReadFrom::Released => false,
+            ReadFrom::Flight { shared, .. } => Some(Arc::as_ptr(shared) as usize),
+            ReadFrom::Poem { .. } | ReadFrom::Released => None,
         }
     }
 

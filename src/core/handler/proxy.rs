@@ -5,11 +5,10 @@
 //! |---|---|
 //! | [`key`] | What is one text? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
-//! | [`dispatch`] | When does a fetch start? |
+//! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | [`fetch`] | How does it go, and how does it end? |
 //! | [`patience`] | How long may slow readers delay others? |
 
-mod dispatch;
 mod fetch;
 mod key;
 mod patience;
@@ -17,6 +16,7 @@ mod patience;
 use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
+use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Observer, Reloaded};
 use crate::protocol::Protocol;
@@ -25,7 +25,6 @@ use crate::stats::Stats;
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use dispatch::Dispatch;
 use fetch::Fetch;
 pub use key::Key;
 use key::Scope;
@@ -88,7 +87,7 @@ pub struct Rejects {
 pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
-    dispatch: Arc<Dispatch>,
+    dispatch: Arc<Dispatch<Fetch>>,
     scope: Scope,
     /// The upstreams, for logs.
     name: String,
@@ -142,7 +141,7 @@ impl Proxy {
     fn spawn_fetch(self: &Arc<Self>, guard: FlightGuard<Key>, request: Bytes, now: Instant) {
         let fetch = Fetch::new(self.clone(), guard, request);
         if let Err(refused) = self.dispatch.enter(fetch, now) {
-            refused.fetch.refuse(&refused.refusal, now);
+            Fetch::refuse(*refused, now);
         }
     }
 }

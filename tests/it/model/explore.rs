@@ -1,11 +1,12 @@
-//! All orders there are, up to a size: breadth first over what the model can come to, each by its shortest way, and
-//! every single order up to a smaller depth. The real parts can't be copied, so each order is played from the start.
+//! All orders of acts, up to a size: breadth first over the states of the model, each by its
+//! shortest way, and every single order up to a smaller depth. The real parts can't be
+//! copied, so each order is played from the start.
 
 use super::obvious::{Act, Hours, Limits, Model};
 use super::real::{Broken, Flaw, Rule, World};
 use std::collections::{HashSet, VecDeque};
 
-/// What is tried: with which policy, and with what put together wrongly.
+/// Under which policy, and with what put together wrongly.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub hours: Hours,
@@ -16,12 +17,12 @@ pub struct Setting {
 pub struct Counterexample {
     pub rule: Rule,
     pub acts: Vec<Act>,
-    told: String,
+    report: String,
 }
 
 impl std::fmt::Debug for Counterexample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.told)
+        write!(f, "{}", self.report)
     }
 }
 
@@ -32,20 +33,24 @@ impl Counterexample {
             ttl,
             grace,
             fail_ttl,
+            places,
         } = setting.hours;
-        let told = format!(
-            "{rule:?}: {what}, after\n    play(hours({ttl}, {grace}, {fail_ttl}), &{acts:?})\nwith {:?}",
+
+        let call = format!("play(hours(({ttl}, {grace}, {fail_ttl}), {places}), &{acts:?})");
+        let report = format!(
+            "{rule:?}: {what}, after\n    {call}\nwith {:?}",
             setting.flaw
         );
         Counterexample {
             rule,
             acts: acts.to_vec(),
-            told,
+            report,
         }
     }
 }
 
-/// Which acts are followed by a look at everything. A look asks, and asking makes the cache look at the clock.
+/// After which acts everything is compared. A look asks, and asking makes the cache look at
+/// the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Looks {
     Last,
@@ -56,17 +61,20 @@ pub enum Looks {
 pub fn play(setting: Setting, acts: &[Act], looks: Looks) -> Result<(), Counterexample> {
     let mut model = Model::new(setting.hours);
     let mut world = World::new(setting.hours, setting.flaw);
+
     for (at, act) in acts.iter().enumerate() {
         let each = looks == Looks::Each;
+        let before = &acts[..at];
         assert!(
             !each || model.allows(*act),
-            "{act:?} can't happen after {:?}",
-            &acts[..at]
+            "{act:?} can't happen after {before:?}"
         );
+
         let looks = each || at + 1 == acts.len();
         step(&mut model, &mut world, *act, looks)
             .map_err(|broken| Counterexample::new(setting, &acts[..=at], broken))?;
     }
+
     if setting.flaw.is_none() {
         world
             .close()
@@ -76,14 +84,15 @@ pub fn play(setting: Setting, acts: &[Act], looks: Looks) -> Result<(), Countere
 }
 
 fn step(model: &mut Model, world: &mut World, act: Act, looks: bool) -> Result<(), Broken> {
-    let ends = matches!(act, Act::End(_) | Act::Reset(_) | Act::Abort(_));
-    match ends {
-        true => model.use_budget(act),
-        false => model.act(act),
+    if act.ends().is_some() {
+        model.settle(act);
+    } else {
+        model.act(act);
     }
     if looks {
         world.wait();
     }
+
     let mut between = Ok(());
     world.act(act, |world| {
         if looks {
@@ -91,11 +100,12 @@ fn step(model: &mut Model, world: &mut World, act: Act, looks: bool) -> Result<(
         }
     });
     between?;
-    model.tell(act);
-    match looks {
-        true => world.check(model),
-        false => Ok(()),
+
+    model.announce(act);
+    if looks {
+        world.check(model)?;
     }
+    Ok(())
 }
 
 /// How much was visited.
@@ -112,8 +122,10 @@ fn further(
     (model, acts): (&Model, &[Act]),
     act: Act,
 ) -> Result<(Model, Vec<Act>), Counterexample> {
-    let (mut next, longer) = (model.clone(), [acts, &[act]].concat());
+    let longer = [acts, &[act]].concat();
     play(setting, &longer, Looks::Last)?;
+
+    let mut next = model.clone();
     next.act(act);
     Ok((next, longer))
 }
@@ -127,6 +139,7 @@ pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited,
     };
     let mut known = HashSet::from([start.essence()]);
     let mut open = VecDeque::from([(start, Vec::new())]);
+
     while let Some((model, acts)) = open.pop_front() {
         for act in model.possible(limits) {
             let (next, longer) = further(setting, (&model, &acts), act)?;
@@ -141,13 +154,14 @@ pub fn states(setting: Setting, limits: Limits, depth: usize) -> Result<Visited,
     Ok(visited)
 }
 
-/// Every order of so many acts, and all that begin one.
+/// Every order of this many acts, and all that begin one.
 pub fn orders(setting: Setting, limits: Limits, depth: usize) -> Result<Visited, Counterexample> {
     let mut visited = Visited {
         deepest: depth,
         ..Visited::default()
     };
     let mut open = vec![(Model::new(setting.hours), Vec::new())];
+
     while let Some((model, acts)) = open.pop() {
         for act in model.possible(limits) {
             let (next, longer) = further(setting, (&model, &acts), act)?;

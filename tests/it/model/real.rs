@@ -1,38 +1,37 @@
-//! The real cache and the real flights, put together as the proxy does it, and compared with the model after every act.
-//!
-//! A [`Flaw`] is a small deviation in the putting together. The parts are the real ones either way, so each flaw shows
-//! that the comparison would notice if the proxy, or a part, did the same.
+//! The real parts, driven act by act without a runtime: the coalescer with its cache and
+//! flights, and the queue with its dispatch. What they come to is compared with the model.
 
 use super::obvious::{
-    Act, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Response, Timing, word,
+    Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word,
 };
-use poetry::cache::{Cache, Fill, Lookup, Policy};
-use poetry::flight::{Flight, Read, Reader, Writer, launch};
-use poetry::poem::Poem;
+use poetry::cache::{Policy, Purge, Remember};
+use poetry::coalesce::{Coalescer, Ended, Found, FlightGuard, Verdict};
+use poetry::dispatch::{Abort, Dispatch, Job, Place};
+use poetry::flight::{Interest, Read, Reader};
 use poetry::protocol::{Protocol, ReplyDecoder};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// What the comparison holds. The first that is broken is told, in this order.
+/// What the comparison holds. The first that is broken is reported, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// So many fetches are aloft as there should be: one for each generation of the key.
+    /// As many fetches run, and as many wait, as should.
     Fetches,
-    /// Everyone reads the text from its beginning, and all of it that there is.
+    /// A client reads the text from its beginning, and all of it that there is.
     Seen,
-    /// Everyone is told the same end, no sooner and no later.
-    Timing,
-    /// Who waits is woken when there is news.
+    /// All clients are told the same end, no sooner and no later.
+    Told,
+    /// A client that waits is woken when there is news.
     Woken,
-    /// Whole poems alone are kept, and only until they are purged or too old.
+    /// Only whole texts are kept, and only until they are purged or too old.
     Kept,
-    /// Who asks next gets what he should: a hit, what is stale, a place in the flight that is aloft, or the lead.
+    /// The next client gets what it should: a hit, a stale text, a flight, or the lead.
     Asker,
-    /// Every byte is counted, and given back.
+    /// Every byte is counted, and freed.
     Held,
 }
 
@@ -44,42 +43,97 @@ pub struct Broken {
 }
 
 fn hold(rule: Rule, holds: bool, what: impl FnOnce() -> String) -> Result<(), Broken> {
-    match holds {
-        true => Ok(()),
-        false => Err(Broken { rule, what: what() }),
+    if holds {
+        return Ok(());
     }
+    Err(Broken { rule, what: what() })
 }
 
 /// What can be put together wrongly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// The fetch is the client's who caused it, and ends when that one leaves.
+    /// The fetch ends when the client leaves that started it.
     LeaderTakesItAlong,
-    /// Where a commit is refused, the poem is kept all the same.
+    /// Where a commit is refused, the text is kept all the same.
     KeptAfterAPurge,
-    /// Who joins late begins where the flight is by then.
+    /// A late client begins where the flight is by then.
     LateMissTheBeginning,
-    /// A reset counts as the end of the poem.
+    /// A reset counts as the end of the text.
     ResetIsAnEnd,
-    /// Of a failure, only the client who caused the fetch is told.
+    /// Only the client that started the fetch is told of its failure.
     LeaderAloneIsTold,
-    /// A fetch that failed leaves its flight in the table.
+    /// A failed fetch leaves its flight in the table.
     FailedIsJoined,
     /// A flight without a byte is not joined.
     ConnectingIsNotJoined,
+    /// A fetch that no client waits for any more stays in the queue.
+    LeftInTheQueue,
 }
 
 type Key = u8;
-/// A flight and its number.
-type Numbered = (usize, Flight);
-type Lead = poetry::cache::Lead<Key, Poem, Numbered, Writer>;
+type Guard = FlightGuard<Key>;
 
-/// What the proxy's fetch holds: the same two, in the same order.
-struct FlightGuard {
-    fill: Option<Fill<Key, Poem, Numbered>>,
-    writer: Writer,
-    judge: ReplyDecoder,
+/// A fetch that runs.
+struct Running {
+    number: usize,
+    // In the order in which they are dropped.
+    guard: Guard,
+    decoder: ReplyDecoder,
     leader: Option<Client>,
+    _place: Option<Place<TestJob>>,
+}
+
+/// What jobs share with the world: what they have started, and what was aborted.
+#[derive(Clone, Default)]
+struct Board {
+    started: Arc<Mutex<Vec<Running>>>,
+    aborted: Arc<Mutex<Vec<usize>>>,
+}
+
+/// A fetch that waits for its turn.
+struct TestJob {
+    number: usize,
+    guard: Guard,
+    leader: Option<Client>,
+    board: Board,
+    ignores_interest: bool,
+}
+
+impl Job for TestJob {
+    fn is_refresh(&self) -> bool {
+        self.guard.replaces().is_some()
+    }
+
+    fn has_readers(&self) -> bool {
+        self.guard.writer().readers() > 0
+    }
+
+    fn reserve_waiting(&mut self) -> bool {
+        self.guard.reserve_waiting(0)
+    }
+
+    fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
+        if !self.ignores_interest {
+            self.guard.on_interest(tell);
+        }
+    }
+
+    fn begin(&mut self) -> bool {
+        self.guard.begin()
+    }
+
+    fn start(self, place: Place<TestJob>) -> Abort {
+        let number = self.number;
+        let aborted = self.board.aborted.clone();
+        self.board.started.lock().unwrap().push(Running {
+            number,
+            guard: self.guard,
+            decoder: decoder(),
+            leader: self.leader,
+            _place: Some(place),
+        });
+        Box::new(move || aborted.lock().unwrap().push(number))
+    }
 }
 
 struct Seat {
@@ -88,7 +142,7 @@ struct Seat {
     bell: Arc<Bell>,
     /// It was told to wait.
     waits: bool,
-    /// The flight is beside the point for it: it was told that it failed.
+    /// A flaw told it that the fetch failed, whatever its flight says.
     told_apart: bool,
 }
 
@@ -102,38 +156,49 @@ impl Wake for Bell {
 }
 
 pub struct World {
-    cache: Arc<Cache<Key, Poem, Numbered>>,
+    texts: Coalescer<Key>,
+    dispatch: Arc<Dispatch<TestJob>>,
+    board: Board,
     now: Instant,
-    fetches: Vec<Option<FlightGuard>>,
+    /// Flights by their number.
+    flights: Vec<usize>,
     clients: [Option<Seat>; CLIENTS.len()],
     last: Option<Last>,
     flaw: Option<Flaw>,
     /// What a flaw holds on to.
-    stuck: Vec<FlightGuard>,
+    stuck: Vec<Guard>,
+    untold: Vec<Ended>,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+const WINDOW: u64 = 1 << 16;
+
+fn policy(hours: Hours) -> Policy {
+    Policy {
+        ttl: HOUR * hours.ttl as u32,
+        grace: HOUR * hours.grace as u32,
+        fail_ttl: HOUR * hours.fail_ttl as u32,
+        capacity: 1 << 16, // so little is in one shard
+    }
+}
+
+fn decoder() -> ReplyDecoder {
+    ReplyDecoder::new(Protocol::Poem, "upstream".to_string(), WINDOW)
+}
 
 impl World {
     pub fn new(hours: Hours, flaw: Option<Flaw>) -> World {
-        let hours = [hours.ttl, hours.grace, hours.fail_ttl].map(|hours| HOUR * hours as u32);
-        let [ttl, grace, fail_ttl] = hours;
-        let capacity = 1 << 16; // so little is in one shard
-        let cache = Cache::new(Policy {
-            ttl,
-            grace,
-            fail_ttl,
-            capacity,
-        });
-        let (fetches, clients) = (Vec::new(), [const { None }; CLIENTS.len()]);
         World {
-            cache,
+            texts: Coalescer::new(policy(hours), WINDOW),
+            dispatch: Dispatch::new(hours.places, 100),
+            board: Board::default(),
             now: Instant::now(),
-            fetches,
-            clients,
+            flights: Vec::new(),
+            clients: [const { None }; CLIENTS.len()],
             last: None,
             flaw,
             stuck: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
@@ -141,102 +206,115 @@ impl World {
         self.flaw == Some(flaw)
     }
 
-    /// Whoever has nothing to read waits.
+    /// Each client that has nothing to read waits.
     pub fn wait(&mut self) {
         self.clients.iter_mut().flatten().for_each(Seat::wait);
     }
 
-    /// Does it. `between` sees the world when a fetch has settled its key and has told nobody yet.
+    /// Plays the act. `between` sees the world when a fetch has settled its key and no reader
+    /// has been told.
     pub fn act(&mut self, act: Act, between: impl FnOnce(&mut World)) {
         self.last = None;
         match act {
             Act::Ask(client) => self.ask(client),
             Act::Read(client) => self.read(client),
             Act::Leave(client) => self.leave(client),
-            Act::Say(fetch) => self.say(fetch),
-            Act::End(fetch) | Act::Reset(fetch) | Act::Abort(fetch) => {
-                let landing = self.fetches.get_mut(fetch).and_then(Option::take);
-                let Some(landing) = landing else { return };
-                match act {
-                    Act::End(_) if landing.judge.eof().is_ok() => self.land(landing, between),
-                    Act::Reset(_)
-                        if self.has(Flaw::ResetIsAnEnd) && landing.judge.eof().is_ok() =>
-                    {
-                        self.land(landing, between);
-                    }
-                    Act::Abort(_) => self.abort(landing, between),
-                    _ => self.fail(landing, between),
+            Act::Say(fetch) => self.with(fetch, say),
+            Act::Pass(fetch) => {
+                let now = self.now;
+                self.with(fetch, |running| running.guard.pass(now));
+            }
+            Act::Long(fetch) => {
+                let now = self.now;
+                self.with(fetch, |running| running.guard.reserve_or_pass(1, 0, now));
+            }
+            Act::End(fetch) | Act::Reject(fetch) | Act::Reset(fetch) | Act::Abort(fetch) => {
+                if let Some(running) = self.take(fetch) {
+                    self.end(act, running, between);
                 }
             }
-            Act::Purge => self.cache.purge(),
+            Act::Purge => {
+                self.texts.purge_all(Purge::Soft, self.now);
+            }
             Act::Wait => self.now += HOUR,
+        }
+        self.drop_aborted();
+    }
+
+    fn with(&mut self, fetch: usize, change: impl FnOnce(&mut Running)) {
+        let mut started = self.board.started.lock().unwrap();
+        if let Some(running) = started.iter_mut().find(|running| running.number == fetch) {
+            change(running);
         }
     }
 
-    fn lookup(&self) -> Lookup<Key, Poem, Numbered, Writer> {
-        let number = self.fetches.len();
-        self.cache.lookup(&0, self.now, || {
-            let (writer, flight) = launch(1 << 16);
-            (writer, (number, flight))
-        })
+    fn take(&mut self, fetch: usize) -> Option<Running> {
+        let mut started = self.board.started.lock().unwrap();
+        let at = started.iter().position(|running| running.number == fetch)?;
+        Some(started.remove(at))
+    }
+
+    /// What the executor does with an aborted task.
+    fn drop_aborted(&mut self) {
+        loop {
+            let aborted = self.board.aborted.lock().unwrap().pop();
+            let Some(number) = aborted else { return };
+            drop(self.take(number));
+        }
     }
 
     fn ask(&mut self, client: Client) {
-        let reader = match self.lookup() {
-            Lookup::Hit(poem, _) => Reader::of(poem),
-            Lookup::Stale(poem, lead) => {
-                if let Some(lead) = lead {
-                    self.fly(lead, None);
-                }
-                Reader::of(poem)
-            }
-            Lookup::Miss(lead) => {
-                let reader = lead.flight.1.join().expect("it has its beginning");
-                self.fly(lead, Some(client));
+        let reader = match self.texts.find(&0, self.now) {
+            Found::Hit(reader, _) | Found::Stale(reader, None) | Found::Negative(reader) => reader,
+            Found::Stale(reader, Some(guard)) => {
+                self.enter(guard, None);
                 reader
             }
-            Lookup::Coalesced((number, _)) if self.is_shunned(number) => {
-                let (writer, flight) = launch(1 << 16);
-                self.fetches.push(Some(FlightGuard {
-                    fill: None,
-                    writer,
-                    judge: judge(),
-                    leader: Some(client),
-                }));
-                flight.join().expect("it has its beginning")
+            Found::Missed(reader, guard) => {
+                self.enter(guard, Some(client));
+                reader
             }
-            Lookup::Coalesced((_, flight)) => {
-                let mut reader = flight.join().expect("it never outgrows the window");
-                while self.has(Flaw::LateMissTheBeginning)
-                    && matches!(reader.read(), Read::Chunk(_))
-                {}
+            Found::Joined(reader) if self.is_shunned(&reader) => {
+                let apart = Coalescer::<Key>::new(*self.texts.cache().policy(), WINDOW);
+                let Found::Missed(reader, guard) = apart.find(&0, self.now) else {
+                    panic!("a new coalescer has nothing")
+                };
+                self.enter(guard, Some(client));
+                reader
+            }
+            Found::Joined(mut reader) => {
+                let misses = self.has(Flaw::LateMissTheBeginning);
+                while misses && matches!(reader.read(), Read::Chunk(_)) {}
                 reader
             }
         };
-        let seat = Seat {
+
+        self.clients[client as usize] = Some(Seat {
             reader,
             seen: String::new(),
             bell: Arc::default(),
             waits: false,
             told_apart: false,
-        };
-        self.clients[client as usize] = Some(seat);
+        });
     }
 
-    fn is_shunned(&self, number: usize) -> bool {
-        let landing = self.fetches.get(number).and_then(Option::as_ref);
-        self.has(Flaw::ConnectingIsNotJoined)
-            && landing.is_some_and(|landing| landing.writer.is_empty())
+    fn is_shunned(&self, reader: &Reader) -> bool {
+        let is_empty = matches!(reader.peek(), Read::Pending);
+        self.has(Flaw::ConnectingIsNotJoined) && is_empty
     }
 
-    fn fly(&mut self, lead: Lead, leader: Option<Client>) {
-        let (fill, writer) = (Some(lead.fill), lead.writer);
-        self.fetches.push(Some(FlightGuard {
-            fill,
-            writer,
-            judge: judge(),
+    fn enter(&mut self, guard: Guard, leader: Option<Client>) {
+        let number = self.flights.len();
+        self.flights.push(guard.writer().id());
+        let job = TestJob {
+            number,
+            guard,
             leader,
-        }));
+            board: self.board.clone(),
+            ignores_interest: self.has(Flaw::LeftInTheQueue),
+        };
+        let entered = self.dispatch.enter(job, self.now);
+        assert!(entered.is_ok(), "there is room for all that wait");
     }
 
     fn read(&mut self, client: Client) {
@@ -246,188 +324,230 @@ impl World {
         while let Read::Chunk(bytes) = seat.reader.read() {
             seat.seen.push_str(&String::from_utf8_lossy(&bytes));
         }
+
         let told = seat.next().1;
-        if told != Timing::Nothing {
-            let (seen, kept) = (std::mem::take(&mut seat.seen), seat.reader.was_kept());
+        if told != Told::Nothing {
             self.last = Some(Last {
                 client,
-                seen,
+                seen: std::mem::take(&mut seat.seen),
                 told,
-                kept,
+                kept: seat.reader.was_kept(),
             });
-            self.clients[client as usize] = None;
+            self.leave(client);
         }
     }
 
     fn leave(&mut self, client: Client) {
         self.clients[client as usize] = None;
-        for landing in &mut self.fetches {
-            let led = landing
-                .as_ref()
-                .is_some_and(|landing| landing.leader == Some(client));
-            match landing {
-                Some(_) if led && self.flaw == Some(Flaw::LeaderTakesItAlong) => *landing = None,
-                Some(landing) if led => landing.leader = None,
-                _ => {}
-            }
-        }
-    }
 
-    fn say(&mut self, fetch: usize) {
-        let Some(Some(landing)) = self.fetches.get_mut(fetch) else {
-            return;
+        let takes_along = self.has(Flaw::LeaderTakesItAlong);
+        let led = {
+            let mut started = self.board.started.lock().unwrap();
+            let led = started
+                .iter_mut()
+                .find(|running| running.leader == Some(client));
+            led.map(|running| {
+                running.leader = None;
+                running.number
+            })
         };
-        let bytes = word(fetch, landing.writer.len() as usize / word(fetch, 0).len());
-        let total = landing.writer.len() + bytes.len() as u64;
-        let fits = landing.fill.as_mut().is_none_or(|fill| fill.reserve(total));
-        assert!(fits, "the capacity is no matter here");
-        landing
-            .judge
-            .push(bytes.as_bytes())
-            .expect("a poem has no framing");
-        landing.writer.append(bytes.into());
-    }
-
-    fn land(&mut self, landing: FlightGuard, between: impl FnOnce(&mut World)) {
-        let FlightGuard { fill, writer, .. } = landing;
-        writer.finish(|poem| {
-            let (bytes, again, mut counted) = (poem.len(), poem.clone(), None);
-            let Some(fill) = fill else { return Err(None) };
-            let kept = fill.commit_with(
-                |room| poem.with(counted.insert(room).clone()),
-                bytes,
-                self.now,
-            );
-            let done = kept.map(|()| counted).map_err(Some);
-            if done.is_err() && self.has(Flaw::KeptAfterAPurge) {
-                self.keep_anyway(again);
-            }
-            between(self);
-            done
-        });
-    }
-
-    fn keep_anyway(&mut self, poem: Poem) {
-        if let Lookup::Miss(lead) | Lookup::Stale(_, Some(lead)) = self.lookup() {
-            let bytes = poem.len();
-            drop(lead.fill.commit(poem, bytes, self.now));
+        if let Some(number) = led
+            && takes_along
+        {
+            drop(self.take(number));
         }
     }
 
-    fn fail(&mut self, mut landing: FlightGuard, between: impl FnOnce(&mut World)) {
-        let why = landing
-            .judge
-            .io_error(&std::io::ErrorKind::ConnectionReset.into());
+    /// Ends a fetch as the act says.
+    fn end(&mut self, act: Act, running: Running, between: impl FnOnce(&mut World)) {
+        let is_whole = running.decoder.eof().is_ok();
+        let Running {
+            guard,
+            decoder,
+            leader,
+            _place: place,
+            ..
+        } = running;
+
+        match act {
+            Act::Abort(_) => {
+                drop(guard);
+                between(self);
+            }
+            Act::End(_) if is_whole => self.land(guard, Verdict::Keep, between),
+            Act::Reject(_) if is_whole => self.land(guard, Verdict::Reject, between),
+            Act::Reset(_) if is_whole && self.has(Flaw::ResetIsAnEnd) => {
+                self.land(guard, Verdict::Keep, between);
+            }
+            _ => {
+                let why = decoder.io_error(&std::io::ErrorKind::ConnectionReset.into());
+                self.fail(guard, leader, why, between);
+            }
+        }
+        drop(place);
+    }
+
+    fn land(&mut self, guard: Guard, verdict: Verdict, between: impl FnOnce(&mut World)) {
+        let text = guard.writer().so_far();
+        let ended = guard.settle(verdict, self.now);
+        between(self);
+
+        let kept = ended.announce();
+        if self.has(Flaw::KeptAfterAPurge)
+            && !kept
+            && let Some(text) = text
+            && let Found::Missed(_, mut again) = self.texts.find(&0, self.now)
+        {
+            again.append(text.bytes());
+            again.land(Verdict::Keep, self.now);
+        }
+    }
+
+    fn fail(
+        &mut self,
+        guard: Guard,
+        leader: Option<Client>,
+        why: poetry::error::Error,
+        between: impl FnOnce(&mut World),
+    ) {
+        let flight = guard.writer().id();
         if self.has(Flaw::FailedIsJoined) {
-            let writer = std::mem::replace(&mut landing.writer, launch(0).0);
-            self.stuck.push(landing);
             between(self);
-            return writer.fail(why);
+            self.tell_apart(|seat| seat.reader.flight_id() == Some(flight));
+            return self.stuck.push(guard);
         }
-        let room = landing.fill.take().map(|fill| fill.fail(self.now));
+
+        let ended = guard.settle_failed(why, Remember::Yes, self.now);
         between(self);
-        landing.writer.attach(room);
         if self.has(Flaw::LeaderAloneIsTold) {
-            let seat = landing
-                .leader
-                .and_then(|client| self.clients[client as usize].as_mut());
-            seat.into_iter().for_each(|seat| seat.told_apart = true);
-            return self.stuck.push(landing);
+            let seat = leader.and_then(|client| self.clients[client as usize].as_mut());
+            if let Some(seat) = seat {
+                seat.told_apart = true;
+            }
+            return self.untold.push(ended);
         }
-        landing.writer.fail(why);
+        ended.announce();
     }
 
-    /// The task is dropped where it stands.
-    fn abort(&mut self, landing: FlightGuard, between: impl FnOnce(&mut World)) {
-        let FlightGuard { fill, writer, .. } = landing;
-        drop(fill);
-        between(self);
-        drop(writer);
+    fn tell_apart(&mut self, which: impl Fn(&Seat) -> bool) {
+        for seat in self.clients.iter_mut().flatten() {
+            if which(seat) {
+                seat.told_apart = true;
+                seat.bell.0.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
-    /// Whether everybody's view is the model's.
+    /// Whether each view is the model's.
     pub fn check(&self, model: &Model) -> Result<(), Broken> {
-        let aloft = self.fetches.iter().flatten().count();
-        hold(Rule::Fetches, aloft == model.aloft(), || {
-            format!("{aloft} fetches are aloft instead of {}", model.aloft())
+        let started = self.board.started.lock().unwrap().len();
+        let counts = (started, self.dispatch.waiting());
+        let due = (model.running(), model.waiting());
+        hold(Rule::Fetches, started == due.0, || {
+            format!("{started} fetches run instead of {}", due.0)
         })?;
+
         let seen = |last: &Option<Last>| last.as_ref().map(|last| last.seen.clone());
-        let what = || {
-            format!(
-                "who is out went with {:?} instead of {:?}",
-                self.last, model.last
-            )
-        };
+        let what = || format!("the last client left with {:?} instead of {:?}", self.last, model.last);
         hold(Rule::Seen, seen(&self.last) == seen(&model.last), what)?;
-        hold(Rule::Timing, self.last == model.last, what)?;
+        hold(Rule::Told, self.last == model.last, what)?;
+
         for client in CLIENTS {
-            match (
-                &self.clients[client as usize],
-                model.clients[client as usize],
-            ) {
+            match (&self.clients[client as usize], model.clients[client as usize]) {
                 (Some(seat), Some(reading)) => seat.check(client, model, reading)?,
                 (None, None) => {}
                 (seat, _) => {
-                    let what = format!(
-                        "{client:?} is {}",
-                        if seat.is_some() { "still in" } else { "out" }
-                    );
+                    let is = if seat.is_some() { "still in" } else { "out" };
+                    let what = format!("{client:?} is {is}");
                     return Err(Broken {
-                        rule: Rule::Timing,
+                        rule: Rule::Told,
                         what,
                     });
                 }
             }
         }
-        let (got, due) = (self.probe(), model.answer());
-        let text = |answer: &Response| match answer {
-            Response::Hit(text) | Response::Stale(text, _) => Some(text.clone()),
+
+        let (got, due_answer) = (self.probe(), model.answer());
+        let text = |answer: &Answer| match answer {
+            Answer::Hit(text) | Answer::Stale(text, _) => Some(text.clone()),
             _ => None,
         };
-        let what = || format!("who asks next gets {got:?} instead of {due:?}");
-        hold(Rule::Kept, text(&got) == text(&due), what)?;
-        hold(Rule::Asker, got == due, what)?;
-        let held = (self.cache.len(), self.cache.held());
+        let what = || format!("the next client gets {got:?} instead of {due_answer:?}");
+        hold(Rule::Kept, text(&got) == text(&due_answer), what)?;
+        hold(Rule::Asker, got == due_answer, what)?;
+
+        hold(Rule::Held, counts.1 == due.1, || {
+            format!("{} fetches wait instead of {}", counts.1, due.1)
+        })?;
+        let held = (self.texts.cache().len(), self.texts.cache().held());
         let due = model.held();
         hold(Rule::Held, held == due, || {
             format!("entries and bytes are {held:?} instead of {due:?}")
         })
     }
 
-    /// What a client would get. A lead that is handed out is dropped, and that leaves the key as it was.
-    fn probe(&self) -> Response {
-        let text = |poem: Poem| String::from_utf8_lossy(&poem.bytes()).into_owned();
-        match self.lookup() {
-            Lookup::Hit(poem, _) => Response::Hit(text(poem)),
-            Lookup::Stale(poem, None) => Response::Stale(text(poem), Duty::Nothing),
-            Lookup::Stale(poem, Some(_)) => Response::Stale(text(poem), Duty::Refreshes),
-            Lookup::Coalesced((number, _)) => Response::Joins(number),
-            Lookup::Miss(_) => Response::Leads,
+    /// What a client would get. A lead that it is given is dropped: the key is as it was.
+    fn probe(&self) -> Answer {
+        let text = |mut reader: Reader| {
+            let mut text = String::new();
+            while let Read::Chunk(bytes) = reader.read() {
+                text.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            text
+        };
+        match self.texts.find(&0, self.now) {
+            Found::Hit(reader, _) => Answer::Hit(text(reader)),
+            Found::Stale(reader, None) => Answer::Stale(text(reader), Duty::Nothing),
+            Found::Stale(reader, Some(_)) => Answer::Stale(text(reader), Duty::Refreshes),
+            Found::Missed(..) => Answer::Leads,
+            Found::Joined(reader) | Found::Negative(reader) => {
+                let id = reader.flight_id().expect("it reads a flight");
+                let number = self.flights.iter().rposition(|flight| *flight == id);
+                Answer::Joins(number.unwrap_or(usize::MAX))
+            }
         }
     }
 
-    /// Everybody goes home and everything is forgotten: then nothing is held any more.
+    /// All clients leave and everything is purged: then nothing is held any more.
     pub fn close(mut self) -> Result<(), Broken> {
-        (self.fetches, self.clients) = (Vec::new(), [const { None }; CLIENTS.len()]);
-        self.cache.purge();
-        let left = (self.cache.len(), self.cache.held());
+        self.clients = [const { None }; CLIENTS.len()];
+        self.drop_aborted();
+        loop {
+            let next = self.board.started.lock().unwrap().pop();
+            if next.is_none() {
+                break;
+            }
+        }
+
+        self.texts.purge_all(Purge::Hard, self.now);
+        let left = (self.texts.cache().len(), self.texts.cache().held());
         hold(Rule::Held, left == (0, 0), || {
             format!("entries and bytes are {left:?} when all have gone")
         })
     }
 }
 
+fn say(running: &mut Running) {
+    let pieces = running.guard.writer().len() as usize / word(running.number, 0).len();
+    let bytes = word(running.number, pieces);
+    let total = running.guard.writer().len() + bytes.len() as u64;
+
+    assert!(running.guard.reserve(total), "the capacity is no matter here");
+    let pushed = running.decoder.push(bytes.as_bytes());
+    pushed.expect("a poem has no framing");
+    running.guard.append(bytes.into());
+}
+
 impl Seat {
     /// What it would read next, and what it is told where that is nothing.
-    fn next(&self) -> (String, Timing) {
+    fn next(&self) -> (String, Told) {
         match self.reader.peek() {
-            Read::Chunk(bytes) => (
-                String::from_utf8_lossy(&bytes).into_owned(),
-                Timing::Nothing,
-            ),
-            Read::Pending if !self.told_apart => (String::new(), Timing::Nothing),
-            Read::End => (String::new(), Timing::Whole),
-            Read::Pending | Read::Failed(_) => (String::new(), Timing::Failed),
+            Read::Chunk(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), Told::Nothing),
+            Read::Pending if !self.told_apart => (String::new(), Told::Nothing),
+            Read::End => (String::new(), Told::Whole),
+            Read::Pending | Read::Failed(_) | Read::FellBehind { .. } => {
+                (String::new(), Told::Failed)
+            }
         }
     }
 
@@ -440,28 +560,24 @@ impl Seat {
     }
 
     fn check(&self, client: Client, model: &Model, reading: Reading) -> Result<(), Broken> {
-        let Reading {
-            fetch, from, seen, ..
-        } = reading;
-        let due = super::obvious::text(fetch, from, seen);
+        let due = super::obvious::text(reading.fetch, reading.from, reading.seen);
         hold(Rule::Seen, self.seen == due, || {
             format!("{client:?} has seen {:?} instead of {due:?}", self.seen)
         })?;
-        let ((rest, told), (next, end)) = (model.rest(reading), self.next());
+
+        let (rest, told) = model.rest(reading);
+        let (next, end) = self.next();
         let fits = rest.starts_with(&next) && rest.is_empty() == next.is_empty();
         hold(Rule::Seen, fits, || {
             format!("{client:?} reads {next:?} next instead of {rest:?}")
         })?;
-        hold(Rule::Timing, !rest.is_empty() || told == end, || {
+        hold(Rule::Told, !rest.is_empty() || told == end, || {
             format!("{client:?} is told {end:?} instead of {told:?}")
         })?;
+
         let woken = self.told_apart || !self.waits || self.bell.0.load(Ordering::Relaxed);
         hold(Rule::Woken, woken || !model.has_news(reading), || {
             format!("{client:?} was not woken")
         })
     }
-}
-
-fn judge() -> ReplyDecoder {
-    ReplyDecoder::new(Protocol::Poem, "upstream".to_string(), 1 << 16)
 }

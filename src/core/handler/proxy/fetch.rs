@@ -3,23 +3,23 @@
 //! It belongs to no client. It streams where it can: without a transformation, and unless the
 //! whole text is wanted first.
 
-use super::dispatch::{Place, Refusal};
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
 use super::{Proxy, Rejects};
 use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
+use crate::dispatch::{Abort, Job, Place, Refused};
 use crate::error::{Error, Stage};
 use crate::flight::{Interest, NoReaders, PendingReaders};
 use crate::observe::{Event, FetchName};
 use crate::poem::{Poem, packed};
-use crate::queue::Class;
 use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
 use crate::transform::Pipeline;
 use crate::upstream::Reply;
 use bytes::Bytes;
+use futures::future::{FutureExt, abortable};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -75,59 +75,29 @@ impl Fetch {
         }
     }
 
-    /// Whether it refreshes a stale text, so that no client waits for it.
-    pub(super) fn is_refresh(&self) -> bool {
-        self.guard.replaces().is_some()
-    }
-
-    /// What waits for it.
-    pub(super) fn class(&self) -> Class {
-        if self.is_refresh() && self.guard.writer().readers() == 0 {
-            Class::Refresh
-        } else {
-            Class::Client
-        }
-    }
-
-    /// Counts what it costs while it waits. False where there is no room for that.
-    pub(super) fn reserve_waiting(&mut self) -> bool {
-        let request = self.request.len() as u64;
-        self.guard.reserve_waiting(request + WAITING_WEIGHT)
-    }
-
-    pub(super) fn on_interest(&mut self, tell: impl Fn(Interest) + Send + Sync + 'static) {
-        self.guard.on_interest(tell);
-    }
-
-    /// Begins. False if it need not: its last reader has left.
-    pub(super) fn begin(&mut self) -> bool {
-        self.guard.begin()
-    }
-
     /// Ends a fetch that may not wait for its turn.
-    pub(super) fn refuse(self, refusal: &Refusal, now: Instant) {
-        let subject = self.proxy.name.clone();
-        let error = match refusal {
-            Refusal::QueueFull => Error::QueueFull {
-                subject,
-                waiting: self.proxy.settings.upstream_queue,
-            },
-            Refusal::NoRoom => Error::NoRoom {
-                subject,
-                capacity: self.proxy.settings.policy.capacity,
-            },
+    pub(super) fn refuse(refused: Refused<Fetch>, now: Instant) {
+        let (fetch, error) = match refused {
+            Refused::QueueFull(fetch) => {
+                let subject = fetch.proxy.name.clone();
+                let waiting = fetch.proxy.settings.upstream_queue;
+                (fetch, Error::QueueFull { subject, waiting })
+            }
+            Refused::NoRoom(fetch) => {
+                let subject = fetch.proxy.name.clone();
+                let capacity = fetch.proxy.settings.policy.capacity;
+                (fetch, Error::NoRoom { subject, capacity })
+            }
         };
 
-        self.proxy
-            .stats
-            .refused_fetches
-            .fetch_add(1, Ordering::Release);
-        self.fail(error, now);
+        let stats = fetch.proxy.stats.clone();
+        stats.refused_fetches.fetch_add(1, Ordering::Release);
+        fetch.fail(error, now);
     }
 
     /// Fetches, from the connect to the end. The place is held until then, and until the
     /// text is read if there was no room for it.
-    pub(super) async fn run(mut self, place: Place) {
+    async fn run(mut self, place: Place<Fetch>) {
         let proxy = self.proxy.clone();
         let begun = Instant::now();
         proxy.stats.fetches.fetch_add(1, Ordering::Relaxed);
@@ -398,6 +368,35 @@ impl Fetch {
             subject: self.proxy.name.clone(),
             capacity: self.proxy.settings.policy.capacity,
         })
+    }
+}
+
+impl Job for Fetch {
+    fn is_refresh(&self) -> bool {
+        self.guard.replaces().is_some()
+    }
+
+    fn has_readers(&self) -> bool {
+        self.guard.writer().readers() > 0
+    }
+
+    fn reserve_waiting(&mut self) -> bool {
+        let request = self.request.len() as u64;
+        self.guard.reserve_waiting(request + WAITING_WEIGHT)
+    }
+
+    fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
+        self.guard.on_interest(tell);
+    }
+
+    fn begin(&mut self) -> bool {
+        self.guard.begin()
+    }
+
+    fn start(self, place: Place<Fetch>) -> Abort {
+        let (work, handle) = abortable(self.run(place));
+        rt::spawn(work.map(|_| ()));
+        Box::new(move || handle.abort())
     }
 }
 

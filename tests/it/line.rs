@@ -1,128 +1,121 @@
-//! The line protocol: `serve`, `proxy` and `fetch --ask`, against plain clients of finger's and whois's kind.
+//! The line protocol: `serve`, `proxy` and `fetch --ask`, against plain clients like
+//! those of finger and whois.
 
-use crate::bard::{Bard, Client, Daemon, LIMITS, Running, poetry, settings, text};
-use poetry::handler::proxy::ProxySettings;
-use poetry::protocol::Protocol;
-use std::io::ErrorKind;
-
-fn ask(addr: std::net::SocketAddr, line: &[u8]) -> Result<Vec<u8>, ErrorKind> {
-    let mut client = Client::connect(addr);
-    client.say(line);
-    client.rest()
-}
-
-fn proxy(bard: &Bard) -> Running {
-    Running::proxy_with(
-        ProxySettings {
-            protocol: Protocol::Line,
-            ..settings(bard)
-        },
-        LIMITS,
-    )
-}
+use crate::support::{FakeUpstream, Folder, RESET, ServerProcess, poetry, proxy, text};
 
 #[test]
 fn a_line_names_the_poem_and_an_empty_one_lists_the_names() {
-    let daemon = Daemon::start(&["serve", "--port", "0", "--protocol", "line"]);
+    let server = ServerProcess::start(&["serve", "--port", "0", "--protocol", "line"]);
     let fascination = std::fs::read("poetry/fascination.txt").unwrap();
-    assert_eq!(ask(daemon.addr, b"fascination\r\n").unwrap(), fascination);
-    assert_eq!(ask(daemon.addr, b"fascination\n").unwrap(), fascination);
-    assert!(text(&ask(daemon.addr, b"\r\n").unwrap()).contains("\r\nfascination\r\n"));
-    for trick in [
+
+    assert_eq!(server.ask(b"fascination\r\n").unwrap(), fascination);
+    assert_eq!(server.ask(b"fascination\n").unwrap(), fascination);
+
+    let list = text(&server.ask(b"\r\n").unwrap());
+    assert!(list.contains("\r\nfascination\r\n"), "{list}");
+
+    let addr = server.addr.to_string();
+    let out = poetry(&["fetch", &addr, "--ask", "fascination"]);
+    assert_eq!(out.stdout, fascination);
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_a_sentence() {
+    let server = ServerProcess::start(&["serve", "--port", "0", "--protocol", "line"]);
+
+    let names = [
         "nothing",
         "../Cargo",
         "/etc/passwd",
         "fascination.txt",
         "Fascination",
-    ] {
-        let answer = text(&ask(daemon.addr, format!("{trick}\r\n").as_bytes()).unwrap());
-        assert!(answer.starts_with("sorry, "), "{trick}: {answer}");
+    ];
+    for name in names {
+        let answer = server.ask(format!("{name}\r\n").as_bytes()).unwrap();
+        assert!(text(&answer).starts_with("sorry, "), "{name}");
     }
-    let out = poetry(&["fetch", &daemon.addr.to_string(), "--ask", "fascination"]);
-    assert_eq!(out.stdout, fascination);
 }
 
 #[test]
-fn a_poem_that_cannot_be_asked_for_by_name_is_left_out_with_a_word() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+fn a_poem_that_no_line_can_name_is_left_out_and_logged() {
+    let folder = Folder::new();
     for name in ["plain.txt", "two\r\nlines.txt", "bell\x07.txt", "plain.md"] {
-        std::fs::write(path(name), name).unwrap();
+        folder.write(name, name);
     }
-    let whole_folder = folder.path().to_str().unwrap();
+
+    let paths = [folder.arg(""), folder.arg("plain.md")];
     let args = [
         "serve",
         "--port",
         "0",
         "--protocol",
         "line",
-        whole_folder,
-        &path("plain.md"),
+        &paths[0],
+        &paths[1],
     ];
-    let mut daemon = Daemon::start(&args);
+    let mut server = ServerProcess::start(&args);
     assert!(
-        daemon.ready.starts_with("Serving 1 poem on "),
+        server.ready.starts_with("Serving 1 poem on "),
         "{}",
-        daemon.ready
+        server.ready
     );
-    assert_eq!(ask(daemon.addr, b"\r\n").unwrap(), b"plain\r\n");
-    assert_eq!(ask(daemon.addr, b"plain\r\n").unwrap(), b"plain.txt");
-    daemon.signal(rustix::process::Signal::TERM);
-    daemon.exit_code();
-    let told = daemon.stderr();
-    let lines: Vec<&str> = told
+    assert_eq!(server.ask(b"\r\n").unwrap(), b"plain\r\n");
+    assert_eq!(server.ask(b"plain\r\n").unwrap(), b"plain.txt");
+
+    let log = server.stop_and_read_log();
+    let lines: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("left out"))
         .collect();
-    assert_eq!(lines.len(), 3, "{told}");
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.starts_with("poetry: ") && !line.contains('\x07')),
-        "{told}"
+    assert_eq!(lines.len(), 3, "{log}");
+    for line in &lines {
+        assert!(
+            line.starts_with("poetry: ") && !line.contains('\x07'),
+            "{log}"
+        );
+    }
+    let doubled = format!(
+        "poetry: {}: left out: another poem has the name 'plain'",
+        folder.arg("plain.md")
     );
-    assert_eq!(
-        lines[2],
-        format!(
-            "poetry: {}: left out: another poem has the name 'plain'",
-            path("plain.md")
-        )
-    );
+    assert_eq!(lines[2], doubled);
 }
 
 #[test]
-fn the_line_is_the_key_and_answers_are_never_mixed_up() {
-    let bard = Bard::new();
-    let proxy = proxy(&bard);
+fn the_line_is_the_key_and_answers_never_mix() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().start();
+
     let mut clients = Vec::new();
     for name in 0..20 {
         for ending in ["\r\n", "\n", "\r\n", "\n", "\r\n"] {
-            let mut client = proxy.connect();
-            client.say(format!("name{name:02}{ending}").as_bytes());
-            clients.push((name, client));
+            let request = format!("name{name:02}{ending}");
+            clients.push((name, proxy.request(request.as_bytes())));
         }
     }
-    proxy.open(100);
+    proxy.wait_for_open(100);
+
     for _ in 0..20 {
-        let (call, line) = bard.call().try_recv(8);
+        let (connection, line) = upstream.accept().read(8);
         assert!(line.ends_with(b"\r\n"), "the upstream gets CRLF");
-        call.say(b"about ").say(&line[..6]).finish();
+        connection.send(b"about ").send(&line[..6]).close();
     }
+
     for (name, client) in &mut clients {
-        assert_eq!(
-            text(&client.rest().unwrap()),
-            format!("about name{name:02}")
-        );
+        let poem = text(&client.rest().unwrap());
+        assert_eq!(poem, format!("about name{name:02}"));
     }
-    assert_eq!(bard.callers(), 20);
+    assert_eq!(upstream.connections(), 20);
 }
 
 #[test]
-fn what_is_no_line_is_refused_before_the_upstream_hears_of_it() {
-    let bard = Bard::new();
-    let proxy = proxy(&bard);
+fn a_malformed_line_never_reaches_the_upstream() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().start();
+
     for request in [&b"a\x1b[2J\r\n"[..], b"a\0b\n", &[b'x'; 1025], b"a\rb\n"] {
-        assert_eq!(ask(proxy.addr, request), Err(ErrorKind::ConnectionReset));
+        assert_eq!(proxy.ask(request), RESET);
     }
-    assert_eq!(bard.callers(), 0);
+
+    assert_eq!(upstream.connections(), 0);
 }

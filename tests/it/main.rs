@@ -1,7 +1,7 @@
-//! The integration tests: one binary, in-process servers on port 0, and the program itself for what only a process
-//! shows. Nothing here sleeps to let something happen: tests wait for what they need, with a deadline.
+//! The integration tests: one binary, services in this process on port 0, and the
+//! program itself for what only a process shows. Nothing here sleeps to let something
+//! happen: tests wait for what they need, with a deadline.
 
-mod bard;
 mod cli;
 mod coalesce;
 mod corpus;
@@ -12,9 +12,11 @@ mod hit;
 mod limits;
 mod line;
 mod model;
+mod patience;
 mod proxy;
 mod script;
 mod serve;
 mod stale;
+mod support;
 mod tidy;
 mod transform;

@@ -1,6 +1,6 @@
 //! The repository's own rules.
 
-use crate::bard::{poetry, text};
+use crate::support::{poetry, text};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {

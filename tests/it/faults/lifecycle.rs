@@ -1,309 +1,277 @@
-//! Stopping, dying, and beginning anew, while clients are there.
+//! Stopping, dying and reloading, while clients are there.
 
-use crate::bard::{
-    Bard, Client, Daemon, LIMITS, LONG, Running, command, many_descriptors, settings, until,
+use crate::support::{
+    Client, FakeUpstream, LONG, Protocol, RESET, ServerProcess, Signal, answering, command, proxy,
+    raise_descriptor_limit, wait_until,
 };
-use bytes::Bytes;
-use poetry::error::Error;
-use poetry::flight::Reader;
-use poetry::protocol::Protocol;
-use poetry::server::{Handler, Response};
-use poetry::stats::CacheStatus;
-use rustix::process::Signal;
-use std::io::ErrorKind;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+/// The program as a proxy of `upstream`.
+fn proxy_process(upstream: &FakeUpstream, flags: &[&str]) -> ServerProcess {
+    let addr = upstream.addr.to_string();
+    ServerProcess::start(&[&["proxy", "--port", "0", &addr], flags].concat())
+}
+
+/// Waits until `server` accepts no connection any more.
+fn wait_until_closed(server: &ServerProcess) {
+    wait_until("the server stops listening", || {
+        Client::try_connect(server.addr).is_err()
+    });
+}
+
 #[test]
 fn a_stopped_server_finishes_what_runs() {
-    let bard = Bard::new();
-    let mut proxy = Running::proxy(&bard);
+    let upstream = FakeUpstream::new();
+    let mut proxy = proxy(&upstream).start();
     let mut client = proxy.connect();
-    let call = bard.call().say(b"half ");
-    assert_eq!(client.take(5), b"half ");
+    let connection = upstream.accept().send(b"half ");
+    assert_eq!(client.read(5), b"half ");
+
     proxy.stop();
     assert!(!proxy.has_ended_within(Duration::from_millis(20)));
-    call.say(b"whole").finish();
+
+    connection.send(b"whole").close();
     assert_eq!(client.rest().unwrap(), b"whole");
     assert!(proxy.has_ended_within(LONG));
 }
 
 #[test]
-fn a_killed_process_resets_whoever_has_a_part_or_nothing_yet() {
-    let bard = Bard::new();
-    let mut daemon = Daemon::start(&["proxy", "--port", "0", &bard.addr.to_string()]);
-    let mut client = Client::connect(daemon.addr);
-    let call = bard.call().say(b"half");
-    assert_eq!(client.take(4), b"half");
-    daemon.child.kill().unwrap();
-    assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-    drop(call);
+fn a_killed_process_resets_its_clients() {
+    let upstream = FakeUpstream::new();
+    let mut server = proxy_process(&upstream, &[]);
+    let mut client = server.connect();
+    let connection = upstream.accept().send(b"half");
+    assert_eq!(client.read(4), b"half");
+
+    server.child.kill().unwrap();
+
+    assert_eq!(client.rest(), RESET);
+    drop(connection);
 }
 
 #[test]
-fn what_is_not_finished_in_time_is_reset_and_a_second_signal_does_it_at_once() {
-    let bard = Bard::new();
-    let args = ["proxy", "--port", "0", &bard.addr.to_string()];
-    let mut daemon = Daemon::start(&[&args[..], &["--drain-timeout", "50ms"]].concat());
-    let mut client = Client::connect(daemon.addr);
-    let call = bard.call();
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.exit_code(), Some(0));
-    assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-    assert!(
-        daemon
-            .stderr()
-            .contains("out of time: cutting 1 connection")
-    );
-    drop(call);
+fn what_is_not_finished_within_drain_timeout_is_reset() {
+    let upstream = FakeUpstream::new();
+    let mut server = proxy_process(&upstream, &["--drain-timeout", "50ms"]);
+    let mut client = server.connect();
+    let connection = upstream.accept();
 
-    let mut daemon = Daemon::start(&args);
-    let mut client = Client::connect(daemon.addr);
-    let call = bard.call();
-    daemon.signal(Signal::INT);
-    crate::bard::until("the process stops listening", || {
-        std::net::TcpStream::connect(daemon.addr).is_err()
+    let log = server.stop_and_read_log();
+
+    assert_eq!(client.rest(), RESET);
+    assert!(log.contains("out of time: cutting 1 connection"), "{log}");
+    drop(connection);
+}
+
+#[test]
+fn a_second_signal_ends_a_drain_at_once() {
+    let upstream = FakeUpstream::new();
+    let mut server = proxy_process(&upstream, &[]);
+    let mut client = server.connect();
+    let connection = upstream.accept();
+
+    server.signal(Signal::INT);
+    wait_until_closed(&server);
+    wait_until("the second signal is noticed", || {
+        server.signal(Signal::TERM);
+        server.has_ended()
     });
-    crate::bard::until("the second signal is heard", || {
-        daemon.signal(Signal::TERM);
-        daemon.child.try_wait().unwrap().is_some()
-    });
-    assert_eq!(daemon.exit_code(), Some(128 + 15));
-    assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-    drop(call);
+
+    assert_eq!(server.exit_code(), Some(128 + 15));
+    assert_eq!(client.rest(), RESET);
+    drop(connection);
 }
 
 #[test]
 fn two_signals_at_once_end_it_at_once() {
-    let bard = Bard::new();
+    let upstream = FakeUpstream::new();
     for _ in 0..10 {
-        let mut daemon = Daemon::start(&["proxy", "--port", "0", &bard.addr.to_string()]);
-        let mut client = Client::connect(daemon.addr);
-        let call = bard.call();
-        daemon.signal(Signal::TERM);
-        daemon.signal(Signal::INT);
-        let code = daemon.exit_code().unwrap();
-        assert!([128 + 2, 128 + 15].contains(&code), "{code}"); // whichever is told second
-        assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset));
-        drop(call);
+        let mut server = proxy_process(&upstream, &[]);
+        let mut client = server.connect();
+        let connection = upstream.accept();
+
+        server.signal(Signal::TERM);
+        server.signal(Signal::INT);
+
+        // The code is that of the signal that is delivered second.
+        let code = server.exit_code().unwrap();
+        assert!([128 + 2, 128 + 15].contains(&code), "{code}");
+        assert_eq!(client.rest(), RESET);
+        drop(connection);
     }
 }
 
 #[test]
-fn a_hundred_streams_are_finished_by_a_drain_and_none_is_cut() {
-    let bard = Bard::new();
-    let args = [
-        "proxy",
-        "--port",
-        "0",
-        "--protocol",
-        "line",
-        "--upstream-conns",
-        "100",
-        "--drain-timeout",
-        "20s",
-    ];
-    let mut daemon = Daemon::start(&[&args[..], &[&bard.addr.to_string()]].concat());
+fn a_drain_finishes_a_hundred_streams() {
+    let upstream = FakeUpstream::new();
+    let flags = ["--protocol", "line", "--upstream-conns", "100"];
+    let drain = ["--drain-timeout", "60s"];
+    let mut server = proxy_process(&upstream, &[&flags[..], &drain].concat());
+
     let mut streams = Vec::new();
     for number in 0..100 {
-        let mut client = Client::connect(daemon.addr);
-        client.say(format!("{number:03}\n").as_bytes());
-        let call = bard.call().try_recv(5).0.say(b"the first half, ");
-        assert_eq!(client.take(16), b"the first half, ");
-        streams.push((client, call));
+        let mut client = server.connect();
+        client.send(format!("{number:03}\n").as_bytes());
+        let connection = upstream.accept().skip(5).send(b"the first half, ");
+        assert_eq!(client.read(16), b"the first half, ");
+        streams.push((client, connection));
     }
-    daemon.signal(Signal::TERM);
-    until("nobody is let in any more", || {
-        TcpStream::connect(daemon.addr).is_err()
-    });
-    for (mut client, call) in streams {
-        call.say(b"the second half").finish();
+    server.signal(Signal::TERM);
+    wait_until_closed(&server);
+
+    for (mut client, connection) in streams {
+        connection.send(b"the second half").close();
         assert_eq!(client.rest().unwrap(), b"the second half");
     }
-    assert_eq!(daemon.exit_code(), Some(0));
-    let told = daemon.stderr();
-    assert!(
-        told.contains("stopping: finishing 1") && !told.contains("cutting"),
-        "{told}"
-    );
+    assert_eq!(server.exit_code(), Some(0));
+    let log = server.stderr();
+    assert!(log.contains("stopping: finishing 1"), "{log}");
+    assert!(!log.contains("cutting"), "{log}");
 }
 
 #[test]
-fn those_who_queue_when_it_is_told_to_stop_are_served() {
-    let mut daemon = Daemon::start(&["serve", "--port", "0", "poetry/furuike.txt"]);
-    daemon.signal(Signal::STOP);
-    until("it stands still", || daemon.is_stopped());
-    let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
-    daemon.signal(Signal::TERM);
-    daemon.signal(Signal::CONT);
+fn clients_in_the_backlog_are_served_before_a_stop() {
+    let mut server = ServerProcess::start(&["serve", "--port", "0", "poetry/furuike.txt"]);
     let poem = std::fs::read("poetry/furuike.txt").unwrap();
-    clients
-        .iter_mut()
-        .for_each(|client| assert_eq!(client.rest().unwrap(), poem));
-    assert_eq!(daemon.exit_code(), Some(0));
+
+    server.freeze();
+    let clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+
+    for mut client in clients {
+        assert_eq!(client.rest().unwrap(), poem);
+    }
+    assert_eq!(server.exit_code(), Some(0));
 }
 
 #[test]
-fn those_who_queue_for_a_place_when_it_is_told_to_stop_are_served_as_places_are_left() {
-    let bard = Bard::new();
-    let args = [
-        "proxy",
-        "--port",
-        "0",
-        "--drain-timeout",
-        "60s",
-        &bard.addr.to_string(),
-    ];
-    let mut daemon = Daemon::start_with_descriptors(64, &args);
-    let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(daemon.addr)).collect();
-    let call = bard.call().say(b"half ");
-    assert_eq!(clients[0].take(5), b"half ");
-    let told = daemon.stderr_lines();
-    daemon.signal(Signal::TERM);
-    while !told.recv_timeout(LONG).unwrap().contains("stopping") {}
-    call.say(b"whole").finish();
+fn clients_over_the_limit_are_served_before_a_stop() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    let args = ["proxy", "--port", "0", "--drain-timeout", "60s", &addr];
+    let mut server = ServerProcess::start_with_descriptors(64, &args);
+
+    let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    let connection = upstream.accept().send(b"half ");
+    assert_eq!(clients[0].read(5), b"half ");
+
+    let log = server.stderr_lines();
+    server.signal(Signal::TERM);
+    while !log.recv_timeout(LONG).unwrap().contains("stopping") {}
+    connection.send(b"whole").close();
+
     assert_eq!(clients[0].rest().unwrap(), b"whole");
-    clients[1..]
-        .iter_mut()
-        .for_each(|client| assert_eq!(client.rest().unwrap(), b"half whole"));
-    assert_eq!(daemon.exit_code(), Some(0));
-}
-
-/// For each client that it answers, another one comes.
-struct Hydra {
-    addr: OnceLock<SocketAddr>,
-    heads: AtomicUsize,
-}
-
-impl Handler for Hydra {
-    fn protocol(&self) -> Protocol {
-        Protocol::Poem
+    for client in &mut clients[1..] {
+        assert_eq!(client.rest().unwrap(), b"half whole");
     }
-
-    fn request_limit(&self) -> u64 {
-        0
-    }
-
-    fn reload(&self) -> Result<&'static str, Error> {
-        Ok("nothing to do")
-    }
-
-    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Response {
-        self.heads.fetch_add(1, Ordering::AcqRel);
-        let _refused_in_the_end = self.addr.get().map(TcpStream::connect);
-        Response {
-            reader: Reader::of("poem".into()),
-            how: CacheStatus::Own,
-        }
-    }
+    assert_eq!(server.exit_code(), Some(0));
 }
 
 #[test]
-fn a_stop_ends_also_where_clients_come_faster_than_they_are_served() {
-    let hydra = Arc::new(Hydra {
-        addr: OnceLock::new(),
-        heads: AtomicUsize::new(0),
+fn a_stop_ends_even_when_every_answer_brings_a_new_client() {
+    let addr: Arc<OnceLock<SocketAddr>> = Arc::default();
+    let answers = Arc::new(AtomicUsize::new(0));
+    let (own_addr, counter) = (addr.clone(), answers.clone());
+    let mut server = answering(Protocol::Poem, move || {
+        counter.fetch_add(1, Ordering::AcqRel);
+        let _refused_at_the_end = own_addr.get().map(TcpStream::connect);
+        "poem"
     });
-    let mut server = Running::start(LIMITS, |_| hydra.clone());
-    hydra.addr.set(server.addr).unwrap();
+    addr.set(server.addr).unwrap();
+
     let _first = server.connect();
-    until("there are many", || {
-        hydra.heads.load(Ordering::Acquire) > 100
-    });
+    wait_until("there are many", || answers.load(Ordering::Acquire) > 100);
     server.stop();
+
     assert!(server.has_ended_within(LONG));
 }
 
 #[test]
-fn a_thousand_hangups_under_load_cost_nobody_a_poem() {
-    let bard = Bard::new();
-    let addr = bard.addr.to_string();
-    bard.trickle(b"poem");
-    let mut daemon = Daemon::start(&["proxy", "-q", "--port", "0", &addr]);
-    std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            for _ in 0..2000 {
-                assert_eq!(Client::connect(daemon.addr).rest().unwrap(), b"poem");
-            }
-        });
-        for _ in 0..1000 {
-            daemon.signal(Signal::HUP);
-            std::thread::yield_now();
+fn a_thousand_hangups_under_load_cost_no_poem() {
+    let upstream = FakeUpstream::new();
+    let mut server = proxy_process(&upstream, &["-q"]);
+    upstream.serve_always(b"poem");
+
+    let addr = server.addr;
+    let asking = std::thread::spawn(move || {
+        for _ in 0..2000 {
+            assert_eq!(Client::get(addr).unwrap(), b"poem");
         }
-        asking.join().unwrap();
     });
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.exit_code(), Some(0));
+    for _ in 0..1000 {
+        server.signal(Signal::HUP);
+        std::thread::yield_now();
+    }
+    asking.join().unwrap();
+
+    server.stop();
 }
 
 #[test]
-fn a_stuck_client_holds_up_a_drain_for_its_time_and_no_longer() {
-    many_descriptors();
-    let bard = Bard::new();
-    let mut daemon = Daemon::start(&[
-        "proxy",
-        "--port",
-        "0",
-        "--drain-timeout",
-        "100ms",
-        &bard.addr.to_string(),
-    ]);
-    let mut stuck: Vec<Client> = (0..100).map(|_| Client::narrow(daemon.addr)).collect();
-    let call = bard.call();
-    let saying = std::thread::spawn(move || call.try_say(&vec![b'x'; 8 << 20]).finish());
-    stuck
-        .iter_mut()
-        .for_each(|client| assert_eq!(client.take(1), b"x"));
-    let begun = Instant::now();
-    daemon.signal(Signal::TERM);
-    assert_eq!(daemon.exit_code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    stuck
-        .iter_mut()
-        .for_each(|client| assert_eq!(client.rest(), Err(ErrorKind::ConnectionReset)));
-    saying.join().unwrap();
+fn stuck_clients_delay_a_drain_no_longer_than_drain_timeout() {
+    raise_descriptor_limit();
+    let upstream = FakeUpstream::new();
+    let mut server = proxy_process(&upstream, &["--drain-timeout", "100ms"]);
+
+    let mut stuck: Vec<Client> = (0..100).map(|_| Client::narrow(server.addr)).collect();
+    let connection = upstream.accept();
+    let sending = std::thread::spawn(move || connection.try_send(&vec![b'x'; 8 << 20]).close());
+    for client in &mut stuck {
+        assert_eq!(client.read(1), b"x");
+    }
+
+    let started = Instant::now();
+    server.stop();
+    assert!(started.elapsed() < Duration::from_secs(10));
+    for mut client in stuck {
+        assert_eq!(client.rest(), RESET);
+    }
+    sending.join().unwrap();
 }
 
 #[test]
-fn a_purge_in_mid_poem_costs_those_who_wait_nothing_and_the_newer_poem_survives_the_older() {
-    let bard = Bard::new();
-    let stats = Arc::new(poetry::stats::Stats::default());
-    let handler =
-        poetry::handler::proxy::Proxy::new(settings(&bard), Arc::new(poetry::stats::Silent), stats);
-    let proxy = Running::start(LIMITS, |_| handler.clone());
+fn a_purge_half_way_keeps_the_newer_poem() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).start();
     let mut old = proxy.connect();
-    let older = bard.call().say(b"old ");
-    assert_eq!(old.take(4), b"old ");
-    handler.reload().unwrap();
+    let older = upstream.accept().send(b"old ");
+    assert_eq!(old.read(4), b"old ");
+
+    proxy.reload();
     let mut new = proxy.connect();
-    bard.call().say(b"new poem").finish();
+    upstream.serve_once(b"new poem");
     assert_eq!(new.rest().unwrap(), b"new poem");
-    older.say(b"poem").finish();
+
+    older.send(b"poem").close();
     assert_eq!(old.rest().unwrap(), b"poem");
-    assert_eq!(proxy.ask().unwrap(), b"new poem");
-    assert_eq!(bard.callers(), 2);
+    assert_eq!(proxy.get().unwrap(), b"new poem");
+    assert_eq!(upstream.connections(), 2);
 }
 
 #[test]
-fn a_hangup_stops_a_server_whose_terminal_is_gone_and_no_other() {
-    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+fn a_hangup_stops_only_a_server_whose_terminal_is_gone() {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
     unlockpt(&terminal).unwrap();
     let end = ioctl_tiocgptpeer(&terminal, flags).unwrap();
-    let stdin = end.try_clone().unwrap().into();
-    let mut daemon = Daemon::start_with(command(&["serve", "--port", "0"]), stdin);
-    let told = daemon.stderr_lines();
-    daemon.signal(Signal::HUP);
-    assert_eq!(told.recv_timeout(LONG).unwrap(), "read the poems again");
-    Client::connect(daemon.addr).rest().unwrap();
+    let mut serve = command(&["serve", "--port", "0"]);
+    serve.stdin(end.try_clone().unwrap());
+    let mut server = ServerProcess::start_command(serve);
+
+    let log = server.stderr_lines();
+    server.signal(Signal::HUP);
+    assert_eq!(log.recv_timeout(LONG).unwrap(), "read the poems again");
+    server.get().unwrap();
+
     drop(terminal);
     // A process that another test is just starting may have it for a moment more.
-    until("the terminal is gone", || {
-        !std::io::IsTerminal::is_terminal(&end)
-    });
-    daemon.signal(Signal::HUP);
-    assert_eq!(daemon.exit_code(), Some(0));
+    wait_until("the terminal is gone", || !end.is_terminal());
+    server.signal(Signal::HUP);
+    assert_eq!(server.exit_code(), Some(0));
 }

@@ -1,24 +1,10 @@
-//! Requests that are not what they should be, or come in pieces; and keys that must not mix.
+//! Requests that are malformed or come in pieces, and keys that must not mix.
 
-use crate::bard::{Bard, Client, Daemon, LIMITS, Running, settings, text};
-use poetry::handler::proxy::ProxySettings;
-use poetry::protocol::{Protocol, RequestDecoder};
-use poetry::transform::Registry;
-use std::io::ErrorKind;
-
-fn proxy(bard: &Bard, protocol: Protocol) -> Running {
-    Running::proxy_with(
-        ProxySettings {
-            protocol,
-            ..settings(bard)
-        },
-        LIMITS,
-    )
-}
-
-fn service() -> Running {
-    Running::transform(Registry::default(), LIMITS)
-}
+use crate::support::{
+    Client, FakeUpstream, Protocol, RESET, ServerProcess, proxy, text, transform_service,
+};
+use poetry::protocol::RequestDecoder;
+use std::io::Read;
 
 /// Requests of every kind: right, wrong, and not finished.
 const REQUESTS: [&[u8]; 20] = [
@@ -56,43 +42,54 @@ fn every_split_of_every_request_gives_the_same_answer() {
         }
         Ok(None)
     };
-    for protocol in [Protocol::Line, Protocol::Netstring] {
-        for request in REQUESTS {
-            let whole = decode(protocol, &[request]);
-            for one in 0..=request.len() {
-                for two in one..=request.len() {
-                    let parts = [&request[..one], &request[one..two], &request[two..]];
-                    assert_eq!(decode(protocol, &parts), whole, "{parts:?}");
-                }
+    let assert_splits_agree = |protocol, request: &[u8]| {
+        let whole = decode(protocol, &[request]);
+        for first in 0..=request.len() {
+            for second in first..=request.len() {
+                let parts = [
+                    &request[..first],
+                    &request[first..second],
+                    &request[second..],
+                ];
+                assert_eq!(decode(protocol, &parts), whole, "{parts:?}");
             }
         }
+    };
+
+    for request in REQUESTS {
+        assert_splits_agree(Protocol::Line, request);
+        assert_splits_agree(Protocol::Netstring, request);
     }
 }
 
 #[test]
-fn every_split_of_a_request_gets_the_same_answer_over_the_wire() {
-    let (bard, service) = (Bard::new(), service());
-    let line = proxy(&bard, Protocol::Line);
-    bard.trickle(b"poem");
-    for (addr, request, answer) in [
+fn every_split_of_a_request_is_answered_alike_on_the_wire() {
+    let upstream = FakeUpstream::new();
+    let line = proxy(&upstream).line().start();
+    let service = transform_service().start();
+    upstream.serve_always(b"poem");
+
+    let cases = [
         (line.addr, &b"name\r\n"[..], &b"poem"[..]),
         (service.addr, b"9:shout.abc,", b"3:ABC,"),
-    ] {
+    ];
+    for (addr, request, answer) in cases {
         for at in 1..request.len() {
             let mut client = Client::connect(addr);
             client.stream.set_nodelay(true).unwrap();
-            client.say(&request[..at]);
-            client.say(&request[at..]);
+            client.send(&request[..at]);
+            client.send(&request[at..]);
             assert_eq!(client.rest().unwrap(), answer, "split at {at}");
         }
     }
 }
 
 #[test]
-fn a_length_with_a_sign_a_zero_a_space_or_an_overflow_is_declined_without_a_byte() {
-    let (bard, service) = (Bard::new(), service());
-    let proxy = proxy(&bard, Protocol::Netstring);
-    for length in [
+fn a_length_that_is_not_plain_decimal_is_declined() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).netstring().start();
+    let service = transform_service().start();
+    let lengths = [
         "+9",
         "-9",
         "09",
@@ -105,125 +102,108 @@ fn a_length_with_a_sign_a_zero_a_space_or_an_overflow_is_declined_without_a_byte
         "9_",
         "\u{0669}",
         "18446744073709551625",
-    ] {
+    ];
+
+    for length in lengths {
         let request = format!("{length}:shout.abc,");
-        for addr in [service.addr, proxy.addr] {
-            assert_eq!(
-                Client::ask(addr, request.as_bytes()),
-                Ok(Vec::new()),
-                "{request:?}"
-            );
+        for service in [&service, &proxy] {
+            let answer = service.ask(request.as_bytes());
+            assert_eq!(answer, Ok(Vec::new()), "{request:?}");
         }
     }
-    assert_eq!(bard.callers(), 0);
-    assert_eq!(
-        Client::ask(service.addr, b"9:shout.abc,").unwrap(),
-        b"3:ABC,"
-    );
+
+    assert_eq!(upstream.connections(), 0);
+    assert_eq!(service.ask(b"9:shout.abc,").unwrap(), b"3:ABC,");
 }
 
 #[test]
-fn a_missing_comma_is_declined_without_a_byte() {
-    let service = service();
-    for request in [
-        &b"9:shout.abc;"[..],
+fn a_missing_comma_is_declined() {
+    let service = transform_service().start();
+    let requests: [&[u8]; 4] = [
+        b"9:shout.abc;",
         b"9:shout.abc9:",
         b"9:shout.abcd,",
         b"9:shout.abc\n",
-    ] {
-        assert_eq!(Client::ask(service.addr, request), Ok(Vec::new()));
+    ];
+
+    for request in requests {
+        assert_eq!(service.ask(request), Ok(Vec::new()));
     }
 }
 
 #[test]
-fn a_length_is_no_reason_to_take_memory() {
-    let daemon = Daemon::start(&["transform", "--port", "0", "--max-poem", "4GiB"]);
-    let memory = daemon.memory();
-    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(daemon.addr)).collect();
-    clients
-        .iter_mut()
-        .for_each(|client| client.say(b"4000000000:shout.a"));
-    let mut one_more = Client::connect(daemon.addr);
-    one_more.say(b"9:shout.abc,");
-    assert_eq!(one_more.rest().unwrap(), b"3:ABC,");
-    let more = daemon.memory().saturating_sub(memory);
+fn an_announced_length_takes_no_memory() {
+    let args = ["transform", "--port", "0", "--max-poem", "4GiB"];
+    let server = ServerProcess::start(&args);
+    let before = server.memory();
+
+    let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(b"4000000000:shout.a");
+    }
+    assert_eq!(server.ask(b"9:shout.abc,").unwrap(), b"3:ABC,");
+
+    let more = server.memory().saturating_sub(before);
     assert!(more < 4 << 20, "{more} bytes");
 }
 
 #[test]
-fn of_several_requests_on_one_connection_the_first_is_answered() {
-    let (bard, service) = (Bard::new(), service());
-    assert_eq!(
-        Client::ask(service.addr, b"9:shout.abc,9:shout.abd,").unwrap(),
-        b"3:ABC,"
-    );
-    let line = proxy(&bard, Protocol::Line);
+fn of_several_requests_on_a_connection_the_first_is_answered() {
+    let service = transform_service().start();
+    let answer = service.ask(b"9:shout.abc,9:shout.abd,").unwrap();
+    assert_eq!(answer, b"3:ABC,");
+
+    let upstream = FakeUpstream::new();
+    let line = proxy(&upstream).line().start();
     for number in 0..20 {
-        let mut client = line.connect();
-        client.say(b"one\r\ntwo\r\n");
+        let mut client = line.request(b"one\r\ntwo\r\n");
         if number == 0 {
-            bard.call().try_recv(5).0.say(b"of one").finish();
+            upstream.accept().skip(5).send(b"of one").close();
         }
         assert_eq!(client.rest().unwrap(), b"of one");
     }
-    assert_eq!(bard.callers(), 1);
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[test]
 fn no_control_byte_reaches_the_upstream_or_the_log() {
-    let bard = Bard::new();
-    let upstream = bard.addr.to_string();
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+
     for format in ["text", "json"] {
-        let args = [
-            "proxy",
-            "--port",
-            "0",
-            "--protocol",
-            "line",
-            "-v",
-            "--log-format",
-            format,
-            &upstream,
-        ];
-        let mut daemon = Daemon::start(&args);
-        for byte in (0..=0x1f)
-            .chain([0x7f])
-            .filter(|byte| ![b'\t', b'\n'].contains(byte))
-        {
-            let request = [b"a", &[byte][..], b"b\n"].concat();
-            assert_eq!(
-                Client::ask(daemon.addr, &request),
-                Err(ErrorKind::ConnectionReset),
-                "{byte:#x}"
-            );
+        let flags = ["--protocol", "line", "-v", "--log-format", format];
+        let args = [&["proxy", "--port", "0", &addr], &flags[..]].concat();
+        let mut server = ServerProcess::start(&args);
+
+        for byte in (0..=0x1f).chain([0x7f]) {
+            if byte != b'\t' && byte != b'\n' {
+                let request = [b'a', byte, b'b', b'\n'];
+                assert_eq!(server.ask(&request), RESET, "{byte:#x}");
+            }
         }
-        // UTF-8 for U+009B, which a terminal takes for an escape, for U+202E, which turns what follows, and a byte that
-        // is no text at all.
+
+        // UTF-8 for U+009B, which a terminal takes for an escape, for U+202E, which
+        // turns what follows, and a byte that is not text at all.
         let request = b"a\xc2\x9b2J\xe2\x80\xae\xff\tb\n";
-        let mut client = Client::connect(daemon.addr);
-        client.say(request);
-        bard.call()
-            .try_recv(request.len() + 1)
-            .0
-            .say(b"poem")
-            .finish();
+        let mut client = server.connect();
+        client.send(request);
+        let forwarded = request.len() + 1;
+        upstream.accept().skip(forwarded).send(b"poem").close();
         assert_eq!(client.rest().unwrap(), b"poem");
-        daemon.signal(rustix::process::Signal::TERM);
-        assert_eq!(daemon.exit_code(), Some(0));
-        let told = daemon.stderr();
-        assert!(
-            told.lines().count() > 30
-                && !told.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
-            "{told:?}"
-        );
+
+        let log = server.stop_and_read_log();
+        let is_harmful = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(log.lines().count() > 30, "{log:?}");
+        assert!(!log.contains(is_harmful), "{log:?}");
     }
-    assert_eq!(bard.callers(), 2);
+
+    assert_eq!(upstream.connections(), 2);
 }
 
 #[test]
-fn answers_to_requests_that_look_alike_are_not_mixed_up() {
-    let bard = Bard::new();
-    let line = proxy(&bard, Protocol::Line);
+fn answers_to_requests_that_look_alike_never_mix() {
+    let upstream = FakeUpstream::new();
+    let line = proxy(&upstream).line().start();
     let long = "x".repeat(1024);
     let requests = [
         "",
@@ -241,16 +221,19 @@ fn answers_to_requests_that_look_alike_are_not_mixed_up() {
         &long,
         &long[1..],
     ];
-    bard.each(|number, mut call| {
+
+    upstream.serve_each(|number, mut connection| {
         let mut byte = [0];
         while byte != *b"\n" {
-            std::io::Read::read_exact(&mut call.stream, &mut byte).unwrap();
+            connection.stream.read_exact(&mut byte).unwrap();
         }
-        call.say(format!("answer {number}").as_bytes()).finish();
+        let answer = format!("answer {number}");
+        connection.send(answer.as_bytes()).close();
     });
+
     for _ in 0..2 {
         for (number, request) in requests.iter().enumerate() {
-            let answer = Client::ask(line.addr, format!("{request}\n").as_bytes()).unwrap();
+            let answer = line.ask(format!("{request}\n").as_bytes()).unwrap();
             assert_eq!(text(&answer), format!("answer {number}"), "{request:?}");
         }
     }

@@ -1,0 +1,105 @@
+//! Where the program listens, the ready line, and an orderly end.
+
+use crate::support::{
+    Client, Folder, LONG, ServerProcess, Signal, poetry, shell, text, unused_addr,
+};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+
+#[test]
+fn the_ready_line_has_the_real_port_and_sigterm_ends_with_0() {
+    let upstream = unused_addr().to_string();
+    let proxying = format!("Proxying {upstream} on 127.0.0.1:");
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["serve", "--port", "0", "poetry/fascination.txt"],
+            "Serving 1 poem on 127.0.0.1:",
+        ),
+        (&["serve", "--port", "0"], "Serving 12 poems on 127.0.0.1:"),
+        (&["proxy", "--port", "0", &upstream], &proxying),
+        (
+            &["proxy", "builtin", "--port", "0"],
+            "Proxying builtin on 127.0.0.1:",
+        ),
+        (&["transform", "--port", "0"], "Transforming on 127.0.0.1:"),
+    ];
+
+    for (args, ready) in cases {
+        let mut server = ServerProcess::start(args);
+        assert!(
+            server.ready.starts_with(ready),
+            "{args:?}: {}",
+            server.ready
+        );
+        assert_ne!(server.addr.port(), 0);
+
+        server.signal(Signal::TERM);
+        assert_eq!(server.exit_code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn several_addresses_have_a_ready_line_each() {
+    let args = ["serve", "--port", "0", "--listen", "[::1]:0"];
+    let server = ServerProcess::start(&args);
+    let second = server.next_line().unwrap();
+
+    assert!(server.ready.contains(" on 127.0.0.1:"), "{}", server.ready);
+    assert!(second.contains(" on [::1]:"), "{second}");
+}
+
+#[test]
+fn an_address_in_use_is_refused_and_its_holder_serves_on() {
+    let server = ServerProcess::start(&["serve", "--port", "0", "poetry/furuike.txt"]);
+    let addr = server.addr.to_string();
+    let expected = format!("poetry: {addr}: could not listen: address already in use\n");
+
+    for command in ["serve", "proxy", "transform"] {
+        let out = poetry(&[command, "--listen", &addr]);
+        assert_eq!(out.status.code(), Some(1), "{command}");
+        assert_eq!(text(&out.stderr), expected, "{command}");
+    }
+
+    assert!(server.get().is_ok());
+}
+
+#[test]
+fn a_missing_file_is_an_error_of_one_line() {
+    let out = poetry(&["serve", "--port", "0", "no/such/poem"]);
+
+    let expected = "poetry: no/such/poem: no such file or directory\n";
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(text(&out.stdout), "");
+    assert_eq!(text(&out.stderr), expected);
+}
+
+#[test]
+fn a_service_manager_passes_a_socket_and_hears_when_it_is_ready() {
+    let folder = Folder::new();
+    let manager = UnixDatagram::bind(folder.path("notify")).unwrap();
+    manager.set_read_timeout(Some(LONG)).unwrap();
+    let message = || {
+        let mut buffer = [0; 64];
+        let count = manager.recv(&mut buffer).unwrap();
+        text(&buffer[..count])
+    };
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+
+    // The shell makes the socket descriptor 3, where sd_listen_fds(3) looks for it.
+    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+    let mut inheriting = shell(script, &["serve", "poetry/furuike.txt"]);
+    inheriting.env("NOTIFY_SOCKET", folder.path("notify"));
+    inheriting.stdin(OwnedFd::from(socket));
+    let mut server = ServerProcess::start_command(inheriting);
+    assert!(message().contains("READY=1"));
+
+    let poem = Client::connect(addr).rest().unwrap();
+    assert_eq!(poem, std::fs::read("poetry/furuike.txt").unwrap());
+
+    server.stop();
+    assert!(message().contains("STOPPING=1"));
+    assert_eq!(server.ready, format!("Serving 1 poem on {addr}"));
+    assert_eq!(server.next_line(), None);
+}

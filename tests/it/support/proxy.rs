@@ -1,0 +1,191 @@
+//! The proxy, built as its scenario reads:
+//! `proxy(&upstream).ttl(ZERO).grace(HOUR).start()`.
+
+use super::service::{Builder, Service};
+use super::{FakeUpstream, HOUR, LONG, wait_for_count};
+use poetry::cache::Policy;
+use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
+use poetry::protocol::Protocol;
+use poetry::stats::{Observer, Silent, Stats};
+use poetry::upstream::{Pipeline, Registry, Timeouts, Transform, Upstream};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A proxy of `upstream`: it keeps poems for an hour, and never loses patience.
+pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
+    let timeouts = Timeouts {
+        connect: LONG,
+        idle: LONG,
+        total: LONG,
+    };
+    let policy = Policy {
+        ttl: HOUR,
+        grace: Duration::ZERO,
+        fail_ttl: Duration::ZERO,
+        capacity: 1 << 30,
+    };
+    let settings = ProxySettings {
+        protocol: Protocol::Poem,
+        upstream: Upstream::Servers(vec![upstream.addr.into()]),
+        timeouts,
+        policy,
+        max_poem: 16 << 20,
+        whole: false,
+        rejects: Rejects::default(),
+        upstream_conns: 8,
+        patience: LONG,
+        workshop: None,
+        original_on_failure: false,
+    };
+
+    let observer = Arc::new(Silent);
+    Builder::new(ProxyParts { settings, observer })
+}
+
+pub struct ProxyParts {
+    settings: ProxySettings,
+    observer: Arc<dyn Observer>,
+}
+
+impl Builder<ProxyParts> {
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.of.settings.protocol = protocol;
+        self
+    }
+
+    pub fn line(self) -> Self {
+        self.protocol(Protocol::Line)
+    }
+
+    pub fn netstring(self) -> Self {
+        self.protocol(Protocol::Netstring)
+    }
+
+    /// Asks these addresses, in this order, instead.
+    pub fn upstreams(mut self, addrs: &[SocketAddr]) -> Self {
+        let addrs = addrs.iter().map(|addr| (*addr).into());
+        self.of.settings.upstream = Upstream::Servers(addrs.collect());
+        self
+    }
+
+    /// The same, for addresses as they are written on the command line.
+    pub fn upstreams_named(mut self, addrs: &[&str]) -> Self {
+        let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
+        self.of.settings.upstream = Upstream::Servers(addrs.collect());
+        self
+    }
+
+    pub fn upstream_conns(mut self, most: usize) -> Self {
+        self.of.settings.upstream_conns = most;
+        self
+    }
+
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.of.settings.timeouts.connect = timeout;
+        self
+    }
+
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.of.settings.timeouts.idle = timeout;
+        self
+    }
+
+    pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
+        self.of.settings.timeouts.total = timeout;
+        self
+    }
+
+    /// How long slow readers may delay other fetches.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.of.settings.patience = patience;
+        self
+    }
+
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.of.settings.policy.ttl = ttl;
+        self
+    }
+
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.of.settings.policy.grace = grace;
+        self
+    }
+
+    pub fn fail_ttl(mut self, ttl: Duration) -> Self {
+        self.of.settings.policy.fail_ttl = ttl;
+        self
+    }
+
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.of.settings.policy.capacity = bytes;
+        self
+    }
+
+    pub fn max_poem(mut self, bytes: u64) -> Self {
+        self.of.settings.max_poem = bytes;
+        self
+    }
+
+    pub fn whole(mut self, whole: bool) -> Self {
+        self.of.settings.whole = whole;
+        self
+    }
+
+    pub fn reject(mut self, pattern: &str) -> Self {
+        let pattern = regex::bytes::Regex::new(pattern).unwrap();
+        self.of.settings.rejects.pattern = Some(pattern);
+        self
+    }
+
+    pub fn min_bytes(mut self, bytes: u64) -> Self {
+        self.of.settings.rejects.min_bytes = bytes;
+        self
+    }
+
+    /// Transforms poems with these built-in transformations.
+    pub fn transform(mut self, names: &[&str]) -> Self {
+        let builtin = |name: &&str| Registry::default().named(name).unwrap();
+        let transforms: Vec<Transform> = names.iter().map(builtin).collect();
+        self.of.settings.workshop = Some(Pipeline::Own(transforms));
+        self
+    }
+
+    /// Has poems transformed by the service at `addr`.
+    pub fn via(mut self, addr: SocketAddr, names: &[&str]) -> Self {
+        let names = names.iter().map(|name| name.to_string());
+        let pipeline = Pipeline::Via(addr.into(), names.collect());
+        self.of.settings.workshop = Some(pipeline);
+        self
+    }
+
+    /// Sends the original where its transformation fails.
+    pub fn original_on_failure(mut self) -> Self {
+        self.of.settings.original_on_failure = true;
+        self
+    }
+
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.of.observer = observer;
+        self
+    }
+
+    pub fn start(self) -> Service {
+        let stats = Arc::new(Stats::default());
+        let handler = Proxy::new(self.of.settings, self.of.observer, stats.clone());
+        Service::start(handler, stats, self.limits)
+    }
+
+    /// Starts it, and has it keep `poem`.
+    pub fn start_with(self, upstream: &FakeUpstream, poem: &[u8]) -> Service {
+        let proxy = self.start();
+        let mut client = proxy.connect();
+        let sending = upstream.accept().send_in_background(poem);
+
+        assert!(client.rest().unwrap() == poem);
+        sending.join().unwrap();
+        wait_for_count("kept", &proxy.stats.kept, 1);
+
+        proxy
+    }
+}

@@ -1,0 +1,261 @@
+//! Services in this process, on port 0, each built as its scenario reads:
+//! `transform_service().request_memory(1 << 20).start()`.
+
+use super::{Client, Folder, LONG, wait_for_count, wait_until};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::channel::oneshot;
+use poetry::addr::Addr;
+use poetry::anthology::PoemSource;
+use poetry::error::Error;
+use poetry::flight::{Read, Reader};
+use poetry::handler::serve::{Pick, Serve, ServeSettings};
+use poetry::handler::transform::TransformService;
+use poetry::net::{self, Listener};
+use poetry::protocol::Protocol;
+use poetry::script::Script;
+use poetry::server::{Handler, Limits, Response, Server};
+use poetry::stats::{CacheStatus, Silent, Stats};
+use poetry::upstream::{Pace, Registry};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// A service that runs until it is dropped.
+pub struct Service {
+    pub addr: SocketAddr,
+    pub stats: Arc<Stats>,
+    handler: Arc<dyn Handler>,
+    stop: Option<oneshot::Sender<()>>,
+    ended: Receiver<()>,
+}
+
+impl Service {
+    pub(super) fn start<H: Handler>(handler: Arc<H>, stats: Arc<Stats>, limits: Limits) -> Service {
+        let listener = bind("0").unwrap();
+        let Addr::Tcp { port, .. } = listener.addr() else {
+            panic!("not a TCP address")
+        };
+        let addr = SocketAddr::from(([127, 0, 0, 1], *port));
+        let server = Server::new(handler.clone(), limits, Arc::new(Silent), stats.clone());
+
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (sender, ended) = channel();
+        net::spawn(async move {
+            server.run(vec![listener], stopped.map(drop)).await;
+            let _dropped_before = sender.send(());
+        });
+
+        Service {
+            addr,
+            stats,
+            handler,
+            stop: Some(stop),
+            ended,
+        }
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// Connects, and sends `request`.
+    pub fn request(&self, request: &[u8]) -> Client {
+        let mut client = self.connect();
+        client.send(request);
+        client
+    }
+
+    /// [`Client::get`].
+    pub fn get(&self) -> Result<Vec<u8>, ErrorKind> {
+        Client::get(self.addr)
+    }
+
+    /// [`Client::ask`].
+    pub fn ask(&self, request: &[u8]) -> Result<Vec<u8>, ErrorKind> {
+        Client::ask(self.addr, request)
+    }
+
+    /// Asks without a connection, as if it were `now`.
+    pub fn get_at(&self, now: Instant) -> Answer {
+        Answer(self.handler.clone().answer(Bytes::new(), now))
+    }
+
+    /// What a SIGHUP does.
+    pub fn reload(&self) {
+        self.handler.reload().unwrap();
+    }
+
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub fn has_ended_within(&self, time: Duration) -> bool {
+        self.ended.recv_timeout(time).is_ok()
+    }
+
+    /// Waits until exactly `wanted` connections are open.
+    pub fn wait_for_open(&self, wanted: u64) {
+        wait_for_count("open connections", &self.stats.open, wanted);
+    }
+}
+
+/// An answer without a connection.
+pub struct Answer(Response);
+
+impl Answer {
+    pub fn is_miss(&self) -> bool {
+        self.0.how == CacheStatus::Miss
+    }
+
+    pub fn is_hit(&self) -> bool {
+        matches!(self.0.how, CacheStatus::Hit(_))
+    }
+
+    /// Whether there is something to read without waiting.
+    pub fn is_ready(&self) -> bool {
+        self.0.reader.ready().now_or_never().is_some()
+    }
+
+    /// Reads it to its end.
+    pub fn read(mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            match self.0.reader.read() {
+                Read::Chunk(bytes) => all.extend_from_slice(&bytes),
+                Read::Pending => wait_until("there is more to read", || self.is_ready()),
+                Read::End => return all,
+                Read::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// A service that is not running yet, with what is special about it.
+pub struct Builder<T> {
+    pub(super) limits: Limits,
+    pub(super) of: T,
+}
+
+impl<T> Builder<T> {
+    pub(super) fn new(of: T) -> Builder<T> {
+        let limits = Limits {
+            max_clients: 10_000,
+            client_timeout: LONG,
+            drain_timeout: LONG,
+            request_room: 1 << 30,
+        };
+        Builder { limits, of }
+    }
+
+    pub fn max_clients(mut self, most: u64) -> Self {
+        self.limits.max_clients = most;
+        self
+    }
+
+    pub fn client_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.client_timeout = timeout;
+        self
+    }
+
+    /// How many bytes all requests together may hold.
+    pub fn request_memory(mut self, bytes: u64) -> Self {
+        self.limits.request_room = bytes;
+        self
+    }
+}
+
+/// The transformation service, for poems of at most 1 MiB.
+pub fn transform_service() -> Builder<Registry> {
+    Builder::new(Registry::default())
+}
+
+impl Builder<Registry> {
+    /// Adds a program: `NAME=COMMAND ARG...`.
+    pub fn program(mut self, program: &str) -> Self {
+        self.of.add(program.parse().unwrap()).unwrap();
+        self
+    }
+
+    pub fn start(self) -> Service {
+        let handler = TransformService::new(self.of, 1 << 20, LONG, Arc::new(Silent));
+        Service::start(handler, Arc::default(), self.limits)
+    }
+}
+
+/// A server of `poems`, one after the other.
+pub fn serve(poems: &[&[u8]]) -> Builder<ServeParts> {
+    let folder = Folder::new();
+    for (number, poem) in poems.iter().enumerate() {
+        folder.write(&format!("{number}.txt"), poem);
+    }
+    Builder::new(ServeParts { folder, pace: None })
+}
+
+pub struct ServeParts {
+    folder: Folder,
+    pace: Option<Pace>,
+}
+
+impl Builder<ServeParts> {
+    pub fn pace(mut self, bytes: usize, delay: Duration) -> Self {
+        self.of.pace = Some(Pace { bytes, delay });
+        self
+    }
+
+    pub fn start(self) -> Service {
+        let source = PoemSource::Paths(vec![self.of.folder.path("")]);
+        let settings = ServeSettings {
+            protocol: Protocol::Poem,
+            pick: Pick::Cycle,
+            pace: self.of.pace,
+        };
+        let handler = Serve::new(source, settings, Script::new(Vec::new())).unwrap();
+        Service::start(handler, Arc::default(), self.limits)
+    }
+}
+
+/// A service that calls `answer` for each request, and sends what it gives.
+pub fn answering<F>(protocol: Protocol, answer: F) -> Service
+where
+    F: Fn() -> &'static str + Send + Sync + 'static,
+{
+    let limits = Builder::new(()).limits;
+    let handler = Answering { protocol, answer };
+    Service::start(Arc::new(handler), Arc::default(), limits)
+}
+
+struct Answering<F> {
+    protocol: Protocol,
+    answer: F,
+}
+
+impl<F: Fn() -> &'static str + Send + Sync + 'static> Handler for Answering<F> {
+    fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    fn request_limit(&self) -> u64 {
+        100
+    }
+
+    fn reload(&self) -> Result<&'static str, Error> {
+        Ok("nothing to do")
+    }
+
+    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Response {
+        let answer = (self.answer)();
+        Response {
+            reader: Reader::of(answer.into()),
+            how: CacheStatus::Own,
+        }
+    }
+}
+
+/// Listens at `addr`, as it is written on the command line.
+pub fn bind(addr: &str) -> Result<Listener, String> {
+    let addr = addr.parse().unwrap();
+    net::block_on(Listener::bind(&addr)).map_err(|e| e.to_string())
+}

@@ -150,7 +150,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
 
         let result = drop_after(cache.lock(self.hash), |table| {
             let mut out = DropLater::new();
-            let own = |entry: &&mut Entry<K, V, F>| entry.is_filled_by(self.ticket);
+            let own = |entry: &&mut Entry<K, V, F>| entry.takes_value_of(self.ticket, now);
             let Some(entry) = table.find(self.hash, &self.key).filter(own) else {
                 return (Err(self.take_reservation()), out); // purged
             };

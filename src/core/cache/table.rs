@@ -138,6 +138,14 @@ impl<K, V, F> Entry<K, V, F> {
         fetch.is_some_and(|fetch| fetch.ticket == ticket)
     }
 
+    /// Whether a value of the fetch with this ticket may be kept: the entry is its own, and
+    /// time has not ended it.
+    pub(super) fn takes_value_of(&self, ticket: u64, now: Instant) -> bool {
+        let has_value = self.kept.is_some();
+        let fetch = self.fetch.as_ref();
+        fetch.is_some_and(|fetch| fetch.ticket == ticket && !fetch.is_over(now, has_value))
+    }
+
     /// Whether the value must stay: its refresh is under way, and needs it to compare with.
     fn is_pinned(&self) -> bool {
         self.fetch

@@ -273,9 +273,7 @@ impl Model {
             let waits = has_value && self.hour < current.not_before;
             match current.state {
                 State::InFlight => true,
-                State::Failed { until } | State::HitForMiss { until } => {
-                    self.hour < until || waits
-                }
+                State::Failed { until } | State::HitForMiss { until } => self.hour < until || waits,
                 State::Paused => waits,
             }
         })
@@ -318,7 +316,11 @@ impl Model {
 
         let is_kept = self.servable().is_some_and(|kept| kept.fetch == at);
         let is_refreshed = self.fetches.iter().any(|other| other.replaces == Some(at));
-        let is_read = self.clients.iter().flatten().any(|reading| reading.fetch == at);
+        let is_read = self
+            .clients
+            .iter()
+            .flatten()
+            .any(|reading| reading.fetch == at);
         let is_cached = fetch.rejected
             && self.unexpired().is_some_and(|current| {
                 current.fetch == at && matches!(current.state, State::Failed { .. })
@@ -481,7 +483,9 @@ impl Model {
 
     fn launch(&mut self, leader: Option<Client>, replaces: Option<usize>) -> usize {
         let at = self.fetches.len();
-        let ticket = self.current.map_or(at, |current| self.fetches[current.fetch].ticket);
+        let ticket = self
+            .current
+            .map_or(at, |current| self.fetches[current.fetch].ticket);
         if self.current.is_none() {
             self.current = Some(Current {
                 fetch: at,
@@ -620,11 +624,11 @@ impl Model {
         }
     }
 
-    /// The entry, if it is still this fetch's own.
+    /// The entry, if it is still this fetch's own and time has not ended it.
     fn own(&self, at: usize) -> Option<Current> {
         let ticket = self.fetches[at].ticket;
         let is_own = |current: &Current| self.fetches[current.fetch].ticket == ticket;
-        self.current.filter(is_own)
+        self.unexpired().filter(is_own)
     }
 
     /// The text can't be kept from here on.
@@ -744,7 +748,11 @@ impl Model {
                 || self.kept.is_some_and(|kept| kept.fetch == *at)
                 || self.current.is_some_and(|current| current.fetch == *at)
                 || self.fetches.iter().any(|other| other.replaces == Some(*at))
-                || self.clients.iter().flatten().any(|reading| reading.fetch == *at)
+                || self
+                    .clients
+                    .iter()
+                    .flatten()
+                    .any(|reading| reading.fetch == *at)
         };
         let left: Vec<usize> = (0..self.fetches.len()).filter(matters).collect();
         let number = |at: usize| {

@@ -1,11 +1,9 @@
 //! The real parts, driven act by act without a runtime: the coalescer with its cache and
 //! flights, and the queue with its dispatch. What they come to is compared with the model.
 
-use super::obvious::{
-    Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word,
-};
+use super::obvious::{Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word};
 use poetry::cache::{Policy, Purge, Remember};
-use poetry::coalesce::{Coalescer, Ended, Found, FlightGuard, Verdict};
+use poetry::coalesce::{Coalescer, Ended, FlightGuard, Found, Verdict};
 use poetry::dispatch::{Abort, Dispatch, Job, Place};
 use poetry::flight::{Interest, Read, Reader};
 use poetry::protocol::{Protocol, ReplyDecoder};
@@ -96,6 +94,8 @@ struct TestJob {
     guard: Guard,
     leader: Option<Client>,
     board: Board,
+    has_started: Arc<AtomicBool>,
+    /// A flaw: what clients want of a waiting fetch is not looked at.
     ignores_interest: bool,
 }
 
@@ -113,9 +113,13 @@ impl Job for TestJob {
     }
 
     fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
-        if !self.ignores_interest {
-            self.guard.on_interest(tell);
-        }
+        let ignores = self.ignores_interest;
+        let has_started = self.has_started.clone();
+        self.guard.on_interest(move |interest| {
+            if !ignores || has_started.load(Ordering::Relaxed) {
+                tell(interest);
+            }
+        });
     }
 
     fn begin(&mut self) -> bool {
@@ -125,6 +129,7 @@ impl Job for TestJob {
     fn start(self, place: Place<TestJob>) -> Abort {
         let number = self.number;
         let aborted = self.board.aborted.clone();
+        self.has_started.store(true, Ordering::Relaxed);
         self.board.started.lock().unwrap().push(Running {
             number,
             guard: self.guard,
@@ -311,6 +316,7 @@ impl World {
             guard,
             leader,
             board: self.board.clone(),
+            has_started: Arc::default(),
             ignores_interest: self.has(Flaw::LeftInTheQueue),
         };
         let entered = self.dispatch.enter(job, self.now);
@@ -370,10 +376,7 @@ impl World {
         } = running;
 
         match act {
-            Act::Abort(_) => {
-                drop(guard);
-                between(self);
-            }
+            Act::Abort(_) => drop(guard), // in one step: its halves can't be looked between
             Act::End(_) if is_whole => self.land(guard, Verdict::Keep, between),
             Act::Reject(_) if is_whole => self.land(guard, Verdict::Reject, between),
             Act::Reset(_) if is_whole && self.has(Flaw::ResetIsAnEnd) => {
@@ -388,12 +391,14 @@ impl World {
     }
 
     fn land(&mut self, guard: Guard, verdict: Verdict, between: impl FnOnce(&mut World)) {
+        let is_keeping = guard.is_keeping() && verdict == Verdict::Keep;
         let text = guard.writer().so_far();
         let ended = guard.settle(verdict, self.now);
         between(self);
 
         let kept = ended.announce();
         if self.has(Flaw::KeptAfterAPurge)
+            && is_keeping
             && !kept
             && let Some(text) = text
             && let Found::Missed(_, mut again) = self.texts.find(&0, self.now)
@@ -448,12 +453,20 @@ impl World {
         })?;
 
         let seen = |last: &Option<Last>| last.as_ref().map(|last| last.seen.clone());
-        let what = || format!("the last client left with {:?} instead of {:?}", self.last, model.last);
+        let what = || {
+            format!(
+                "the last client left with {:?} instead of {:?}",
+                self.last, model.last
+            )
+        };
         hold(Rule::Seen, seen(&self.last) == seen(&model.last), what)?;
         hold(Rule::Told, self.last == model.last, what)?;
 
         for client in CLIENTS {
-            match (&self.clients[client as usize], model.clients[client as usize]) {
+            match (
+                &self.clients[client as usize],
+                model.clients[client as usize],
+            ) {
                 (Some(seat), Some(reading)) => seat.check(client, model, reading)?,
                 (None, None) => {}
                 (seat, _) => {
@@ -532,7 +545,10 @@ fn say(running: &mut Running) {
     let bytes = word(running.number, pieces);
     let total = running.guard.writer().len() + bytes.len() as u64;
 
-    assert!(running.guard.reserve(total), "the capacity is no matter here");
+    assert!(
+        running.guard.reserve(total),
+        "the capacity is no matter here"
+    );
     let pushed = running.decoder.push(bytes.as_bytes());
     pushed.expect("a poem has no framing");
     running.guard.append(bytes.into());

@@ -1,9 +1,9 @@
 //! The crate's own client, without a proxy around it.
 
 use super::{Connection, FakeUpstream, LONG, Protocol};
+use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::Error;
-use poetry::net;
-use poetry::upstream::{Query, Reply, Timeouts, ask};
+use poetry::rt;
 
 /// How a reply ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn ask_and_interfere(
         timeouts,
     };
 
-    let result = net::block_on(async {
+    let result = rt::block_on(async {
         let mut asking = Box::pin(ask(&addr, &query));
         let is_pending = futures::poll!(&mut asking).is_pending();
         assert!(is_pending, "connecting takes a turn of the reactor");
@@ -51,7 +51,7 @@ pub fn ask_and_interfere(
     }
 }
 
-async fn read_to_end(mut reply: Reply<'_>) -> Result<Vec<u8>, Error> {
+async fn read_to_end(mut reply: Exchange<'_>) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
 
     while let Some(bytes) = reply.next().await? {

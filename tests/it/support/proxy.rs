@@ -4,10 +4,12 @@
 use super::service::{Builder, Service};
 use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::cache::Policy;
+use poetry::client::Timeouts;
 use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
+use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
-use poetry::stats::{Observer, Silent, Stats};
-use poetry::upstream::{Pipeline, Registry, Timeouts, Transform, Upstream};
+use poetry::transform::{Pipeline, Registry, Transform};
+use poetry::upstream::Upstream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +36,9 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         whole: false,
         rejects: Rejects::default(),
         upstream_conns: 8,
+        upstream_queue: 1000,
         patience: LONG,
-        workshop: None,
+        pipeline: None,
         original_on_failure: false,
     };
 
@@ -78,6 +81,12 @@ impl Builder<ProxyParts> {
 
     pub fn upstream_conns(mut self, most: usize) -> Self {
         self.of.settings.upstream_conns = most;
+        self
+    }
+
+    /// How many fetches may wait for their turn.
+    pub fn upstream_queue(mut self, most: usize) -> Self {
+        self.of.settings.upstream_queue = most;
         self
     }
 
@@ -147,7 +156,7 @@ impl Builder<ProxyParts> {
     pub fn transform(mut self, names: &[&str]) -> Self {
         let builtin = |name: &&str| Registry::default().named(name).unwrap();
         let transforms: Vec<Transform> = names.iter().map(builtin).collect();
-        self.of.settings.workshop = Some(Pipeline::Own(transforms));
+        self.of.settings.pipeline = Some(Pipeline::Own(transforms));
         self
     }
 
@@ -155,7 +164,7 @@ impl Builder<ProxyParts> {
     pub fn via(mut self, addr: SocketAddr, names: &[&str]) -> Self {
         let names = names.iter().map(|name| name.to_string());
         let pipeline = Pipeline::Via(addr.into(), names.collect());
-        self.of.settings.workshop = Some(pipeline);
+        self.of.settings.pipeline = Some(pipeline);
         self
     }
 
@@ -171,9 +180,10 @@ impl Builder<ProxyParts> {
     }
 
     pub fn start(self) -> Service {
-        let stats = Arc::new(Stats::default());
-        let handler = Proxy::new(self.of.settings, self.of.observer, stats.clone());
-        Service::start(handler, stats, self.limits)
+        let stats = self.common.stats.clone();
+        let handler = Proxy::new(self.of.settings, self.of.observer, stats);
+        let wire = handler.wire();
+        Service::start(handler, wire, self.common)
     }
 
     /// Starts it, and has it keep `poem`.

@@ -7,16 +7,20 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use poetry::addr::Addr;
 use poetry::anthology::PoemSource;
+use poetry::budget::Budget;
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
-use poetry::handler::transform::TransformService;
-use poetry::net::{self, Listener};
+use poetry::handler::transform::{TransformLimits, TransformService};
+use poetry::net::Listener;
+use poetry::observe::{CacheStatus, Reloaded, Silent};
 use poetry::protocol::Protocol;
+use poetry::rt;
 use poetry::script::Script;
-use poetry::server::{Handler, Limits, Response, Server};
-use poetry::stats::{CacheStatus, Silent, Stats};
-use poetry::upstream::{Pace, Registry};
+use poetry::server::{Handler, Limits, Parts, Request, Response, Server, Wire};
+use poetry::stats::Stats;
+use poetry::transform::Registry;
+use poetry::trickle::Pace;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,17 +37,25 @@ pub struct Service {
 }
 
 impl Service {
-    pub(super) fn start<H: Handler>(handler: Arc<H>, stats: Arc<Stats>, limits: Limits) -> Service {
+    pub(super) fn start<H: Handler>(handler: Arc<H>, wire: Wire, common: Common) -> Service {
         let listener = bind("0").unwrap();
         let Addr::Tcp { port, .. } = listener.addr() else {
             panic!("not a TCP address")
         };
         let addr = SocketAddr::from(([127, 0, 0, 1], *port));
-        let server = Server::new(handler.clone(), limits, Arc::new(Silent), stats.clone());
+        let stats = common.stats.clone();
+        let server = Server::new(Parts {
+            handler: handler.clone(),
+            wire,
+            limits: common.limits,
+            budget: common.budget,
+            observer: Arc::new(Silent),
+            stats: common.stats,
+        });
 
         let (stop, stopped) = oneshot::channel::<()>();
         let (sender, ended) = channel();
-        net::spawn(async move {
+        rt::spawn(async move {
             server.run(vec![listener], stopped.map(drop)).await;
             let _dropped_before = sender.send(());
         });
@@ -80,12 +92,17 @@ impl Service {
 
     /// Asks without a connection, as if it were `now`.
     pub fn get_at(&self, now: Instant) -> Answer {
-        Answer(self.handler.clone().answer(Bytes::new(), now))
+        let request = Request {
+            from: None,
+            body: Bytes::new(),
+            accepted: now,
+        };
+        Answer(self.handler.clone().respond(request, now))
     }
 
     /// What a SIGHUP does.
     pub fn reload(&self) {
-        self.handler.reload().unwrap();
+        self.handler.reload(Instant::now()).unwrap();
     }
 
     pub fn stop(&mut self) {
@@ -107,11 +124,11 @@ pub struct Answer(Response);
 
 impl Answer {
     pub fn is_miss(&self) -> bool {
-        self.0.how == CacheStatus::Miss
+        self.0.status == CacheStatus::Miss
     }
 
     pub fn is_hit(&self) -> bool {
-        matches!(self.0.how, CacheStatus::Hit(_))
+        matches!(self.0.status, CacheStatus::Hit(_))
     }
 
     /// Whether there is something to read without waiting.
@@ -127,15 +144,22 @@ impl Answer {
                 Read::Chunk(bytes) => all.extend_from_slice(&bytes),
                 Read::Pending => wait_until("there is more to read", || self.is_ready()),
                 Read::End => return all,
-                Read::Failed(error) => panic!("{error}"),
+                other => panic!("{other:?}"),
             }
         }
     }
 }
 
+/// What every service has.
+pub struct Common {
+    pub(super) limits: Limits,
+    pub(super) budget: Budget,
+    pub(super) stats: Arc<Stats>,
+}
+
 /// A service that is not running yet, with what is special about it.
 pub struct Builder<T> {
-    pub(super) limits: Limits,
+    pub(super) common: Common,
     pub(super) of: T,
 }
 
@@ -145,24 +169,28 @@ impl<T> Builder<T> {
             max_clients: 10_000,
             client_timeout: LONG,
             drain_timeout: LONG,
-            request_room: 1 << 30,
         };
-        Builder { limits, of }
+        let common = Common {
+            limits,
+            budget: Budget::new(1 << 30),
+            stats: Arc::default(),
+        };
+        Builder { common, of }
     }
 
     pub fn max_clients(mut self, most: u64) -> Self {
-        self.limits.max_clients = most;
+        self.common.limits.max_clients = most;
         self
     }
 
     pub fn client_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.client_timeout = timeout;
+        self.common.limits.client_timeout = timeout;
         self
     }
 
     /// How many bytes all requests together may hold.
     pub fn request_memory(mut self, bytes: u64) -> Self {
-        self.limits.request_room = bytes;
+        self.common.budget = Budget::new(bytes);
         self
     }
 }
@@ -180,8 +208,14 @@ impl Builder<Registry> {
     }
 
     pub fn start(self) -> Service {
-        let handler = TransformService::new(self.of, 1 << 20, LONG, Arc::new(Silent));
-        Service::start(handler, Arc::default(), self.limits)
+        let limits = TransformLimits {
+            max_poem: 1 << 20,
+            timeout: LONG,
+        };
+        let budget = self.common.budget.clone();
+        let handler = TransformService::new(self.of, limits, budget, Arc::new(Silent));
+        let wire = handler.wire();
+        Service::start(handler, wire, self.common)
     }
 }
 
@@ -213,7 +247,8 @@ impl Builder<ServeParts> {
             pace: self.of.pace,
         };
         let handler = Serve::new(source, settings, Script::new(Vec::new())).unwrap();
-        Service::start(handler, Arc::default(), self.limits)
+        let wire = handler.wire();
+        Service::start(handler, wire, self.common)
     }
 }
 
@@ -222,34 +257,28 @@ pub fn answering<F>(protocol: Protocol, answer: F) -> Service
 where
     F: Fn() -> &'static str + Send + Sync + 'static,
 {
-    let limits = Builder::new(()).limits;
-    let handler = Answering { protocol, answer };
-    Service::start(Arc::new(handler), Arc::default(), limits)
+    let wire = Wire {
+        protocol,
+        longest_request: 100,
+    };
+    let common = Builder::new(()).common;
+    Service::start(Arc::new(Answering { answer }), wire, common)
 }
 
 struct Answering<F> {
-    protocol: Protocol,
     answer: F,
 }
 
 impl<F: Fn() -> &'static str + Send + Sync + 'static> Handler for Answering<F> {
-    fn protocol(&self) -> Protocol {
-        self.protocol
+    fn reload(&self, _: Instant) -> Result<Reloaded, Error> {
+        Ok(Reloaded::Nothing)
     }
 
-    fn request_limit(&self) -> u64 {
-        100
-    }
-
-    fn reload(&self) -> Result<&'static str, Error> {
-        Ok("nothing to do")
-    }
-
-    fn answer(self: Arc<Self>, _: Bytes, _: Instant) -> Response {
+    fn respond(self: Arc<Self>, _: Request, _: Instant) -> Response {
         let answer = (self.answer)();
         Response {
             reader: Reader::of(answer.into()),
-            how: CacheStatus::Own,
+            status: CacheStatus::Own,
         }
     }
 }
@@ -257,5 +286,5 @@ impl<F: Fn() -> &'static str + Send + Sync + 'static> Handler for Answering<F> {
 /// Listens at `addr`, as it is written on the command line.
 pub fn bind(addr: &str) -> Result<Listener, String> {
     let addr = addr.parse().unwrap();
-    net::block_on(Listener::bind(&addr)).map_err(|e| e.to_string())
+    rt::block_on(Listener::bind(&addr)).map_err(|e| e.to_string())
 }

@@ -1,6 +1,6 @@
 //! A bug on purpose: an observer that panics inside a fetch.
 
-use poetry::stats::{AccessRecord, Event, Observer};
+use poetry::observe::{AccessRecord, Event, Observer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,10 +43,10 @@ impl Trap {
 impl Observer for Trap {
     fn request(&self, _: &AccessRecord<'_>) {}
 
-    fn notice(&self, event: Event<'_>) {
+    fn event(&self, event: Event<'_>) {
         let is_here = match event {
-            Event::Fetching(_) => !self.at_the_end,
-            Event::FetchFailed(..) => self.at_the_end,
+            Event::Fetching { .. } => !self.at_the_end,
+            Event::FetchFailed { .. } => self.at_the_end,
             _ => false,
         };
 

@@ -26,9 +26,10 @@ fn error(out: &Output) -> (String, Option<i32>) {
 }
 
 /// A program that writes its process group into `folder`. It hangs, and so does its child.
+/// Both outlive the deadline of the tests, and end soon after it if nothing kills them.
 fn hanging_program(folder: &Folder) -> String {
     let note = folder.arg("group");
-    format!("sh -c 'sleep 1000 & echo $$ >{note}.new && mv {note}.new {note}; sleep 1000'")
+    format!("sh -c 'sleep 100 & echo $$ >{note}.new && mv {note}.new {note}; sleep 100'")
 }
 
 /// The process group of a program that has written it into `folder`.

@@ -42,7 +42,7 @@ fn a_program_that_hangs_ends_with_its_group_at_the_deadline() {
 
 #[test]
 fn a_program_that_closes_its_output_and_hangs_has_not_ended() {
-    let program = "sh -c 'exec >&-; sleep 1000'";
+    let program = "sh -c 'exec >&-; sleep 100'";
     let out = filter(&Folder::new(), program, b"poem", &["--timeout", "300ms"]);
 
     assert_eq!(out.status.code(), Some(28));
@@ -101,7 +101,7 @@ fn what_a_program_leaves_running_is_killed_without_a_wait() {
     let folder = Folder::new();
     let note = folder.arg("group");
 
-    let program = format!("sh -c 'sleep 1000 & echo $$ >{note}; echo hi'");
+    let program = format!("sh -c 'sleep 100 & echo $$ >{note}; echo hi'");
     let out = filter(&folder, &program, b"", &[]);
 
     assert_eq!(outcome(&out), ("hi\n".into(), Some(0)));

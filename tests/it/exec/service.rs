@@ -63,7 +63,7 @@ fn more_requests_than_may_run_at_once_are_all_answered() {
 
 #[test]
 fn at_most_64_programs_run_at_once() {
-    let mut service = service(&["hang=sleep 1000"]);
+    let mut service = service(&["hang=sleep 100"]);
     let mut clients: Vec<_> = (0..70).map(|_| service.connect()).collect();
     for client in &mut clients {
         client.send(b"6:hang.a,");
@@ -90,7 +90,7 @@ fn a_failed_request_is_declined_and_the_log_says_why() {
         "missing=/no/such/program",
         "fail=false",
         "flood=yes",
-        "hang=sleep 1000",
+        "hang=sleep 100",
     ];
     let mut service = impatient_service(&programs);
 
@@ -112,12 +112,7 @@ fn a_failed_request_is_declined_and_the_log_says_why() {
 
 #[test]
 fn programs_leave_no_zombie_and_no_descriptor_behind() {
-    let programs = [
-        "cat=cat",
-        "flood=yes",
-        "hang=sleep 1000",
-        "missing=/no/such",
-    ];
+    let programs = ["cat=cat", "flood=yes", "hang=sleep 100", "missing=/no/such"];
     let service = impatient_service(&programs);
     let run_all = || {
         for name in ["cat", "flood", "hang", "missing"] {

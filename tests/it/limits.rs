@@ -44,7 +44,7 @@ fn a_rejected_refresh_replaces_nothing() {
     let proxy = builder.start_with(&upstream, b"the good old poem");
 
     for rejected in 1..=2 {
-        assert_eq!(proxy.get().unwrap(), b"the good old poem");
+        assert_eq!(proxy.get_after_pause(), b"the good old poem");
         upstream.serve_once(b"rate exceeded");
         wait_for_count("rejected", &proxy.stats.failed_fetches, rejected);
     }

@@ -4,7 +4,7 @@
 
 mod cli;
 mod coalesce;
-// mod corpus;
+mod corpus;
 mod exec;
 mod faults;
 mod fetch;

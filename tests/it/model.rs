@@ -74,10 +74,13 @@ fn visit(hours: Hours, go: impl Fn(Setting) -> Result<Visited, Counterexample>) 
 
 #[test]
 fn every_act_in_every_state_of_one_fetch_is_as_modelled() {
-    for hours in POLICIES {
+    for hours in [POLICIES[0], POLICIES[1], POLICIES[3]] {
         let visited = visit(hours, |setting| states(setting, TWO, ALL));
         assert!(visited.states > 100 && visited.deepest < ALL, "{visited:?}");
     }
+    // With cached failures there are too many.
+    let visited = visit(POLICIES[2], |setting| states(setting, TWO, 9));
+    assert!(visited.states > 1000, "{visited:?}");
 }
 
 #[test]
@@ -91,16 +94,16 @@ fn every_act_in_every_state_of_two_fetches_is_as_modelled() {
 #[test]
 fn every_act_in_every_state_near_the_start_is_as_modelled() {
     for hours in POLICIES {
-        let visited = visit(hours, |setting| states(setting, MANY, 6));
-        assert!(visited.states > 150, "{visited:?}");
+        let visited = visit(hours, |setting| states(setting, MANY, 5));
+        assert!(visited.states > 80, "{visited:?}");
     }
 }
 
 #[test]
 fn every_act_in_every_state_of_a_queue_is_as_modelled() {
     for policy in [(1, 1, 0), (0, 0, 1)] {
-        let visited = visit(hours(policy, 1), |setting| states(setting, MANY, 6));
-        assert!(visited.states > 150, "{visited:?}");
+        let visited = visit(hours(policy, 1), |setting| states(setting, MANY, 5));
+        assert!(visited.states > 80, "{visited:?}");
     }
 }
 
@@ -275,7 +278,7 @@ fn order(hours: Hours, picks: &[u16]) -> Vec<Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn any_long_order_is_as_modelled(

@@ -31,7 +31,7 @@ fn a_refresh_that_fails_replaces_nothing() {
     let proxy = builder.start_with(&upstream, b"old");
 
     for failures in 1..=2 {
-        assert_eq!(proxy.get().unwrap(), b"old");
+        assert_eq!(proxy.get_after_pause(), b"old");
         upstream.accept().send(b"ne").reset();
         wait_for_count("failed fetches", &proxy.stats.failed_fetches, failures);
     }
@@ -81,14 +81,14 @@ fn a_part_is_found_where_a_transformation_reverses_lines() {
     let failed = || count(&proxy.stats.failed_fetches);
     let ended = || count(&proxy.stats.kept) + failed();
     let refresh = |first: &[u8], second: &[u8], kept: &[u8]| {
-        proxy.get().unwrap();
+        proxy.get_after_pause();
         let ended_before = ended();
         upstream.serve_once(first);
         upstream.serve_once(second);
         wait_until("the refresh has ended", || ended() > ended_before);
 
         let failed_before = failed();
-        assert_eq!(proxy.get().unwrap(), kept);
+        assert_eq!(proxy.get_after_pause(), kept);
         upstream.accept().reset();
         wait_for_count(
             "failed fetches",

@@ -150,7 +150,7 @@ fn an_error_in_a_variable_names_it() {
         (
             &[("POEM_PROXY_TRANSFORM", "shuot")],
             &["proxy"],
-            "'shuot' in POEM_PROXY_TRANSFORM",
+            "POEM_PROXY_TRANSFORM: unknown transformation 'shuot'",
         ),
         (
             &[("POEM_PROXY_REJECT", "")],

@@ -25,13 +25,13 @@ fn an_address_is_checked_and_the_error_says_what_is_wanted() {
             &["fetch", "http://localhost:10001/"],
             "a scheme like http:// has no place in it; wanted [HOST:]PORT",
         ),
-        (&["fetch", "[::1]"], "no port behind the brackets; wanted"),
+        (&["fetch", "[::1]"], "no port after the brackets; wanted"),
         (
             &["proxy", "0"],
-            "nobody listens on port 0; wanted a port from 1 to 65535\n",
+            "port 0 cannot be connected to; wanted a port from 1 to 65535\n",
         ),
         (&["proxy", "built-in"], "unix:PATH, or builtin"),
-        (&["fetch", "0"], "nobody listens on port 0"),
+        (&["fetch", "0"], "port 0 cannot be connected to"),
         (&["transform", "shout", "--listen"], "--listen"),
     ];
 
@@ -62,11 +62,11 @@ fn a_number_is_checked_and_the_error_says_what_is_wanted() {
         ),
         (
             &["serve", "--max-clients", "18446744073709551616"],
-            "more than there can be; wanted a whole number",
+            "too large; wanted a whole number",
         ),
         (
             &["serve", "--delay", "1s", "--num-bytes", "4294967296"],
-            "more than there can be; wanted",
+            "too large; wanted",
         ),
         (
             &["fetch", "--retry", "often"],
@@ -97,7 +97,7 @@ fn a_name_or_text_is_checked_and_the_error_says_why() {
         (&["transform"], "NAMES"),
         (
             &["proxy", "--reject", ""],
-            "it matches every poem, so that none would be kept",
+            "it matches every poem, so none would be kept",
         ),
         (
             &["proxy", "--reject", "("],

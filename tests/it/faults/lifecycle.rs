@@ -266,7 +266,7 @@ fn a_hangup_stops_only_a_server_whose_terminal_is_gone() {
 
     let log = server.stderr_lines();
     server.signal(Signal::HUP);
-    assert_eq!(log.recv_timeout(LONG).unwrap(), "read the poems again");
+    assert_eq!(log.recv_timeout(LONG).unwrap(), "read 12 poems again");
     server.get().unwrap();
 
     drop(terminal);

@@ -100,6 +100,12 @@ impl Service {
         Answer(self.handler.clone().respond(request, now))
     }
 
+    /// Asks, without a connection, when any pause after a failed refresh is over.
+    pub fn get_after_pause(&self) -> Vec<u8> {
+        const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+        self.get_at(Instant::now() + LONGEST_PAUSE).read()
+    }
+
     /// What a SIGHUP does.
     pub fn reload(&self) {
         self.handler.reload(Instant::now()).unwrap();

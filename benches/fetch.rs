@@ -1,27 +1,28 @@
-//! `poetry fetch` as a whole process, from its start to its end, against other programs that read a poem.
+//! `poetry fetch` as a whole process, from start to end, against other programs that
+//! read a poem.
 
-use crate::figures::{Figure, Measured, Samples, Unit, Wanted, paired};
+use crate::context::{Context, verse};
+use crate::figures::{Figure, Measured, Samples, Wanted, paired};
 use crate::hits::POEM;
 use crate::peers::{POETRY, found, poetry};
-use crate::{Context, verse};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// A round is so many runs of each, one after the other in turn: a single run is too short to be compared.
+/// Runs of each program in one round, in turn: a single run is too short to compare.
 const RUNS: usize = 20;
 
-/// A program, and how it is told to read what a server says.
-struct Reader {
-    program: PathBuf,
+/// A program and the arguments with which it reads what a server sends.
+struct Program {
+    path: PathBuf,
     args: Vec<String>,
 }
 
-impl Reader {
+impl Program {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.path);
         command
             .args(&self.args)
             .stdin(Stdio::null())
@@ -31,64 +32,40 @@ impl Reader {
 
     /// The time of one run, in seconds.
     fn run(&self) -> io::Result<f64> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let status = self.command().stdout(Stdio::null()).status()?;
-        let took = begun.elapsed().as_secs_f64();
-        match status.success() {
-            true => Ok(took),
-            false => Err(io::Error::other(format!(
-                "{} failed: {status}",
-                self.program.display()
-            ))),
+        let time = start.elapsed().as_secs_f64();
+
+        if status.success() {
+            return Ok(time);
         }
+        let path = self.path.display();
+        Err(io::Error::other(format!("{path} failed: {status}")))
     }
 
-    /// Whether it brings the poem, all of it.
-    fn check(self) -> io::Result<Reader> {
-        match self.command().output()?.stdout == verse(POEM).as_bytes() {
-            true => Ok(self),
-            false => Err(io::Error::other(format!(
-                "{} does not bring the poem",
-                self.program.display()
-            ))),
+    /// Checks that the program prints the whole poem.
+    fn check(self) -> io::Result<Program> {
+        if self.command().output()?.stdout == verse(POEM).as_bytes() {
+            return Ok(self);
         }
+        let path = self.path.display();
+        Err(io::Error::other(format!("{path} does not print the poem")))
     }
 }
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let server = poetry(context.cores, &["serve", &context.poem(POEM)?])?;
-    let readers = readers(server.addr);
-    for missing in readers.iter().filter_map(|reader| reader.as_ref().err()) {
+    let programs = programs(server.addr);
+    for missing in programs.iter().filter_map(|program| program.as_ref().err()) {
         eprintln!("  {missing}");
     }
-    let mut times: [Samples; 3] = readers
-        .each_ref()
-        .map(|r| r.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
-    for _ in 0..context.scaled(15, 3) {
-        let mut sums = [0.0; 3];
-        for _ in 0..RUNS {
-            for (sum, reader) in sums.iter_mut().zip(&readers) {
-                *sum += reader.as_ref().map_or(Ok(0.0), Reader::run)?;
-            }
-        }
-        times
-            .iter_mut()
-            .zip(sums)
-            .for_each(|(samples, sum)| samples.iter_mut().for_each(|s| s.push(sum)));
-    }
-    let figure = |at: usize, figure, most| {
-        let (work, wanted) = ("a poem of 700 bytes fetched", Wanted::AtMost(most));
+
+    let times = times(context, &programs)?;
+    let figure = |at: usize, what, most| {
         let samples = paired(&times[0], &times[at]);
-        Figure::new(
-            "fetch",
-            Measured {
-                work,
-                figure,
-                wanted,
-                unit: Unit::Ratio,
-                samples,
-            },
-        )
+        let work = "a poem of 700 bytes fetched";
+        let wanted = Wanted::AtMost(most);
+        Figure::new("fetch", Measured::ratio(work, what, wanted, samples))
     };
     Ok(vec![
         figure(1, "whole process, poetry fetch / nc -N", 1.15),
@@ -96,18 +73,40 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     ])
 }
 
-fn readers(server: SocketAddr) -> [Result<Reader, String>; 3] {
-    let (host, port) = (server.ip().to_string(), server.port().to_string());
-    let reader = |program: io::Result<PathBuf>, args: &[&str]| {
+/// The time of each program's runs in each round, in seconds.
+fn times(context: &Context, programs: &[Result<Program, String>; 3]) -> io::Result<[Samples; 3]> {
+    let mut times: [Samples; 3] = programs
+        .each_ref()
+        .map(|p| p.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
+
+    for _ in 0..context.scaled(15, 3) {
+        let mut sums = [0.0; 3];
+        for _ in 0..RUNS {
+            for (sum, program) in sums.iter_mut().zip(programs) {
+                *sum += program.as_ref().map_or(Ok(0.0), Program::run)?;
+            }
+        }
+        for (samples, sum) in times.iter_mut().zip(sums) {
+            samples.iter_mut().for_each(|samples| samples.push(sum));
+        }
+    }
+    Ok(times)
+}
+
+/// `poetry fetch`, nc and curl, or why one of them is not available.
+fn programs(server: SocketAddr) -> [Result<Program, String>; 3] {
+    let host = server.ip().to_string();
+    let port = server.port().to_string();
+    let program = |path: io::Result<PathBuf>, args: &[&str]| {
         let args = args.iter().map(|arg| arg.to_string()).collect();
-        program
-            .map(|program| Reader { program, args })
-            .and_then(Reader::check)
+        path.map(|path| Program { path, args })
+            .and_then(Program::check)
             .map_err(|e| e.to_string())
     };
+
     [
-        reader(Ok(POETRY.into()), &["fetch", &server.to_string()]),
-        reader(found("nc"), &["-N", &host, &port]),
-        reader(found("curl"), &["-s", &format!("telnet://{server}")]),
+        program(Ok(POETRY.into()), &["fetch", &server.to_string()]),
+        program(found("nc"), &["-N", &host, &port]),
+        program(found("curl"), &["-s", &format!("telnet://{server}")]),
     ]
 }

@@ -1,41 +1,38 @@
-//! What a client costs that waits, and one that never reads.
+//! The memory a client costs: one that waits, and one that never reads.
 
-use crate::Context;
-use crate::figures::{Figure, Measured, Unit, Wanted};
-use crate::load::mute;
+use crate::context::Context;
+use crate::figures::{Figure, Measured, Wanted};
+use crate::load::silent_clients;
 use crate::machine::{own_memory, tcp_memory};
 use crate::peers::{Server, poetry};
 use crate::upstream::{Upstream, keep_waiting};
 use std::io;
 use std::time::Duration;
 
-/// How long a process that has just started, or has just been asked by many, is given to come to rest.
+/// How long a process gets to settle after its start and after many requests.
 const REST: Duration = Duration::from_millis(500);
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
-    let (mut waiting, mut stuck, mut system) = (Vec::new(), Vec::new(), Vec::new());
     let silent = Upstream::start(|_, caller| keep_waiting(caller))?
         .addr
         .to_string();
-    let (one, ten) = (context.poem(1 << 20)?, context.poem(10 << 20)?);
+    let mib = context.poem(1 << 20)?;
+    let ten_mib = context.poem(10 << 20)?;
+
+    let mut waiting = Vec::new();
+    let mut stuck = Vec::new();
+    let mut system = Vec::new();
     for _ in 0..context.scaled(5, 2) {
-        waiting.push(each(context, &["proxy", &silent], context.scaled(10_000, 1000))?.own);
-        stuck.push(each(context, &["serve", &one], context.scaled(1000, 200))?.own);
-        let cost = each(context, &["serve", &ten], context.scaled(500, 100))?;
+        let clients = context.scaled(10_000, 1000);
+        waiting.push(per_client(context, &["proxy", &silent], clients)?.own);
+        stuck.push(per_client(context, &["serve", &mib], context.scaled(1000, 200))?.own);
+        let cost = per_client(context, &["serve", &ten_mib], context.scaled(500, 100))?;
         system.push(cost.own + cost.kernel);
     }
-    let figure = |work, figure, most, samples| {
+
+    let figure = |work, what, most, samples| {
         let wanted = Wanted::AtMost(most);
-        Figure::new(
-            "memory",
-            Measured {
-                work,
-                figure,
-                wanted,
-                unit: Unit::Bytes,
-                samples: Ok(samples),
-            },
-        )
+        Figure::new("memory", Measured::bytes(work, what, wanted, Ok(samples)))
     };
     Ok(vec![
         figure(
@@ -61,25 +58,27 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
 
 /// What one client costs, in bytes.
 struct Cost {
-    /// Of the server process itself.
+    /// In the server process.
     own: f64,
-    /// Of the kernel's TCP buffers.
+    /// In the kernel's TCP buffers.
     kernel: f64,
 }
 
-/// A new server, and clients that never read from it.
-fn each(context: &Context, args: &[&str], clients: usize) -> io::Result<Cost> {
+/// The cost of each client of a new server, where none of `count` clients reads.
+fn per_client(context: &Context, args: &[&str], count: usize) -> io::Result<Cost> {
     let server = poetry(context.cores, args)?;
     std::thread::sleep(REST);
     let memory = |server: &Server| Ok::<_, io::Error>([own_memory(server.pid())?, tcp_memory()?]);
+
     let before = memory(&server)?;
-    let held = mute(&server, clients)?;
+    let held = silent_clients(&server, count)?;
     std::thread::sleep(REST);
     let after = memory(&server)?;
     drop(held);
-    let per_client = |at: usize| (after[at] as f64 - before[at] as f64) / clients as f64;
+
+    let each = |at: usize| (after[at] as f64 - before[at] as f64) / count as f64;
     Ok(Cost {
-        own: per_client(0),
-        kernel: per_client(1),
+        own: each(0),
+        kernel: each(1),
     })
 }

@@ -1,0 +1,122 @@
+//! Servers that are compared with each other, measured in turns.
+
+use crate::context::Context;
+use crate::figures::Samples;
+use crate::load::{self, Rate, Target};
+use crate::machine::Steering;
+use crate::peers::Server;
+use std::io;
+use std::time::Duration;
+
+/// How many clients queue for a drain: well below what the kernel holds.
+const QUEUED: usize = 2500;
+
+/// How long each rate is counted.
+const COUNTED: Duration = Duration::from_secs(1);
+
+/// A core counts as full when it is busy for at least this fraction of the time. Clock
+/// ticks are coarse, so that it cannot be 1.
+const FULL: f64 = 0.97;
+
+/// How often an unsound rate is measured again. After that it is taken with a warning.
+const RETRIES: usize = 3;
+
+/// A server and its name in the table, or why it is not available.
+pub struct Contender {
+    pub name: &'static str,
+    pub server: Result<Server, String>,
+}
+
+impl Contender {
+    /// Prints why a server is not available, if it is not.
+    pub fn new(name: &'static str, server: io::Result<Server>) -> Contender {
+        let server = server.map_err(|e| e.to_string());
+        if let Err(why) = &server {
+            eprintln!("  {name} is not measured: {why}");
+        }
+        Contender { name, server }
+    }
+}
+
+/// The samples of each contender, in their order.
+pub type Series = Vec<Samples>;
+
+/// The speed at which each contender serves its queue.
+pub fn drains(context: &Context, contenders: &[Contender], len: usize) -> Series {
+    rounds(contenders, context.scaled(21, 3), |server| {
+        load::drain(server.target(len as u64), QUEUED).map(|time| 1.0 / time)
+    })
+}
+
+/// The rate of each contender with its core full.
+pub fn rates(context: &Context, contenders: &[Contender], len: usize) -> Series {
+    let steering = match Steering::to(&[context.cores.server]) {
+        Ok(steering) => steering,
+        Err(e) => return contenders.iter().map(|_| Err(e.to_string())).collect(),
+    };
+
+    let series = rounds(contenders, context.scaled(9, 2), |server| {
+        sound_rate(context, server.target(len as u64))
+    });
+    drop(steering);
+    series
+}
+
+fn sound_rate(context: &Context, target: Target) -> io::Result<f64> {
+    let mut rate = load::rate(target, context.cores, COUNTED)?;
+    for _ in 0..RETRIES {
+        if is_sound(&rate) {
+            return Ok(rate.poems);
+        }
+        rate = load::rate(target, context.cores, COUNTED)?;
+    }
+
+    if !is_sound(&rate) {
+        eprintln!(
+            "  doubtful: the server's core was busy {:.2}, the load's {:.2}",
+            rate.server, rate.load
+        );
+    }
+    Ok(rate.poems)
+}
+
+/// A rate says something about the server only if the server's core is the full one.
+fn is_sound(rate: &Rate) -> bool {
+    rate.server >= FULL && rate.load <= FULL
+}
+
+/// Measures each contender once in every round. The order rotates, so that no contender
+/// always runs behind the same one.
+pub fn rounds(
+    contenders: &[Contender],
+    rounds: usize,
+    measure: impl Fn(&Server) -> io::Result<f64>,
+) -> Series {
+    let mut series: Series = contenders
+        .iter()
+        .map(|c| c.server.as_ref().map(|_| Vec::new()).map_err(Clone::clone))
+        .collect();
+
+    for round in 0..rounds {
+        for turn in 0..contenders.len() {
+            let at = (turn + round) % contenders.len();
+            let contender = &contenders[at];
+            let (Ok(server), Ok(samples)) = (&contender.server, &mut series[at]) else {
+                continue;
+            };
+            match measure(server) {
+                Ok(sample) => samples.push(sample),
+                Err(e) => series[at] = Err(format!("{}: {e}", contender.name)),
+            }
+        }
+    }
+    series
+}
+
+/// Where the contender called `name` stands among `contenders`.
+pub fn position(contenders: &[Contender], name: &str) -> usize {
+    contenders
+        .iter()
+        .position(|contender| contender.name == name)
+        .expect("every name compared is that of a contender")
+}

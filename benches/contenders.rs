@@ -1,8 +1,8 @@
 //! Servers that are compared with each other, measured in turns.
 
 use crate::context::Context;
-use crate::figures::Samples;
-use crate::load::{self, Rate, Target};
+use crate::figures::{Figure, Measured, Wanted, paired};
+use crate::load::{self, ASKING, Exchange, Rate, Target};
 use crate::machine::Steering;
 use crate::peers::Server;
 use std::io;
@@ -39,36 +39,36 @@ impl Contender {
 }
 
 /// The samples of each contender, in their order.
-pub type Series = Vec<Samples>;
+pub type Series<T = f64> = Vec<Result<Vec<T>, String>>;
 
 /// The speed at which each contender serves its queue.
-pub fn drains(context: &Context, contenders: &[Contender], len: usize) -> Series {
+pub fn drains(context: &Context, contenders: &[Contender], exchange: Exchange) -> Series {
     rounds(contenders, context.scaled(21, 3), |server| {
-        load::drain(server.target(len as u64), QUEUED).map(|time| 1.0 / time)
+        load::drain(server.target(exchange), QUEUED).map(|time| 1.0 / time)
     })
 }
 
 /// The rate of each contender with its core full.
-pub fn rates(context: &Context, contenders: &[Contender], len: usize) -> Series {
+pub fn rates(context: &Context, contenders: &[Contender], exchange: Exchange) -> Series {
     let steering = match Steering::to(&[context.cores.server]) {
         Ok(steering) => steering,
         Err(e) => return contenders.iter().map(|_| Err(e.to_string())).collect(),
     };
 
     let series = rounds(contenders, context.scaled(9, 2), |server| {
-        sound_rate(context, server.target(len as u64))
+        sound_rate(context, server.target(exchange))
     });
     drop(steering);
     series
 }
 
 fn sound_rate(context: &Context, target: Target) -> io::Result<f64> {
-    let mut rate = load::rate(target, context.cores, COUNTED)?;
+    let mut rate = load::rate(target, context.cores, ASKING, COUNTED)?;
     for _ in 0..RETRIES {
         if is_sound(&rate) {
             return Ok(rate.poems);
         }
-        rate = load::rate(target, context.cores, COUNTED)?;
+        rate = load::rate(target, context.cores, ASKING, COUNTED)?;
     }
 
     if !is_sound(&rate) {
@@ -87,12 +87,12 @@ fn is_sound(rate: &Rate) -> bool {
 
 /// Measures each contender once in every round. The order rotates, so that no contender
 /// always runs behind the same one.
-pub fn rounds(
+pub fn rounds<T>(
     contenders: &[Contender],
     rounds: usize,
-    measure: impl Fn(&Server) -> io::Result<f64>,
-) -> Series {
-    let mut series: Series = contenders
+    measure: impl Fn(&Server) -> io::Result<T>,
+) -> Series<T> {
+    let mut series: Series<T> = contenders
         .iter()
         .map(|c| c.server.as_ref().map(|_| Vec::new()).map_err(Clone::clone))
         .collect();
@@ -114,9 +114,35 @@ pub fn rounds(
 }
 
 /// Where the contender called `name` stands among `contenders`.
-pub fn position(contenders: &[Contender], name: &str) -> usize {
+fn position(contenders: &[Contender], name: &str) -> usize {
     contenders
         .iter()
         .position(|contender| contender.name == name)
         .expect("every name compared is that of a contender")
+}
+
+/// Servers of which one is compared with the others.
+pub struct Comparison<'a> {
+    pub part: &'static str,
+    pub work: &'a str,
+    pub contenders: &'a [Contender],
+}
+
+impl Comparison<'_> {
+    /// The ratio of two contenders in a series. `kind` names the quantity.
+    pub fn figure(
+        &self,
+        kind: &str,
+        series: &Series,
+        [ours, theirs]: [&str; 2],
+        wanted: Wanted,
+    ) -> Figure {
+        let [above, below] = [ours, theirs].map(|name| position(self.contenders, name));
+        let figure = format!("{kind}, {ours} / {theirs}");
+        let samples = paired(&series[above], &series[below]);
+        Figure::new(
+            self.part,
+            Measured::ratio(self.work, &figure, wanted, samples),
+        )
+    }
 }

@@ -8,6 +8,11 @@ use std::io;
 pub struct Context {
     /// The server's core and the load's core.
     pub cores: Cores,
+    /// All cores this process may run on.
+    pub allowed_cores: Vec<usize>,
+    /// The cores the `cores` part pins the proxy to: first to one of them, then to two,
+    /// and so on.
+    pub proxy_cores: Vec<usize>,
     /// A folder for poems and configuration files, removed at the end.
     pub folder: tempfile::TempDir,
     /// Finish soon rather than measure precisely.

@@ -1,5 +1,5 @@
 //! `poetry fetch` as a whole process, from start to end, against other programs that
-//! read a poem.
+//! read a poem: a poem of 700 bytes, and one so small that starting is all there is.
 
 use crate::context::{Context, verse};
 use crate::figures::{Figure, Measured, Samples, Wanted, paired};
@@ -43,9 +43,9 @@ impl Program {
         Err(io::Error::other(format!("{path} failed: {status}")))
     }
 
-    /// Checks that the program prints the whole poem.
-    fn check(self) -> io::Result<Program> {
-        if self.command().output()?.stdout == verse(POEM).as_bytes() {
+    /// Checks that the program prints the whole poem of `len` bytes.
+    fn check(self, len: usize) -> io::Result<Program> {
+        if self.command().output()?.stdout == verse(len).as_bytes() {
             return Ok(self);
         }
         let path = self.path.display();
@@ -55,12 +55,9 @@ impl Program {
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let server = poetry(context.cores, &["serve", &context.poem(POEM)?])?;
-    let programs = programs(server.addr);
-    for missing in programs.iter().filter_map(|program| program.as_ref().err()) {
-        eprintln!("  {missing}");
-    }
-
+    let programs = readers(server.addr, POEM);
     let times = times(context, &programs)?;
+
     let figure = |at: usize, what, most| {
         let samples = paired(&times[0], &times[at]);
         let work = "a poem of 700 bytes fetched";
@@ -73,14 +70,45 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     ])
 }
 
+/// The length of a small poem, in bytes.
+const SMALL: usize = 20;
+
+/// The same with a small poem, and beside it a `poetry` that makes no connection.
+pub fn measure_start(context: &Context) -> io::Result<Vec<Figure>> {
+    let server = poetry(context.cores, &["serve", &context.poem(SMALL)?])?;
+    let [fetch, nc, curl] = readers(server.addr, SMALL);
+    let version = Program {
+        path: POETRY.into(),
+        args: vec!["--version".into()],
+    };
+    let times = times(context, &[fetch, nc, curl, Ok(version)])?;
+
+    let figure = |[above, below]: [usize; 2], what, wanted| {
+        let samples = paired(&times[above], &times[below]);
+        let work = "a poem of 20 bytes fetched";
+        Figure::new("start", Measured::ratio(work, what, wanted, samples))
+    };
+    let of_nc = "whole process, poetry fetch / nc -N";
+    let of_curl = "whole process, poetry fetch / curl";
+    let version_of_nc = "whole process, poetry --version / nc -N";
+    Ok(vec![
+        figure([0, 1], of_nc, Wanted::AtMost(1.15)),
+        figure([0, 2], of_curl, Wanted::AtMost(0.25)),
+        figure([3, 1], version_of_nc, Wanted::Shown),
+    ])
+}
+
 /// The time of each program's runs in each round, in seconds.
-fn times(context: &Context, programs: &[Result<Program, String>; 3]) -> io::Result<[Samples; 3]> {
-    let mut times: [Samples; 3] = programs
+fn times<const N: usize>(
+    context: &Context,
+    programs: &[Result<Program, String>; N],
+) -> io::Result<[Samples; N]> {
+    let mut times: [Samples; N] = programs
         .each_ref()
         .map(|p| p.as_ref().map(|_| Vec::new()).map_err(Clone::clone));
 
     for _ in 0..context.scaled(15, 3) {
-        let mut sums = [0.0; 3];
+        let mut sums = [0.0; N];
         for _ in 0..RUNS {
             for (sum, program) in sums.iter_mut().zip(programs) {
                 *sum += program.as_ref().map_or(Ok(0.0), Program::run)?;
@@ -94,13 +122,14 @@ fn times(context: &Context, programs: &[Result<Program, String>; 3]) -> io::Resu
 }
 
 /// `poetry fetch`, nc and curl, or why one of them is not available.
-fn programs(server: SocketAddr) -> [Result<Program, String>; 3] {
+fn readers(server: SocketAddr, len: usize) -> [Result<Program, String>; 3] {
     let host = server.ip().to_string();
     let port = server.port().to_string();
     let program = |path: io::Result<PathBuf>, args: &[&str]| {
         let args = args.iter().map(|arg| arg.to_string()).collect();
         path.map(|path| Program { path, args })
-            .and_then(Program::check)
+            .and_then(|program| program.check(len))
+            .inspect_err(|e| eprintln!("  {e}"))
             .map_err(|e| e.to_string())
     };
 

@@ -142,7 +142,7 @@ fn streamed(context: &Context) -> io::Result<Samples> {
     let path = context.poem(len)?;
     let servers = [own(context.cores, "large", &path)?, proxy];
 
-    let [floor, ours] = transfers(context, &servers, len as u64, READERS)?;
+    let [floor, ours] = transfers(context, &servers, len, READERS)?;
     std::fs::remove_file(&path)?;
     // A flight may end before the last reader of its round has connected.
     one_fetch_each(&upstream, ours.len(), ours.len() / 3)?;

@@ -5,21 +5,24 @@
 //! server's core gets all of the loopback's network work as well, and is full. The work
 //! on the load generator's core does not count.
 
-use crate::contenders::{Contender, drains, position, rates};
+use crate::contenders::{Comparison, Contender, drains, rates};
 use crate::context::{Context, verse};
-use crate::figures::{Figure, Measured, Wanted, paired};
-use crate::load;
+use crate::figures::{Figure, Wanted};
+use crate::load::{self, Exchange};
 use crate::peers::{Server, nginx, own, poetry, twisted};
 use std::io;
 
 /// The length of the poem, in bytes.
 pub const POEM: usize = 700;
 
+/// A hit: nothing is sent, and the poem comes.
+pub const HIT: Exchange = Exchange::poem(POEM);
+
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let (contenders, _upstream) = start(context)?;
     let series = [
-        ("drain", drains(context, &contenders, POEM)),
-        ("per-core rate", rates(context, &contenders, POEM)),
+        ("drain", drains(context, &contenders, HIT)),
+        ("per-core rate", rates(context, &contenders, HIT)),
     ];
 
     let mut figures = Vec::new();
@@ -29,13 +32,14 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         } else {
             "a peer's 700 bytes"
         };
-        let at = [ours, theirs].map(|name| position(&contenders, name));
+        let comparison = Comparison {
+            part: "hits",
+            work,
+            contenders: &contenders,
+        };
 
         for ((kind, series), wanted) in series.iter().zip(wanted) {
-            let figure = format!("{kind}, {ours} / {theirs}");
-            let samples = paired(&series[at[0]], &series[at[1]]);
-            let measured = Measured::ratio(work, &figure, wanted, samples);
-            figures.push(Figure::new("hits", measured));
+            figures.push(comparison.figure(kind, series, [ours, theirs], wanted));
         }
     }
     Ok(figures)
@@ -84,7 +88,7 @@ fn start(context: &Context) -> io::Result<(Vec<Contender>, Server)> {
 
     // One request each: from now on the proxies have the poem.
     for server in contenders.iter().flat_map(|c| &c.server) {
-        load::transfer(server.target(POEM as u64), 1)?;
+        load::transfer(server.target(HIT), 1)?;
     }
     Ok((contenders, upstream))
 }

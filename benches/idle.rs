@@ -8,7 +8,7 @@
 use crate::contenders::{Contender, drains, rates};
 use crate::context::{Context, verse};
 use crate::figures::{Figure, Measured, Wanted, paired};
-use crate::hits::POEM;
+use crate::hits::{HIT, POEM};
 use crate::load::silent_clients;
 use crate::machine::until;
 use crate::peers::{Server, poetry};
@@ -36,8 +36,8 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     }
 
     let series = [
-        ("drain", drains(context, &contenders, POEM)),
-        ("per-core rate", rates(context, &contenders, POEM)),
+        ("drain", drains(context, &contenders, HIT)),
+        ("per-core rate", rates(context, &contenders, HIT)),
     ];
     drop(idle);
 

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::figures::{Figure, Measured, Samples, Wanted, paired};
-use crate::load::transfer;
+use crate::load::{Exchange, transfer};
 use crate::peers::{Server, own, poetry};
 use std::io;
 
@@ -28,7 +28,7 @@ fn compare(context: &Context, len: usize, clients: usize) -> io::Result<Samples>
         poetry(context.cores, &["serve", &poem])?,
     ];
 
-    let [floor, ours] = transfers(context, &servers, len as u64, clients)?;
+    let [floor, ours] = transfers(context, &servers, len, clients)?;
     std::fs::remove_file(&poem)?; // it may be large
     Ok(paired(&Ok(floor), &Ok(ours)))
 }
@@ -37,14 +37,14 @@ fn compare(context: &Context, len: usize, clients: usize) -> io::Result<Samples>
 pub fn transfers(
     context: &Context,
     servers: &[Server; 2],
-    len: u64,
+    len: usize,
     clients: usize,
 ) -> io::Result<[Vec<f64>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..context.scaled(11, 3) {
         for turn in 0..2 {
             let at = (round + turn) % 2;
-            times[at].push(transfer(servers[at].target(len), clients)?);
+            times[at].push(transfer(servers[at].target(Exchange::poem(len)), clients)?);
         }
     }
     Ok(times)

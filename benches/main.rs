@@ -8,6 +8,7 @@
 //!                                  figures to quote
 //! cargo bench -- --save            also writes benches/results/ and the table in
 //!                                  BENCHMARKS.md
+//! cargo bench -- cores --cores 2-5 the proxy on 1, 2, 3 and 4 of these cores
 //! ```
 //!
 //! The program starts itself again inside a network namespace of its own, and starts
@@ -18,6 +19,7 @@ mod cache;
 mod chart;
 mod contenders;
 mod context;
+mod cores;
 mod fetch;
 mod figures;
 mod flight;
@@ -25,9 +27,11 @@ mod floor;
 mod hits;
 mod idle;
 mod large;
+mod line;
 mod load;
 mod machine;
 mod memory;
+mod miss;
 mod peers;
 mod poll;
 mod results;
@@ -47,14 +51,18 @@ pub const PEER: &str = "--peer";
 type Measure = fn(&Context) -> io::Result<Vec<Figure>>;
 
 /// The parts, in the order of the table. Their names are `arguments::PARTS`.
-const PARTS: [(&str, Measure); 7] = [
+const PARTS: [(&str, Measure); 11] = [
     ("hits", hits::measure),
+    ("line", line::measure),
+    ("miss", miss::measure),
     ("idle", idle::measure),
     ("large", large::measure),
     ("flight", flight::measure),
     ("memory", memory::measure),
     ("cache", cache::measure),
     ("fetch", fetch::measure),
+    ("start", fetch::measure_start),
+    ("cores", cores::measure),
 ];
 
 fn main() -> ExitCode {
@@ -100,8 +108,12 @@ fn bench(args: &[String]) -> io::Result<u8> {
         eprintln!("no network namespace of our own (it needs root and unshare): no per-core rates");
     }
 
+    let allowed = machine::allowed_cores()?;
+    let proxy_cores = arguments.cores.clone();
     let context = Context {
-        cores: Cores::choose()?,
+        cores: Cores::choose(&allowed)?,
+        proxy_cores: proxy_cores.unwrap_or_else(|| allowed.iter().rev().copied().collect()),
+        allowed_cores: allowed,
         folder: tempfile::tempdir()?,
         quick: arguments.quick,
     };

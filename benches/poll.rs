@@ -18,6 +18,8 @@ pub enum Ready {
     Input,
     /// The kernel takes bytes again. Reported once for each time that it does.
     OutputEdge,
+    /// Either of them, or a finished connect. Reported once for each change.
+    AnyEdge,
 }
 
 /// A set of watched sockets.
@@ -39,6 +41,7 @@ impl Poll {
         let flags = match ready {
             Ready::Input => EventFlags::IN,
             Ready::OutputEdge => EventFlags::OUT | EventFlags::ET,
+            Ready::AnyEdge => EventFlags::IN | EventFlags::OUT | EventFlags::ET,
         };
         let data = EventData::new_u64(token);
         Ok(epoll::add(&self.epoll, socket, data, flags)?)

@@ -4,6 +4,7 @@
 //! | floor | does |
 //! |---|---|
 //! | `short POEM` | accepts in a burst; for each client: `send`, `close` |
+//! | `line POEM` | one client at a time, blocking: `accept`, `recv`, `send`, `close` |
 //! | `large POEM` | a thread for each client: `send` until all is sent, then `close` |
 //! | `fan UPSTREAM` | connects upstream for the first client; passes on what comes |
 //!
@@ -16,7 +17,7 @@ mod fan;
 use crate::poll::{Poll, Ready};
 use fan::Fan;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketFlags, accept_with, send};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -60,6 +61,10 @@ pub fn run(name: &str, argument: &str) -> io::Result<()> {
 
     match name {
         "short" => short(&listener, &std::fs::read(argument)?),
+        "line" => {
+            listener.set_nonblocking(false)?;
+            line(&listener, &std::fs::read(argument)?)
+        }
         "large" => {
             listener.set_send_buffer_size(SEND_BUFFER)?; // connections inherit it
             listener.set_nonblocking(false)?;
@@ -98,6 +103,38 @@ fn short(listener: &Socket, poem: &[u8]) -> io::Result<()> {
             send_some(&client, poem);
         }
     }
+}
+
+/// The plain loop of the line protocol, as people write it in C: one client after the
+/// other, every call blocking.
+fn line(listener: &Socket, poem: &[u8]) -> io::Result<()> {
+    loop {
+        let client = match accept_with(listener, SocketFlags::CLOEXEC) {
+            Ok(client) => client,
+            Err(Errno::CONNABORTED | Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        if has_sent_line(&client) {
+            let _gone = send(&client, poem, SendFlags::NOSIGNAL);
+        }
+    }
+}
+
+/// Reads a request line, and whether it came to its end.
+fn has_sent_line(client: &OwnedFd) -> bool {
+    let mut line = [0; 1024];
+    let mut filled = 0;
+
+    while filled < line.len() {
+        match recv(client, &mut line[filled..], RecvFlags::empty()) {
+            Ok((0, _)) | Err(_) => return false,
+            Ok((count, _)) => filled += count,
+        }
+        if line[..filled].ends_with(b"\n") {
+            return true;
+        }
+    }
+    false
 }
 
 /// The plain send loop for large poems: a thread for each client sends whole slices and

@@ -1,21 +1,43 @@
 //! Many client connections at once, on one thread.
 
+use super::{RequestLine, Target};
 use crate::machine::LONG;
 use crate::poll::{Poll, Ready};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes read at once. The kernel discards them (MSG_TRUNC), so that only the sender
 /// pays for copying a large poem.
 const BUFFER: usize = 1 << 20;
 
+/// The length of the key in a request line, in bytes: the line without its ending.
+pub const KEY_LEN: usize = 12;
+
+/// The number of the next new request line.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
+impl RequestLine {
+    /// The bytes to send; `None` if there is nothing to send.
+    fn bytes(self) -> Option<String> {
+        let number = match self {
+            RequestLine::None => return None,
+            RequestLine::Same => 0,
+            RequestLine::New => NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+        };
+        Some(format!("key{number:09}\r\n"))
+    }
+}
+
 /// A connection that reads a poem.
 struct Connection {
     socket: Socket,
+    /// The request, until the kernel has taken it.
+    unsent: Option<String>,
     got: u64,
 }
 
@@ -26,6 +48,29 @@ enum Progress {
 }
 
 impl Connection {
+    /// Sends the request if the connection is established and it has not been sent.
+    fn send(&mut self) -> io::Result<()> {
+        const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+        if let Some(request) = &self.unsent {
+            match send(&self.socket, request.as_bytes(), FLAGS) {
+                Ok(_) => self.unsent = None, // so few bytes are taken all at once
+                Err(Errno::AGAIN) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends and reads what it can.
+    fn advance(&mut self, buffer: &mut [u8], want: u64) -> io::Result<Progress> {
+        self.send()?;
+        if self.unsent.is_some() {
+            return Ok(Progress::Unfinished);
+        }
+        self.receive(buffer, want)
+    }
+
     /// Reads all that is there and checks it against the poem's length, `want`.
     fn receive(&mut self, buffer: &mut [u8], want: u64) -> io::Result<Progress> {
         const FLAGS: RecvFlags = RecvFlags::DONTWAIT.union(RecvFlags::TRUNC);
@@ -62,16 +107,27 @@ pub struct Clients {
     poll: Poll,
     connections: Vec<Option<Connection>>,
     addr: SocketAddr,
+    request: RequestLine,
     buffer: Vec<u8>,
 }
 
 impl Clients {
-    /// Clients of the server at `addr`; none is connected yet.
+    /// Clients of the poem server at `addr`; none is connected yet.
     pub fn new(addr: SocketAddr) -> io::Result<Clients> {
+        Clients::asking(addr, RequestLine::None)
+    }
+
+    /// Clients of this server; none is connected yet.
+    pub fn of(target: Target) -> io::Result<Clients> {
+        Clients::asking(target.addr, target.exchange.request)
+    }
+
+    fn asking(addr: SocketAddr, request: RequestLine) -> io::Result<Clients> {
         Ok(Clients {
             poll: Poll::new()?,
             connections: Vec::new(),
             addr,
+            request,
             buffer: vec![0; BUFFER],
         })
     }
@@ -103,9 +159,19 @@ impl Clients {
             Err(e) => return Err(e),
         }
 
-        self.poll.watch(&socket, at as u64, Ready::Input)?;
-        self.connections[at] = Some(Connection { socket, got: 0 });
-        Ok(())
+        let unsent = self.request.bytes();
+        let ready = if unsent.is_some() {
+            Ready::AnyEdge
+        } else {
+            Ready::Input
+        };
+        self.poll.watch(&socket, at as u64, ready)?;
+        let connection = self.connections[at].insert(Connection {
+            socket,
+            unsent,
+            got: 0,
+        });
+        connection.send()
     }
 
     /// Reads until every client has `len` bytes of an unfinished poem.
@@ -143,7 +209,7 @@ impl Clients {
         };
 
         let before = connection.got;
-        match connection.receive(&mut self.buffer, len)? {
+        match connection.advance(&mut self.buffer, len)? {
             Progress::Finished => {
                 self.poll.forget(&connection.socket)?;
                 Ok(true)
@@ -162,16 +228,52 @@ impl Clients {
         while start.elapsed() < time {
             for at in self.poll.wait(Some(time))? {
                 let at = at as usize;
-                let Some(connection) = &mut self.connections[at] else {
-                    continue;
-                };
-                if let Progress::Finished = connection.receive(&mut self.buffer, len)? {
+                if self.is_done(at, len)? {
                     served += 1;
-                    self.connections[at] = None;
                     self.connect(at, true)?;
                 }
             }
         }
         Ok(served)
+    }
+
+    /// Asks `count` times, `at_once` at a time.
+    pub fn ask_times(&mut self, len: u64, count: usize, at_once: usize) -> io::Result<()> {
+        let mut open = at_once.min(count);
+        let mut left = count - open;
+        self.start(open)?;
+
+        while open > 0 {
+            let ready = self.poll.wait(Some(LONG))?;
+            if ready.is_empty() {
+                return Err(io::Error::other(format!("{open} clients got nothing")));
+            }
+            for at in ready {
+                let at = at as usize;
+                if !self.is_done(at, len)? {
+                    continue;
+                }
+                if left > 0 {
+                    left -= 1;
+                    self.connect(at, true)?;
+                } else {
+                    open -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with one client, and closes it if its answer is complete.
+    fn is_done(&mut self, at: usize, len: u64) -> io::Result<bool> {
+        let Some(connection) = &mut self.connections[at] else {
+            return Ok(false);
+        };
+        let progress = connection.advance(&mut self.buffer, len)?;
+        let is_done = matches!(progress, Progress::Finished);
+        if is_done {
+            self.connections[at] = None;
+        }
+        Ok(is_done)
     }
 }

@@ -3,9 +3,9 @@
 
 mod clients;
 
-pub use clients::Clients;
+pub use clients::{Clients, KEY_LEN};
 
-use crate::machine::{Cores, Work, descriptors, is_stopped, until};
+use crate::machine::{Cores, Work, cpu_time, descriptors, is_stopped, until};
 use crate::peers::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
@@ -13,13 +13,48 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+/// What a client sends first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestLine {
+    /// Nothing: the poem protocol.
+    None,
+    /// The same line every time.
+    Same,
+    /// A line that no client has sent before.
+    New,
+}
+
+/// What a client sends, and the length of what it gets, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange {
+    pub request: RequestLine,
+    pub len: u64,
+}
+
+impl Exchange {
+    /// A poem, without a request.
+    pub const fn poem(len: usize) -> Exchange {
+        Exchange {
+            request: RequestLine::None,
+            len: len as u64,
+        }
+    }
+
+    /// The answer to a request line.
+    pub const fn line(request: RequestLine, len: usize) -> Exchange {
+        Exchange {
+            request,
+            len: len as u64,
+        }
+    }
+}
+
 /// A server to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     pub addr: SocketAddr,
     pub pid: Pid,
-    /// The length of its poem, in bytes.
-    pub len: u64,
+    pub exchange: Exchange,
 }
 
 /// Stops the process and returns once it has stopped.
@@ -32,13 +67,13 @@ fn stop(pid: Pid) -> io::Result<()> {
 /// in seconds.
 pub fn drain(target: Target, count: usize) -> io::Result<f64> {
     stop(target.pid)?;
-    let mut clients = Clients::new(target.addr)?;
+    let mut clients = Clients::of(target)?;
     let queued = clients.connect_more(count);
 
     let start = Instant::now();
     kill_process(target.pid, Signal::CONT)?;
     queued?;
-    clients.read_whole(target.len)?;
+    clients.read_whole(target.exchange.len)?;
     Ok(start.elapsed().as_secs_f64())
 }
 
@@ -47,47 +82,68 @@ pub fn drain(target: Target, count: usize) -> io::Result<f64> {
 pub struct Rate {
     /// Poems per second.
     pub poems: f64,
+    /// Processor time of the server process for each poem, in seconds.
+    pub cpu: f64,
     /// Busy fraction of the server's core.
     pub server: f64,
     /// Busy fraction of the load generator's core.
     pub load: f64,
 }
 
-/// How many clients ask at a time for a rate: enough to keep a burst in the server's
-/// queue, few enough to stay in its caches.
-const ASKING: usize = 128;
+/// How many clients ask at a time for the rate of hits: enough to keep a burst in the
+/// server's queue, few enough to stay in its caches.
+pub const ASKING: usize = 128;
 
 /// How long a server is loaded before its poems are counted.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// The rate at which a server answers clients that ask again and again for `time`.
-pub fn rate(target: Target, cores: Cores, time: Duration) -> io::Result<Rate> {
-    let mut clients = Clients::new(target.addr)?;
-    clients.start(ASKING)?;
-    clients.keep_asking(target.len, WARM_UP)?;
+/// The rate at which a server answers `asking` clients that ask again and again for
+/// `time`.
+pub fn rate(target: Target, cores: Cores, asking: usize, time: Duration) -> io::Result<Rate> {
+    let len = target.exchange.len;
+    let mut clients = Clients::of(target)?;
+    clients.start(asking)?;
+    clients.keep_asking(len, WARM_UP)?;
 
     let before = [Work::of(cores.server)?, Work::of(cores.load)?];
+    let cpu = cpu_time(target.pid)?;
     let start = Instant::now();
-    let served = clients.keep_asking(target.len, time)?;
+    let served = clients.keep_asking(len, time)?;
     let poems = served as f64 / start.elapsed().as_secs_f64();
+    let cpu = (cpu_time(target.pid)? - cpu).as_secs_f64() / served as f64;
     let server = Work::of(cores.server)?.busy_since(before[0]);
     let load = Work::of(cores.load)?.busy_since(before[1]);
 
     // The next server must not be charged for what is still under way.
-    clients.read_whole(target.len)?;
+    clients.read_whole(len)?;
     Ok(Rate {
         poems,
+        cpu,
         server,
         load,
     })
 }
 
+/// Poems per second that `asking` clients get when they ask again and again for `time`.
+pub fn poems_per_second(target: Target, asking: usize, time: Duration) -> io::Result<f64> {
+    let len = target.exchange.len;
+    let mut clients = Clients::of(target)?;
+    clients.start(asking)?;
+    clients.keep_asking(len, WARM_UP)?;
+
+    let start = Instant::now();
+    let served = clients.keep_asking(len, time)?;
+    let poems = served as f64 / start.elapsed().as_secs_f64();
+    clients.read_whole(len)?;
+    Ok(poems)
+}
+
 /// How long `count` clients take to get a large poem, in seconds.
 pub fn transfer(target: Target, count: usize) -> io::Result<f64> {
     let start = Instant::now();
-    let mut clients = Clients::new(target.addr)?;
+    let mut clients = Clients::of(target)?;
     clients.connect_more(count)?;
-    clients.read_whole(target.len)?;
+    clients.read_whole(target.exchange.len)?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -4,7 +4,7 @@ mod network;
 mod process;
 
 pub use network::{Steering, is_inside, run_inside, set_up_network};
-pub use process::{descriptors, is_stopped, own_memory, raise_descriptors, tcp_memory};
+pub use process::{cpu_time, descriptors, is_stopped, own_memory, raise_descriptors, tcp_memory};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
@@ -23,10 +23,9 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// The last and the first core this process may run on.
-    pub fn choose() -> io::Result<Cores> {
-        let allowed = allowed_cores()?;
-        match allowed[..] {
+    /// The last and the first of the cores this process may run on.
+    pub fn choose(allowed: &[usize]) -> io::Result<Cores> {
+        match *allowed {
             [load, .., server] => Ok(Cores { server, load }),
             _ => Err(io::Error::other(
                 "needs two cores: one for the server, one for its load",

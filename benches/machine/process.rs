@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
+use std::time::Duration;
 
 /// Descriptors for 10,000 held clients, for the connections of a drain beside them, and
 /// for the process itself.
@@ -48,6 +49,20 @@ pub fn own_memory(pid: Pid) -> io::Result<u64> {
 
     kib.map(|kib| kib << 10)
         .ok_or_else(|| io::Error::other("the kernel does not report RssAnon"))
+}
+
+/// The processor time a process has used, in user space and in the kernel.
+pub fn cpu_time(pid: Pid) -> io::Result<Duration> {
+    // Clock ticks are hundredths of a second on every architecture Linux has.
+    const TICK: Duration = Duration::from_millis(10);
+    // Among the fields behind the name. The system's time follows it.
+    const UTIME: usize = 11;
+
+    let stat = std::fs::read_to_string(proc_file(pid, "stat"))?;
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let times = fields.skip(UTIME).take(2);
+    let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+    Ok(TICK * ticks)
 }
 
 /// How many descriptors a process has open.

@@ -3,9 +3,9 @@
 
 mod others;
 
-pub use others::{found, nginx, run_tokio, twisted};
+pub use others::{found, haproxy, memcached, nginx, nginx_proxy, run_tokio, twisted};
 
-use crate::load::Target;
+use crate::load::{Exchange, Target};
 use crate::machine::{Cores, on_cores, until};
 use rustix::process::Pid;
 use std::io::{self, BufRead, BufReader};
@@ -23,13 +23,13 @@ pub struct Server {
 
 impl Server {
     /// Starts a server that prints a line on stdout whose last word is its address.
-    pub fn start(cores: Cores, mut command: Command) -> io::Result<Server> {
+    pub fn start(cores: &[usize], mut command: Command) -> io::Result<Server> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut server = Server {
-            child: on_cores(&[cores.server], || command.spawn())?,
+            child: on_cores(cores, || command.spawn())?,
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
         };
 
@@ -50,12 +50,18 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let server = Server {
+        let mut server = Server {
             child: on_cores(&[cores.server], || command.spawn())?,
             addr,
         };
 
-        until("the peer listens", || Ok(TcpStream::connect(addr).is_ok()))?;
+        until("the peer listens", || {
+            if let Some(status) = server.child.try_wait()? {
+                let program = command.get_program();
+                return Err(io::Error::other(format!("{program:?} ended: {status}")));
+            }
+            Ok(TcpStream::connect(addr).is_ok())
+        })?;
         Ok(server)
     }
 
@@ -63,12 +69,12 @@ impl Server {
         Pid::from_child(&self.child)
     }
 
-    /// This server, as one that sends a poem of `len` bytes.
-    pub fn target(&self, len: u64) -> Target {
+    /// This server, to be measured with this exchange.
+    pub fn target(&self, exchange: Exchange) -> Target {
         Target {
             addr: self.addr,
             pid: self.pid(),
-            len,
+            exchange,
         }
     }
 }
@@ -82,6 +88,11 @@ impl Drop for Server {
 
 /// `poetry` with these arguments, its log on as it is by default.
 pub fn poetry(cores: Cores, args: &[&str]) -> io::Result<Server> {
+    poetry_on(&[cores.server], args)
+}
+
+/// `poetry` pinned to some cores.
+pub fn poetry_on(cores: &[usize], args: &[&str]) -> io::Result<Server> {
     let mut command = Command::new(POETRY);
     command.args(args).args(["--listen", "127.0.0.1:0"]);
     Server::start(cores, command)
@@ -91,5 +102,5 @@ pub fn poetry(cores: Cores, args: &[&str]) -> io::Result<Server> {
 pub fn own(cores: Cores, name: &str, argument: &str) -> io::Result<Server> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([crate::PEER, name, argument]);
-    Server::start(cores, command)
+    Server::start(&[cores.server], command)
 }

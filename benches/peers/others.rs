@@ -1,4 +1,5 @@
-//! The peers: servers of other projects, found on PATH or built in.
+//! The peers: servers of other projects, found on PATH or built in. Each gets a
+//! generated configuration and a port that was free a moment ago.
 
 use super::Server;
 use crate::floor::{BACKLOG, listener, print_ready};
@@ -8,25 +9,35 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// nginx's stream module; its single worker is the only process.
+/// nginx's stream module, answering with `poem`.
 pub fn nginx(cores: Cores, folder: &Path, poem: &str) -> io::Result<Server> {
+    nginx_with(cores, &folder.join("nginx"), &format!("return '{poem}'"))
+}
+
+/// nginx's stream module in front of an upstream.
+pub fn nginx_proxy(cores: Cores, folder: &Path, upstream: SocketAddr) -> io::Result<Server> {
+    let directive = format!("proxy_pass {upstream}");
+    nginx_with(cores, &folder.join("nginx-proxy"), &directive)
+}
+
+/// nginx with one stream server. Its single worker is the only process.
+fn nginx_with(cores: Cores, prefix: &Path, directive: &str) -> io::Result<Server> {
     let addr = free_addr()?;
-    let prefix = folder.join("nginx");
-    std::fs::create_dir_all(&prefix)?;
+    std::fs::create_dir_all(prefix)?;
 
     let load = stream_module();
     let config = format!(
         "{load} daemon off; master_process off; worker_processes 1;
          pid nginx.pid; error_log /dev/null crit;
          events {{ worker_connections 20000; multi_accept on; }}
-         stream {{ server {{ listen {addr} backlog={BACKLOG}; return '{poem}'; }} }}\n"
+         stream {{ server {{ listen {addr} backlog={BACKLOG}; {directive}; }} }}\n"
     );
     std::fs::write(prefix.join("nginx.conf"), config)?;
 
     let mut command = Command::new(found("nginx")?);
     command
         .arg("-p")
-        .arg(&prefix)
+        .arg(prefix)
         .args(["-e", "/dev/null", "-c", "nginx.conf"]);
     Server::start_silent(cores, command, addr)
 }
@@ -39,6 +50,34 @@ fn stream_module() -> String {
     ];
     let module = paths.iter().find(|path| Path::new(path).exists());
     module.map_or(String::new(), |path| format!("load_module {path};"))
+}
+
+/// HAProxy in TCP mode in front of an upstream, with one thread.
+pub fn haproxy(cores: Cores, folder: &Path, upstream: SocketAddr) -> io::Result<Server> {
+    let addr = free_addr()?;
+    let path = folder.join("haproxy.cfg");
+    let config = format!(
+        "global\n nbthread 1\n maxconn 1000\n\
+         defaults\n mode tcp\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+         listen bench\n bind {addr} backlog {BACKLOG}\n server upstream {upstream}\n"
+    );
+    std::fs::write(&path, config)?;
+
+    let mut command = Command::new(found("haproxy")?);
+    command.arg("-db").arg("-f").arg(&path); // -db: in the foreground
+    Server::start_silent(cores, command, addr)
+}
+
+/// memcached with one thread and memory to spare.
+pub fn memcached(cores: Cores) -> io::Result<Server> {
+    let addr = free_addr()?;
+    let port = addr.port().to_string();
+
+    let mut command = Command::new(found("memcached")?);
+    command
+        .args(["-l", "127.0.0.1", "-p", &port, "-U", "0"])
+        .args(["-t", "1", "-m", "1024", "-u", "root"]); // -u counts only for root
+    Server::start_silent(cores, command, addr)
 }
 
 /// One of the two Twisted peers.
@@ -55,7 +94,7 @@ pub fn twisted(cores: Cores, kind: &str, argument: &str) -> io::Result<Server> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/poems.py");
     let mut command = Command::new(python);
     command.arg(script).args([kind, argument]);
-    Server::start(cores, command)
+    Server::start(&[cores.server], command)
 }
 
 /// The path of an installed program.

@@ -1,4 +1,7 @@
-//! The memory a client costs: one that waits, and one that never reads.
+//! The memory a client costs, one that waits and one that never reads; and the memory
+//! of a cached answer.
+
+mod cached;
 
 use crate::context::Context;
 use crate::figures::{Figure, Measured, Wanted};
@@ -34,7 +37,7 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         let wanted = Wanted::AtMost(most);
         Figure::new("memory", Measured::bytes(work, what, wanted, Ok(samples)))
     };
-    Ok(vec![
+    let mut figures = vec![
         figure(
             "10,000 clients wait on a cold cache",
             "user space, each",
@@ -53,7 +56,9 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
             300_000.0,
             system,
         ),
-    ])
+    ];
+    figures.extend(cached::measure(context)?);
+    Ok(figures)
 }
 
 /// What one client costs, in bytes.

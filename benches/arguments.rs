@@ -40,9 +40,10 @@ impl Arguments {
                 "--save" => parsed.save = true,
                 part if PARTS.contains(&part) => parsed.parts.push(part.to_string()),
                 unknown => {
+                    let parts = PARTS.join(", ");
                     return Err(format!(
-                        "{unknown}: unknown argument; wanted --quick, --save, --cores LIST or a part: {}",
-                        PARTS.join(", ")
+                        "{unknown}: unknown argument; \
+                         wanted --quick, --save, --cores LIST or a part: {parts}"
                     ));
                 }
             }
@@ -60,7 +61,7 @@ impl Arguments {
     }
 }
 
-/// The cores in a list like `1,3-5`, as `taskset -c` takes it. `None` if it is malformed.
+/// The cores in a list like `1,3-5`, as `taskset -c` takes it; `None` if malformed.
 fn parse_cores(list: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for range in list.split(',') {

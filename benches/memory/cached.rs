@@ -16,7 +16,7 @@ const ANSWER: usize = 100;
 const AT_ONCE: usize = 32;
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
-    // 300,000 need some 110 MB by the proxy's own count, which fits its default capacity.
+    // By the proxy's count 300,000 take some 110 MB: the default capacity is enough.
     let count = context.scaled(300_000, 30_000);
     let mut ours = Vec::new();
     let mut theirs: Samples = Ok(Vec::new());

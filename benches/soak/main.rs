@@ -9,9 +9,9 @@
 //! ```
 //!
 //! There are three proxies: `line` has many names and little memory, `chain` asks
-//! `line`, and `poem` has one poem and less memory than that needs. Behind them, in this
-//! process, an upstream misbehaves at random. The exit code is 1 if something happened
-//! that the proxy promises never to do.
+//! `line`, and `poem` has one poem and less memory than that needs. Behind them an
+//! upstream in this process misbehaves at random. The exit code is 1 if something
+//! happened that the proxy promises never to do.
 
 #[path = "../arguments.rs"]
 #[allow(

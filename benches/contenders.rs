@@ -43,7 +43,7 @@ pub type Series<T = f64> = Vec<Result<Vec<T>, String>>;
 
 /// The speed at which each contender serves its queue.
 pub fn drains(context: &Context, contenders: &[Contender], exchange: Exchange) -> Series {
-    rounds(contenders, context.scaled(21, 3), |server| {
+    rounds(contenders, context.scaled(21, 3), |_, server| {
         load::drain(server.target(exchange), QUEUED).map(|time| 1.0 / time)
     })
 }
@@ -55,14 +55,14 @@ pub fn rates(context: &Context, contenders: &[Contender], exchange: Exchange) ->
         Err(e) => return contenders.iter().map(|_| Err(e.to_string())).collect(),
     };
 
-    let series = rounds(contenders, context.scaled(9, 2), |server| {
-        sound_rate(context, server.target(exchange))
+    let series = rounds(contenders, context.scaled(9, 2), |name, server| {
+        sound_rate(context, name, server.target(exchange))
     });
     drop(steering);
     series
 }
 
-fn sound_rate(context: &Context, target: Target) -> io::Result<f64> {
+fn sound_rate(context: &Context, name: &str, target: Target) -> io::Result<f64> {
     let mut rate = load::rate(target, context.cores, ASKING, COUNTED)?;
     for _ in 0..RETRIES {
         if is_sound(&rate) {
@@ -73,7 +73,7 @@ fn sound_rate(context: &Context, target: Target) -> io::Result<f64> {
 
     if !is_sound(&rate) {
         eprintln!(
-            "  doubtful: the server's core was busy {:.2}, the load's {:.2}",
+            "  doubtful: {name}: the server's core was busy {:.2}, the load's {:.2}",
             rate.server, rate.load
         );
     }
@@ -86,11 +86,11 @@ fn is_sound(rate: &Rate) -> bool {
 }
 
 /// Measures each contender once in every round. The order rotates, so that no contender
-/// always runs behind the same one.
+/// always runs behind the same one. `measure` gets a contender's name and its server.
 pub fn rounds<T>(
     contenders: &[Contender],
     rounds: usize,
-    measure: impl Fn(&Server) -> io::Result<T>,
+    measure: impl Fn(&str, &Server) -> io::Result<T>,
 ) -> Series<T> {
     let mut series: Series<T> = contenders
         .iter()
@@ -104,7 +104,7 @@ pub fn rounds<T>(
             let (Ok(server), Ok(samples)) = (&contender.server, &mut series[at]) else {
                 continue;
             };
-            match measure(server) {
+            match measure(contender.name, server) {
                 Ok(sample) => samples.push(sample),
                 Err(e) => series[at] = Err(format!("{}: {e}", contender.name)),
             }

@@ -31,10 +31,10 @@ const UPSTREAM: &str = "the upstream alone";
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let contenders = start(context)?;
     let (upstream, proxies) = contenders.split_last().expect("there are four");
-    let rates = rounds(proxies, context.scaled(9, 2), |server| {
+    let rates = rounds(proxies, context.scaled(9, 2), |_, server| {
         load::rate(server.target(MISS), context.cores, ASKING, COUNTED)
     });
-    let lone = rounds(&contenders, context.scaled(9, 2), |server| {
+    let lone = rounds(&contenders, context.scaled(9, 2), |_, server| {
         lone_miss(server, context.scaled(500, 100))
     });
 

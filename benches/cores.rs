@@ -78,6 +78,7 @@ impl Step {
     fn rate(&self) -> io::Result<f64> {
         let steering = Steering::to(&self.proxy_cores);
         let target = self.proxy.target(HIT);
+
         let rate = std::thread::scope(|scope| {
             let loads: Vec<_> = self
                 .load_cores
@@ -90,6 +91,7 @@ impl Step {
             });
             rates.sum()
         });
+
         drop(steering);
         rate
     }

@@ -41,11 +41,13 @@ pub fn transfers(
     clients: usize,
 ) -> io::Result<[Vec<f64>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
+
     for round in 0..context.scaled(11, 3) {
         for turn in 0..2 {
             let at = (round + turn) % 2;
             times[at].push(transfer(servers[at].target(Exchange::poem(len)), clients)?);
         }
     }
+
     Ok(times)
 }

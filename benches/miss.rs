@@ -38,7 +38,7 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         lone_miss(server, context.scaled(500, 100))
     });
 
-    let crowd = Comparison {
+    let many = Comparison {
         part: "miss",
         work: "misses of 32 clients",
         contenders: proxies,
@@ -54,8 +54,8 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for peer in PEERS {
         let names = ["poetry proxy", peer];
-        figures.push(crowd.figure("requests a second", &speed, names, Wanted::Shown));
-        figures.push(crowd.figure("processor time each", &cpu, names, Wanted::Shown));
+        figures.push(many.figure("requests a second", &speed, names, Wanted::Shown));
+        figures.push(many.figure("processor time each", &cpu, names, Wanted::Shown));
         figures.push(alone.figure("median time", &lone, names, Wanted::Shown));
     }
     let names = ["poetry proxy", upstream.name];

@@ -51,37 +51,13 @@ fn compare<K>(
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    // More capacity than the keys need: no peer promises to keep exactly what fits.
-    let ours = ours::<K>(1 << 30);
-    let quick = Quick::<K>::new(4 * KEYS);
-    let moka: Moka<K> = moka::sync::Cache::builder()
-        .max_capacity(4 * KEYS as u64)
-        .time_to_live(HOUR)
-        .build();
-    let caches: [&dyn Lookups<K>; 3] = [&ours, &quick, &moka];
-    for cache in caches {
-        (0..KEYS).for_each(|at| cache.put(key(at), value()));
-    }
-
     let load = Load {
         cores: context.cores,
         threads,
         time: Duration::from_millis(context.scaled(300, 50)),
     };
-    let order = random_keys(KEYS, KEYS, key);
-    let mut speeds = [const { Vec::new() }; 3];
-    for round in 0..context.scaled(11, 3) {
-        for turn in 0..caches.len() {
-            let at = (round + turn) % caches.len();
-            speeds[at].push(match at {
-                0 => load.speed(&ours, &order)?,
-                1 => load.speed(&quick, &order)?,
-                _ => load.speed(&moka, &order)?,
-            });
-        }
-    }
+    let [ours, quick, moka] = speeds(context, &load, key)?.map(Ok);
 
-    let [ours, quick, moka] = speeds.map(Ok);
     let plural = if threads == 1 { "" } else { "s" };
     let work = format!("look-ups, {kind} keys, {threads} thread{plural}");
     let figure = |what, least, samples| {
@@ -94,6 +70,38 @@ where
         figure(of_quick, 0.9, paired(&ours, &quick)),
         figure(of_moka, 4.0, paired(&ours, &moka)),
     ])
+}
+
+/// The hits per second of ours, quick_cache and moka, in turns.
+fn speeds<K>(context: &Context, load: &Load, key: fn(usize) -> K) -> io::Result<[Vec<f64>; 3]>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    // More capacity than the keys need: no peer promises to keep exactly what fits.
+    let ours = ours::<K>(1 << 30);
+    let quick = Quick::<K>::new(4 * KEYS);
+    let moka: Moka<K> = moka::sync::Cache::builder()
+        .max_capacity(4 * KEYS as u64)
+        .time_to_live(HOUR)
+        .build();
+    let caches: [&dyn Lookups<K>; 3] = [&ours, &quick, &moka];
+    for cache in caches {
+        (0..KEYS).for_each(|at| cache.put(key(at), value()));
+    }
+
+    let order = random_keys(KEYS, KEYS, key);
+    let mut speeds = [const { Vec::new() }; 3];
+    for round in 0..context.scaled(11, 3) {
+        for turn in 0..caches.len() {
+            let at = (round + turn) % caches.len();
+            speeds[at].push(match at {
+                0 => load.speed(&ours, &order)?,
+                1 => load.speed(&quick, &order)?,
+                _ => load.speed(&moka, &order)?,
+            });
+        }
+    }
+    Ok(speeds)
 }
 
 /// `count` random keys out of the first `among`, the same ones every time.

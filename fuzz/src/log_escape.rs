@@ -32,6 +32,7 @@ pub fn check(data: &[u8]) {
 fn plain(sent: &str) -> String {
     let mut left = sent;
     let mut out = String::new();
+
     while let Some(at) = left.find(is_harmful) {
         let (before, rest) = left.split_at(at);
         let Some(harmful) = rest.chars().next() else {
@@ -46,6 +47,7 @@ fn plain(sent: &str) -> String {
         });
         left = &rest[harmful.len_utf8()..];
     }
+
     out + left
 }
 

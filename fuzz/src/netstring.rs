@@ -34,6 +34,7 @@ pub fn check(data: &[u8]) {
 fn decode(parts: &[&[u8]], limit: u64) -> Decoded {
     let mut decoder = RequestDecoder::new(Protocol::Netstring, limit);
     let mut got = 0;
+
     for part in parts {
         got += part.len();
         if let Some(request) = decoder.push(part)? {
@@ -44,6 +45,7 @@ fn decode(parts: &[&[u8]], limit: u64) -> Decoded {
             assert!(is_bounded, "memory is allocated for an announced length");
         }
     }
+
     Ok(None)
 }
 

@@ -175,6 +175,7 @@ impl Client {
             }
             _ => {}
         }
+
         request.read_to_end(stream)
     }
 

@@ -1,4 +1,5 @@
-//! The chart: hits beside the floor and the peers, and under it how far each figure is from what is wanted of it.
+//! The chart: hits beside the floor and the peers, and below it how far each figure is
+//! from its target.
 
 use crate::figures::Figure;
 use crate::results::Results;
@@ -18,57 +19,44 @@ const OTHERS: RGBColor = RGBColor(0xa0, 0xae, 0xc0);
 const SHORT: RGBColor = RGBColor(0xc0, 0x56, 0x21);
 const INK: RGBColor = RGBColor(0x1a, 0x20, 0x2c);
 
-/// In pixels: the chart, where its bars begin and end, and the height of a line.
+/// The width of the chart, in pixels.
 const WIDTH: i32 = 980;
+/// Where bars begin and where the longest one ends, in pixels from the left.
 const BARS: (i32, i32) = (500, 900);
+/// The height of a line, in pixels.
 const LINE: i32 = 20;
 
-/// One bar: what it shows, how much, from where on, and how the number is written.
 struct Bar {
     label: String,
     value: f64,
     colour: RGBColor,
 }
 
-/// Draws the figures into a file.
+/// Draws the figures into the file at `path`.
 pub fn draw(results: &Results, path: &Path) -> Drawn {
     let hits = [
         hits(&results.figures, "drain"),
         hits(&results.figures, "per-core rate"),
     ];
-    let wanted: Vec<Bar> = results.figures.iter().filter_map(reached).collect();
-    let lines = hits.iter().map(Vec::len).sum::<usize>() + wanted.len() + 10;
-    let root =
-        SVGBackend::new(path, (WIDTH as u32, (lines as i32 * LINE) as u32)).into_drawing_area();
+    let targets: Vec<Bar> = results.figures.iter().filter_map(reached).collect();
+
+    let lines = hits.iter().map(Vec::len).sum::<usize>() + targets.len() + 10;
+    let size = (WIDTH as u32, (lines as i32 * LINE) as u32);
+    let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE)?;
-    let date = results
-        .figures
-        .iter()
-        .map(|figure| figure.date.as_str())
-        .max()
-        .unwrap_or("never");
+
     let mut pen = Pen { root, at: LINE };
+    let dates = results.figures.iter().map(|figure| figure.date.as_str());
+    let date = dates.max().unwrap_or("never");
     pen.title(&format!("{}, {date}", results.machine))?;
-    let longest = hits
-        .iter()
-        .flatten()
-        .map(|bar| bar.value)
-        .fold(1.2, f64::max);
-    for (bars, title) in hits.into_iter().zip([
-        "queued hits served (drain)",
-        "hits a second of one full core",
-    ]) {
-        if !bars.is_empty() {
-            pen.title(&format!("{title}: a server's speed, with the floor's as 1"))?;
-            pen.bars(&bars, |value| value / longest, 1.0)?;
-        }
-    }
+    pen.hits(hits)?;
+
     pen.title("every figure: how many times as good as wanted (logarithmic; 1 is reached)")?;
-    pen.bars(&wanted, |value| (value.log10() + 1.0) / 2.0, 1.0)?;
+    pen.bars(&targets, |value| (value.log10() + 1.0) / 2.0, 1.0)?;
     pen.root.present()
 }
 
-/// The servers compared with the floor.
+/// The bars of the servers that are compared with the floor, and of the floor itself.
 fn hits(figures: &[Figure], kind: &str) -> Vec<Bar> {
     let bar = |figure: &Figure| {
         let name = figure
@@ -76,45 +64,41 @@ fn hits(figures: &[Figure], kind: &str) -> Vec<Bar> {
             .strip_prefix(kind)?
             .strip_prefix(", ")?
             .strip_suffix(" / floor")?;
-        let colour = if name.starts_with("poetry") {
-            OURS
-        } else {
-            OTHERS
-        };
+        let is_ours = name.starts_with("poetry");
         Some(Bar {
             label: name.to_string(),
             value: figure.got.as_ref().ok()?.median,
-            colour,
+            colour: if is_ours { OURS } else { OTHERS },
         })
     };
-    let own = figures.iter().filter(|figure| figure.part == "hits");
-    let mut bars: Vec<Bar> = own.filter_map(bar).collect();
+
+    let of_hits = figures.iter().filter(|figure| figure.part == "hits");
+    let mut bars: Vec<Bar> = of_hits.filter_map(bar).collect();
     if !bars.is_empty() {
-        bars.insert(
-            0,
-            Bar {
-                label: "floor (accept, send, close)".into(),
-                value: 1.0,
-                colour: OTHERS,
-            },
-        );
+        let floor = Bar {
+            label: "floor (accept, send, close)".into(),
+            value: 1.0,
+            colour: OTHERS,
+        };
+        bars.insert(0, floor);
     }
     bars
 }
 
+/// How far a figure is from its target.
 fn reached(figure: &Figure) -> Option<Bar> {
     let value = figure.reached()?;
-    let colour = if value >= 1.0 { OURS } else { SHORT };
     Some(Bar {
         label: format!("{}: {}", figure.work, figure.figure),
         value,
-        colour,
+        colour: if value >= 1.0 { OURS } else { SHORT },
     })
 }
 
 /// Draws line by line, downwards.
 struct Pen<'a> {
     root: Area<'a>,
+    /// The middle of the next line, in pixels from the top.
     at: i32,
 }
 
@@ -124,8 +108,8 @@ impl Pen<'_> {
         let style = TextStyle::from(font)
             .color(&INK)
             .pos(Pos::new(anchor, VPos::Center));
-        self.root
-            .draw(&Text::new(text.to_string(), (x, self.at), style))
+        let element = Text::new(text.to_string(), (x, self.at), style);
+        self.root.draw(&element)
     }
 
     fn title(&mut self, text: &str) -> Drawn {
@@ -135,25 +119,44 @@ impl Pen<'_> {
         Ok(())
     }
 
-    /// Bars of which `place` tells where they end, from 0 at the left to 1 at the right, and a line at `mark`.
-    fn bars(&mut self, bars: &[Bar], permit: impl Fn(f64) -> f64, mark: f64) -> Drawn {
+    /// Draws the drains and the rates, on one scale.
+    fn hits(&mut self, hits: [Vec<Bar>; 2]) -> Drawn {
+        let titles = [
+            "queued hits served (drain)",
+            "hits a second of one full core",
+        ];
+        let values = hits.iter().flatten().map(|bar| bar.value);
+        let longest = values.fold(1.2, f64::max);
+
+        for (bars, title) in hits.into_iter().zip(titles) {
+            if !bars.is_empty() {
+                self.title(&format!("{title}: a server's speed, with the floor's as 1"))?;
+                self.bars(&bars, |value| value / longest, 1.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws bars, and a vertical line at the value `mark`. `scale` turns a value into
+    /// the end of its bar: 0 is the left edge, 1 the right.
+    fn bars(&mut self, bars: &[Bar], scale: impl Fn(f64) -> f64, mark: f64) -> Drawn {
+        let (left, right) = BARS;
         let x = |value: f64| {
-            BARS.0 + (permit(value).clamp(0.0, 1.0) * f64::from(BARS.1 - BARS.0)) as i32
+            let fraction = scale(value).clamp(0.0, 1.0);
+            left + (fraction * f64::from(right - left)) as i32
         };
         let top = self.at - LINE / 2;
+
         for bar in bars {
-            self.text(&bar.label, BARS.0 - 8, HPos::Right, 12)?;
-            let corners = [(BARS.0, self.at - 7), (x(bar.value), self.at + 7)];
+            self.text(&bar.label, left - 8, HPos::Right, 12)?;
+            let end = x(bar.value);
+            let corners = [(left, self.at - 7), (end, self.at + 7)];
             self.root
                 .draw(&Rectangle::new(corners, bar.colour.filled()))?;
-            self.text(
-                &format!("{:.2}", bar.value),
-                x(bar.value) + 6,
-                HPos::Left,
-                12,
-            )?;
+            self.text(&format!("{:.2}", bar.value), end + 6, HPos::Left, 12)?;
             self.at += LINE;
         }
+
         let line = vec![(x(mark), top), (x(mark), self.at - LINE / 2)];
         self.root.draw(&PathElement::new(line, INK.stroke_width(1)))
     }

@@ -1,23 +1,23 @@
-//! Figures: ratios paired round by round, their medians and quartiles, and what was wanted of them.
+//! Figures: the median and quartiles of paired ratios, and the target for each.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What is wanted of a figure.
+/// The target for a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Wanted {
-    /// So much or more.
+    /// This much or more.
     AtLeast(f64),
-    /// So much or less.
+    /// This much or less.
     AtMost(f64),
-    /// Nothing: it is there to compare with.
+    /// No target: the figure is shown for comparison.
     Shown,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
-    /// Times as much.
+    /// One measurement divided by another.
     Ratio,
     /// Bytes.
     Bytes,
@@ -26,17 +26,17 @@ pub enum Unit {
 /// One line of the table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
-    /// The part of the benches that measures it.
+    /// The part that measures it.
     pub part: String,
-    /// What is done.
+    /// The work that is measured.
     pub work: String,
-    /// What is compared with what.
+    /// The quantity, and what it is divided by.
     pub figure: String,
     pub wanted: Wanted,
     pub unit: Unit,
-    /// What was measured, or why it was not.
+    /// The result, or why there is none.
     pub got: Result<Spread, String>,
-    /// The day.
+    /// The day of the measurement.
     pub date: String,
 }
 
@@ -50,20 +50,20 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one sample.
+    /// The spread of `samples`; `None` if there are none.
     pub fn of(samples: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
-        // Between two samples, the one in proportion.
-        let at = |part: f64| {
-            let permit = part * last as f64;
-            let (below, above) = (
-                sorted[permit.floor() as usize],
-                sorted[permit.ceil() as usize],
-            );
-            below + (above - below) * permit.fract()
+
+        // Between two samples, interpolate.
+        let at = |fraction: f64| {
+            let position = fraction * last as f64;
+            let below = sorted[position.floor() as usize];
+            let above = sorted[position.ceil() as usize];
+            below + (above - below) * position.fract()
         };
+
         Some(Spread {
             low: at(0.25),
             median: at(0.5),
@@ -73,10 +73,10 @@ impl Spread {
     }
 }
 
-/// One sample a round, or why there is none.
+/// One sample for each round, or why there are none.
 pub type Samples = Result<Vec<f64>, String>;
 
-/// The ratios of two series, each round's own.
+/// The ratio of two series, round by round.
 pub fn paired(above: &Samples, below: &Samples) -> Samples {
     match (above, below) {
         (Ok(above), Ok(below)) => Ok(above.iter().zip(below).map(|(a, b)| a / b).collect()),
@@ -84,7 +84,7 @@ pub fn paired(above: &Samples, below: &Samples) -> Samples {
     }
 }
 
-/// What was measured of one figure.
+/// The measurements of one figure.
 pub struct Measured<'a> {
     pub work: &'a str,
     pub figure: &'a str,
@@ -93,12 +93,34 @@ pub struct Measured<'a> {
     pub samples: Samples,
 }
 
+impl<'a> Measured<'a> {
+    /// A figure that compares two measurements.
+    pub fn ratio(work: &'a str, figure: &'a str, wanted: Wanted, samples: Samples) -> Measured<'a> {
+        Measured {
+            work,
+            figure,
+            wanted,
+            unit: Unit::Ratio,
+            samples,
+        }
+    }
+
+    /// A figure in bytes.
+    pub fn bytes(work: &'a str, figure: &'a str, wanted: Wanted, samples: Samples) -> Measured<'a> {
+        Measured {
+            unit: Unit::Bytes,
+            ..Measured::ratio(work, figure, wanted, samples)
+        }
+    }
+}
+
 impl Figure {
     pub fn new(part: &str, measured: Measured<'_>) -> Figure {
         let got = measured
             .samples
-            .and_then(|s| Spread::of(s).ok_or_else(|| "no round was whole".to_string()));
+            .and_then(|s| Spread::of(s).ok_or_else(|| "no round was complete".to_string()));
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+
         Figure {
             part: part.into(),
             work: measured.work.into(),
@@ -110,7 +132,7 @@ impl Figure {
         }
     }
 
-    /// Whether the figure is reached by its median.
+    /// Whether the median reaches the target, in a word.
     pub fn verdict(&self) -> &'static str {
         match (&self.got, self.wanted) {
             (Err(_), _) => "not measured",
@@ -121,7 +143,8 @@ impl Figure {
         }
     }
 
-    /// How many times as good as wanted; nothing where nothing is wanted, or was measured.
+    /// How many times better than the target the median is; `None` without a target or
+    /// a measurement.
     pub fn reached(&self) -> Option<f64> {
         let got = self.got.as_ref().ok()?.median;
         match self.wanted {
@@ -159,7 +182,7 @@ impl Figure {
         }
     }
 
-    /// The columns of the table.
+    /// The cells of this figure's row.
     pub fn columns(&self) -> [String; 5] {
         [
             self.work.clone(),
@@ -171,7 +194,7 @@ impl Figure {
     }
 }
 
-/// The heads of the columns.
+/// The column headings.
 pub const COLUMNS: [&str; 5] = [
     "work",
     "figure",
@@ -187,13 +210,13 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![COLUMNS.map(String::from)];
         rows.extend(self.0.iter().map(Figure::columns));
-        let width = |at: usize| {
-            rows.iter()
-                .map(|row| row[at].chars().count())
-                .max()
-                .unwrap_or(0)
+
+        let width = |column: usize| {
+            let widths = rows.iter().map(|row| row[column].chars().count());
+            widths.max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+
         for row in &rows {
             let cells: Vec<String> = row
                 .iter()

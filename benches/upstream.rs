@@ -1,4 +1,5 @@
-//! An upstream that does what a measurement tells it, on a thread of this process.
+//! An upstream on a thread of this process, for measurements that decide how each fetch
+//! goes.
 
 use crate::floor::listener;
 use std::io;
@@ -6,14 +7,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where it listens, and how often it was called.
+/// A listening upstream.
 pub struct Upstream {
     pub addr: SocketAddr,
     calls: Arc<AtomicUsize>,
 }
 
 impl Upstream {
-    /// Answers each call, the first of which is number 0, on a thread of its own.
+    /// Calls `answer` on a thread of its own for each connection, with the connection's
+    /// number, from 0 up.
     pub fn start(
         answer: impl Fn(usize, TcpStream) + Send + Sync + 'static,
     ) -> io::Result<Upstream> {
@@ -22,7 +24,9 @@ impl Upstream {
             addr: listener.local_addr()?,
             calls: Arc::default(),
         };
-        let (calls, answer) = (upstream.calls.clone(), Arc::new(answer));
+
+        let calls = upstream.calls.clone();
+        let answer = Arc::new(answer);
         std::thread::spawn(move || {
             for call in listener.incoming().flatten() {
                 let number = calls.fetch_add(1, Ordering::AcqRel);
@@ -33,13 +37,13 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// How often it was called so far.
+    /// How many connections there have been.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Acquire)
     }
 }
 
-/// Keeps the caller waiting for as long as this program runs.
+/// Keeps the caller waiting until this program ends.
 pub fn keep_waiting(caller: TcpStream) {
     loop {
         std::thread::park();

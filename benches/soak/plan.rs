@@ -1,72 +1,74 @@
-//! The numbers of a soak, each with its reason: small enough that every limit of the proxy is met within seconds.
+//! The numbers of a soak, each with its reason: small enough to reach every limit of
+//! the proxy within seconds.
 
 use std::time::Duration;
 
-/// What the requests ask for: so many names that they don't all fit, and so few that many ask for the same at once.
+/// How many names there are to ask for: too many for all to fit, few enough that many
+/// clients ask for the same one at once.
 pub const KEYS: usize = 200;
 
-/// Short, so that poems grow stale and die all the time.
+/// Short, so that poems go stale and expire all the time.
 pub const TTL: Duration = Duration::from_secs(2);
 pub const GRACE: Duration = Duration::from_secs(3);
 pub const FAIL_TTL: Duration = Duration::from_millis(300);
 
-/// A stall costs the proxy this long, and a fetch in all that long.
+/// How long a stall costs the proxy.
 pub const IDLE_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a fetch may take in all.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Few, so that fetches have to wait for their turn.
+/// Few, so that fetches have to queue.
 pub const UPSTREAM_CONNS: usize = 8;
 
-/// Fewer than come at once in a storm: some wait in the kernel's queue.
+/// Fewer than a storm opens at once: some clients wait in the kernel's queue.
 pub const MAX_CLIENTS: usize = 40;
 
 pub const MAX_POEM: usize = 1 << 20;
 
-/// Less than all names' poems together, so that some are evicted; more than all flights together
-/// (`UPSTREAM_CONNS` times `MAX_POEM` and a chunk), so that lack of room excuses no second fetch of a key.
+/// Less than the poems of all names together, so that some are evicted. More than all
+/// flights together (`UPSTREAM_CONNS` times `MAX_POEM` and a chunk), so that lack of
+/// memory never excuses a second fetch of a key.
 pub const CAPACITY: usize = 12 << 20;
 
-/// Less than one poem can be: here lack of room is the rule.
+/// Less than one poem may need: here a poem often does not fit.
 pub const TIGHT_CAPACITY: usize = 256 << 10;
 
-/// Client threads, and how many connections one of them opens at once in a storm. With more storms at a time than
-/// this, all there would be is storms.
+/// Number of client threads.
 pub const THREADS: usize = 32;
+/// How many connections one thread opens in a storm.
 pub const STORM: usize = 50;
+/// How many storms there may be at once. With more, there would be nothing but storms.
 pub const STORMS: usize = 3;
 
-/// How far apart things that are simultaneous may be seen on a machine with other work.
+/// How far apart simultaneous events may appear on a machine with other work.
 pub const SLACK: Duration = Duration::from_secs(1);
 
-/// Nobody may wait this long for a byte or an end: a whole fetch and a stuck client before it, for each of the two
-/// proxies in a row and once more in the queue for `MAX_CLIENTS`, come to less.
+/// The longest wait for a byte or an end. A whole fetch and a stuck client before it,
+/// for each of the two proxies in a row and once more in the queue for `MAX_CLIENTS`,
+/// take less.
 pub const HANG: Duration = Duration::from_secs(30);
 
-/// How long a text's record is needed: a client may be busy with it for so long and no longer.
+/// How long the record of a text is kept. No client is busy with a text for longer.
 pub const MEMORY: Duration = Duration::from_secs(120);
 
-/// The pause between two signals to forget everything.
-pub const SIGNAL_PAUSE: std::ops::Range<u64> = 2_000..6_000; // ms
+/// The pause between two signals to forget everything, in milliseconds.
+pub const SIGNAL_PAUSE: std::ops::Range<u64> = 2_000..6_000;
 
-/// One of these, each with its share and its name, at random.
-pub fn choose<T: Copy>(
-    rng: &mut fastrand::Rng,
-    from: &[(T, u32, &'static str)],
-) -> (T, &'static str) {
-    let all: u32 = from.iter().map(|(_, charge, _)| charge).sum();
+/// A choice, its weight, and its name.
+pub type Weighted<T> = (T, u32, &'static str);
+
+/// One of the choices and its name, at random by weight.
+pub fn choose<T: Copy>(rng: &mut fastrand::Rng, from: &[Weighted<T>]) -> (T, &'static str) {
+    let all: u32 = from.iter().map(|(_, weight, _)| weight).sum();
     let mut left = rng.u32(..all);
-    let chosen = from
-        .iter()
-        .find(|(_, charge, _)| match left.checked_sub(*charge) {
-            Some(less) => {
-                left = less;
-                false
-            }
-            None => true,
-        });
-    chosen
-        .map(|(what, _, name)| (*what, *name))
-        .expect("less than all shares together is within one of them")
+
+    for (choice, weight, name) in from {
+        if left < *weight {
+            return (*choice, name);
+        }
+        left -= weight;
+    }
+    unreachable!("a number below the sum of all weights falls within one of them")
 }

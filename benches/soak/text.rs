@@ -1,18 +1,24 @@
-//! Texts that say themselves what they are: a first line with the key, a serial number and the length, then bytes that
-//! follow from the number. No two are alike, none is a part of another, and a mix of two is neither.
+//! Texts that identify themselves: a first line with the key, a serial number and the
+//! length, then bytes that follow from the number. No two are alike, none is a part of
+//! another, and a mix of two is neither.
 
 use std::fmt::Write;
 
-/// No text is shorter: its first line needs room.
+/// The length of the shortest text, in bytes: its first line needs the space.
 pub const SHORTEST: usize = 64;
 
-/// No first line is longer.
+/// The length of the longest first line, in bytes.
 const LONGEST_LINE: usize = 64;
+
+/// The key in a text that an upstream sends before it has read a request. Such a text
+/// never ends cleanly, so there is no whole one.
+pub const NO_KEY: &str = "no-key";
 
 /// The text of this number, of exactly `len` bytes.
 pub fn compose(key: &str, serial: u64, len: usize) -> Vec<u8> {
     let mut line = String::with_capacity(len.max(LONGEST_LINE));
     let _infallible = writeln!(line, "soak {key} {serial} {len}");
+
     let mut text = line.into_bytes();
     let begin = text.len();
     text.resize(len.max(begin), 0);
@@ -20,62 +26,69 @@ pub fn compose(key: &str, serial: u64, len: usize) -> Vec<u8> {
     text
 }
 
-/// What bytes that were received are.
+/// How much of a text some bytes are.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Too few to tell, or none.
-    Little,
-    /// The beginning of this text.
+pub enum Extent {
+    /// Too few bytes to tell, or none.
+    Unknown,
+    /// The beginning of the text with this number.
     Part(u64),
     /// All of it.
     Whole(u64),
 }
 
-/// Looks at what somebody got who asked for `key`.
+/// Examines the bytes received by a client that asked for `key`.
 ///
 /// # Errors
-/// In words, what is wrong with it: it is no text's beginning, or another key's.
-pub fn examine(key: &str, bytes: &[u8]) -> Result<Found, String> {
-    let Some(end) = bytes
-        .iter()
-        .take(LONGEST_LINE)
-        .position(|byte| *byte == b'\n')
-    else {
-        return match bytes.len() < LONGEST_LINE {
-            true => Ok(Found::Little),
-            false => Err("it does not begin like a text".into()),
-        };
+/// What is wrong with them: they are not the beginning of any text, or another key's.
+pub fn examine(key: &str, bytes: &[u8]) -> Result<Extent, String> {
+    let mut beginning = bytes.iter().take(LONGEST_LINE);
+    let Some(end) = beginning.position(|byte| *byte == b'\n') else {
+        if bytes.len() < LONGEST_LINE {
+            return Ok(Extent::Unknown);
+        }
+        return Err("it does not begin like a text".into());
     };
+
     let line = String::from_utf8_lossy(&bytes[..end]);
-    let words: Vec<&str> = line.split(' ').collect();
-    let ["soak", whose, serial, len] = words[..] else {
-        return Err(format!("it begins with {line:?}"));
-    };
-    let (Ok(serial), Ok(len)) = (serial.parse(), len.parse::<usize>()) else {
-        return Err(format!("it begins with {line:?}"));
-    };
-    if whose != key && whose != NOBODY {
-        return Err(format!("it is {whose}'s number {serial}"));
+    let header = Header::parse(&line).ok_or_else(|| format!("it begins with {line:?}"))?;
+    let Header { owner, serial, len } = header;
+    if owner != key && owner != NO_KEY {
+        return Err(format!("it is {owner}'s number {serial}"));
     }
     if bytes.len() > len {
-        return Err(format!(
-            "{} bytes of number {serial}, which has {len}",
-            bytes.len()
-        ));
+        let count = bytes.len();
+        return Err(format!("{count} bytes of number {serial}, which has {len}"));
     }
-    match compose(whose, serial, len)
-        .iter()
-        .zip(bytes)
-        .position(|(wanted, got)| wanted != got)
-    {
-        Some(at) => Err(format!(
-            "number {serial} is another from byte {at} of {len} on"
-        )),
-        None if bytes.len() < len => Ok(Found::Part(serial)),
-        None if whose == NOBODY => Err(format!("number {serial} was nobody's and never ended")),
-        None => Ok(Found::Whole(serial)),
+
+    let expected = compose(owner, serial, len);
+    let mut pairs = expected.iter().zip(bytes);
+    match pairs.position(|(expected, got)| expected != got) {
+        Some(at) => Err(format!("number {serial} differs from byte {at} of {len}")),
+        None if bytes.len() < len => Ok(Extent::Part(serial)),
+        None if owner == NO_KEY => Err(format!("number {serial} has no key and never ended")),
+        None => Ok(Extent::Whole(serial)),
     }
 }
 
-/// The key in a text that an upstream sends before it knows what is wanted. It never ends well, so no whole one exists.
-pub const NOBODY: &str = "nobody";
+/// What the first line of a text says.
+struct Header<'a> {
+    /// The key the text was sent for.
+    owner: &'a str,
+    serial: u64,
+    len: usize,
+}
+
+impl Header<'_> {
+    fn parse(line: &str) -> Option<Header<'_>> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ["soak", owner, serial, len] = words[..] else {
+            return None;
+        };
+        Some(Header {
+            owner,
+            serial: serial.parse().ok()?,
+            len: len.parse().ok()?,
+        })
+    }
+}

@@ -1,4 +1,4 @@
-//! Feeds `addr`; what is checked stands in `fuzz/src/addr.rs`.
+//! Fuzzes `addr`. The check is in `fuzz/src/addr.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| poetry_fuzz::addr::check(data));

@@ -1,4 +1,4 @@
-//! Feeds `line`; what is checked stands in `fuzz/src/line.rs`.
+//! Fuzzes `line`. The check is in `fuzz/src/line.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| poetry_fuzz::line::check(data));

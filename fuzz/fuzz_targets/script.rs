@@ -1,4 +1,4 @@
-//! Feeds `script`; what is checked stands in `fuzz/src/script.rs`.
+//! Fuzzes `script`. The check is in `fuzz/src/script.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| poetry_fuzz::script::check(data));

@@ -1,4 +1,4 @@
-//! Feeds `shards`; what is checked stands in `fuzz/src/shards.rs`.
+//! Fuzzes `shards`. The check is in `fuzz/src/shards.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| poetry_fuzz::shards::check(data));

@@ -1,7 +1,8 @@
-//! What the fuzzers check, as plain functions of the bytes they are given. One that finds a fault panics.
+//! What the fuzzers check, as plain functions of bytes. A function that finds a fault
+//! panics.
 //!
-//! They depend on nothing but the library, so that `tests/it/corpus.rs` can include this very file and replay the
-//! committed corpora with a stable toolchain.
+//! They depend on nothing but the library. So `tests/it/corpus.rs` can include this
+//! file and replay the committed corpora with a stable toolchain.
 
 pub mod addr;
 pub mod cache;
@@ -12,10 +13,11 @@ pub mod reply;
 pub mod script;
 pub mod shards;
 
-/// What looks at one input.
+/// Checks one input.
 pub type Check = fn(&[u8]);
 
-/// Every target and what it checks; each has a file in `fuzz_targets` and a folder in `corpus`.
+/// Every target and its check. Each has a file in `fuzz_targets` and a folder in
+/// `corpus`.
 pub const TARGETS: [(&str, Check); 8] = [
     ("addr", addr::check),
     ("cache", cache::check),
@@ -27,7 +29,8 @@ pub const TARGETS: [(&str, Check); 8] = [
     ("shards", shards::check),
 ];
 
-/// The first `N` bytes, which choose how the rest is treated, and the rest. Bytes that are missing are zero.
+/// The first `N` bytes, which choose how the rest is treated, and the rest. Missing
+/// bytes are zero.
 pub fn head<const N: usize>(data: &[u8]) -> ([u8; N], &[u8]) {
     let mut head = [0; N];
     let len = data.len().min(N);
@@ -35,22 +38,24 @@ pub fn head<const N: usize>(data: &[u8]) -> ([u8; N], &[u8]) {
     (head, &data[len..])
 }
 
-/// The input in parts, in three ways: byte by byte, in two, and in parts of two lengths by turns, with empty ones
-/// between them. `choice` says where.
+/// The input split in three ways: byte by byte, in two, and into parts of two lengths
+/// in turn, with empty ones between them. `choice` decides where.
 pub fn splits(input: &[u8], choice: u8) -> Vec<Vec<&[u8]>> {
     let (first, rest) = input.split_at(input.len().min(usize::from(choice)));
     let lengths = [usize::from(choice & 15), usize::from(choice >> 4)];
-    let mut by_turns = Vec::new();
+
+    let mut in_turn = Vec::new();
     let mut left = input;
     for turn in 0.. {
-        // Both lengths may be zero; one byte each fourth turn gets to the end all the same.
+        // Both lengths may be zero. One byte every fourth turn still gets to the end.
         let length = if turn % 4 == 3 { 1 } else { lengths[turn % 2] };
         let (part, after) = left.split_at(left.len().min(length));
-        by_turns.push(part);
+        in_turn.push(part);
         left = after;
         if left.is_empty() {
             break;
         }
     }
-    vec![input.chunks(1).collect(), vec![first, rest], by_turns]
+
+    vec![input.chunks(1).collect(), vec![first, rest], in_turn]
 }

@@ -1,58 +1,56 @@
-//! The netstring of a request: however its bytes are split, the decoder says what a slow and obvious reader of the
-//! whole says.
+//! The netstring of a request: however its bytes are split, the decoder agrees with a
+//! slow and obvious reader of the whole.
 
 use super::{head, splits};
 use bytes::Bytes;
 use poetry::protocol::{Malformed, Protocol, RequestDecoder, netstring};
 
-/// What a decoder says in the end: a request, nothing yet, or that it can't become one.
-pub type Response = Result<Option<Bytes>, Malformed>;
+/// A request, `None` if more bytes are needed, or why it cannot become a request.
+pub type Decoded = Result<Option<Bytes>, Malformed>;
 
-/// The limits that are tried. The last one is where a length that is no number of ours must not be taken for one.
+/// The limits to try. With the last one, a length that overflows must not be accepted.
 pub const LIMITS: [u64; 6] = [0, 9, 10, 100, 1 << 16, u64::MAX];
 
 /// The first byte chooses the limit, the second the splits.
 pub fn check(data: &[u8]) {
     let ([limit, choice], input) = head(data);
     let limit = LIMITS[usize::from(limit) % LIMITS.len()];
+
     let expected = plain(input, limit);
     assert_eq!(decode(&[input], limit), expected);
     for parts in splits(input, choice) {
         assert_eq!(decode(&parts, limit), expected, "split as {parts:?}");
     }
+
     if let Ok(Some(request)) = &expected {
-        assert!(
-            input.starts_with(&netstring(request)),
-            "two forms of the same netstring"
-        );
+        let is_canonical = input.starts_with(&netstring(request));
+        assert!(is_canonical, "two forms of the same netstring");
     }
     let framed = Protocol::Netstring.frame(input).rest().concat();
-    assert_eq!(
-        plain(&framed, u64::MAX),
-        Ok(Some(Bytes::copy_from_slice(input)))
-    );
+    let payload = Bytes::copy_from_slice(input);
+    assert_eq!(plain(&framed, u64::MAX), Ok(Some(payload)));
 }
 
-fn decode(parts: &[&[u8]], limit: u64) -> Response {
+fn decode(parts: &[&[u8]], limit: u64) -> Decoded {
     let mut decoder = RequestDecoder::new(Protocol::Netstring, limit);
     let mut got = 0;
+
     for part in parts {
         got += part.len();
         if let Some(request) = decoder.push(part)? {
             return Ok(Some(request));
         }
         if let RequestDecoder::Netstring(_, payload) = &decoder {
-            assert!(
-                payload.capacity() <= 2 * got + 64,
-                "room for what has only been announced"
-            );
+            let is_bounded = payload.capacity() <= 2 * got + 64;
+            assert!(is_bounded, "memory is allocated for an announced length");
         }
     }
+
     Ok(None)
 }
 
-/// The same, slowly: the digits as text, and then the payload by its place.
-pub fn plain(input: &[u8], limit: u64) -> Response {
+/// The slow reader: takes the digits as text, then the payload by its position.
+pub fn plain(input: &[u8], limit: u64) -> Decoded {
     let digits: String = input
         .iter()
         .map(|byte| char::from(*byte))
@@ -69,8 +67,9 @@ pub fn plain(input: &[u8], limit: u64) -> Response {
         Some(b':') if !digits.is_empty() => {}
         Some(_) => return Err(Malformed::Length),
     }
+
     let rest = &input[digits.len() + 1..];
-    // A number that is too large for us is longer than any input.
+    // A length that does not fit a usize is longer than any input.
     let length = digits.parse().unwrap_or(usize::MAX);
     match rest.get(length) {
         None => Ok(None),
@@ -79,7 +78,7 @@ pub fn plain(input: &[u8], limit: u64) -> Response {
     }
 }
 
-/// Whether one number is more than another, by their decimal digits alone.
+/// Whether one number is more than the other, by their decimal digits alone.
 fn is_more(this: &str, other: &str) -> bool {
     (this.len(), this) > (other.len(), other)
 }

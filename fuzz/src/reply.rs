@@ -1,70 +1,68 @@
-//! The verdict on a reply: however its bytes are split, the decoder says of them what can be read off the whole.
+//! An upstream's reply: however its bytes are split, the decoder's verdict is the one
+//! that follows from the whole.
 
 use super::netstring::{LIMITS, plain};
 use super::{head, splits};
 use poetry::error::Error;
 use poetry::protocol::{Malformed, Protocol, ReplyDecoder};
 
+/// The protocols by two bits of the input.
+const PROTOCOLS: [Protocol; 4] = [
+    Protocol::Poem,
+    Protocol::Line,
+    Protocol::Netstring,
+    Protocol::Netstring,
+];
+
 /// The first byte chooses the protocol and the limit, the second the splits.
 pub fn check(data: &[u8]) {
     let ([kind, choice], reply) = head(data);
     let limit = LIMITS[usize::from(kind >> 2) % LIMITS.len()];
-    let protocol = [
-        Protocol::Poem,
-        Protocol::Line,
-        Protocol::Netstring,
-        Protocol::Netstring,
-    ][usize::from(kind & 3)];
+    let protocol = PROTOCOLS[usize::from(kind & 3)];
+
     let expected = match protocol {
-        Protocol::Netstring => framed(reply, limit),
+        Protocol::Netstring => expected_netstring(reply, limit),
         _ if reply.is_empty() => Err("upstream: an empty reply".to_string()),
         _ => Ok(()),
     };
-    assert_eq!(judge(protocol, &[reply], limit), expected);
+    assert_eq!(decode(protocol, &[reply], limit), expected);
     for parts in splits(reply, choice) {
-        assert_eq!(
-            judge(protocol, &parts, limit),
-            expected,
-            "split as {parts:?}"
-        );
+        let verdict = decode(protocol, &parts, limit);
+        assert_eq!(verdict, expected, "split as {parts:?}");
     }
 }
 
-/// Hands it all parts, whether it has enough or not, and then the end.
-fn judge(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String> {
-    let said = |error: Error| error.to_string();
+/// Hands the decoder all parts, even if it is complete before the last, and then the
+/// end.
+fn decode(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String> {
+    let text = |error: Error| error.to_string();
     let mut decoder = ReplyDecoder::new(protocol, "upstream".to_string(), limit);
     let mut got = 0;
     for part in parts {
         got += part.len();
-        let is_whole = decoder.push(part).map_err(said)?;
-        assert!(
-            !is_whole || decoder.eof().is_ok(),
-            "whole, and yet the end comes too early"
-        );
-        assert!(
-            protocol == Protocol::Netstring || !is_whole,
-            "only its end completes a plain reply"
-        );
+        let is_whole = decoder.push(part).map_err(text)?;
+        let may_end = !is_whole || decoder.eof().is_ok();
+        assert!(may_end, "whole, and yet the end comes too early");
+        let may_be_whole = protocol == Protocol::Netstring || !is_whole;
+        assert!(may_be_whole, "only its end completes a plain reply");
     }
-    let told = decoder
-        .io_error(&std::io::Error::other("rehearsed"))
-        .to_string();
-    assert!(
-        told.contains(&format!("cut off after {got} bytes")),
-        "{told}"
-    );
-    decoder.eof().map_err(said)
+
+    let failure = decoder.io_error(&std::io::Error::other("rehearsed"));
+    let failure = failure.to_string();
+    let cut = format!("cut off after {got} bytes");
+    assert!(failure.contains(&cut), "{failure}");
+    decoder.eof().map_err(text)
 }
 
-/// The verdict on a netstring, by the slow reader of requests.
-fn framed(reply: &[u8], limit: u64) -> Result<(), String> {
+/// The verdict on a netstring that follows from the slow reader of requests.
+fn expected_netstring(reply: &[u8], limit: u64) -> Result<(), String> {
     let malformed = |why: Malformed| format!("upstream: a malformed reply: {why}");
+
     match plain(reply, limit) {
-        Ok(None) if reply.is_empty() => Err(Error::Declined {
-            subject: "upstream".to_string(),
+        Ok(None) if reply.is_empty() => {
+            let subject = "upstream".to_string();
+            Err(Error::Declined { subject }.to_string())
         }
-        .to_string()),
         Ok(None) => Err(format!(
             "upstream: cut off after {} bytes: {}",
             reply.len(),

@@ -1,8 +1,11 @@
-//! What the cache should say, slowly and obviously: no lock, no hash, no queue; time in whole seconds. Whatever is first
-//! or next is searched for among all there is.
+//! What the cache should answer, slowly and obviously: no lock, no hash, no queue, and
+//! time in whole seconds. The first or next of anything is found by a search of all.
 //!
 //! It holds for a cache of one shard, which is what a capacity under 128 KiB makes.
 
+mod entry;
+
+use entry::{Counted, Entry, Flight, Kept, Negative};
 use std::collections::BTreeMap;
 
 /// The policy, in seconds and bytes.
@@ -14,72 +17,40 @@ pub struct Rules {
     pub capacity: u64,
 }
 
-/// The right to fill, and the bytes of its room.
+/// The model's side of a fill: the right to fill a key, and the bytes reserved for it.
 #[derive(Debug)]
-pub struct Right {
+pub struct Claim {
     pub key: u8,
-    ticket: u32,
+    flight: u32,
     pub bytes: u64,
 }
 
-/// What a look-up should say.
+/// What a look-up should answer.
 #[derive(Debug)]
-pub enum Response {
+pub enum Expected {
+    /// The value, and until when it is fresh.
     Hit(u32, u64),
-    Stale(u32, Option<Right>),
+    Stale(u32, Option<Claim>),
     Coalesced(u32),
-    Miss(Right),
-}
-
-#[derive(Default)]
-struct Entry {
-    kept: Option<Kept>,
-    flying: Option<Flying>,
-}
-
-struct Kept {
-    value: u32,
-    fresh_until: u64,
-    stale_until: u64,
-    room: Room,
-    asked_for: bool,
-}
-
-/// What something is counted by: a number of its own, which says when it came, its bytes, and whether somebody holds it
-/// beside the cache.
-struct Room {
-    came: u64,
-    bytes: u64,
-    is_read: bool,
-}
-
-struct Flying {
-    ticket: u32,
-    /// What newcomers join; none where everyone fetches alone.
-    flight: Option<u32>,
-    memory: Option<Memory>,
-}
-
-struct Memory {
-    until: u64,
-    room: Room,
+    Miss(Claim),
 }
 
 /// All that the cache holds.
 pub struct Model {
     rules: Rules,
     entries: BTreeMap<u8, Entry>,
-    /// Bytes of flights: those aloft, and whatever is not kept, or kept no longer, but still read.
-    pub in_flight: u64,
-    /// What the cache has let go of and somebody still reads, and its bytes.
+    /// The bytes of flights under way, and of what is read but not kept, or no longer
+    /// kept.
+    pub flight_bytes: u64,
+    /// Numbers and bytes of what the cache has dropped and readers still hold.
     read_on: BTreeMap<u64, u64>,
-    /// Numbers what comes, in its order.
-    clock: u64,
-    /// When the value came that was looked at last for being let go.
+    /// The last number given out.
+    last_number: u64,
+    /// The number of the value that was last considered for eviction.
     hand: u64,
 }
 
-/// What a key holds.
+/// What a key holds, in bytes.
 pub fn weigh(key: &u8) -> u64 {
     u64::from(*key) * 50
 }
@@ -94,9 +65,9 @@ impl Model {
         Model {
             rules,
             entries: BTreeMap::new(),
-            in_flight: 0,
+            flight_bytes: 0,
             read_on: BTreeMap::new(),
-            clock: 0,
+            last_number: 0,
             hand: 0,
         }
     }
@@ -106,338 +77,303 @@ impl Model {
     }
 
     pub fn held(&self) -> u64 {
-        let kept = self
-            .entries
-            .values()
-            .flat_map(|entry| &entry.kept)
-            .map(|kept| kept.room.bytes);
-        let memories = self
-            .entries
-            .values()
-            .filter_map(Entry::memory)
-            .map(|memory| memory.room.bytes);
-        self.in_flight + kept.sum::<u64>() + memories.sum::<u64>()
+        let entries = self.entries.values();
+        self.flight_bytes + entries.map(Entry::bytes).sum::<u64>()
     }
 
     pub fn purge(&mut self) {
         for entry in std::mem::take(&mut self.entries).into_values() {
-            self.gone(entry.kept, entry.flying);
+            self.release(entry.value, entry.flight);
         }
     }
 
-    /// The cache has let go of these. Who still reads them makes flights of them.
-    fn gone(&mut self, kept: Option<Kept>, flying: Option<Flying>) {
-        let memory = flying
-            .and_then(|flying| flying.memory)
-            .map(|memory| memory.room);
-        for room in kept
-            .map(|kept| kept.room)
+    /// Drops these. What is still read counts as a flight from now on.
+    fn release(&mut self, value: Option<Kept>, flight: Option<Flight>) {
+        let value = value.map(|kept| kept.counted);
+        let negative = flight.and_then(|flight| flight.negative);
+        let counted = value
             .into_iter()
-            .chain(memory)
-            .filter(|room| room.is_read)
-        {
-            self.in_flight += room.bytes;
-            self.read_on.insert(room.came, room.bytes);
+            .chain(negative.map(|negative| negative.counted));
+
+        for counted in counted.filter(|counted| counted.is_read) {
+            self.flight_bytes += counted.bytes;
+            self.read_on.insert(counted.number, counted.bytes);
         }
     }
 
-    fn room(&mut self, came: u64) -> Option<&mut Room> {
-        let rooms = self.entries.values_mut().flat_map(|entry| {
-            let memory = entry
-                .flying
-                .as_mut()
-                .and_then(|flying| flying.memory.as_mut());
-            entry
-                .kept
-                .as_mut()
-                .map(|kept| &mut kept.room)
-                .into_iter()
-                .chain(memory.map(|memory| &mut memory.room))
-        });
-        rooms.into_iter().find(|room| room.came == came)
-    }
-
-    /// Nobody holds any longer what came then.
-    pub fn unread(&mut self, came: u64) {
-        match self.room(came) {
-            Some(room) => room.is_read = false,
-            None => {
-                self.in_flight -= self
-                    .read_on
-                    .remove(&came)
-                    .expect("what is read was once kept")
-            }
+    /// Records that the readers of what has this number are gone.
+    pub fn unread(&mut self, number: u64) {
+        let mut counted = self.entries.values_mut().flat_map(Entry::counted);
+        if let Some(counted) = counted.find(|counted| counted.number == number) {
+            counted.is_read = false;
+            return;
         }
+
+        let bytes = self.read_on.remove(&number);
+        self.flight_bytes -= bytes.expect("what is read was once kept");
     }
 
-    /// `flight` is the number of the flight that the asker would start.
-    pub fn ask(&mut self, key: u8, now: u64, flight: u32) -> Response {
+    /// Looks a key up. `flight` is the number of the flight that a miss would start.
+    pub fn look_up(&mut self, key: u8, now: u64, flight: u32) -> Expected {
         let entry = self.entries.entry(key).or_default();
-        let fresh = entry.kept.as_mut().filter(|kept| now < kept.fresh_until);
+        let fresh = entry.value.as_mut().filter(|kept| now < kept.fresh_until);
         if let Some(kept) = fresh {
             kept.asked_for = true;
-            return Response::Hit(kept.value, kept.fresh_until);
+            return Expected::Hit(kept.value, kept.fresh_until);
         }
-        let ended = entry.kept.take_if(|kept| now >= kept.stale_until);
-        let forgotten = entry.flying.take_if(|flying| flying.is_over(now));
-        self.gone(ended, forgotten);
+
+        let expired = entry.value.take_if(|kept| now >= kept.stale_until);
+        let forgotten = entry.flight.take_if(|flight| flight.is_expired(now));
+        self.release(expired, forgotten);
+
         let entry = self.entries.entry(key).or_default();
-        let stale = entry.kept.as_mut().map(|kept| {
+        let stale = entry.value.as_mut().map(|kept| {
             kept.asked_for = true;
             kept.value
         });
-        let starts = entry.flying.is_none();
-        let flying = entry.flying.get_or_insert(Flying {
-            ticket: flight,
-            flight: Some(flight),
-            memory: None,
+        let starts = entry.flight.is_none();
+        let current = entry.flight.get_or_insert(Flight {
+            id: flight,
+            joined: Some(flight),
+            negative: None,
         });
-        let (ticket, joined) = (flying.ticket, flying.flight);
+        let id = current.id;
+        let joined = current.joined;
+
         match (stale, joined) {
-            (Some(value), _) => Response::Stale(value, starts.then(|| self.right(key, ticket))),
-            (None, Some(joined)) if !starts => Response::Coalesced(joined),
-            (None, _) => Response::Miss(self.right(key, ticket)),
+            (Some(value), _) => Expected::Stale(value, starts.then(|| self.claim(key, id))),
+            (None, Some(joined)) if !starts => Expected::Coalesced(joined),
+            (None, _) => Expected::Miss(self.claim(key, id)),
         }
     }
 
-    fn right(&mut self, key: u8, ticket: u32) -> Right {
-        self.in_flight += entry_weight(key);
-        Right {
-            key,
-            ticket,
-            bytes: entry_weight(key),
-        }
+    fn claim(&mut self, key: u8, flight: u32) -> Claim {
+        let bytes = entry_weight(key);
+        self.flight_bytes += bytes;
+        Claim { key, flight, bytes }
     }
 
     /// The value that a commit would replace.
-    pub fn replaces(&self, right: &Right) -> Option<u32> {
-        let entry = self
-            .entries
-            .get(&right.key)
-            .filter(|_| self.is_own(right))?;
-        entry.kept.as_ref().map(|kept| kept.value)
+    pub fn replaces(&self, claim: &Claim) -> Option<u32> {
+        let entry = self.entries.get(&claim.key);
+        let entry = entry.filter(|_| self.own_flight(claim).is_some())?;
+        entry.value.as_ref().map(|kept| kept.value)
     }
 
-    fn is_own(&self, right: &Right) -> bool {
-        let flying = self
-            .entries
-            .get(&right.key)
-            .and_then(|entry| entry.flying.as_ref());
-        flying.is_some_and(|flying| flying.ticket == right.ticket)
+    /// The flight of the claim's key, if it is the claim's.
+    fn own_flight(&self, claim: &Claim) -> Option<&Flight> {
+        let flight = self.entries.get(&claim.key)?.flight.as_ref();
+        flight.filter(|flight| flight.id == claim.flight)
     }
 
-    fn is_aloft(&self, right: &Right) -> bool {
-        self.is_own(right)
-            && self
-                .entries
-                .get(&right.key)
-                .is_some_and(|entry| entry.memory().is_none())
+    /// Whether the claim's flight is the key's, and has not failed.
+    fn is_under_way(&self, claim: &Claim) -> bool {
+        let flight = self.own_flight(claim);
+        flight.is_some_and(|flight| flight.negative.is_none())
     }
 
-    pub fn reserve(&mut self, right: &mut Right, total: u64) -> bool {
-        let bytes = entry_weight(right.key) + total;
-        let in_flight = self.in_flight - right.bytes + bytes;
-        if in_flight > self.rules.capacity {
+    pub fn reserve(&mut self, claim: &mut Claim, total: u64) -> bool {
+        let bytes = entry_weight(claim.key) + total;
+        let flight_bytes = self.flight_bytes - claim.bytes + bytes;
+        if flight_bytes > self.rules.capacity {
             return false;
         }
-        let before = std::mem::replace(&mut right.bytes, bytes);
-        self.in_flight = in_flight;
-        self.let_go();
-        let fits = self.held() <= self.rules.capacity; // what was let go of may still be read
+
+        let before = std::mem::replace(&mut claim.bytes, bytes);
+        self.flight_bytes = flight_bytes;
+        self.evict();
+
+        let fits = self.held() <= self.rules.capacity; // what was evicted may still be read
         if !fits {
-            self.in_flight = self.in_flight + before - bytes;
-            right.bytes = before;
+            self.flight_bytes = self.flight_bytes + before - bytes;
+            claim.bytes = before;
         }
         fits
     }
 
-    /// When it came, or the bytes of its room where it is not kept.
+    /// Commits a value. Returns its number, or the claim's bytes if it is not kept.
     pub fn commit(
         &mut self,
-        right: Right,
+        claim: Claim,
         (value, is_read): (u32, bool),
         bytes: u64,
         now: u64,
     ) -> Result<u64, u64> {
-        if !self.is_own(&right) {
-            return Err(right.bytes);
+        if self.own_flight(&claim).is_none() {
+            return Err(claim.bytes);
         }
-        let entry = self.entries.entry(right.key).or_default();
-        let flying = entry.flying.take();
-        let weight = bytes + entry_weight(right.key);
+
+        let entry = self.entries.entry(claim.key).or_default();
+        let flight = entry.flight.take();
+        let weight = bytes + entry_weight(claim.key);
         if self.rules.ttl + self.rules.grace == 0 || weight > self.rules.capacity {
-            self.gone(None, flying);
+            self.release(None, flight);
             self.clear();
-            return Err(right.bytes); // and the old value stays
+            return Err(claim.bytes); // and the old value stays
         }
-        let old = entry.kept.take();
-        self.gone(old, flying);
-        self.in_flight -= right.bytes;
-        self.clock += 1;
+
+        let old = entry.value.take();
+        self.release(old, flight);
+        self.flight_bytes -= claim.bytes;
+        let number = self.next_number();
         let fresh_until = now + self.rules.ttl;
-        let stale_until = fresh_until + self.rules.grace;
-        let room = Room {
-            came: self.clock,
-            bytes: weight,
-            is_read,
-        };
         let kept = Kept {
             value,
             fresh_until,
-            stale_until,
-            room,
+            stale_until: fresh_until + self.rules.grace,
+            counted: Counted {
+                number,
+                bytes: weight,
+                is_read,
+            },
             asked_for: false,
         };
-        self.entries.insert(
-            right.key,
-            Entry {
-                kept: Some(kept),
-                flying: None,
-            },
-        );
-        let came = self.clock;
-        self.let_go();
-        Ok(came)
+        let entry = Entry {
+            value: Some(kept),
+            flight: None,
+        };
+        self.entries.insert(claim.key, entry);
+
+        self.evict();
+        Ok(number)
     }
 
-    /// The room, which the flight's readers still need.
-    pub fn fail(&mut self, right: Right, now: u64, is_joined: bool) -> u64 {
-        self.mark(&right, now, is_joined, (entry_weight(right.key), false)); // the flight has a room of its own
-        right.bytes
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
-    /// When it came, where it is remembered.
-    pub fn reject(&mut self, right: Right, now: u64) -> Option<u64> {
-        self.in_flight -= right.bytes;
-        let came = self.mark(&right, now, true, (right.bytes, true));
-        if came.is_none() {
-            self.in_flight += right.bytes;
+    /// Fails a flight. Returns the bytes of the claim, which its readers still need.
+    pub fn fail(&mut self, claim: Claim, now: u64, is_joined: bool) -> u64 {
+        // The flight is counted by its own reservation, not by the negative entry.
+        let counted = (entry_weight(claim.key), false);
+        self.mark(&claim, now, is_joined, counted);
+        claim.bytes
+    }
+
+    /// Rejects an answer. Returns the number of the negative entry, if there is one.
+    pub fn reject(&mut self, claim: Claim, now: u64) -> Option<u64> {
+        self.flight_bytes -= claim.bytes;
+        let number = self.mark(&claim, now, true, (claim.bytes, true));
+        if number.is_none() {
+            self.flight_bytes += claim.bytes;
         }
-        came
+        number
     }
 
-    /// When it came, where it is remembered. By so many bytes, which somebody else may hold as well.
+    /// Makes a negative entry of a flight, counted with `bytes`, and returns its
+    /// number. `None` if it is not kept.
     fn mark(
         &mut self,
-        right: &Right,
+        claim: &Claim,
         now: u64,
         is_joined: bool,
         (bytes, is_read): (u64, bool),
     ) -> Option<u64> {
         if self.rules.fail_ttl == 0 {
-            self.leave(right);
+            self.leave(claim);
             return None;
         }
-        let over = |entry: &mut Entry| entry.flying.take_if(|flying| flying.is_over(now));
-        let forgotten: Vec<Flying> = self.entries.values_mut().filter_map(over).collect();
-        forgotten
-            .into_iter()
-            .for_each(|flying| self.gone(None, Some(flying)));
-        self.clear();
-        if !self.is_aloft(right) {
+
+        self.release_expired(now);
+        if !self.is_under_way(claim) {
             return None;
         }
-        self.clock += 1;
-        let came = self.clock;
-        let memory = Memory {
-            until: now + self.rules.fail_ttl,
-            room: Room {
-                came,
-                bytes,
-                is_read,
-            },
+
+        let number = self.next_number();
+        let counted = Counted {
+            number,
+            bytes,
+            is_read,
         };
-        let flight = is_joined.then_some(right.ticket);
-        let flying = Some(Flying {
-            ticket: right.ticket,
-            flight,
-            memory: Some(memory),
-        });
-        self.entries.entry(right.key).or_default().flying = flying;
-        self.let_go();
-        Some(came)
+        let flight = Flight {
+            id: claim.flight,
+            joined: is_joined.then_some(claim.flight),
+            negative: Some(Negative {
+                until: now + self.rules.fail_ttl,
+                counted,
+            }),
+        };
+        self.entries.entry(claim.key).or_default().flight = Some(flight);
+
+        self.evict();
+        Some(number)
     }
 
-    pub fn drop_fill(&mut self, right: Right) {
-        self.leave(&right);
-        self.in_flight -= right.bytes;
-    }
-
-    pub fn give_up(&mut self, right: Right) -> u64 {
-        self.leave(&right);
-        right.bytes
-    }
-
-    /// The key as it was before the flight, if the flight is still aloft.
-    fn leave(&mut self, right: &Right) {
-        if self.is_aloft(right) {
-            self.entries.entry(right.key).or_default().flying = None;
+    /// Drops all negative entries whose time has passed.
+    fn release_expired(&mut self, now: u64) {
+        let expire = |entry: &mut Entry| entry.flight.take_if(|flight| flight.is_expired(now));
+        let expired: Vec<Flight> = self.entries.values_mut().filter_map(expire).collect();
+        for flight in expired {
+            self.release(None, Some(flight));
         }
         self.clear();
     }
 
+    pub fn drop_fill(&mut self, claim: Claim) {
+        self.leave(&claim);
+        self.flight_bytes -= claim.bytes;
+    }
+
+    pub fn give_up(&mut self, claim: Claim) -> u64 {
+        self.leave(&claim);
+        claim.bytes
+    }
+
+    /// Sets the key back to what it was before the flight, if that is still under way.
+    fn leave(&mut self, claim: &Claim) {
+        if self.is_under_way(claim) {
+            self.entries.entry(claim.key).or_default().flight = None;
+        }
+        self.clear();
+    }
+
+    /// Removes empty entries.
     fn clear(&mut self) {
         self.entries
-            .retain(|_, entry| entry.kept.is_some() || entry.flying.is_some());
+            .retain(|_, entry| entry.value.is_some() || entry.flight.is_some());
     }
 
-    /// Memories, the oldest first, and then values by SIEVE: from the hand on to the newest and from the oldest again,
-    /// each that was asked for since it was looked at last is spared.
-    fn let_go(&mut self) {
-        while self.held() > self.rules.capacity {
-            let memories = self
-                .entries
-                .values_mut()
-                .filter(|entry| entry.memory().is_some());
-            let Some(oldest) =
-                memories.min_by_key(|entry| entry.memory().map(|memory| memory.room.came))
-            else {
-                break;
-            };
-            let forgotten = oldest.flying.take();
-            self.gone(None, forgotten);
-            self.clear();
+    /// Evicts until everything fits: negative entries first, the oldest before others,
+    /// then values by SIEVE.
+    fn evict(&mut self) {
+        while self.held() > self.rules.capacity && self.evict_negative() {}
+        while self.held() > self.rules.capacity && self.advance_hand() {}
+    }
+
+    /// Drops the oldest negative entry. Returns whether there was one.
+    fn evict_negative(&mut self) -> bool {
+        let entries = self.entries.values_mut();
+        let negatives = entries.filter(|entry| entry.negative().is_some());
+        let number = |entry: &&mut Entry| entry.negative().map(|n| n.counted.number);
+        let Some(oldest) = negatives.min_by_key(number) else {
+            return false;
+        };
+
+        let forgotten = oldest.flight.take();
+        self.release(None, forgotten);
+        self.clear();
+        true
+    }
+
+    /// One step of SIEVE: the hand goes to the next newer value, or from the newest to
+    /// the oldest, and evicts it or spares it once. Returns whether there was a value.
+    fn advance_hand(&mut self) -> bool {
+        let hand = self.hand;
+        let entries = self.entries.values_mut();
+        let kept = entries.filter(|entry| entry.value.is_some());
+        let order = |entry: &&mut Entry| (entry.number() <= hand, entry.number());
+        let Some(next) = kept.min_by_key(order) else {
+            return false;
+        };
+
+        self.hand = next.number();
+        let evicted = next.value.take_if(|kept| !kept.asked_for);
+        if let Some(spared) = &mut next.value {
+            spared.asked_for = false;
         }
-        while self.held() > self.rules.capacity {
-            let hand = self.hand;
-            let kept = self
-                .entries
-                .values_mut()
-                .filter(|entry| entry.kept.is_some());
-            let Some(next) = kept.min_by_key(|entry| (entry.came() <= hand, entry.came())) else {
-                break;
-            };
-            self.hand = next.came();
-            let spared = next.kept.as_mut().filter(|kept| kept.asked_for);
-            let evicted = match spared {
-                Some(kept) => {
-                    kept.asked_for = false;
-                    None
-                }
-                None => next.kept.take(),
-            };
-            self.gone(evicted, None);
-            self.clear();
-        }
-    }
-}
-
-impl Entry {
-    fn memory(&self) -> Option<&Memory> {
-        self.flying
-            .as_ref()
-            .and_then(|flying| flying.memory.as_ref())
-    }
-
-    fn came(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |kept| kept.room.came)
-    }
-}
-
-impl Flying {
-    fn is_over(&self, now: u64) -> bool {
-        self.memory
-            .as_ref()
-            .is_some_and(|memory| now >= memory.until)
+        self.release(evicted, None);
+        self.clear();
+        true
     }
 }

@@ -1,0 +1,104 @@
+//! Misses of the line protocol: every request is for a key that nothing has been cached
+//! for, so the proxy has to ask the upstream. HAProxy and nginx pass the same requests
+//! on to the same upstream.
+//!
+//! The upstream shares the load generator's core. Packets are not steered: a proxy has
+//! two connections for each request, and both ends of its core's work would be mixed
+//! with the client's and the upstream's.
+
+use crate::contenders::{Comparison, Contender, Series, rounds};
+use crate::context::Context;
+use crate::figures::{Figure, Spread, Wanted};
+use crate::hits::POEM;
+use crate::load::{self, Exchange, Rate, RequestLine};
+use crate::machine::Cores;
+use crate::peers::{Server, haproxy, nginx_proxy, own, poetry};
+use std::io;
+use std::time::Duration;
+
+const MISS: Exchange = Exchange::line(RequestLine::New, POEM);
+
+/// How many clients ask at a time, and how many fetches the proxy may run at a time:
+/// the peers have no limit.
+const ASKING: usize = 32;
+
+/// How long each rate is counted. Processor time comes in hundredths of a second.
+const COUNTED: Duration = Duration::from_secs(2);
+
+const PEERS: [&str; 2] = ["HAProxy", "nginx"];
+const UPSTREAM: &str = "the upstream alone";
+
+pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
+    let contenders = start(context)?;
+    let (upstream, proxies) = contenders.split_last().expect("there are four");
+    let rates = rounds(proxies, context.scaled(9, 2), |_, server| {
+        load::rate(server.target(MISS), context.cores, ASKING, COUNTED)
+    });
+    let lone = rounds(&contenders, context.scaled(9, 2), |_, server| {
+        lone_miss(server, context.scaled(500, 100))
+    });
+
+    let many = Comparison {
+        part: "miss",
+        work: "misses of 32 clients",
+        contenders: proxies,
+    };
+    let alone = Comparison {
+        part: "miss",
+        work: "a lone miss",
+        contenders: &contenders,
+    };
+    let speed = column(&rates, |rate| rate.poems);
+    let cpu = column(&rates, |rate| rate.cpu);
+
+    let mut figures = Vec::new();
+    for peer in PEERS {
+        let names = ["poetry proxy", peer];
+        figures.push(many.figure("requests a second", &speed, names, Wanted::Shown));
+        figures.push(many.figure("processor time each", &cpu, names, Wanted::Shown));
+        figures.push(alone.figure("median time", &lone, names, Wanted::Shown));
+    }
+    let names = ["poetry proxy", upstream.name];
+    figures.push(alone.figure("median time", &lone, names, Wanted::Shown));
+    Ok(figures)
+}
+
+/// The proxies, and as the last one their upstream.
+fn start(context: &Context) -> io::Result<Vec<Contender>> {
+    let cores = context.cores;
+    let folder = context.folder.path();
+    let upstream_cores = Cores {
+        server: cores.load,
+        ..cores
+    };
+    let upstream = own(upstream_cores, "line", &context.poem(POEM)?)?;
+
+    let from = upstream.addr.to_string();
+    let asking = ASKING.to_string();
+    let mut args = vec!["proxy", &from, "--protocol", "line", "--ttl", "0"];
+    args.extend(["--upstream-conns", &asking]);
+    Ok(vec![
+        Contender::new("poetry proxy", Ok(poetry(cores, &args)?)),
+        Contender::new(PEERS[0], haproxy(cores, folder, upstream.addr)),
+        Contender::new(PEERS[1], nginx_proxy(cores, folder, upstream.addr)),
+        Contender::new(UPSTREAM, Ok(upstream)),
+    ])
+}
+
+/// One value of every sample.
+fn column(series: &Series<Rate>, value: fn(&Rate) -> f64) -> Series {
+    let values = |rates: &Vec<Rate>| rates.iter().map(value).collect();
+    series
+        .iter()
+        .map(|samples| samples.as_ref().map(values).map_err(Clone::clone))
+        .collect()
+}
+
+/// The median time of a miss when there is one client, in seconds.
+fn lone_miss(server: &Server, count: usize) -> io::Result<f64> {
+    let times: Vec<f64> = (0..count)
+        .map(|_| load::transfer(server.target(MISS), 1))
+        .collect::<io::Result<_>>()?;
+    let spread = Spread::of(times).expect("count is above zero");
+    Ok(spread.median)
+}

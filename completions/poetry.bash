@@ -144,7 +144,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__proxy)
-            opts="-l -q -v -h --port --listen --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
+            opts="-l -q -v -h --port --listen --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,6 +195,10 @@ _poetry() {
                     return 0
                     ;;
                 --upstream-conns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --upstream-queue)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -77,7 +77,8 @@ complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l min-bytes -d 'Pa
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'Longest poem to keep; a longer one is passed on at the pace of its fastest reader' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'Memory for poems, both kept and being fetched' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-conns -d 'Connections to the upstream at once; further fetches wait for one to end' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take, including its wait for a connection' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-queue -d 'Fetches that may wait for a connection; a request beyond that fails at once' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take, from its connection on' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l transform -d 'Transform poems before they are kept; several names are applied in order' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l via -d 'Have the netstring service at ADDR transform the poems' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l on-transform-failure -d 'What clients get if the transformation fails; an original is not kept' -r -f -a "fail\t'The connection is reset'

@@ -48,7 +48,10 @@ pub fn ask_or_fill<K: Hash + Eq + Clone>(
     match cache.lookup(key, now, || ((), ())) {
         Lookup::Hit(..) => true,
         Lookup::Miss(lead) => {
-            let _cached = lead.fill.commit(new(), BYTES as u64, now);
+            let _cached = {
+                let freshness = lead.fill.freshness(now);
+                lead.fill.commit(new(), BYTES as u64, freshness, now)
+            };
             false
         }
         _ => false,

@@ -33,7 +33,14 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
 }
 
 fn rust_files() -> impl Iterator<Item = PathBuf> {
-    let folders = ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/fuzz_targets"];
+    let folders = [
+        "src",
+        "tests",
+        "benches",
+        "examples",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+    ];
     folders.into_iter().flat_map(|folder| files(folder, ".rs"))
 }
 
@@ -124,8 +131,19 @@ fn every_file_says_what_it_is() {
 
 /// Words that make a person of a thing, or that are older than their readers.
 const NOT_PLAIN: [&str; 13] = [
-    "who", "whoever", "whom", "whose", "nobody", "somebody", "anybody", "everybody", "everyone",
-    "he", "his", "him", "anew",
+    "who",
+    "whoever",
+    "whom",
+    "whose",
+    "nobody",
+    "somebody",
+    "anybody",
+    "everybody",
+    "everyone",
+    "he",
+    "his",
+    "him",
+    "anew",
 ];
 
 #[test]
@@ -236,7 +254,10 @@ fn every_flag_is_in_its_man_page_and_the_changelog() {
             let flag: String = flag.chars().take_while(is_flag).collect();
 
             let flag = format!("--{flag}");
-            assert!(page.contains(&flag), "{flag} is not in the man page of {command}");
+            assert!(
+                page.contains(&flag),
+                "{flag} is not in the man page of {command}"
+            );
             let is_told = flag == "--help" || changelog.contains(&flag);
             assert!(is_told, "{flag} of {command} is not in the CHANGELOG");
             count += 1;
@@ -300,7 +321,11 @@ fn each_entry_of_what_happens_when_names_its_tests() {
     let mut shown = BTreeSet::new();
     for (names, entry) in what_happens_when() {
         assert!(!names.is_empty(), "no test shows: {entry}");
-        assert_eq!(entry.lines().count(), 2, "a question and its answer: {entry}");
+        assert_eq!(
+            entry.lines().count(),
+            2,
+            "a question and its answer: {entry}"
+        );
         for name in names {
             assert_test_exists(&name);
             let (module, _) = name.rsplit_once("::").unwrap();
@@ -310,7 +335,10 @@ fn each_entry_of_what_happens_when_names_its_tests() {
 
     for group in files("tests/it/faults", ".rs") {
         let module = format!("faults::{}", group.file_stem().unwrap().to_string_lossy());
-        assert!(shown.contains(&module), "the man page says nothing of {module}");
+        assert!(
+            shown.contains(&module),
+            "the man page says nothing of {module}"
+        );
     }
 }
 
@@ -332,7 +360,9 @@ fn every_poem_has_its_source_noted() {
 #[test]
 fn the_licence_of_every_dependency_is_allowed() {
     let deny = read("deny.toml");
-    let list = deny.lines().skip_while(|line| !line.starts_with("allow = ["));
+    let list = deny
+        .lines()
+        .skip_while(|line| !line.starts_with("allow = ["));
     let list = list.take_while(|line| !line.starts_with(']'));
     let allowed: Vec<&str> = list.filter_map(|line| line.split('"').nth(1)).collect();
     assert!(allowed.contains(&"MIT"), "{allowed:?}");

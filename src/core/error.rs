@@ -1,9 +1,9 @@
 //! Everything that can go wrong, once for the whole toolkit.
 //!
-//! Every text reads `what: why`, in lower case, and names its subject (an address, a path,
-//! a name) exactly once. `cmd` prints `poetry: ` before it. All readers of a failed fetch
-//! share its error, so errors are plain data: they can be cloned, and carry the operating
-//! system's reason as text.
+//! Every text reads `what: why`, in lower case, and names its subject (an address, a
+//! path, a name) exactly once. `cmd` prints `poetry: ` before it. All readers of a
+//! failed fetch share its error, so errors are plain data: they can be cloned, and
+//! carry the operating system's reason as text.
 
 use std::fmt;
 use std::time::Duration;
@@ -126,7 +126,8 @@ pub enum Error {
         why: String,
     },
 
-    /// The readers of a poem too long to be kept took nothing while other fetches waited.
+    /// The readers of a poem too long to be kept took nothing while other fetches
+    /// waited.
     #[error("{subject}: its readers took nothing while other fetches waited")]
     TooSlow {
         /// The server.
@@ -239,8 +240,8 @@ impl Error {
         }
     }
 
-    /// Whether this says something about the server that was asked, and not only about this
-    /// process or its clients.
+    /// Whether this says something about the server that was asked, and not only about
+    /// this process or its clients.
     pub fn is_upstreams(&self) -> bool {
         match self {
             Error::Unresolved { .. }

@@ -1,8 +1,8 @@
 //! What happens, as data for logs and counters.
 //!
-//! Each connection ends in exactly one [`AccessRecord`]; its log line and its counters come
-//! from that. All else is an [`Event`]. The core prints nothing: it hands both to an
-//! [`Observer`].
+//! Each connection ends in exactly one [`AccessRecord`]; its log line and its counters
+//! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
+//! an [`Observer`].
 
 use crate::addr::Addr;
 use crate::error::Error;
@@ -38,7 +38,8 @@ pub enum Outcome {
     Declined,
     /// The answer failed, and the connection was reset.
     Failed(Arc<Error>),
-    /// The client read a text over the window of this many bytes too slowly, and was reset.
+    /// The client read a text over the window of this many bytes too slowly, and was
+    /// reset.
     FellBehind(u64),
     /// The client went away.
     Left,

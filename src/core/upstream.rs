@@ -48,7 +48,8 @@ impl Upstream {
         }
     }
 
-    /// Asks for a poem. Each step from one server to the next is reported to `observer`.
+    /// Asks for a poem. Each step from one server to the next is reported to
+    /// `observer`.
     ///
     /// # Errors
     /// Those of [`client::ask`], from the last server tried.

@@ -8,12 +8,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The right to fill one entry, and the room for the value to come. Dropped, it leaves the
-/// key as it was.
+/// The right to fill one entry, and the room for the value to come. Dropped, it leaves
+/// the key as it was.
 ///
-/// Drop or consume it before the flight's readers learn of the end, so that a client that
-/// asks again finds the key settled. The methods that consume it without keeping the value
-/// return the reservation: the flight's readers still hold the bytes.
+/// Drop or consume it before the flight's readers learn of the end, so that a client
+/// that asks again finds the key settled. The methods that consume it without keeping
+/// the value return the reservation: the flight's readers still hold the bytes.
 pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
     pub(super) cache: Arc<Cache<K, V, F>>,
     pub(super) key: K,
@@ -39,8 +39,8 @@ pub enum Remember {
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// What a refresh may always hold beyond the weight of the value it replaces, in bytes: new
-/// texts are often a little longer than old ones.
+/// What a refresh may always hold beyond the weight of the value it replaces, in bytes:
+/// new texts are often a little longer than old ones.
 const REFRESH_SLACK: u64 = 64 << 10;
 
 /// The part of the capacity up to which a fetch evicts values for its own. A longer one
@@ -55,13 +55,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.replaced.as_ref().map(|(value, _)| value)
     }
 
-    /// Counts `total` bytes against the capacity for the value under way, and evicts others
-    /// for them as far as allowed. False, and nothing changes, where there is no room:
+    /// Counts `total` bytes against the capacity for the value under way, and evicts
+    /// others for them as far as allowed. False, and nothing changes, where there is no
+    /// room:
     ///
-    /// * A fetch evicts cached failures and values while it holds at most a quarter of the
-    ///   capacity. Beyond that it takes only what is free.
-    /// * A refresh evicts nothing before it has succeeded. It takes what is free, or as much
-    ///   as the value it replaces and 64 KiB beyond the capacity.
+    /// * A fetch evicts cached failures and values while it holds at most a quarter of
+    ///   the capacity. Beyond that it takes only what is free.
+    /// * A refresh evicts nothing before it has succeeded. It takes what is free, or as
+    ///   much as the value it replaces and 64 KiB beyond the capacity.
     pub fn reserve(&mut self, total: u64) -> bool {
         let before = self.reservation.bytes();
         self.reservation.set(self.entry_weight + total);
@@ -84,8 +85,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// Counts `total` bytes, and evicts whatever it takes: for a value that is of use only
-    /// when it is complete. False where that is not enough.
+    /// Counts `total` bytes, and evicts whatever it takes: for a value that is of use
+    /// only when it is complete. False where that is not enough.
     pub fn reserve_whole(&mut self, total: u64) -> bool {
         if self.replaced.is_some() {
             return self.reserve(total);
@@ -100,8 +101,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// Counts `bytes` for a fetch that waits for its turn. False, and nothing changes, where
-    /// fetches would take more than half of the capacity.
+    /// Counts `bytes` for a fetch that waits for its turn. False, and nothing changes,
+    /// where fetches would take more than half of the capacity.
     pub fn reserve_waiting(&mut self, bytes: u64) -> bool {
         let before = self.reservation.bytes();
         self.reservation.set(self.entry_weight + bytes);
@@ -133,8 +134,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.commit_with(|_| value, bytes, freshness, now)
     }
 
-    /// Keeps a value that shares its reservation: it counts until its last copy is dropped,
-    /// also after its eviction.
+    /// Keeps a value that shares its reservation: it counts until its last copy is
+    /// dropped, also after its eviction.
     ///
     /// # Errors
     /// Those of [`Fill::commit`].
@@ -187,8 +188,9 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     }
 
     /// The fetch failed. The key is what it was; the failure is cached for the policy's
-    /// `fail_ttl` if it is to be remembered. A refresh is followed by a pause: 1 s, doubled
-    /// with each failure in a row up to 30 s, or `fail_ttl` where that is longer.
+    /// `fail_ttl` if it is to be remembered. A refresh is followed by a pause: 1 s,
+    /// doubled with each failure in a row up to 30 s, or `fail_ttl` where that is
+    /// longer.
     pub fn fail(mut self, remember: Remember, now: Instant) -> Reservation {
         if remember == Remember::Yes && !self.cache.policy.fail_ttl.is_zero() {
             let negative = self.negative();
@@ -201,9 +203,9 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.take_reservation()
     }
 
-    /// The value is complete but not good enough to be kept. For the policy's `fail_ttl`,
-    /// requests still get it from its flight. Returns the reservation, which counts while
-    /// the value is cached like that or read.
+    /// The value is complete but not good enough to be kept. For the policy's
+    /// `fail_ttl`, requests still get it from its flight. Returns the reservation,
+    /// which counts while the value is cached like that or read.
     pub fn reject(mut self, now: Instant) -> Arc<Reservation> {
         let reservation = Arc::new(self.take_reservation().becomes(Kind::Negative));
         let negative = Unmarked(RetireOnDrop(reservation.clone()));
@@ -217,8 +219,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         reservation
     }
 
-    /// The value is too long to be shared: for the policy's `fail_ttl` each request fetches
-    /// for itself.
+    /// The value is too long to be shared: for the policy's `fail_ttl` each request
+    /// fetches for itself.
     pub fn hit_for_miss(mut self, now: Instant) -> Reservation {
         if self.cache.policy.fail_ttl.is_zero() {
             self.pause(now);
@@ -258,8 +260,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             let Some(fetch) = entry.fetch.as_mut().filter(|f| f.ticket == self.ticket) else {
                 return ((), out);
             };
-            // In another state it is one of several that fetch for themselves: how one of
-            // them ended is not cached for all.
+            // In another state it is one of several that fetch for themselves: how one
+            // of them ended is not cached for all.
             if let FetchState::InFlight(flight) = &fetch.state {
                 fetch.state = state(flight.clone(), until);
                 fetch.pause(now, &self.cache.policy);

@@ -10,19 +10,19 @@ use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What an entry costs beside its value and key, in bytes (estimated): the table and the
-/// eviction queue.
+/// What an entry costs beside its value and key, in bytes (estimated): the table and
+/// the eviction queue.
 pub const ENTRY_WEIGHT: u64 = 256;
 
 pub(super) struct Table<K, V, F> {
     entries: HashTable<Entry<K, V, F>>,
-    /// The eviction queue, in the order the values came, in two parts: the turns that the
-    /// hand has yet to reach on its way to the newest, and those it has passed and spared.
-    /// A turn whose ticket is not its entry's is void.
+    /// The eviction queue, in the order the values came, in two parts: the turns that
+    /// the hand has yet to reach on its way to the newest, and those it has passed and
+    /// spared. A turn whose ticket is not its entry's is void.
     ahead: VecDeque<Turn>,
     spared: VecDeque<Turn>,
-    /// Cached failures and when each ends, oldest first: they are dropped in time even if
-    /// no request asks for them again.
+    /// Cached failures and when each ends, oldest first: they are dropped in time even
+    /// if no request asks for them again.
     negatives: VecDeque<(Turn, Instant)>,
 }
 
@@ -65,8 +65,8 @@ pub(super) enum FetchState<F> {
     InFlight(F),
     /// It failed. While the failure is cached, requests join the failed flight.
     Negative(F, NegativeEntry),
-    /// Its value was too long to be shared. While that is cached, each request fetches for
-    /// itself.
+    /// Its value was too long to be shared. While that is cached, each request fetches
+    /// for itself.
     HitForMiss(NegativeEntry),
     /// A refresh failed, and its failure is not cached. Only `not_before` matters.
     Paused,
@@ -80,8 +80,8 @@ pub(super) struct NegativeEntry {
 }
 
 impl<F> FetchEntry<F> {
-    /// Whether time has ended this. `has_value` says whether a stale value is kept, whose
-    /// refresh may have to wait.
+    /// Whether time has ended this. `has_value` says whether a stale value is kept,
+    /// whose refresh may have to wait.
     fn is_over(&self, now: Instant, has_value: bool) -> bool {
         let may_refresh = !has_value || now >= self.not_before;
         match &self.state {
@@ -109,8 +109,8 @@ impl<F> FetchState<F> {
 }
 
 impl<V> Kept<V> {
-    /// Notes that the value was asked for. Reads before it writes, so that many hits at once
-    /// share the cache line.
+    /// Notes that the value was asked for. Reads before it writes, so that many hits at
+    /// once share the cache line.
     pub(super) fn touch(&self) {
         if !self.asked_for.load(Ordering::Relaxed) {
             self.asked_for.store(true, Ordering::Relaxed);
@@ -131,22 +131,23 @@ impl<K, V, F> Entry<K, V, F> {
         Taken { kept, fetch }
     }
 
-    /// Whether the fetch with this ticket is still the entry's own. A late fill must not
-    /// touch another's.
+    /// Whether the fetch with this ticket is still the entry's own. A late fill must
+    /// not touch another's.
     pub(super) fn is_filled_by(&self, ticket: u64) -> bool {
         let fetch = self.fetch.as_ref();
         fetch.is_some_and(|fetch| fetch.ticket == ticket)
     }
 
-    /// Whether a value of the fetch with this ticket may be kept: the entry is its own, and
-    /// time has not ended it.
+    /// Whether a value of the fetch with this ticket may be kept: the entry is its own,
+    /// and time has not ended it.
     pub(super) fn takes_value_of(&self, ticket: u64, now: Instant) -> bool {
         let has_value = self.kept.is_some();
         let fetch = self.fetch.as_ref();
         fetch.is_some_and(|fetch| fetch.ticket == ticket && !fetch.is_over(now, has_value))
     }
 
-    /// Whether the value must stay: its refresh is under way, and needs it to compare with.
+    /// Whether the value must stay: its refresh is under way, and needs it to compare
+    /// with.
     fn is_pinned(&self) -> bool {
         self.fetch
             .as_ref()
@@ -165,8 +166,8 @@ pub(super) struct Taken<V, F> {
 }
 
 impl<V, F> Taken<V, F> {
-    /// Refreshes that had failed in a row, for the next one to go on counting. A value that
-    /// is gone ends the row.
+    /// Refreshes that had failed in a row, for the next one to go on counting. A value
+    /// that is gone ends the row.
     pub(super) fn failures(&self) -> u32 {
         if self.kept.is_some() {
             return 0;
@@ -271,8 +272,8 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         purged
     }
 
-    /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's life.
-    /// Returns whether there was a value.
+    /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's
+    /// life. Returns whether there was a value.
     fn purge_entry(
         entry: &mut Entry<K, V, F>,
         how: &PurgeRule<'_, F>,
@@ -352,13 +353,13 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    /// Takes out the value whose turn it is. False where there is none, or where all of them
-    /// were asked for since the hand last passed; the hand has then spared them once, and
-    /// the next call finds one. A pinned value stays.
+    /// Takes out the value whose turn it is. False where there is none, or where all of
+    /// them were asked for since the hand last passed; the hand has then spared them
+    /// once, and the next call finds one. A pinned value stays.
     ///
-    /// This is SIEVE (Zhang et al., NSDI 2024): a value that was asked for is spared where it
-    /// stands, and not moved behind the newest as by CLOCK. So the hand soon reaches the
-    /// new values that were asked for only once.
+    /// This is SIEVE (Zhang et al., NSDI 2024): a value that was asked for is spared
+    /// where it stands, and not moved behind the newest as by CLOCK. So the hand soon
+    /// reaches the new values that were asked for only once.
     pub(super) fn evict_value(&mut self, out: &mut DropLater<V, F>) -> bool {
         for _ in 0..self.ahead.len() + self.spared.len() {
             if self.ahead.is_empty() {
@@ -392,8 +393,8 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    /// Drops the oldest cached failure. What is left of it is the pause of a refresh, where
-    /// a value is kept.
+    /// Drops the oldest cached failure. What is left of it is the pause of a refresh,
+    /// where a value is kept.
     fn take_oldest_negative(&mut self, out: &mut DropLater<V, F>) -> bool {
         let Some((turn, _)) = self.negatives.pop_front() else {
             return false;

@@ -1,4 +1,5 @@
-//! What a flight's lock protects: the chunks it holds, where its readers are, how it ended.
+//! What a flight's lock protects: the chunks it holds, where its readers are, how it
+//! ended.
 
 use super::writer::{NoReaders, Remaining};
 use super::{PIECE, Read};
@@ -25,8 +26,8 @@ pub(super) struct FlightState {
     pub(super) start: Start,
     /// No later request gets this poem: without readers it is of no use.
     pub(super) orphaned: bool,
-    /// Called, without the lock, when the first reader joins or the last one leaves while
-    /// that matters.
+    /// Called, without the lock, when the first reader joins or the last one leaves
+    /// while that matters.
     pub(super) on_interest: Option<OnInterest>,
     /// Dropped with the chunks.
     pub(super) attached: Vec<Attachment>,
@@ -133,9 +134,9 @@ impl FlightState {
         true
     }
 
-    /// Takes out the oldest chunks beyond the window, but none that the fastest reader has
-    /// yet to read: the chunk just appended may have crossed the window, and a reader that
-    /// keeps up must not lose bytes to it.
+    /// Takes out the oldest chunks beyond the window, but none that the fastest reader
+    /// has yet to read: the chunk just appended may have crossed the window, and a
+    /// reader that keeps up must not lose bytes to it.
     pub(super) fn trim(&mut self) -> Vec<Chunk> {
         let beyond = self.len.saturating_sub(self.window);
         if beyond <= self.base() {
@@ -180,8 +181,8 @@ impl FlightState {
         matches!(self.end, Some(End::Failed(_)))
     }
 
-    /// Takes out the bytes of a failed flight that no reader reads any more. A cached failure
-    /// may stay for long and must not hold on to them.
+    /// Takes out the bytes of a failed flight that no reader reads any more. A cached
+    /// failure may stay for long and must not hold on to them.
     pub(super) fn release_unread(&mut self) -> (VecDeque<Chunk>, Vec<Attachment>) {
         if !self.has_failed() || !self.cursors.is_empty() {
             return Default::default();
@@ -216,7 +217,8 @@ impl FlightState {
         }
     }
 
-    /// Takes out the wakers of the readers that wait. Call them once the lock is released.
+    /// Takes out the wakers of the readers that wait. Call them once the lock is
+    /// released.
     pub(super) fn waiting(&mut self) -> Vec<Waker> {
         let wakers = self.cursors.iter_mut();
         wakers
@@ -249,14 +251,15 @@ impl FlightState {
         remaining
     }
 
-    /// Whether the poem is complete and ends with what [`FlightState::read`] shows at `at`.
+    /// Whether the poem is complete and ends with what [`FlightState::read`] shows at
+    /// `at`.
     pub(super) fn ends_at(&self, at: u64) -> bool {
         let is_last_chunk = self.chunks.back().is_none_or(|last| last.start <= at);
         matches!(self.end, Some(End::Landed { .. })) && is_last_chunk
     }
 
-    /// Whether another chunk may be appended, counted from the fastest reader. `None` while
-    /// that reader has to catch up first.
+    /// Whether another chunk may be appended, counted from the fastest reader. `None`
+    /// while that reader has to catch up first.
     pub(super) fn writable(&self) -> Option<Result<(), NoReaders>> {
         if self.len < self.window {
             return Some(Ok(()));
@@ -277,8 +280,8 @@ impl FlightState {
             .collect()
     }
 
-    /// Lets readers read on from the poem's own pieces, so that there is one copy of it.
-    /// Returns the chunks that the pieces replace.
+    /// Lets readers read on from the poem's own pieces, so that there is one copy of
+    /// it. Returns the chunks that the pieces replace.
     pub(super) fn replace(&mut self, poem: &Poem) -> VecDeque<Chunk> {
         let mut start = 0;
         let mut chunks = VecDeque::with_capacity(poem.pieces().len());

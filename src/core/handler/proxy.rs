@@ -1,5 +1,5 @@
-//! `proxy`: another server's texts, each fetched at most once at a time, kept for a while,
-//! and passed on as they come.
+//! `proxy`: another server's texts, each fetched at most once at a time, kept for a
+//! while, and passed on as they come.
 //!
 //! | file | question |
 //! |---|---|
@@ -43,10 +43,11 @@ pub struct ProxySettings {
     pub timeouts: Timeouts,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
-    /// The longest text that is kept, in bytes. A longer one passes through a window of this
-    /// size.
+    /// The longest text that is kept, in bytes. A longer one passes through a window of
+    /// this size.
     pub max_poem: u64,
-    /// Whether nothing is sent before the text is complete. A longer text is a failure then.
+    /// Whether nothing is sent before the text is complete. A longer text is a failure
+    /// then.
     pub whole: bool,
     /// Texts that are passed on and not kept.
     pub rejects: Rejects,
@@ -74,7 +75,8 @@ impl ProxySettings {
     }
 }
 
-/// What tells an upstream's error message, which is text like any other, from an answer.
+/// What tells an upstream's error message, which is text like any other, from an
+/// answer.
 #[derive(Debug, Default)]
 pub struct Rejects {
     /// It matches this.
@@ -114,7 +116,8 @@ impl Proxy {
         })
     }
 
-    /// What it speaks. Requests may be as long as the transformation service behind it takes.
+    /// What it speaks. Requests may be as long as the transformation service behind it
+    /// takes.
     pub fn wire(&self) -> Wire {
         let max_poem = self.settings.max_poem;
         Wire {

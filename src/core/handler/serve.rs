@@ -102,8 +102,8 @@ impl Serve {
         entries[at].poem.clone()
     }
 
-    /// The poem of this name, or the list of names for an empty request. The name is compared
-    /// with the names there are and never becomes a path.
+    /// The poem of this name, or the list of names for an empty request. The name is
+    /// compared with the names there are and never becomes a path.
     fn named(&self, request: &[u8]) -> Poem {
         let poems = self.poems();
         let entries = poems.entries();

@@ -307,7 +307,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_transformed_as_in_the_simple_way(text in "[a-cA-CΣσß. \n\r]{0,40}|\\PC{0,40}") {
+        fn any_text_is_transformed_as_in_the_simple_way(
+            text in "[a-cA-CΣσß. \n\r]{0,40}|\\PC{0,40}"
+        ) {
             matches_the_simple_way(&text);
         }
     }

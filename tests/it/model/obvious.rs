@@ -1,6 +1,6 @@
-//! The slow and obvious model: what one key, its fetches and its clients come to, without a
-//! lock, a waker or a chunk. It counts pieces instead of bytes and hours instead of instants,
-//! and names a text by its fetch.
+//! The slow and obvious model: what one key, its fetches and its clients come to,
+//! without a lock, a waker or a chunk. It counts pieces instead of bytes and hours
+//! instead of instants, and names a text by its fetch.
 //!
 //! | act | when | what happens |
 //! |---|---|---|
@@ -92,7 +92,8 @@ pub struct Fetch {
     pub said: usize,
     /// The fetch whose entry it fills: itself, or one that was too long to share.
     ticket: usize,
-    /// The stale text that it refreshes. It holds that until its own is settled or passes.
+    /// The stale text that it refreshes. It holds that until its own is settled or
+    /// passes.
     replaces: Option<usize>,
     /// Its text passes through, and this many pieces of it were counted then.
     passing: Option<usize>,
@@ -201,8 +202,8 @@ pub struct Model {
     client_starts: usize,
 }
 
-/// A model without what no act can reach any more, and with its fetches renumbered: two that
-/// have the same essence go on alike.
+/// A model without what no act can reach any more, and with its fetches renumbered: two
+/// that have the same essence go on alike.
 #[derive(PartialEq, Eq, Hash)]
 pub struct Essence {
     fetches: Vec<Fetch>,
@@ -212,7 +213,8 @@ pub struct Essence {
     client_starts: usize,
 }
 
-/// Of a client: what it reads, whether that is kept, from where, how far, whether it leads.
+/// Of a client: what it reads, whether that is kept, from where, how far, whether it
+/// leads.
 type Sight = (bool, usize, usize, usize, bool);
 
 /// What a fetch says, from one piece to another.
@@ -366,8 +368,8 @@ impl Model {
         reading.seen < said || self.told(reading) != Told::Nothing
     }
 
-    /// All that may happen next. Clients differ by their names alone, so of those that are
-    /// out only the first asks.
+    /// All that may happen next. Clients differ by their names alone, so of those that
+    /// are out only the first asks.
     pub fn possible(&self, limits: Limits) -> Vec<Act> {
         let mut acts = Vec::new();
         let clients = &CLIENTS[..limits.clients];
@@ -421,8 +423,8 @@ impl Model {
             || self.possible(all).contains(&act)
     }
 
-    /// The whole act. The end of a fetch comes in two steps for those that look between them:
-    /// [`Model::settle`] and [`Model::announce`].
+    /// The whole act. The end of a fetch comes in two steps for those that look between
+    /// them: [`Model::settle`] and [`Model::announce`].
     pub fn act(&mut self, act: Act) {
         self.last = None;
         match act {
@@ -656,8 +658,8 @@ impl Model {
         }
     }
 
-    /// Frees the key, or lets the next refresh of a stale text wait. A pause is shorter than
-    /// an hour.
+    /// Frees the key, or lets the next refresh of a stale text wait. A pause is shorter
+    /// than an hour.
     fn pause(&mut self, at: usize) {
         let Some(current) = self.own(at) else { return };
         if current.state != State::InFlight {

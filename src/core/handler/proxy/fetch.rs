@@ -1,7 +1,7 @@
 //! One fetch, from its place in the queue to its end.
 //!
-//! It belongs to no client. It streams where it can: without a transformation, and unless the
-//! whole text is wanted first.
+//! It belongs to no client. It streams where it can: without a transformation, and
+//! unless the whole text is wanted first.
 
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
@@ -24,12 +24,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// What a waiting fetch costs beside its cache entry and its request, in bytes (measured, see
-/// `tests/it/memory.rs`).
+/// What a waiting fetch costs beside its cache entry and its request, in bytes
+/// (measured, see `tests/it/memory.rs`).
 const WAITING_WEIGHT: u64 = 1024;
 
-/// Texts in several pieces that are matched with `--reject` at once. Each is copied into one
-/// piece for that, so they must be few.
+/// Texts in several pieces that are matched with `--reject` at once. Each is copied
+/// into one piece for that, so they must be few.
 const SCANS: usize = 2;
 
 static SCAN_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(SCANS));
@@ -95,8 +95,8 @@ impl Fetch {
         fetch.fail(error, now);
     }
 
-    /// Fetches, from the connect to the end. The place is held until then, and until the
-    /// text is read if there was no room for it.
+    /// Fetches, from the connect to the end. The place is held until then, and until
+    /// the text is read if there was no room for it.
     async fn run(mut self, place: Place<Fetch>) {
         let proxy = self.proxy.clone();
         let begun = Instant::now();
@@ -298,10 +298,11 @@ impl Fetch {
         Ok(())
     }
 
-    /// Doubts a refresh that brings a strict prefix of the text it would replace: it may have
-    /// been cut. One more fetch decides: the same prefix again is believed, and so is
-    /// anything that is no prefix. Transformed texts can't be compared like that (the end may
-    /// come first), so there any shorter one is doubted, and the originals decide.
+    /// Doubts a refresh that brings a strict prefix of the text it would replace: it
+    /// may have been cut. One more fetch decides: the same prefix again is believed,
+    /// and so is anything that is no prefix. Transformed texts can't be compared like
+    /// that (the end may come first), so there any shorter one is doubted, and the
+    /// originals decide.
     async fn verify_refresh(&mut self) -> Result<(), Stop> {
         if self.rejected.is_some() {
             return Ok(()); // it won't be kept
@@ -341,8 +342,9 @@ impl Fetch {
         new.is_cut_from(old).then(|| new.bytes())
     }
 
-    /// Waits for the readers of a text over the window. It flows at the pace of its fastest
-    /// reader, but other fetches wait for that no longer than [`Patience`] says.
+    /// Waits for the readers of a text over the window. It flows at the pace of its
+    /// fastest reader, but other fetches wait for that no longer than [`Patience`]
+    /// says.
     async fn await_readers(&self) -> Result<(), Stop> {
         let proxy = &self.proxy;
         let patience = Patience(proxy.settings.patience);
@@ -416,8 +418,9 @@ impl Proxy {
         self.dispatch.oldest_client().map(|since| since.elapsed())
     }
 
-    /// Waits until a text without room is read, so that no more than `upstream_conns` of them
-    /// are there at a time. Readers that make no progress lose it as [`Patience`] says.
+    /// Waits until a text without room is read, so that no more than `upstream_conns`
+    /// of them are there at a time. Readers that make no progress lose it as
+    /// [`Patience`] says.
     async fn await_slow_readers(&self, readers: PendingReaders) {
         let patience = Patience(self.settings.patience);
         let mut before = readers.remaining();

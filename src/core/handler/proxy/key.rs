@@ -50,7 +50,8 @@ impl Scope {
         }
     }
 
-    /// The key of a request. In the poem protocol, which has none, it is the scope itself.
+    /// The key of a request. In the poem protocol, which has none, it is the scope
+    /// itself.
     pub(super) fn key(&self, request: &[u8]) -> Key {
         match self.protocol {
             Protocol::Poem => Key(self.prefix.clone()),
@@ -61,9 +62,10 @@ impl Scope {
     }
 }
 
-/// What stands for a request: itself as a netstring or, where it is long, its length and
-/// SHA-256 behind a byte that begins no netstring. No two texts with the same SHA-256 are
-/// known. Requests may be as large as poems, and would be held a second time by their keys.
+/// What stands for a request: itself as a netstring or, where it is long, its length
+/// and SHA-256 behind a byte that begins no netstring. No two texts with the same
+/// SHA-256 are known. Requests may be as large as poems, and would be held a second
+/// time by their keys.
 fn name(request: &[u8]) -> Vec<u8> {
     if request.len() <= LITERAL_MAX {
         return netstring(request);

@@ -1,8 +1,8 @@
 //! How long a slow reader may delay other fetches.
 //!
-//! A text over the window, or without room, flows at its readers' pace, and holds its place
-//! before the upstream meanwhile. While no client waits for a place, that may take as long
-//! as it likes. From the moment a client waits:
+//! A text over the window, or without room, flows at its readers' pace, and holds its
+//! place before the upstream meanwhile. While no client waits for a place, that may
+//! take as long as it likes. From the moment a client waits:
 //!
 //! | the client has waited | the readers have |
 //! |---|---|
@@ -22,7 +22,8 @@ const PACE_PARTS: u32 = 50;
 /// What an upstream is read by, in bytes, and what a reader must take to make progress.
 pub(super) const PACE_BYTES: u64 = 64 << 10;
 
-/// What readers have at last. Even the fastest needs it: it reads after we have written.
+/// What readers have at last. Even the fastest needs it: it reads after we have
+/// written.
 const TURN: Duration = Duration::from_millis(1);
 
 /// The rule, without a clock.
@@ -30,8 +31,8 @@ const TURN: Duration = Duration::from_millis(1);
 pub(super) struct Patience(pub(super) Duration);
 
 impl Patience {
-    /// How long to wait for readers before the next look. `waited` is how long the oldest
-    /// client has waited for a place, if any does.
+    /// How long to wait for readers before the next look. `waited` is how long the
+    /// oldest client has waited for a place, if any does.
     pub(super) fn next_look(self, waited: Option<Duration>) -> Duration {
         let waited = waited.unwrap_or_default();
         if waited >= 2 * self.0 {

@@ -69,7 +69,7 @@ fn origin() -> SocketAddr {
 fn settings(origin: SocketAddr) -> ProxySettings {
     ProxySettings {
         protocol: Protocol::Poem,
-        upstream: Upstream::Servers(vec![origin.into()]),
+        upstream: Upstream::servers(vec![origin.into()]),
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(30),

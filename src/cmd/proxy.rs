@@ -238,11 +238,7 @@ async fn refuse_loop(
     via: Option<&Addr>,
     listeners: &[Listener],
 ) -> Result<(), Failure> {
-    let upstreams = match upstream {
-        Upstream::Servers(servers) => &servers[..],
-        Upstream::BuiltIn { .. } => &[],
-    };
-    for server in upstreams.iter().chain(via) {
+    for server in upstream.addrs().iter().chain(via) {
         for listener in listeners {
             if net::leads_to(server, listener.addr()).await {
                 return Err(Failure::conflict(format!(
@@ -261,7 +257,7 @@ fn upstream(sources: &[Source]) -> Upstream {
         Source::Builtin => None,
     };
     let servers: Option<Vec<Addr>> = sources.iter().map(server).collect();
-    servers.map_or_else(Upstream::built_in, Upstream::Servers)
+    servers.map_or_else(Upstream::built_in, Upstream::servers)
 }
 
 impl From<ProxyProtocol> for Protocol {

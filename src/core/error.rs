@@ -266,6 +266,19 @@ impl Error {
         }
     }
 
+    /// Whether another server may do better with the same request.
+    pub fn is_worth_another_server(&self) -> bool {
+        matches!(
+            self,
+            Error::Unresolved { .. }
+                | Error::Unreachable { .. }
+                | Error::Timeout { .. }
+                | Error::Reset { .. }
+                | Error::Empty { .. }
+                | Error::Malformed { .. }
+        )
+    }
+
     /// Whether the same request may be answered a little later.
     pub fn is_worth_another_try(&self) -> bool {
         use Error::*;

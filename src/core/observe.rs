@@ -183,12 +183,28 @@ pub enum Event<'a> {
         /// Why.
         why: &'a str,
     },
+    /// A server has failed, and is not asked first for a while.
+    UpstreamDown {
+        /// The server.
+        upstream: &'a Addr,
+        /// How it failed.
+        error: &'a Error,
+        /// For how long.
+        pause: Duration,
+    },
+    /// A server that was down has answered.
+    UpstreamUp {
+        /// The server.
+        upstream: &'a Addr,
+        /// How long it was down.
+        after: Duration,
+    },
     /// A server failed, and the next one is asked.
     NextUpstream {
         /// How it failed.
         error: &'a Error,
         /// The next server.
-        next: &'a Addr,
+        next: &'a str,
     },
     /// A transformation failed, and the original was sent.
     SentOriginal {

@@ -10,7 +10,7 @@
 //!
 //! **The short way.** An answer that is there at once is sent on the socket just
 //! accepted, without a task, a timer or the reactor. Only a connection that has to wait
-//! becomes a task. [`Delivery::step`](connection::Delivery::step) is the same code for
+//! becomes a task. `Delivery::step` is the same code for
 //! both.
 
 mod acceptor;

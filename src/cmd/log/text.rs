@@ -38,6 +38,17 @@ pub(super) fn trouble(event: &Event<'_>) -> Option<String> {
         Event::FetchFailed { fetch, error, .. } => format!("{}{error}", asked(fetch)),
         Event::Declined { error } => error.to_string(),
         Event::NextUpstream { error, next } => format!("{error}; trying {next}"),
+        Event::UpstreamDown {
+            upstream,
+            error,
+            pause,
+        } => format!(
+            "{upstream} is down, and asked last for {}: {error}",
+            short(*pause)
+        ),
+        Event::UpstreamUp { upstream, after } => {
+            format!("{upstream} is up again after {}", short(*after))
+        }
         Event::SentOriginal { error } => format!("sending the original: {error}"),
         Event::FewDescriptors { clients } => format!(
             "serving at most {clients} clients at once: the limit on open files allows no more"

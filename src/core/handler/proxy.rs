@@ -3,11 +3,11 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | [`key`] | What is one text? |
+//! | `proxy/key.rs` | What is one text? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
-//! | [`fetch`] | How does it go, and how does it end? |
-//! | [`patience`] | How long may slow readers delay others? |
+//! | `proxy/fetch.rs` | How does it go, and how does it end? |
+//! | `proxy/patience.rs` | How long may slow readers delay others? |
 
 mod fetch;
 mod key;

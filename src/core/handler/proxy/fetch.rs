@@ -17,7 +17,7 @@ use crate::poem::{Poem, packed};
 use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
 use crate::transform::Pipeline;
-use crate::upstream::Reply;
+use crate::upstream::{Reply, Source};
 use bytes::Bytes;
 use futures::future::{FutureExt, abortable};
 use std::sync::atomic::Ordering;
@@ -42,6 +42,15 @@ pub(super) struct Fetch {
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
     rejected: Option<&'static str>,
+}
+
+/// In which form a text is wanted.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// Passed on as it comes.
+    AsItComes,
+    /// Once it is complete.
+    Whole,
 }
 
 /// Why a fetch ends without a whole text.
@@ -198,30 +207,68 @@ impl Fetch {
     async fn attempt(&mut self) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         if let Some(pipeline) = &proxy.settings.pipeline {
-            return self.transform(pipeline).await;
+            let poem = self.fetch(Wanted::Whole).await?;
+            return self.transform(poem, pipeline).await;
         }
         if !proxy.settings.whole {
-            return self.stream().await;
+            self.fetch(Wanted::AsItComes).await?;
+            return Ok(());
         }
 
-        let poem = self.collect().await?;
+        let poem = self.fetch(Wanted::Whole).await?;
         self.guard.append(poem);
         Ok(())
     }
 
+    /// Asks one source after the other, until one brings a whole text, or until a part has
+    /// been passed on. Returns the text if it was not passed on.
+    async fn fetch(&mut self, wanted: Wanted) -> Result<Bytes, Stop> {
+        let proxy = self.proxy.clone();
+        let upstream = &proxy.settings.upstream;
+        let observer = &*proxy.observer;
+        let mut order = upstream.order(Instant::now()).into_iter().peekable();
+        loop {
+            let source = order.next().expect("an upstream has a source");
+            let result = match wanted {
+                Wanted::Whole => self.collect(source).await,
+                Wanted::AsItComes => self.stream(source).await.map(|()| Bytes::new()),
+            };
+            let Err(Stop::Failed(error)) = result else {
+                upstream.note(source, Ok(()), Instant::now(), observer);
+                return result;
+            };
+
+            let is_servers = error.is_worth_another_server();
+            if is_servers {
+                upstream.note(source, Err(&error), Instant::now(), observer);
+            }
+            let Some(next) = order.peek() else {
+                return Err(error.into());
+            };
+            if !is_servers || !self.guard.rewind() {
+                return Err(error.into());
+            }
+            let next = upstream.name(*next);
+            observer.event(Event::NextUpstream {
+                error: &error,
+                next: &next,
+            });
+        }
+    }
+
     /// Passes the text on as it comes.
-    async fn stream(&mut self) -> Result<(), Stop> {
+    async fn stream(&mut self, source: Source) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
-        let mut reply = proxy.ask(&request).await?;
+        let mut reply = proxy.ask(source, &request).await?;
         let mut turns = CoopBudget::default();
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
             self.await_readers().await?;
             let more = bytes.len() as u64;
-            self.guard
-                .reserve_or_pass(more, proxy.settings.longest(), Instant::now());
+            let longest = proxy.settings.longest();
+            self.guard.reserve_or_pass(more, longest, Instant::now());
 
             if reply.is_over() {
                 self.guard.append_last(bytes);
@@ -239,11 +286,11 @@ impl Fetch {
     }
 
     /// The whole reply, once it is complete.
-    async fn collect(&mut self) -> Result<Bytes, Error> {
+    async fn collect(&mut self, source: Source) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
         let limit = proxy.settings.longest();
-        let mut reply = proxy.ask(&request).await?;
+        let mut reply = proxy.ask(source, &request).await?;
         let mut turns = CoopBudget::default();
         let mut poem = Vec::new();
 
@@ -252,7 +299,7 @@ impl Fetch {
             let length = (poem.len() + bytes.len()) as u64;
             if length > limit {
                 let subject = proxy.name.clone();
-                return Err(Error::TooLong { subject, limit });
+                return Err(Error::TooLong { subject, limit }.into());
             }
             self.reserve(length)?;
             poem.extend_from_slice(&bytes);
@@ -263,11 +310,10 @@ impl Fetch {
         Ok(poem)
     }
 
-    /// Fetches the whole text and transforms it. Nothing can be passed on before.
-    async fn transform(&mut self, pipeline: &Pipeline) -> Result<(), Stop> {
+    /// Transforms the whole text. Nothing can be passed on before.
+    async fn transform(&mut self, poem: Bytes, pipeline: &Pipeline) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         let settings = &proxy.settings;
-        let poem = self.collect().await?;
 
         // The original is not counted, so it is held only where it may be of use: for a
         // refresh. A second attempt's always is, for it is compared with the first's.
@@ -403,14 +449,14 @@ impl Job for Fetch {
 }
 
 impl Proxy {
-    async fn ask<'a>(&self, request: &'a [u8]) -> Result<Reply<'a>, Error> {
+    async fn ask<'a>(&self, source: Source, request: &'a [u8]) -> Result<Reply<'a>, Error> {
         let query = Query {
             protocol: self.settings.protocol,
             request,
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
         };
-        self.settings.upstream.ask(&query, &*self.observer).await
+        self.settings.upstream.ask(source, &query).await
     }
 
     /// How long the oldest client has waited for a place before the upstream.

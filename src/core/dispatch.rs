@@ -15,7 +15,7 @@ use crate::queue::{Entered, Id, Priority, Queue};
 use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Work that waits for its turn: a fetch.
 pub trait Job: Send + Sized + 'static {
@@ -97,6 +97,17 @@ impl<J: Job> Dispatch<J> {
     /// The number of jobs that run.
     pub fn running(&self) -> usize {
         self.lock().queue.running()
+    }
+
+    /// Takes out the jobs that have waited longer than `limit`, and says when the next one
+    /// will have; `None` if none waits.
+    pub fn take_overdue(&self, limit: Duration, now: Instant) -> (Vec<J>, Option<Instant>) {
+        let mut state = self.lock();
+        let mut overdue = Vec::new();
+        if let Some(since) = now.checked_sub(limit) {
+            overdue.extend(std::iter::from_fn(|| state.queue.take_older(since)));
+        }
+        (overdue, state.queue.oldest().map(|since| since + limit))
     }
 
     /// Starts the job, or lets it wait.

@@ -178,6 +178,8 @@ pub enum Error {
 /// What did not happen before a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// No place before the upstream became free.
+    Turn,
     /// The connection was not made.
     Connect,
     /// The server did not take the request.
@@ -197,6 +199,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Stage::Turn => "no turn to ask it",
             Stage::Connect => "no connection",
             Stage::Send => "the request was not taken",
             Stage::FirstByte => "no reply",
@@ -244,9 +247,9 @@ impl Error {
     /// this process or its clients.
     pub fn is_upstreams(&self) -> bool {
         match self {
+            Error::Timeout { stage, .. } => *stage != Stage::Turn,
             Error::Unresolved { .. }
             | Error::Unreachable { .. }
-            | Error::Timeout { .. }
             | Error::Reset { .. }
             | Error::Empty { .. }
             | Error::TooLong { .. }

@@ -146,6 +146,26 @@ impl<T> Queue<T> {
         Some(waiting.item)
     }
 
+    /// Takes out an item that came before `since`, if one waits.
+    pub fn take_older(&mut self, since: Instant) -> Option<T> {
+        for waiting in [&mut self.clients, &mut self.refreshes] {
+            // Items wait in the order in which they came.
+            let oldest = waiting.first_key_value();
+            if oldest.is_some_and(|(_, oldest)| oldest.since < since) {
+                return waiting.pop_first().map(|(_, waiting)| waiting.item);
+            }
+        }
+        None
+    }
+
+    /// When the oldest item that waits came.
+    pub fn oldest(&self) -> Option<Instant> {
+        let clients = self.clients.first_key_value();
+        let refreshes = self.refreshes.first_key_value();
+        let both = clients.into_iter().chain(refreshes);
+        both.map(|(_, waiting)| waiting.since).min()
+    }
+
     /// A running item has ended. The next one starts, if any waits.
     pub fn finish(&mut self, id: Id) -> Option<(Id, T)> {
         self.running.remove(&id);
@@ -306,6 +326,20 @@ mod tests {
         assert_eq!(queue.oldest_client(), Some(at(3)));
         queue.set_priority(second, Priority::Refresh);
         assert_eq!(queue.oldest_client(), None);
+    }
+
+    #[test]
+    fn items_that_have_waited_too_long_can_be_taken_out() {
+        let (mut queue, now) = busy(10);
+        let at = |secs| now + Duration::from_secs(secs);
+        waits(queue.enter(Priority::Refresh, 1, at(1)));
+        waits(queue.enter(Priority::Client, 2, at(2)));
+        waits(queue.enter(Priority::Client, 3, at(3)));
+        assert_eq!(queue.oldest(), Some(at(1)));
+
+        let taken: Vec<u32> = std::iter::from_fn(|| queue.take_older(at(3))).collect();
+        assert_eq!(taken, [2, 1]);
+        assert_eq!(queue.oldest(), Some(at(3)));
     }
 
     proptest! {

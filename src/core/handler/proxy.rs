@@ -20,6 +20,7 @@ use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Observer, Reloaded};
 use crate::protocol::Protocol;
+use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
 use crate::stats::Stats;
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
@@ -31,6 +32,7 @@ use key::Scope;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a proxy does.
@@ -90,6 +92,8 @@ pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
     dispatch: Arc<Dispatch<Fetch>>,
+    /// Whether a task ends fetches that wait too long.
+    watches_queue: AtomicBool,
     scope: Scope,
     /// The upstreams, for logs.
     name: String,
@@ -108,6 +112,7 @@ impl Proxy {
         Arc::new(Proxy {
             texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
             dispatch: Dispatch::new(settings.upstream_conns, settings.upstream_queue),
+            watches_queue: AtomicBool::new(false),
             scope: scope(&settings),
             name: settings.upstream.to_string(),
             settings,
@@ -136,6 +141,11 @@ impl Proxy {
         self.texts.purge(&self.scope.key(request), how, now)
     }
 
+    /// Fetches that wait for their turn at this moment.
+    pub fn waiting_fetches(&self) -> usize {
+        self.dispatch.waiting()
+    }
+
     /// The texts, kept and on their way.
     pub fn texts(&self) -> &Coalescer<Key> {
         &self.texts
@@ -145,6 +155,34 @@ impl Proxy {
         let fetch = Fetch::new(self.clone(), guard, request);
         if let Err(refused) = self.dispatch.enter(fetch, now) {
             Fetch::refuse(*refused, now);
+        }
+
+        let is_first_to_wait = || !self.watches_queue.swap(true, Ordering::AcqRel);
+        if self.dispatch.waiting() > 0 && is_first_to_wait() {
+            rt::spawn(self.clone().watch_queue());
+        }
+    }
+
+    /// Ends fetches that have waited for their turn as long as a fetch may take. One task
+    /// for all of them, while any waits.
+    async fn watch_queue(self: Arc<Self>) {
+        let limit = self.settings.timeouts.total;
+        loop {
+            let now = Instant::now();
+            let (overdue, next) = self.dispatch.take_overdue(limit, now);
+            overdue.into_iter().for_each(|fetch| fetch.expire(now));
+            if let Some(next) = next {
+                // Not at once again: of two instants, the earlier may not have passed.
+                let pause = next.saturating_duration_since(now);
+                rt::sleep(pause.max(Duration::from_millis(1))).await;
+                continue;
+            }
+
+            self.watches_queue.store(false, Ordering::Release);
+            let is_empty = self.dispatch.waiting() == 0;
+            if is_empty || self.watches_queue.swap(true, Ordering::AcqRel) {
+                return;
+            }
         }
     }
 }

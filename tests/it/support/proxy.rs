@@ -183,7 +183,9 @@ impl Builder<ProxyParts> {
         let stats = self.common.stats.clone();
         let handler = Proxy::new(self.of.settings, self.of.observer, stats);
         let wire = handler.wire();
-        Service::start(handler, wire, self.common)
+        let mut service = Service::start(handler.clone(), wire, self.common);
+        service.proxy = Some(handler);
+        service
     }
 
     /// Starts it, and has it keep `poem`.

@@ -104,6 +104,16 @@ impl Fetch {
         fetch.fail(error, now);
     }
 
+    /// Ends a fetch that has waited too long for its turn.
+    pub(super) fn expire(self, now: Instant) {
+        let error = Error::Timeout {
+            subject: self.proxy.name.clone(),
+            stage: Stage::Turn,
+            limit: self.proxy.settings.timeouts.total,
+        };
+        self.fail(error, now);
+    }
+
     /// Fetches, from the connect to the end. The place is held until then, and until
     /// the text is read if there was no room for it.
     async fn run(mut self, place: Place<Fetch>) {

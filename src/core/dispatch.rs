@@ -99,8 +99,8 @@ impl<J: Job> Dispatch<J> {
         self.lock().queue.running()
     }
 
-    /// Takes out the jobs that have waited longer than `limit`, and says when the next one
-    /// will have; `None` if none waits.
+    /// Takes out the jobs that have waited longer than `limit`, and says when the next
+    /// one will have; `None` if none waits.
     pub fn take_overdue(&self, limit: Duration, now: Instant) -> (Vec<J>, Option<Instant>) {
         let mut state = self.lock();
         let mut overdue = Vec::new();

@@ -87,8 +87,8 @@ impl Upstream {
         }
     }
 
-    /// The sources in the order in which a fetch that starts now asks them: a server that
-    /// has just failed comes after the others.
+    /// The sources in the order in which a fetch that starts now asks them: a server
+    /// that has just failed comes after the others.
     pub(crate) fn order(&self, now: Instant) -> Vec<Source> {
         match self {
             Upstream::Servers(servers) => {

@@ -1,4 +1,5 @@
-//! Turns before the upstream: which fetch starts next, which is dropped, which is refused.
+//! Turns before the upstream: which fetch starts next, which is dropped, which is
+//! refused.
 
 use crate::support::{
     Client, Connection, FakeUpstream, HOUR, RESET, SHORT, Service, ZERO, count, proxy,
@@ -6,7 +7,8 @@ use crate::support::{
 };
 use std::time::Duration;
 
-/// A proxy that asks `upstream` one thing at a time, and a client that keeps the one place.
+/// A proxy that asks `upstream` one thing at a time, and a client that keeps the one
+/// place.
 fn busy(upstream: &FakeUpstream) -> (Service, Client, Connection) {
     let proxy = proxy(upstream).line().upstream_conns(1).start();
     let client = proxy.request(b"busy\n");

@@ -38,14 +38,7 @@ pub(super) fn trouble(event: &Event<'_>) -> Option<String> {
         Event::FetchFailed { fetch, error, .. } => format!("{}{error}", asked(fetch)),
         Event::Declined { error } => error.to_string(),
         Event::NextUpstream { error, next } => format!("{error}; trying {next}"),
-        Event::UpstreamDown {
-            upstream,
-            error,
-            pause,
-        } => format!(
-            "{upstream} is down, and asked last for {}: {error}",
-            short(*pause)
-        ),
+        Event::UpstreamDown { error, .. } => format!("upstream down: {error}"),
         Event::UpstreamUp { upstream, after } => {
             format!("{upstream} is up again after {}", short(*after))
         }

@@ -10,13 +10,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a server that has failed is not asked first. It doubles with each failure in a
-/// row, from the first to the second.
+/// How long a server that has failed is not asked first. It doubles with each failure
+/// in a row, from the first to the second.
 const DOWN_MIN: Duration = Duration::from_secs(1);
 const DOWN_MAX: Duration = Duration::from_secs(30);
 
-/// How long a probe may take before another fetch may probe as well: one that was aborted
-/// reports nothing.
+/// How long a probe may take before another fetch may probe as well: one that was
+/// aborted reports nothing.
 const PROBE_TIME: Duration = Duration::from_secs(60);
 
 /// The health of servers, by their place in the list.

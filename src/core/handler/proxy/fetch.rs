@@ -230,8 +230,8 @@ impl Fetch {
         Ok(())
     }
 
-    /// Asks one source after the other, until one brings a whole text, or until a part has
-    /// been passed on. Returns the text if it was not passed on.
+    /// Asks one source after the other, until one brings a whole text, or until a part
+    /// has been passed on. Returns the text if it was not passed on.
     async fn fetch(&mut self, wanted: Wanted) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
         let upstream = &proxy.settings.upstream;

@@ -74,7 +74,7 @@ complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How lo
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fail-ttl -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l reject -d 'Pass on but don\'t keep a poem that matches; it counts as a failure for --fail-ttl' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l min-bytes -d 'Pass on but don\'t keep a poem of fewer bytes; it counts as a failure for --fail-ttl' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'Longest poem to keep; a longer one is passed on at the pace of its fastest reader' -r
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'Longest poem to keep; a longer one is passed on at the pace of its readers' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'Memory for poems, both kept and being fetched' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-conns -d 'Connections to the upstream at once; further fetches wait for one to end' -r
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-queue -d 'Fetches that may wait for a connection; a request beyond that fails at once' -r

@@ -61,8 +61,8 @@ pub(super) struct Args {
     /// --fail-ttl
     #[arg(long, value_name = "N", default_value = "0", value_parser = number(0u64))]
     min_bytes: u64,
-    /// Longest poem to keep; a longer one is passed on at the pace of its fastest
-    /// reader
+    /// Longest poem to keep; a longer one is passed on at the pace of its
+    /// readers
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
     /// Memory for poems, both kept and being fetched

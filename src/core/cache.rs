@@ -77,8 +77,8 @@ pub use fill::{Fill, Remember};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-pub use table::ENTRY_WEIGHT;
 use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
+pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::Reservation;
 use usage::{Kind, Usage};
 
@@ -313,7 +313,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             hash,
             ticket,
             entry_weight,
-            reservation: Reservation::new(&self.usage, kind, entry_weight),
+            reservation: Reservation::new(&self.usage, kind, entry_weight + FLIGHT_WEIGHT),
             replaced,
         }
     }

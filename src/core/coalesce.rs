@@ -270,6 +270,21 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         self.writer.writable().await
     }
 
+    /// Lets the slowest reader set the pace; see [`Writer::wait_for_all`].
+    pub fn wait_for_all(&mut self, all: bool) {
+        self.writer.wait_for_all(all);
+    }
+
+    /// Whether the slowest reader keeps this pace; see [`Writer::keeps_pace`].
+    pub fn keeps_pace(&mut self, bytes: u64) -> bool {
+        self.writer.keeps_pace(bytes)
+    }
+
+    /// Leaves the slowest readers behind; see [`Writer::leave_laggards`].
+    pub fn leave_laggards(&mut self) {
+        self.writer.leave_laggards();
+    }
+
     /// Counts `bytes` for a fetch that waits. False where waiting fetches would take
     /// more than half of the capacity.
     pub fn reserve_waiting(&mut self, bytes: u64) -> bool {
@@ -512,7 +527,7 @@ mod tests {
     #[test]
     fn a_refresh_compares_with_the_old_text_whatever_the_capacity() {
         let policy = Policy {
-            capacity: 1000,
+            capacity: 2000,
             ..POLICY
         };
         let texts = Coalescer::new(policy, 1 << 16);

@@ -2,7 +2,7 @@
 
 use super::table::{DropLater, Entry, FetchEntry, FetchState, Kept, NegativeEntry};
 use super::usage::{Kind, Reservation, RetireOnDrop};
-use super::{Cache, Freshness, Policy};
+use super::{Cache, FLIGHT_WEIGHT, Freshness, Policy};
 use crate::sync::drop_after;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     ///   much as the value it replaces and 64 KiB beyond the capacity.
     pub fn reserve(&mut self, total: u64) -> bool {
         let before = self.reservation.bytes();
-        self.reservation.set(self.entry_weight + total);
+        self.reservation.set(self.flight_weight() + total);
 
         let cache = &self.cache;
         let capacity = cache.policy.capacity;
@@ -93,7 +93,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         }
 
         let before = self.reservation.bytes();
-        self.reservation.set(self.entry_weight + total);
+        self.reservation.set(self.flight_weight() + total);
         let fits = self.cache.shrink();
         if !fits {
             self.reservation.set(before);
@@ -105,7 +105,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// where fetches would take more than half of the capacity.
     pub fn reserve_waiting(&mut self, bytes: u64) -> bool {
         let before = self.reservation.bytes();
-        self.reservation.set(self.entry_weight + bytes);
+        self.reservation.set(self.flight_weight() + bytes);
 
         let fits = self.cache.in_flight() <= self.cache.policy.capacity / 2;
         if !fits {
@@ -193,7 +193,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// longer.
     pub fn fail(mut self, remember: Remember, now: Instant) -> Reservation {
         if remember == Remember::Yes && !self.cache.policy.fail_ttl.is_zero() {
-            let negative = self.negative();
+            let negative = self.negative(self.flight_weight());
             self.mark(now, |flight, until| {
                 FetchState::Negative(flight, negative.until(until))
             });
@@ -225,7 +225,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         if self.cache.policy.fail_ttl.is_zero() {
             self.pause(now);
         } else {
-            let negative = self.negative();
+            let negative = self.negative(self.entry_weight);
             self.mark(now, |_, until| {
                 FetchState::HitForMiss(negative.until(until))
             });
@@ -240,9 +240,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.take_reservation()
     }
 
-    fn negative(&self) -> Unmarked {
+    /// What the entry costs, beside its value, while it has a flight.
+    fn flight_weight(&self) -> u64 {
+        self.entry_weight + FLIGHT_WEIGHT
+    }
+
+    fn negative(&self, weight: u64) -> Unmarked {
         let usage = &self.cache.usage;
-        let reservation = Reservation::new(usage, Kind::Negative, self.entry_weight);
+        let reservation = Reservation::new(usage, Kind::Negative, weight);
         Unmarked(RetireOnDrop(reservation.into()))
     }
 

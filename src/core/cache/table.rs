@@ -10,12 +10,16 @@ use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What an entry costs beside its value and key, in bytes (estimated): the table and
-/// the eviction queue.
-pub const ENTRY_WEIGHT: u64 = 256;
+/// What an entry costs beside its value and key, in bytes: the table, the eviction
+/// queue, and a value's handle and reservation (counted in `tests/memory.rs`: 293).
+pub const ENTRY_WEIGHT: u64 = 320;
+
+/// What an entry costs more while it has a flight, in bytes (counted: 507).
+pub const FLIGHT_WEIGHT: u64 = 512;
 
 pub(super) struct Table<K, V, F> {
-    entries: HashTable<Entry<K, V, F>>,
+    /// Boxed: a growing table copies its slots, and half of them are empty then.
+    entries: HashTable<Box<Entry<K, V, F>>>,
     /// The eviction queue, in the order the values came, in two parts: the turns that
     /// the hand has yet to reach on its way to the newest, and those it has passed and
     /// spared. A turn whose ticket is not its entry's is void.
@@ -218,7 +222,8 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     }
 
     pub(super) fn find(&mut self, hash: u64, key: &K) -> Option<&mut Entry<K, V, F>> {
-        self.entries.find_mut(hash, |entry| entry.key == *key)
+        let entry = self.entries.find_mut(hash, |entry| entry.key == *key);
+        entry.map(Box::as_mut)
     }
 
     /// The entry of this key, made where there is none.
@@ -232,7 +237,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             kept: None,
             fetch: None,
         };
-        entry.or_insert_with(void).into_mut()
+        entry.or_insert_with(|| Box::new(void())).into_mut()
     }
 
     /// Removes the entry if nothing is left in it.
@@ -373,7 +378,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
                 let kept = entry.kept.as_ref();
                 kept.is_some_and(|kept| kept.ticket == turn.ticket)
             };
-            let Ok(mut entry) = self.entries.find_entry(turn.hash, owns) else {
+            let Ok(mut entry) = self.entries.find_entry(turn.hash, |entry| owns(entry)) else {
                 continue; // void
             };
             let was_asked_for = |kept: &Kept<V>| kept.asked_for.swap(false, Ordering::Relaxed);
@@ -400,7 +405,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             return false;
         };
         let owns = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);
-        let Ok(mut found) = self.entries.find_entry(turn.hash, owns) else {
+        let Ok(mut found) = self.entries.find_entry(turn.hash, |entry| owns(entry)) else {
             return false;
         };
 

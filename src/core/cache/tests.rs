@@ -268,8 +268,9 @@ fn a_refresh_evicts_nothing_until_it_has_succeeded() {
             panic!("{key} is stale")
         };
         let mut refresh = lead.fill;
-        assert!(refresh.reserve(1000 + (64 << 10)));
-        assert!(!refresh.reserve(1001 + (64 << 10)), "that is too much");
+        let most = 1000 + (64 << 10) - FLIGHT_WEIGHT;
+        assert!(refresh.reserve(most));
+        assert!(!refresh.reserve(most + 1), "that is too much");
         refreshes.push(refresh);
     }
     assert_eq!(cache.len(), 3);
@@ -370,8 +371,9 @@ fn values_asked_for_stay_longest_within_the_capacity() {
     assert_eq!(cache.len(), 3);
 
     let mut whole = fill(&cache, 100, now);
-    assert!(!whole.reserve_whole(policy.capacity - ENTRY_WEIGHT + 1));
-    assert!(whole.reserve_whole(policy.capacity - ENTRY_WEIGHT));
+    let most = policy.capacity - ENTRY_WEIGHT - FLIGHT_WEIGHT;
+    assert!(!whole.reserve_whole(most + 1));
+    assert!(whole.reserve_whole(most));
     assert_eq!(cache.len(), 1);
     drop(whole);
     assert_eq!((cache.held(), cache.len()), (0, 0));
@@ -417,7 +419,7 @@ fn waiting_fetches_take_at_most_half_of_the_capacity() {
         waiting.push(fill);
     }
 
-    let most = 50_000 / (1000 + ENTRY_WEIGHT);
+    let most = 50_000 / (1000 + ENTRY_WEIGHT + FLIGHT_WEIGHT);
     assert_eq!(waiting.len() as u64, most);
 }
 
@@ -472,9 +474,10 @@ fn a_rejected_value_comes_from_its_flight_for_its_time() {
     drop(fill.reject(now));
 
     assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
-    assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is held meanwhile");
+    let weight = ENTRY_WEIGHT + FLIGHT_WEIGHT;
+    assert_eq!(cache.held(), 1000 + weight, "it is held meanwhile");
     let _again = lead(ask(&cache, 3, now + HOUR));
-    assert_eq!(cache.held(), ENTRY_WEIGHT);
+    assert_eq!(cache.held(), weight);
 }
 
 #[test]

@@ -113,6 +113,23 @@ impl Writer {
         self.shared.until(FlightState::writable).await
     }
 
+    /// Lets the slowest reader of a poem over the window set its pace, and not the
+    /// fastest.
+    pub fn wait_for_all(&mut self, all: bool) {
+        self.shared.lock().waits_for_all = all;
+    }
+
+    /// Whether the slowest reader has taken at least `bytes` since the last call.
+    pub fn keeps_pace(&mut self, bytes: u64) -> bool {
+        self.shared.lock().keeps_pace(bytes)
+    }
+
+    /// Drops what only the slowest readers have yet to take: those that are more than half
+    /// a window behind the fastest. They have fallen behind then.
+    pub fn leave_laggards(&mut self) {
+        drop_after(self.shared.lock(), |state| ((), state.leave_laggards()));
+    }
+
     /// Waits until no reader is left: the end of work done for a single reader.
     pub async fn deserted(&self) {
         let is_deserted = |state: &FlightState| state.cursors.is_empty().then_some(());

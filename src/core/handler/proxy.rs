@@ -136,6 +136,11 @@ impl Proxy {
         self.texts.purge_all(how, now)
     }
 
+    /// The whole key of a request. No other request has it, of this proxy or another.
+    pub fn whole_key(&self, request: &[u8]) -> Vec<u8> {
+        self.scope.whole(&self.scope.key(request))
+    }
+
     /// Purges the text of one request.
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
         self.texts.purge(&self.scope.key(request), how, now)
@@ -163,8 +168,8 @@ impl Proxy {
         }
     }
 
-    /// Ends fetches that have waited for their turn as long as a fetch may take. One task
-    /// for all of them, while any waits.
+    /// Ends fetches that have waited for their turn as long as a fetch may take. One
+    /// task for all of them, while any waits.
     async fn watch_queue(self: Arc<Self>) {
         let limit = self.settings.timeouts.total;
         loop {

@@ -229,6 +229,9 @@ pub fn word(fetch: usize, piece: usize) -> String {
 /// What an entry weighs beside its value, as the cache counts it.
 const ENTRY: u64 = poetry::cache::ENTRY_WEIGHT;
 
+/// What it weighs more while it has a flight.
+const FLIGHT: u64 = poetry::cache::FLIGHT_WEIGHT;
+
 /// While both wait, one start in this many is a refresh's.
 const REFRESH_TURN: usize = poetry::queue::REFRESH_TURN as usize;
 
@@ -301,12 +304,12 @@ impl Model {
         let current = self.unexpired();
 
         let bytes = (0..self.fetches.len()).map(|at| self.weight_held(at));
-        let failure = current.is_some_and(|current| match current.state {
-            State::Failed { .. } => !self.fetches[current.fetch].rejected,
-            State::HitForMiss { .. } => true,
-            State::InFlight | State::Paused => false,
+        let failure = current.map_or(0, |current| match current.state {
+            State::Failed { .. } if self.fetches[current.fetch].rejected => 0,
+            State::Failed { .. } => ENTRY + FLIGHT,
+            State::HitForMiss { .. } => ENTRY,
+            State::InFlight | State::Paused => 0,
         });
-        let failure = if failure { ENTRY } else { 0 };
         let entries = usize::from(kept.is_some() || current.is_some());
         (entries, bytes.sum::<u64>() + failure)
     }
@@ -314,7 +317,8 @@ impl Model {
     /// What a fetch's text and entry cost at this moment.
     fn weight_held(&self, at: usize) -> u64 {
         let fetch = &self.fetches[at];
-        let weight = |pieces: usize| ENTRY + text(at, 0, pieces).len() as u64;
+        let entry = if fetch.kept { ENTRY } else { ENTRY + FLIGHT };
+        let weight = |pieces: usize| entry + text(at, 0, pieces).len() as u64;
 
         let is_kept = self.servable().is_some_and(|kept| kept.fetch == at);
         let is_refreshed = self.fetches.iter().any(|other| other.replaces == Some(at));
@@ -329,7 +333,7 @@ impl Model {
             });
 
         let is_held = match fetch.phase {
-            Phase::Waiting => return ENTRY,
+            Phase::Waiting => return ENTRY + FLIGHT,
             Phase::Running | Phase::Settled => fetch.loaded || fetch.kept,
             Phase::Landed | Phase::Failed => {
                 let for_readers = (fetch.kept || fetch.loaded) && is_read;

@@ -46,7 +46,7 @@ pub(crate) fn main() {
     log::report_panics_in_one_line();
 
     match parse() {
-        Ok((cli, matches)) => rt::block_on(async { exit(run(cli, &matches).await) }),
+        Ok((cli, matches)) => rt::run(async { exit(run(cli, &matches).await) }),
         Err(error) => exit(print(&error)),
     }
 }

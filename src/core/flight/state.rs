@@ -270,8 +270,8 @@ impl FlightState {
         slowest.is_none_or(|(_, taken)| taken >= bytes)
     }
 
-    /// Takes out the chunks that only laggards need: readers that are a window behind the
-    /// fastest. They have fallen behind then.
+    /// Takes out the chunks that only laggards need: readers that are a window behind
+    /// the fastest. They have fallen behind then.
     pub(super) fn leave_laggards(&mut self) -> Vec<Chunk> {
         let fastest = self.cursors.iter().map(|(_, cursor)| cursor.at).max();
         let limit = fastest.unwrap_or(self.len).saturating_sub(self.window / 2);

@@ -124,8 +124,8 @@ impl Writer {
         self.shared.lock().keeps_pace(bytes)
     }
 
-    /// Drops what only the slowest readers have yet to take: those that are more than half
-    /// a window behind the fastest. They have fallen behind then.
+    /// Drops what only the slowest readers have yet to take: those that are more than
+    /// half a window behind the fastest. They have fallen behind then.
     pub fn leave_laggards(&mut self) {
         drop_after(self.shared.lock(), |state| ((), state.leave_laggards()));
     }

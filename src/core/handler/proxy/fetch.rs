@@ -424,8 +424,8 @@ impl Fetch {
         }
     }
 
-    /// Waits for the slowest reader while it takes 64 KiB every tenth of a second, and for
-    /// slower ones as long as the patience in all. Then they are left behind.
+    /// Waits for the slowest reader while it takes 64 KiB every tenth of a second, and
+    /// for slower ones as long as the patience in all. Then they are left behind.
     async fn await_slowest(&mut self, patience: Patience) -> Result<(), Stop> {
         self.guard.wait_for_all(true);
         while !patience.is_exhausted(self.proxy.waited()) {

@@ -1,7 +1,7 @@
 //! Where a proxy's poems come from: a list of servers, or the built-in poems.
 
 use crate::addr::Addr;
-use crate::anthology::Anthology;
+use crate::anthology;
 use crate::client::{self, Exchange, Query};
 use crate::error::Error;
 use crate::observe::{Event, Observer};
@@ -19,7 +19,7 @@ pub enum Upstream {
     /// The built-in poems in turn, each over about two seconds.
     BuiltIn {
         /// The poems.
-        poems: Anthology,
+        poems: Vec<Poem>,
         /// Number of poems asked for so far.
         turn: AtomicUsize,
     },
@@ -35,7 +35,7 @@ impl Upstream {
     /// The built-in poems.
     pub fn built_in() -> Upstream {
         Upstream::BuiltIn {
-            poems: Anthology::built_in(),
+            poems: anthology::recital(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -63,10 +63,9 @@ impl Upstream {
                 Ok(Reply::Server(Box::new(exchange)))
             }
             Upstream::BuiltIn { poems, turn } => {
-                let entries = poems.entries();
-                let at = turn.fetch_add(1, Ordering::Relaxed) % entries.len();
+                let at = turn.fetch_add(1, Ordering::Relaxed) % poems.len();
 
-                Ok(Reply::BuiltIn(trickle(&entries[at].poem)))
+                Ok(Reply::BuiltIn(trickle(&poems[at])))
             }
         }
     }
@@ -95,7 +94,7 @@ async fn first_reached<'a>(
 fn trickle(poem: &Poem) -> Trickle {
     let bytes = poem.len().div_ceil(TRICKLE_STEPS.into()).max(1) as usize;
     let delay = TRICKLE_TIME / TRICKLE_STEPS;
-    Trickle::new(poem.clone(), Pace { bytes, delay })
+    Trickle::new(poem.clone().into(), Pace { bytes, delay })
 }
 
 impl std::fmt::Display for Upstream {
@@ -126,7 +125,7 @@ impl Reply<'_> {
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         match self {
             Reply::Server(exchange) => exchange.next().await,
-            Reply::BuiltIn(trickle) => Ok(trickle.next().await),
+            Reply::BuiltIn(trickle) => trickle.next().await,
         }
     }
 

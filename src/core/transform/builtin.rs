@@ -167,9 +167,9 @@ fn number(text: &str, limit: u64) -> Option<Vec<u8>> {
     Some(result)
 }
 
-/// Reverses the lines. A line and its end, LF or CRLF, stay together, as in tac(1). Only
-/// where the last line has no end do the ends stay between the lines instead, so that no
-/// two lines are joined.
+/// Reverses the lines. A line and its end, LF or CRLF, stay together, as in tac(1). If
+/// the last line has no end, the ends stay between the lines, so that no two are
+/// joined.
 fn reverse(text: &str) -> Vec<u8> {
     let is_ended = text.ends_with('\n');
     let mut result = Vec::with_capacity(text.len());

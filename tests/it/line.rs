@@ -2,7 +2,8 @@
 //! those of finger and whois.
 
 use crate::support::{
-    Client, FakeUpstream, Folder, RESET, ServerProcess, count, poetry, proxy, text, wait_for_count,
+    Client, FakeUpstream, Folder, RESET, ServerProcess, Signal, count, poetry, proxy, text,
+    wait_for_count, wait_until,
 };
 
 #[test]
@@ -36,6 +37,37 @@ fn an_unknown_name_is_answered_with_a_sentence() {
         let answer = server.ask(format!("{name}\r\n").as_bytes()).unwrap();
         assert!(text(&answer).starts_with("sorry, "), "{name}");
     }
+}
+
+#[test]
+fn a_proxy_can_pass_on_an_unknown_name_without_keeping_it() {
+    let folder = Folder::new();
+    folder.write("known.txt", "a poem");
+    let serve = [
+        "serve",
+        "--port",
+        "0",
+        "--protocol",
+        "line",
+        &folder.arg(""),
+    ];
+    let upstream = ServerProcess::start(&serve);
+    let addr = upstream.addr.to_string();
+    let proxy = ["proxy", "--port", "0", "--protocol", "line", &addr];
+    let reject = ["--reject", "^sorry, no poem"];
+    let proxy = ServerProcess::start(&[&proxy[..], &reject].concat());
+
+    assert_eq!(proxy.ask(b"known\n").unwrap(), b"a poem");
+    for _ in 0..2 {
+        let answer = proxy.ask(b"new\n").unwrap();
+        assert!(text(&answer).starts_with("sorry, no poem"));
+    }
+
+    folder.write("new.txt", "a new poem");
+    upstream.signal(Signal::HUP);
+    wait_until("the new poem comes through", || {
+        proxy.ask(b"new\n").unwrap() == b"a new poem"
+    });
 }
 
 #[test]

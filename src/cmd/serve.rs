@@ -2,13 +2,12 @@
 
 use super::failure::Failure;
 use super::flags::{Listening, Output};
-use super::log;
 use super::service::{Service, listen};
 use super::sockets::{self, FdBudget};
 use super::values::{duration, listen_addr, number};
 use clap::ValueEnum;
 use poetry::addr::Addr;
-use poetry::anthology::PoemSource;
+use poetry::anthology::{Anthology, PoemSource};
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::protocol::Protocol;
 use poetry::script::{Script, Step};
@@ -80,20 +79,28 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
-    let source = source(args.protocol, args.poems);
-    let serve = Serve::new(source, settings, Script::new(args.script))?;
+    let fds = FdBudget {
+        fixed: 0,
+        per_client: u64::from(!args.poems.is_empty()), // a large file
+    };
+    let anthology = Anthology::read(source(args.protocol, args.poems))?;
 
-    let count = serve.poem_count();
+    let count = anthology.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
         listeners: sockets::open(&args.listen).await?,
         listening: &args.listening,
         output,
         verb: format!("Serving {count} {poems}"),
-        fds: FdBudget::default(),
+        fds,
     };
-    let wire = serve.wire();
-    Ok(listen(service, |_| (serve, wire)).await?)
+    let code = listen(service, |shared| {
+        let script = Script::new(args.script);
+        let serve = Serve::new(anthology, settings, script, shared.observer.clone());
+        let wire = serve.wire();
+        (serve, wire)
+    });
+    Ok(code.await?)
 }
 
 fn source(protocol: ServeProtocol, paths: Vec<PathBuf>) -> PoemSource {
@@ -102,7 +109,7 @@ fn source(protocol: ServeProtocol, paths: Vec<PathBuf>) -> PoemSource {
     }
     match protocol {
         ServeProtocol::Poem => PoemSource::Paths(paths),
-        ServeProtocol::Line => PoemSource::Named(paths, log::error),
+        ServeProtocol::Line => PoemSource::Named(paths),
     }
 }
 

@@ -3,7 +3,7 @@
 mod health;
 
 use crate::addr::Addr;
-use crate::anthology::Anthology;
+use crate::anthology;
 use crate::client::{self, Exchange, Query};
 use crate::error::Error;
 use crate::observe::{Event, Observer};
@@ -23,7 +23,7 @@ pub enum Upstream {
     /// The built-in poems in turn, each over about two seconds.
     BuiltIn {
         /// The poems.
-        poems: Anthology,
+        poems: Vec<Poem>,
         /// Number of poems asked for so far.
         turn: AtomicUsize,
     },
@@ -66,7 +66,7 @@ impl Upstream {
     /// The built-in poems.
     pub fn built_in() -> Upstream {
         Upstream::BuiltIn {
-            poems: Anthology::built_in(),
+            poems: anthology::recital(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -122,9 +122,9 @@ impl Upstream {
                 Ok(Reply::Server(Box::new(exchange)))
             }
             Upstream::BuiltIn { poems, turn } => {
-                let entries = poems.entries();
-                let at = turn.fetch_add(1, Ordering::Relaxed) % entries.len();
-                Ok(Reply::BuiltIn(trickle(&entries[at].poem)))
+                let at = turn.fetch_add(1, Ordering::Relaxed) % poems.len();
+
+                Ok(Reply::BuiltIn(trickle(&poems[at])))
             }
         }
     }
@@ -165,7 +165,7 @@ impl Upstream {
 fn trickle(poem: &Poem) -> Trickle {
     let bytes = poem.len().div_ceil(TRICKLE_STEPS.into()).max(1) as usize;
     let delay = TRICKLE_TIME / TRICKLE_STEPS;
-    Trickle::new(poem.clone(), Pace { bytes, delay })
+    Trickle::new(poem.clone().into(), Pace { bytes, delay })
 }
 
 impl std::fmt::Display for Upstream {
@@ -196,7 +196,7 @@ impl Reply<'_> {
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         match self {
             Reply::Server(exchange) => exchange.next().await,
-            Reply::BuiltIn(trickle) => Ok(trickle.next().await),
+            Reply::BuiltIn(trickle) => trickle.next().await,
         }
     }
 

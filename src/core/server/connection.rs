@@ -219,7 +219,7 @@ impl<H: Handler> Connection<H> {
                 match self.stream.try_recv(&mut buffer) {
                     Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
                     Received::Nothing => None,
-                    Received::Eof => Some(Err(Malformed::Unfinished)),
+                    Received::Eof => Some(decoder.eof().map(Some)),
                     Received::Broken => return Err(Outcome::Left),
                 }
             };
@@ -408,6 +408,9 @@ impl<H: Handler> Connection<H> {
 fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     if protocol == Protocol::Netstring {
         return Outcome::Declined;
+    }
+    if why == Malformed::Missing {
+        return Outcome::Left; // a health check, perhaps
     }
 
     Outcome::Failed(Arc::new(Error::BadRequest {

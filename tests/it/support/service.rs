@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use poetry::addr::Addr;
-use poetry::anthology::PoemSource;
+use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
@@ -36,6 +36,8 @@ pub struct Service {
     pub(super) proxy: Option<Arc<Proxy>>,
     stop: Option<oneshot::Sender<()>>,
     ended: Receiver<()>,
+    /// Large files are read when they are sent.
+    folder: Option<Folder>,
 }
 
 impl Service {
@@ -69,6 +71,7 @@ impl Service {
             proxy: None,
             stop: Some(stop),
             ended,
+            folder: None,
         }
     }
 
@@ -268,9 +271,14 @@ impl Builder<ServeParts> {
             pick: Pick::Cycle,
             pace: self.of.pace,
         };
-        let handler = Serve::new(source, settings, Script::new(Vec::new())).unwrap();
+        let anthology = Anthology::read(source).unwrap();
+        let script = Script::new(Vec::new());
+        let handler = Serve::new(anthology, settings, script, Arc::new(Silent));
         let wire = handler.wire();
-        Service::start(handler, wire, self.common)
+
+        let mut service = Service::start(handler, wire, self.common);
+        service.folder = Some(self.of.folder);
+        service
     }
 }
 

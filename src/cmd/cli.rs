@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, Usage};
 use super::flags::Output;
-use super::{env, fetch, generate, log, proxy, serve, transform};
+use super::{deadlines, env, fetch, generate, log, proxy, serve, transform};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use poetry::{process, rt};
 
@@ -65,7 +65,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
     match execute(cli.command, &cli.output).await {
         Ok(code) => code,
         Err(Failure::Work(error)) => {
-            log::error(&error);
+            log::error(&deadlines::explain(&error, "--timeout"));
             error.exit_code()
         }
         Err(Failure::Usage(usage)) => print(&usage_error(usage, matches)),

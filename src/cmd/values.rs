@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The longest duration: 100 years. A longer one could overflow a clock, so it is cut
 /// to this.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 const WANTED_DURATION: &str = "wanted a duration like 500ms, 30s or 2h";
 

@@ -11,12 +11,13 @@ mod print;
 mod progress;
 mod sink;
 
+use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr};
 use super::failure::Failure;
 use super::flags::{Connecting, Output};
 use super::signals;
 use super::sockets::FdBudget;
 use super::transforms::pipeline;
-use super::values::{MAX_DURATION, connect_addr, number, positive_duration, size};
+use super::values::{MAX_DURATION, number, positive_duration, size};
 use async_signal::Signal;
 use download::{Pending, Plan};
 use futures::{StreamExt, stream};
@@ -37,14 +38,23 @@ use std::time::Duration;
 /// The option that limits the time of a whole fetch.
 const TOTAL_OPTION: &str = "--timeout";
 
+const EXAMPLES: &str = "\
+Examples:
+  poetry fetch 10001                          the poem of a server on this machine
+  poetry fetch 10001 poems.example:10001      two poems, in this order
+  poetry fetch -o poem.txt --retry 2 10001    a whole file or none, with retries
+  poetry fetch --ask example.net whois:43     a question in the line protocol
+  poetry fetch --json 10001 | jq .outcome     the outcome, for a script";
+
 /// Print the poems of one or many servers
 ///
 /// All servers are asked at once, and their poems are printed in the order given. The
 /// exit code is 0 only if every poem arrived whole; the other exit codes are curl's.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Servers: [HOST:]PORT, [IPV6]:PORT or unix:PATH
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000", value_parser = connect_addr)]
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000", value_parser = connect_addr(PROXY_PORT))]
     addrs: Vec<Addr>,
     /// Write to FILE once every poem is whole; on failure, an existing FILE stays as it
     /// was
@@ -73,7 +83,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     transform: Vec<String>,
     /// Have the netstring service at ADDR transform the poems
-    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
+    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
     /// Print one JSON object per server instead of its poem
     ///
@@ -147,7 +157,9 @@ impl Args {
         output: &Output,
     ) -> Plan {
         Plan {
-            timeouts: self.connecting.timeouts(self.timeout.unwrap_or(MAX_DURATION)),
+            timeouts: self
+                .connecting
+                .timeouts(self.timeout.unwrap_or(MAX_DURATION)),
             ask: self.ask.clone(),
             retry: self.retry,
             pipeline,

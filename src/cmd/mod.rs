@@ -11,6 +11,8 @@
 //! A module uses only modules on lower lines, except that `log` reads `flags`. Those on
 //! the last line use nothing else here; `flags` parses with `values`.
 
+mod addrs;
+mod advice;
 pub(crate) mod cli;
 mod deadlines;
 mod env;
@@ -18,6 +20,7 @@ mod failure;
 mod fetch;
 mod flags;
 mod generate;
+mod help;
 mod log;
 mod proxy;
 mod serve;

@@ -47,7 +47,9 @@ impl Sink {
             Target::Descriptor(number) => descriptor(number).map(Out::stream),
             Target::Special(path) => {
                 // Opening a pipe waits for its reader.
-                rt::unblock(move || open_special(&path)).await.map(Out::stream)
+                rt::unblock(move || open_special(&path))
+                    .await
+                    .map(Out::stream)
             }
             Target::File(path) => create_beside(&path).map(|part| Out::Part { part, path }),
         };

@@ -48,7 +48,7 @@ complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fail-ttl -x -d 'How
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l reject -x -d 'Pass on but don\'t keep a poem that matches; it counts as a failure for --fail-ttl'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l min-bytes -x -d 'Pass on but don\'t keep a poem of fewer bytes; it counts as a failure for --fail-ttl'
-complete -c poetry -n '__fish_seen_subcommand_from proxy' -l max-poem -x -d 'Longest poem to keep; a longer one is passed on at the pace of its fastest reader'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l max-poem -x -d 'Longest poem to keep; a longer one is passed on at the pace of its readers'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l capacity -x -d 'Memory for poems, both kept and being fetched'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-conns -x -d 'Connections to the upstream at once; further fetches wait for one to end'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-queue -x -d 'Fetches that may wait for a connection; a request beyond that fails at once'

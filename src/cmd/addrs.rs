@@ -14,8 +14,8 @@ pub(super) const TRANSFORM_PORT: u16 = 11000;
 /// Ports below this one need privileges to listen on.
 const FIRST_FREE_PORT: u16 = 1024;
 
-/// A parser of addresses to listen on; port 0 picks a free one. `port` is proposed where
-/// none is given.
+/// A parser of addresses to listen on; port 0 picks a free one. `port` is proposed
+/// where none is given.
 pub(super) fn listen_addr(port: u16) -> impl Fn(&str) -> Result<Addr, String> + Clone {
     move |text| {
         let every_host = |port| format!("0.0.0.0:{port} or [::]:{port}");
@@ -95,7 +95,8 @@ fn is_address(text: &str) -> bool {
     };
     let number = host.split('%').next().unwrap_or_default();
     let is_ipv6 = number.parse::<Ipv6Addr>().is_ok();
-    text.contains(':') && (is_ipv6 || !host.contains(':'))
+    let is_number = host.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains(':') && (is_ipv6 || !(is_number || host.contains(':')))
 }
 
 /// Adds to an error of listening what helps: without privileges, another port.
@@ -151,13 +152,12 @@ mod tests {
                 "Cargo.toml",
                 "a file, not a server; to serve it, type: poetry serve Cargo.toml",
             ),
-            (
-                "no port given",
-                "the port is not a number up to 65535; wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH",
-            ),
         ] {
             assert_eq!(connect_addr(10000)(text), Err(error.into()), "{text}");
         }
+
+        let error = connect_addr(10000)("70000").expect_err("too large");
+        assert!(error.ends_with("; wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::ArgMatches;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Durations in months, whose unit is easily taken for minutes.
+/// Durations in months: their unit, `M`, is easily taken for minutes.
 pub(super) fn months(matches: &ArgMatches) -> Vec<String> {
     let mut warnings = Vec::new();
     for id in matches.ids() {

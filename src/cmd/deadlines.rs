@@ -11,7 +11,7 @@ pub(super) fn explain(error: &Error, total: &str) -> String {
     let option = match stage {
         Stage::Connect => "--connect-timeout",
         Stage::Send | Stage::FirstByte | Stage::NextByte => "--idle-timeout",
-        Stage::Complete | Stage::Transform | Stage::Program => total,
+        Stage::Turn | Stage::Complete | Stage::Transform | Stage::Program => total,
     };
     format!("{error} ({option})")
 }

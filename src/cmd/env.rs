@@ -31,8 +31,7 @@ pub(super) fn with_variables(command: Command, name: &str, in_help: bool) -> Com
     command.mut_subcommand(name, |subcommand| {
         subcommand
             .args(globals)
-            .mut_args(|arg| with_variable(values::with_minus(arg), name))
-            .mut_args(|arg| arg.hide_env(!in_help))
+            .mut_args(|arg| with_variable(values::with_minus(arg), name).hide_env(!in_help))
     })
 }
 

@@ -60,7 +60,8 @@ pub(super) struct Args {
     /// was
     ///
     /// With --json, FILE also gets the objects of failures. A dash is standard output.
-    /// Standard output, a device or a pipe gets the poems as they arrive.
+    /// Standard output, also under another name such as /dev/stdout, a device or a pipe
+    /// gets the poems as they arrive. A symbolic link stays, and its target is written.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How long each fetch may take, including its retries; by default there is no

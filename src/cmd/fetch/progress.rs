@@ -17,8 +17,8 @@ const APPEARS_AFTER: Duration = Duration::from_secs(1);
 /// The time between two drawings while nothing arrives.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A line on stderr: the bytes so far, their rate, the time, and the server whose poem
-/// is being printed. Clones share it.
+/// A line on stderr: the bytes so far, their rate, the time, and the server
+/// that the poem being printed comes from. Clones share it.
 #[derive(Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -59,7 +59,8 @@ impl Progress {
         self.bar.inc(bytes);
     }
 
-    /// Names the server whose poem is being printed, which is number `at` of `count`.
+    /// Names the server that the poem being printed comes from, number `at` of
+    /// `count`.
     pub fn printing(&self, addr: &Addr, at: usize, count: usize) {
         if !self.is_wanted() {
             return;
@@ -77,8 +78,8 @@ impl Progress {
         self.bar.suspend(print);
     }
 
-    /// Shows the line after a second, and keeps it moving. Returns at a signal that ends
-    /// the process, so that the line can be taken away first.
+    /// Shows the line after a second, and keeps it moving. Returns at a signal that
+    /// ends the process, so that the line can be taken away first.
     pub async fn show(&self) -> Signal {
         if !self.is_wanted() {
             return pending().await;

@@ -25,7 +25,7 @@ impl Target {
     pub const STDOUT: Target = Target::Descriptor(1);
 
     /// What this path is. No path, and `-`, are standard output. Links are followed,
-    /// also one whose target does not exist yet: the link stays, its target is written.
+    /// also to a target that does not exist yet: the link stays, its target is written.
     ///
     /// # Errors
     /// The system's, if the path cannot be looked up or is a folder.

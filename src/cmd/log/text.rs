@@ -81,7 +81,10 @@ pub(super) fn progress(event: &Event<'_>) -> Option<String> {
             "{}gave up after {bytes} bytes: no client is left, and the poem can't be kept",
             asked(fetch)
         ),
-        Event::Draining { open } => format!("stopping: finishing {}", connections(*open)),
+        Event::Draining { open } => format!(
+            "stopping: finishing {}; Ctrl-C again stops at once",
+            connections(*open)
+        ),
         Event::Reloaded { what } => reloaded(*what),
         _ => return None,
     })

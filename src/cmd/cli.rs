@@ -60,7 +60,7 @@ fn exit(code: u8) -> ! {
 
 /// Runs the command; returns the exit code.
 async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
-    log::set_color(cli.output.color);
+    log::configure(&cli.output);
 
     match execute(cli.command, &cli.output).await {
         Ok(code) => code,

@@ -84,6 +84,7 @@ fn request_line(text: &str) -> Result<String, String> {
 /// Fetches and prints; returns the exit code.
 pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
+    let _a_file_too_large_is_an_error = signals::outlive_file_limit();
     let target = Target::of(args.output.as_deref());
     let is_file = matches!(target, Target::File(_));
     let progress = progress::bar(&target, output.quiet);

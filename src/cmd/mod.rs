@@ -5,12 +5,13 @@
 //! serve proxy fetch transform    one file per command
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
-//! env generate sockets signals values failure
+//! announce env generate sockets signals values failure
 //! ```
 //!
 //! A module uses only modules on lower lines, except that `log` reads `flags`. Those on
 //! the last line use nothing else here; `flags` parses with `values`.
 
+mod announce;
 pub(crate) mod cli;
 mod env;
 mod failure;

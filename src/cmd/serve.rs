@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::flags::{Listening, Output};
-use super::log;
+use super::log::{self, Log};
 use super::service::{Service, listen};
 use super::sockets::{self, FdBudget};
 use super::values::{duration, listen_addr, number};
@@ -80,13 +80,15 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
+    let listeners = sockets::open(&args.listen).await?;
+    Log::start(output)?; // before poems are read: those left out are logged
     let source = source(args.protocol, args.poems);
     let serve = Serve::new(source, settings, Script::new(args.script))?;
 
     let count = serve.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
-        listeners: sockets::open(&args.listen).await?,
+        listeners,
         listening: &args.listening,
         output,
         verb: format!("Serving {count} {poems}"),
@@ -102,7 +104,7 @@ fn source(protocol: ServeProtocol, paths: Vec<PathBuf>) -> PoemSource {
     }
     match protocol {
         ServeProtocol::Poem => PoemSource::Paths(paths),
-        ServeProtocol::Line => PoemSource::Named(paths, log::error),
+        ServeProtocol::Line => PoemSource::Named(paths, log::poem_skipped),
     }
 }
 

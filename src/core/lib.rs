@@ -49,7 +49,8 @@
 //! A module knows only those above it in this list; a test holds that.
 //!
 //! * locks: `sync`, [`semaphore`].
-//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`], [`stats`].
+//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`], [`stats`],
+//!   [`control`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`], [`protocol`].
 //! * the world: [`rt`] (the one file that names the runtime), [`net`], [`process`],
@@ -64,6 +65,7 @@ pub mod budget;
 pub mod cache;
 pub mod client;
 pub mod coalesce;
+pub mod control;
 pub mod dispatch;
 pub mod error;
 pub mod escape;

@@ -4,7 +4,7 @@ use crate::addr::Addr;
 use crate::anthology::Anthology;
 use crate::client::{self, Exchange, Query};
 use crate::error::Error;
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, FetchName, Observer};
 use crate::poem::Poem;
 use crate::trickle::{Pace, Trickle};
 use bytes::Bytes;
@@ -84,7 +84,11 @@ async fn first_reached<'a>(
 
         match (&answer, servers.get(at + 1)) {
             (Err(error), Some(next)) if error.is_unreached() => {
-                observer.event(Event::NextUpstream { error, next });
+                let fetch = FetchName {
+                    upstream: &server.to_string(),
+                    request: query.request,
+                };
+                observer.event(Event::NextUpstream { fetch, error, next });
             }
             _ => break,
         }

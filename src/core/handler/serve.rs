@@ -1,6 +1,7 @@
 //! `serve`: a poem for each client, at once or slowly.
 
 use crate::anthology::{Anthology, PoemSource};
+use crate::control::{Control, Snapshot};
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::observe::{CacheStatus, Reloaded};
@@ -9,6 +10,7 @@ use crate::protocol::Protocol;
 use crate::rt;
 use crate::script::{Script, Step};
 use crate::server::{Handler, Request, Response, Wire};
+use crate::stats::Stats;
 use crate::trickle::{Pace, Trickle};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -143,6 +145,17 @@ impl Handler for Serve {
 
         *self.anthology.write().expect(UNPOISONED) = fresh;
         Ok(Reloaded::Poems { poems })
+    }
+}
+
+impl Control for Serve {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        Snapshot::of(stats, now)
+    }
+
+    /// Nothing is cached.
+    fn purge(&self, _request: Option<&[u8]>, _now: Instant) -> u64 {
+        0
     }
 }
 

@@ -281,8 +281,10 @@ impl Fetch {
             (Ok(done), _) => done,
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(original)) => {
-                let error = &error;
-                proxy.observer.event(Event::SentOriginal { error });
+                proxy.observer.event(Event::SentOriginal {
+                    fetch: self.name(&proxy),
+                    error: &error,
+                });
                 self.guard.pass(Instant::now()); // the next request may have more luck
                 original
             }

@@ -1,7 +1,7 @@
 //! The program from its arguments to its exit code.
 
 use super::failure::{Failure, Usage};
-use super::flags::{ColorWhen, LogFormat, Output};
+use super::flags::{ColorWhen, Output};
 use super::help::{self, Asked};
 use super::{advice, deadlines, env, fetch, generate, log, proxy, serve, transform};
 use clap::{
@@ -71,15 +71,15 @@ fn exit(code: u8) -> ! {
 
 /// Runs the command; returns the exit code.
 async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
-    log::set_color(cli.output.color);
+    log::configure(&cli.output);
     if !cli.output.quiet {
-        warn(cli.output.log_format, matches);
+        warn(matches);
     }
 
     match execute(cli.command, &cli.output).await {
         Ok(code) => code,
         Err(Failure::Work(error)) => {
-            log::error(&deadlines::explain(&error, "--timeout"));
+            log::error(&error, &deadlines::explain(&error, "--timeout"));
             error.exit_code()
         }
         Err(Failure::Usage(usage)) => print(&usage_error(usage, matches)),
@@ -161,10 +161,10 @@ fn choice(when: Option<ColorWhen>) -> ColorChoice {
 }
 
 /// Warns of what is probably a mistake: durations in months, unknown variables.
-fn warn(format: LogFormat, matches: &ArgMatches) {
+fn warn(matches: &ArgMatches) {
     let months = matches.subcommand().map(|(_, found)| advice::months(found));
     for text in months.unwrap_or_default() {
-        log::warning(format, &text);
+        log::warning(&text);
     }
 
     let variables = advice::own_variables();
@@ -173,7 +173,7 @@ fn warn(format: LogFormat, matches: &ArgMatches) {
     }
     let known = env::all_variables(&definition(None, Asked::No));
     for variable in variables.difference(&known) {
-        log::warning(format, &advice::unknown(variable, &known));
+        log::warning(&advice::unknown(variable, &known));
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let target = Target::of(args.output.as_deref());
     let target = target.map_err(|error| output_error(name.clone(), &error))?;
     let is_file = matches!(target, Target::File(_));
-    let _size_limit = writes_file(&target).then(signals::catch_size_limit);
+    let _size_limit = writes_file(&target).then(signals::outlive_file_limit);
 
     let plan = args.plan(pipeline, is_file, &progress, output);
     let (pending_poems, downloads): (Vec<Pending>, Vec<_>) =
@@ -168,7 +168,7 @@ impl Args {
             json: self.json,
             can_take_back: is_file,
             progress: progress.clone(),
-            notices: (!output.quiet).then_some(output.log_format),
+            has_notices: !output.quiet,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! serve proxy fetch transform    one file per command
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
-//! env generate sockets signals deadlines values failure
+//! announce env generate sockets signals deadlines values failure
 //! ```
 //!
 //! A module uses only modules on lower lines, except that `log` reads `flags`. Those on
@@ -13,6 +13,7 @@
 
 mod addrs;
 mod advice;
+mod announce;
 pub(crate) mod cli;
 mod deadlines;
 mod env;

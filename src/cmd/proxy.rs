@@ -226,7 +226,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     }
     if !output.quiet {
         for text in oddities(&args) {
-            log::warning(output.log_format, &text);
+            log::warning(&text);
         }
     }
     let upstream = upstream(&args.upstreams);

@@ -88,6 +88,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
+    let listeners = sockets::open(&args.listen).await?;
     let fds = FdBudget {
         fixed: 0,
         per_client: u64::from(!args.poems.is_empty()), // a large file
@@ -97,7 +98,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let count = anthology.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
-        listeners: sockets::open(&args.listen).await?,
+        listeners,
         listening: &args.listening,
         output,
         verb: format!("Serving {count} {poems}"),

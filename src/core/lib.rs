@@ -55,7 +55,7 @@
 //!
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`],
-//!   [`stats`].
+//!   [`stats`], [`control`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
 //!   [`protocol`].
@@ -71,6 +71,7 @@ pub mod budget;
 pub mod cache;
 pub mod client;
 pub mod coalesce;
+pub mod control;
 pub mod dispatch;
 pub mod error;
 pub mod escape;

@@ -2,6 +2,7 @@
 //! async-std and its executor, so that another runtime means a new version of this file
 //! alone.
 
+use crate::error::Error;
 use crate::semaphore::Semaphore;
 use async_executor::LocalExecutor;
 use async_io::Timer;
@@ -9,7 +10,7 @@ use futures::future::FutureExt;
 use futures_lite::future;
 use std::cell::RefCell;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
@@ -36,6 +37,28 @@ fn configure() {
             .with_thread_name_fn(|| "tasks".to_string());
         async_global_executor::init_with_config(config);
     });
+}
+
+/// Starts the runtime's threads now, instead of with the first task and the first
+/// socket: both crates panic where the system has no thread left. Call it before there
+/// are other threads.
+///
+/// # Errors
+/// [`Error::Local`] if a thread can't be had.
+pub fn start() -> Result<(), Error> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {})); // the error says it
+
+    let started = panic::catch_unwind(|| {
+        let _starts_the_reactor = Timer::after(Duration::from_secs(1)).now_or_never();
+        configure();
+    });
+
+    panic::set_hook(hook);
+    started.map_err(|_| Error::Local {
+        subject: "threads".into(),
+        why: "could not be started: the limit on processes or on memory is too low".into(),
+    })
 }
 
 /// Runs a future to its end on this thread. The runtime's own threads start with the

@@ -61,6 +61,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The answer, without waiting: whatever has to wait is in the answer's reader.
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response;
 
+    /// The server that it fetches answers from, if it does, for the log.
+    fn upstream(&self) -> Option<&str> {
+        None
+    }
+
     /// Reads again what it serves, or purges what it keeps (SIGHUP).
     ///
     /// # Errors
@@ -230,6 +235,7 @@ impl<H: Handler> Server<H> {
                         peer: &peer,
                         request: b"",
                         status: response.status,
+                        upstream: None,
                         outcome: Outcome::Whole,
                         bytes: delivery.sent,
                         wait: Duration::ZERO,
@@ -303,6 +309,7 @@ impl<H: Handler> Server<H> {
             peer,
             request: b"",
             status: CacheStatus::NoRequest,
+            upstream: None,
             outcome,
             bytes: 0,
             wait: total,

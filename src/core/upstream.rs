@@ -140,7 +140,7 @@ impl Upstream {
         let Upstream::Servers(servers) = self else {
             return;
         };
-        let upstream = &servers.addrs[source.0];
+        let upstream = &servers.addrs[source.0].to_string();
 
         let change = match result {
             Ok(()) => servers.health().succeeded(source.0, now),

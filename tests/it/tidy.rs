@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "sync",
     "semaphore",
     "error",
@@ -68,6 +68,7 @@ const ORDER: [&str; 28] = [
     "script",
     "observe",
     "stats",
+    "control",
     "cache",
     "flight",
     "coalesce",

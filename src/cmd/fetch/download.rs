@@ -2,7 +2,6 @@
 
 use super::TOTAL_OPTION;
 use super::progress::Progress;
-use crate::cmd::flags::LogFormat;
 use crate::cmd::{deadlines, log};
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -41,8 +40,8 @@ pub(super) struct Plan {
     /// Whether the printer can take back what it has written of a poem.
     pub can_take_back: bool,
     pub progress: Progress,
-    /// The format of notices on stderr; `None` for none.
-    pub notices: Option<LogFormat>,
+    /// Whether retries are announced on stderr.
+    pub has_notices: bool,
 }
 
 /// How long a download took and what it brought.
@@ -143,13 +142,13 @@ impl Plan {
     }
 
     fn announce_retry(&self, error: &Error, pause: Duration, left: u32) {
-        let Some(format) = self.notices else {
+        if !self.has_notices {
             return;
-        };
+        }
         let error = deadlines::explain(error, TOTAL_OPTION);
         let pause = humantime::format_duration(pause);
         let text = format!("{error}; retrying in {pause}, {left} left");
-        self.progress.suspend(|| log::warning(format, &text));
+        self.progress.suspend(|| log::warning(&text));
     }
 
     async fn attempt(&self, download: &mut Download<'_>) -> Result<(), Error> {
@@ -252,7 +251,7 @@ mod tests {
         };
         let plan = |json, max_poem| Plan {
             timeouts,
-            notices: None,
+            has_notices: false,
             ask: None,
             retry: 0,
             pipeline: None,

@@ -42,7 +42,7 @@ impl Printer {
                 Err(Stop::Failed(error @ Error::Output { .. })) => return Err(error),
                 Err(Stop::Failed(error)) => {
                     let text = deadlines::explain(&error, TOTAL_OPTION);
-                    self.progress.suspend(|| log::error(&text));
+                    self.progress.suspend(|| log::error(&error, &text));
                     first_failure.get_or_insert(error.exit_code());
                 }
             }

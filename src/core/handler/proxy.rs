@@ -16,6 +16,7 @@ mod patience;
 use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
+use crate::control::{CacheCounts, Control, FetchCounts, Snapshot};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Observer, Reloaded};
@@ -212,12 +213,46 @@ impl Handler for Proxy {
         Response { reader, status }
     }
 
+    fn upstream(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
     /// Makes all cached texts stale. Clients that wait for a text still get it.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error> {
         let purged = self.purge_all(Purge::Soft, now);
         Ok(Reloaded::Purged {
             texts: purged.texts,
         })
+    }
+}
+
+impl Control for Proxy {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        let fetches = FetchCounts {
+            running: self.dispatch.running() as u64,
+            waiting: self.dispatch.waiting() as u64,
+            ..FetchCounts::of(stats)
+        };
+        let cache = self.texts.cache();
+        let cache = CacheCounts {
+            keys: cache.len() as u64,
+            bytes: cache.held(),
+            capacity: self.settings.policy.capacity,
+        };
+
+        Snapshot {
+            fetches: Some(fetches),
+            cache: Some(cache),
+            ..Snapshot::of(stats, now)
+        }
+    }
+
+    fn purge(&self, request: Option<&[u8]>, now: Instant) -> u64 {
+        let purged = match request {
+            Some(request) => Proxy::purge(self, request, Purge::Soft, now),
+            None => self.purge_all(Purge::Soft, now),
+        };
+        purged.texts
     }
 }
 

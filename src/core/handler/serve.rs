@@ -3,12 +3,14 @@
 mod plan;
 
 use crate::anthology::{Anthology, ReadAhead, Text, TextReader};
+use crate::control::{Control, Snapshot};
 use crate::error::Error;
 use crate::flight::Reader;
 use crate::observe::{CacheStatus, Event, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::script::Script;
 use crate::server::{Handler, Request, Response, Wire};
+use crate::stats::Stats;
 use crate::trickle::Pace;
 use plan::Plan;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -147,5 +149,16 @@ impl Handler for Serve {
         *self.anthology.write().expect(UNPOISONED) = fresh;
         self.report_left_out();
         Ok(Reloaded::Poems { poems })
+    }
+}
+
+impl Control for Serve {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        Snapshot::of(stats, now)
+    }
+
+    /// Nothing is cached.
+    fn purge(&self, _request: Option<&[u8]>, _now: Instant) -> u64 {
+        0
     }
 }

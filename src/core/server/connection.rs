@@ -174,12 +174,12 @@ impl<H: Handler> Connection<H> {
                 self.deliver(&mut responding).await;
             }
             Err(outcome) => {
-                if outcome == Outcome::Declined {
+                if matches!(outcome, Outcome::Declined | Outcome::Unasked) {
                     let input = ClientInput {
                         received: 1,
-                        is_over: false,
+                        is_over: outcome == Outcome::Unasked,
                     };
-                    let _declined = Box::pin(self.close_politely(0, input)).await;
+                    let _closed = Box::pin(self.close_politely(0, input)).await;
                 }
                 self.server.record_unanswered(&self.peer, outcome, accepted);
             }
@@ -209,6 +209,7 @@ impl<H: Handler> Connection<H> {
         let wire = &self.server.wire;
         let mut decoder = RequestDecoder::new(wire.protocol, wire.longest_request);
         let mut charge = self.server.budget.for_request(wire.longest_request);
+        let mut is_unasked = true;
         let mut turns = CoopBudget::default();
 
         loop {
@@ -217,8 +218,14 @@ impl<H: Handler> Connection<H> {
             let decoded = {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
-                    Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
+                    Received::Bytes(count) => {
+                        is_unasked = false;
+                        Some(decoder.push(&buffer[..count]))
+                    }
                     Received::Nothing => None,
+                    Received::Eof | Received::Broken if is_unasked => {
+                        return Err(Outcome::Unasked);
+                    }
                     Received::Eof => Some(decoder.eof().map(Some)),
                     Received::Broken => return Err(Outcome::Left),
                 }
@@ -317,10 +324,17 @@ impl<H: Handler> Connection<H> {
 
     fn record(&self, responding: &Responding, outcome: Outcome) {
         let total = responding.accepted.elapsed();
+        let is_fetched = matches!(
+            responding.status,
+            CacheStatus::Miss | CacheStatus::Coalesced
+        );
+        let upstream = self.server.handler.upstream();
+
         self.server.record(AccessRecord {
             peer: &self.peer,
             request: &responding.request,
             status: responding.status,
+            upstream: upstream.filter(|_| is_fetched),
             outcome,
             bytes: responding.delivery.sent,
             wait: responding.wait.unwrap_or(total),

@@ -261,10 +261,14 @@ impl Fetch {
             if !is_servers || !self.guard.rewind() {
                 return Err(error.into());
             }
-            let next = upstream.name(*next);
+            let fetch = FetchName {
+                upstream: &upstream.name(source),
+                request: &self.request,
+            };
             observer.event(Event::NextUpstream {
+                fetch,
                 error: &error,
-                next: &next,
+                next: &upstream.name(*next),
             });
         }
     }
@@ -340,8 +344,10 @@ impl Fetch {
             (Ok(done), _) => done,
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(original)) => {
-                let error = &error;
-                proxy.observer.event(Event::SentOriginal { error });
+                proxy.observer.event(Event::SentOriginal {
+                    fetch: self.name(&proxy),
+                    error: &error,
+                });
                 self.guard.pass(Instant::now()); // the next request may have more luck
                 original
             }

@@ -3,7 +3,7 @@
 use super::failure::{Failure, Usage};
 use super::flags::{ColorWhen, LogFormat, Output};
 use super::help::{self, Asked};
-use super::{advice, deadlines, env, fetch, generate, log, proxy, serve, transform};
+use super::{advice, env, fetch, generate, log, proxy, serve, transform};
 use clap::{
     ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
@@ -79,7 +79,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
     match execute(cli.command, &cli.output).await {
         Ok(code) => code,
         Err(Failure::Work(error)) => {
-            log::error(&deadlines::explain(&error, "--timeout"));
+            log::error(&error);
             error.exit_code()
         }
         Err(Failure::Usage(usage)) => print(&usage_error(usage, matches)),

@@ -4,12 +4,13 @@ mod json;
 mod lines;
 mod text;
 
+use super::deadlines::explain;
 use super::flags::{ColorWhen, LogFormat, Output};
 use colored::{Color, Colorize};
 use lines::{Lines, Repeated};
+use poetry::error::Error;
 use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome};
-use std::fmt::Display;
 use std::sync::Arc;
 
 /// Decides for the whole process whether there are colours.
@@ -30,16 +31,16 @@ pub(super) fn set_color(when: ColorWhen) {
 }
 
 /// Prints an error in one line.
-pub(super) fn error(error: &impl Display) {
-    let text = escape::text(&error.to_string());
+pub(super) fn error(error: &Error) {
+    let text = escape::text(&explain(error, "--timeout"));
     lines::print(&format!("{} {text}", "poetry:".color(Color::Red).bold()));
 }
 
-/// Prints a warning in one line, in the format of the log.
+/// Prints a warning about the command line in one line, in the format of the log.
 pub(super) fn warning(format: LogFormat, text: &str) {
     lines::print(&match format {
         LogFormat::Text => text::warning(text),
-        LogFormat::Json => json::warning(text),
+        LogFormat::Json => json::advice(text),
     });
 }
 

@@ -3,6 +3,7 @@
 use async_signal::{Signal, Signals};
 use futures::StreamExt;
 use poetry::error::{Error, reason};
+use rustix::process::{Resource, getrlimit};
 use std::future::pending;
 use std::io;
 
@@ -17,7 +18,7 @@ pub(super) fn all() -> Result<Signals, Error> {
 }
 
 /// The signals that end a program by default and can be listened to, beside SIGPIPE,
-/// which std ignores, and SIGXFSZ: see [`catch_size_limit`].
+/// which std ignores, and SIGXFSZ: see [`outlive_file_limit`].
 const DEADLY: [Signal; 10] = [
     Signal::Term,
     Signal::Int,
@@ -34,7 +35,7 @@ const DEADLY: [Signal; 10] = [
 /// Every signal that would end this process, but for those that were ignored when it
 /// started, as by nohup(1): they stay ignored. Only Linux tells which those are;
 /// elsewhere none counts as ignored.
-pub(super) fn deadly() -> io::Result<Signals> {
+pub(super) fn not_ignored() -> io::Result<Signals> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
         .lines()
@@ -46,10 +47,11 @@ pub(super) fn deadly() -> io::Result<Signals> {
     Signals::new(DEADLY.into_iter().filter(|signal| !is_ignored(signal)))
 }
 
-/// While the result is held, a write beyond the limit on file sizes fails with EFBIG. By
-/// default SIGXFSZ ends the process.
-pub(super) fn catch_size_limit() -> io::Result<Signals> {
-    Signals::new([Signal::Xfsz])
+/// Makes writing beyond a limit on the size of files an error instead of the end of the
+/// process, for as long as the result is held. Costs nothing if there is no limit.
+pub(super) fn outlive_file_limit() -> Option<Signals> {
+    getrlimit(Resource::Fsize).current?;
+    Signals::new([Signal::Xfsz]).ok()
 }
 
 /// Waits for the next of these signals; for ever, if they could not be listened to.

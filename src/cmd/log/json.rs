@@ -43,3 +43,9 @@ pub(super) fn warning(text: &str) -> String {
 fn now() -> String {
     humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
 }
+
+/// A warning about the command line.
+pub(super) fn advice(text: &str) -> String {
+    let object = json!({ "time": now(), "event": "warning", "reason": text });
+    escape::json(object.to_string())
+}

@@ -1,5 +1,6 @@
 //! The log for people.
 
+use crate::cmd::deadlines::explain;
 use colored::{Color, Colorize};
 use poetry::error::reason;
 use poetry::escape;
@@ -35,14 +36,25 @@ pub(super) fn trouble(event: &Event<'_>) -> Option<String> {
         Event::Rejected { fetch, why } => {
             format!("{}: {}rejected: {why}", fetch.upstream, asked(fetch))
         }
-        Event::FetchFailed { fetch, error, .. } => format!("{}{error}", asked(fetch)),
-        Event::Declined { error } => error.to_string(),
-        Event::NextUpstream { error, next } => format!("{error}; trying {next}"),
-        Event::UpstreamDown { error, .. } => format!("upstream down: {error}"),
+        Event::FetchFailed { fetch, error, .. } => {
+            format!("{}{}", asked(fetch), explain(error, "--fetch-timeout"))
+        }
+        Event::Declined { error } => explain(error, "--timeout"),
+        Event::NextUpstream { error, next } => {
+            format!("{}; trying {next}", explain(error, "--fetch-timeout"))
+        }
+        Event::UpstreamDown { error, .. } => {
+            format!("upstream down: {}", explain(error, "--fetch-timeout"))
+        }
         Event::UpstreamUp { upstream, after } => {
             format!("{upstream} is up again after {}", short(*after))
         }
-        Event::SentOriginal { error } => format!("sending the original: {error}"),
+        Event::SentOriginal { error } => {
+            format!(
+                "sending the original: {}",
+                explain(error, "--fetch-timeout")
+            )
+        }
         Event::FewDescriptors { clients } => format!(
             "serving at most {clients} clients at once: the limit on open files allows no more"
         ),

@@ -8,6 +8,7 @@ use clap::{
     ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 use poetry::{process, rt};
+use std::pin::pin;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +58,11 @@ pub(crate) fn main() {
     log::report_panics_in_one_line();
 
     match parse() {
-        Ok((cli, matches)) => rt::run(async { exit(run(cli, &matches).await) }),
+        Ok((cli, matches)) => {
+            // Pinned here, because it is large, and would be copied on its way.
+            let work = pin!(async { exit(run(cli, &matches).await) });
+            rt::run(work)
+        }
         Err(error) => exit(print(&error)),
     }
 }

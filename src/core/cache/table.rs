@@ -153,8 +153,11 @@ impl<K, V, F> Entry<K, V, F> {
             .is_some_and(|fetch| fetch.is_in_flight())
     }
 
+    /// Whether nothing is left. A pause without a value holds nothing back, and its
+    /// entry would be counted nowhere.
     fn is_void(&self) -> bool {
-        self.kept.is_none() && self.fetch.is_none()
+        let is_pause = |fetch: &FetchEntry<F>| matches!(fetch.state, FetchState::Paused);
+        self.kept.is_none() && self.fetch.as_deref().is_none_or(is_pause)
     }
 }
 

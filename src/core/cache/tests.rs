@@ -571,3 +571,27 @@ fn a_key_replaced_many_times_leaves_no_trail() {
     assert!(cache.lock(cache.hasher.hash_one("key")).turns() < 20);
     assert_eq!(cache.held(), 4 + ENTRY_WEIGHT);
 }
+
+#[test]
+fn an_evicted_value_leaves_no_pause_behind() {
+    let policy = Policy {
+        grace: HOUR,
+        capacity: 10 * ENTRY_WEIGHT,
+        ..POLICY
+    };
+    let cache = Cache::<u32, &str, u32>::new(policy);
+    let now = Instant::now();
+    let stale = now + HOUR;
+    for key in 0..9 {
+        commit(fill(&cache, key, now), "poem", 4, now).unwrap();
+        let Lookup::Stale(_, Some(lead)) = cache.lookup(&key, stale, || ((), key)) else {
+            panic!("{key} is stale")
+        };
+        drop(lead.fill.fail(Remember::No, stale));
+    }
+
+    let mut whole = fill(&cache, 9, stale);
+    assert!(whole.reserve_whole(policy.capacity - ENTRY_WEIGHT));
+    drop(whole);
+    assert_eq!((cache.len(), cache.held()), (0, 0));
+}

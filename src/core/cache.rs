@@ -322,15 +322,22 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
     /// Evicts until no more than the capacity is held: cached failures, then values. False
     /// where that can't be reached: fetches, and values still read after their eviction,
-    /// are not evicted. Where those alone exceed the capacity, nothing is.
+    /// are not evicted. Where those alone exceed the capacity, eviction only keeps
+    /// values and cached failures within it.
     fn shrink(&self) -> bool {
+        let usage = &self.usage;
         let capacity = self.policy.capacity;
-        let fits = || self.usage.bounded() <= capacity;
+        let is_hopeless = usage.of(Kind::Flight) > capacity;
+        let fits = || {
+            let held = if is_hopeless {
+                usage.kept()
+            } else {
+                usage.bounded()
+            };
+            held <= capacity
+        };
         if fits() {
-            return true;
-        }
-        if self.usage.of(Kind::Flight) > capacity {
-            return false;
+            return !is_hopeless;
         }
 
         let shards = self.shards.len();
@@ -358,7 +365,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
         self.next_shard
             .store(turns.start % shards, Ordering::Relaxed);
-        fits()
+        fits() && !is_hopeless
     }
 
     /// Evicts one thing from this shard.

@@ -595,3 +595,23 @@ fn an_evicted_value_leaves_no_pause_behind() {
     drop(whole);
     assert_eq!((cache.len(), cache.held()), (0, 0));
 }
+
+#[test]
+fn what_is_kept_never_exceeds_the_capacity() {
+    let policy = Policy {
+        capacity: 10 * ENTRY_WEIGHT,
+        ..WITH_FAIL_TTL
+    };
+    let cache = Cache::<u32, &str, u32>::new(policy);
+    let now = Instant::now();
+    let fetches: Vec<_> = (0..11).map(|key| fill(&cache, key, now)).collect();
+    assert!(cache.in_flight() > policy.capacity);
+
+    for key in 100..200 {
+        drop(fill(&cache, key, now).fail(Remember::Yes, now));
+        commit(fill(&cache, key + 100, now), "poem", 4, now).unwrap();
+    }
+    let kept = cache.held() - cache.in_flight();
+    assert!(kept <= policy.capacity, "{kept} bytes are kept");
+    drop(fetches);
+}

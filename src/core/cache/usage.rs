@@ -31,10 +31,15 @@ impl Usage {
         self.counter(kind).load(Ordering::Relaxed)
     }
 
+    /// Values and cached failures.
+    pub(super) fn kept(&self) -> u64 {
+        self.of(Kind::Value) + self.of(Kind::Negative)
+    }
+
     /// What the capacity bounds: everything except refreshes, which have a bound of their
     /// own (see [`Fill::reserve`](super::Fill::reserve)).
     pub(super) fn bounded(&self) -> u64 {
-        self.of(Kind::Flight) + self.of(Kind::Value) + self.of(Kind::Negative)
+        self.of(Kind::Flight) + self.kept()
     }
 
     /// Everything.

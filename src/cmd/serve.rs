@@ -89,11 +89,11 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pace: pace(args.delay, args.num_bytes),
     };
     let listeners = sockets::open(&args.listen).await?;
+    let anthology = Anthology::read(source(args.protocol, args.poems))?;
     let fds = FdBudget {
         fixed: 0,
-        per_client: u64::from(!args.poems.is_empty()), // a large file
+        per_client: u64::from(anthology.has_large_files()),
     };
-    let anthology = Anthology::read(source(args.protocol, args.poems))?;
 
     let count = anthology.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };

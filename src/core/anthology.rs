@@ -9,14 +9,16 @@
 //! | all of them | an error | an error: all stays as it was |
 
 mod file;
+mod pull;
 mod text;
 
 use crate::error::{Error, reason};
 use crate::poem::Poem;
 use crate::protocol::check_line;
+pub(crate) use pull::{AtOnce, Pieces};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-pub(crate) use text::{FULL_READ, ReadAhead, Text, TextReader};
+pub(crate) use text::Text;
 
 /// A poem, and what it is called.
 #[derive(Debug, Clone)]
@@ -129,6 +131,12 @@ impl Anthology {
     /// The number of poems.
     pub fn poem_count(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether there are poems for which each client opens a file.
+    pub fn has_large_files(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|poem| matches!(poem.text, Text::InFile(_)))
     }
 
     /// The poems, in order.

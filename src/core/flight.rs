@@ -49,7 +49,7 @@ mod tests;
 mod writer;
 
 use crate::sync::{Mutex, MutexGuard, Notify};
-pub use reader::{Read, Reader};
+pub use reader::{Pull, Read, Reader};
 use state::FlightState;
 pub use state::Interest;
 use state::Start;

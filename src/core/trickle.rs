@@ -1,7 +1,7 @@
 //! A poem that comes piece by piece, with or without a pause between two pieces.
 
-use crate::anthology::{FULL_READ, TextReader};
 use crate::error::Error;
+use crate::flight::{PIECE, Read, Reader};
 use crate::rt;
 use bytes::Bytes;
 use std::time::Duration;
@@ -18,14 +18,14 @@ pub struct Pace {
 impl Pace {
     /// As fast as it is taken.
     pub(crate) const FULL: Pace = Pace {
-        bytes: FULL_READ,
+        bytes: PIECE,
         delay: Duration::ZERO,
     };
 }
 
 /// A poem on its way, at a [`Pace`].
 pub(crate) struct Trickle {
-    text: TextReader,
+    poem: Reader,
     pace: Pace,
     /// Bytes that belong to the current step and have not come yet. A file gives fewer
     /// at once than a long step asks for.
@@ -35,9 +35,9 @@ pub(crate) struct Trickle {
 
 impl Trickle {
     /// Starts at the first byte of the poem, and without a delay.
-    pub(crate) fn new(text: TextReader, pace: Pace) -> Trickle {
+    pub(crate) fn new(poem: Reader, pace: Pace) -> Trickle {
         Trickle {
-            text,
+            poem,
             pace,
             left: 0,
             started: false,
@@ -48,18 +48,21 @@ impl Trickle {
     /// end of the poem.
     ///
     /// # Errors
-    /// [`Error::Local`] if the poem's file can't be read.
+    /// The poem's own, such as [`Error::Local`] if its file can't be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        if self.is_over() {
-            return Ok(None);
-        }
-
-        if self.left == 0 {
+        if self.left == 0 && !self.is_over() {
             self.begin_step().await;
         }
-        let bytes = self.text.next(self.left).await?;
-        self.left -= bytes.as_ref().map_or(0, Bytes::len);
-        Ok(bytes)
+
+        loop {
+            match self.poem.peek() {
+                Read::Chunk(bytes) => return Ok(Some(self.take(&bytes))),
+                Read::Pending => self.poem.ready().await,
+                Read::End => return Ok(None),
+                Read::Failed(error) => return Err((*error).clone()),
+                Read::FellBehind { .. } => return Err(Error::Abandoned),
+            }
+        }
     }
 
     async fn begin_step(&mut self) {
@@ -70,8 +73,16 @@ impl Trickle {
         self.left = self.pace.bytes;
     }
 
+    /// Takes what belongs to the current step.
+    fn take(&mut self, bytes: &Bytes) -> Bytes {
+        let count = bytes.len().min(self.left);
+        self.left -= count;
+        self.poem.advance(count);
+        bytes.slice(..count)
+    }
+
     /// Whether all of the poem has come.
     pub(crate) fn is_over(&self) -> bool {
-        self.text.is_over()
+        matches!(self.poem.peek(), Read::End)
     }
 }

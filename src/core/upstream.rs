@@ -6,6 +6,7 @@ use crate::addr::Addr;
 use crate::anthology;
 use crate::client::{self, Exchange, Query};
 use crate::error::Error;
+use crate::flight::Reader;
 use crate::observe::{Event, Observer};
 use crate::poem::Poem;
 use crate::trickle::{Pace, Trickle};
@@ -165,7 +166,7 @@ impl Upstream {
 fn trickle(poem: &Poem) -> Trickle {
     let bytes = poem.len().div_ceil(TRICKLE_STEPS.into()).max(1) as usize;
     let delay = TRICKLE_TIME / TRICKLE_STEPS;
-    Trickle::new(poem.clone().into(), Pace { bytes, delay })
+    Trickle::new(Reader::of(poem.clone()), Pace { bytes, delay })
 }
 
 impl std::fmt::Display for Upstream {

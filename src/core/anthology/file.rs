@@ -6,14 +6,15 @@ use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
+use std::sync::Arc;
 
-/// An open file, of which as many bytes are read as it had when it was opened.
-#[derive(Debug)]
+/// An open file, of which as many bytes are read as it had when it was opened. Clones
+/// share the descriptor.
+#[derive(Debug, Clone)]
 pub(super) struct OpenFile {
-    file: File,
-    /// The offset of the next byte.
-    at: u64,
-    len: u64,
+    file: Arc<File>,
+    /// Its length when it was opened, in bytes.
+    pub(super) len: u64,
 }
 
 impl OpenFile {
@@ -35,25 +36,19 @@ impl OpenFile {
         let metadata = file.metadata().map_err(|e| reason(&e))?;
         check(&metadata)?;
         Ok(OpenFile {
-            file,
-            at: 0,
+            file: Arc::new(file),
             len: metadata.len(),
         })
-    }
-
-    /// Bytes that are left to read.
-    pub(super) fn left(&self) -> u64 {
-        self.len - self.at
     }
 
     /// Reads all of a file, whatever length it claims: those in /proc claim none.
     ///
     /// # Errors
     /// The system's reason, or that the file has more than `limit` bytes.
-    pub(super) fn read_all(self, limit: u64) -> Result<Vec<u8>, String> {
+    pub(super) fn read_all(&self, limit: u64) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
-        let mut file = self.file.take(limit + 1);
-        file.read_to_end(&mut bytes).map_err(|e| reason(&e))?;
+        let read = (&*self.file).take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|e| reason(&e))?;
 
         if bytes.len() as u64 > limit {
             return Err("the file grew while it was read".into());
@@ -61,44 +56,39 @@ impl OpenFile {
         Ok(bytes)
     }
 
-    /// Fills `buffer`, or the beginning of it with all that is left. Returns the number
-    /// of bytes.
+    /// Reads from offset `at`, until `buffer` is full or the file is at its end.
+    /// Returns the number of bytes.
     ///
     /// # Errors
     /// The system's reason, or that the file has become shorter.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
-        let buffer = self.fitting(buffer);
-        let read = self.file.read_exact_at(buffer, self.at);
+    pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> Result<usize, String> {
+        let buffer = self.part_to_fill(at, buffer);
+        let read = self.file.read_exact_at(buffer, at);
         read.map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => "the file became shorter while it was sent".into(),
             _ => reason(&e),
         })?;
-
-        self.at += buffer.len() as u64;
         Ok(buffer.len())
     }
 
-    /// Reads at most what the kernel holds in memory, so it never waits for a disk.
-    /// `None` if that is nothing, or if the filesystem can't tell.
-    pub(super) fn read_cached(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let buffer = self.fitting(buffer);
-        let read = pread_cached(&self.file, buffer, self.at);
-        let count = read.ok().filter(|count| *count > 0)?;
-
-        self.at += count as u64;
-        Some(count)
+    /// Reads from offset `at` what the kernel holds in memory, at most `buffer`'s
+    /// length, so it never waits for a disk. `None` if that is nothing, or if the
+    /// filesystem can't tell.
+    pub(super) fn read_cached(&self, at: u64, buffer: &mut [u8]) -> Option<usize> {
+        let buffer = self.part_to_fill(at, buffer);
+        let read = read_cached(&self.file, buffer, at);
+        read.ok().filter(|count| *count > 0)
     }
 
-    /// The part of `buffer` that can be filled with what is left.
-    fn fitting<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
-        let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
+    fn part_to_fill<'a>(&self, at: u64, buffer: &'a mut [u8]) -> &'a mut [u8] {
+        let left = usize::try_from(self.len - at).unwrap_or(usize::MAX);
         let count = buffer.len().min(left);
         &mut buffer[..count]
     }
 }
 
 #[cfg(target_os = "linux")]
-fn pread_cached(file: &File, buffer: &mut [u8], at: u64) -> rustix::io::Result<usize> {
+fn read_cached(file: &File, buffer: &mut [u8], at: u64) -> rustix::io::Result<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
 
     let mut buffer = [io::IoSliceMut::new(buffer)];
@@ -106,7 +96,7 @@ fn pread_cached(file: &File, buffer: &mut [u8], at: u64) -> rustix::io::Result<u
 }
 
 #[cfg(not(target_os = "linux"))]
-fn pread_cached(_: &File, _: &mut [u8], _: u64) -> rustix::io::Result<usize> {
+fn read_cached(_: &File, _: &mut [u8], _: u64) -> rustix::io::Result<usize> {
     Err(rustix::io::Errno::NOSYS)
 }
 

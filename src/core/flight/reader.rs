@@ -8,7 +8,7 @@ use crate::sync::drop_after;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// What a reader finds.
 #[derive(Debug, Clone)]
@@ -29,6 +29,16 @@ pub enum Read {
     },
 }
 
+/// A complete text that is read from somewhere else while it is sent.
+pub trait Pull: Send + Sync {
+    /// What [`Reader::peek_ahead`] shows. It must not wait.
+    fn peek(&self) -> (Read, bool);
+    /// Takes `count` of the bytes that `peek` showed.
+    fn advance(&mut self, count: usize);
+    /// Ready once `peek` shows something other than `Pending`.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 /// Reads a poem from its first byte, as it comes or long after it came.
 pub struct Reader {
     from: ReadFrom,
@@ -44,6 +54,7 @@ enum ReadFrom {
         shared: Arc<Inner>,
         cursor: usize,
     },
+    Elsewhere(Box<dyn Pull>),
     Released,
 }
 
@@ -62,6 +73,13 @@ impl Reader {
                 piece: 0,
                 offset: 0,
             },
+        }
+    }
+
+    /// A reader of a text that is elsewhere.
+    pub fn pulling(text: Box<dyn Pull>) -> Reader {
+        Reader {
+            from: ReadFrom::Elsewhere(text),
         }
     }
 
@@ -85,7 +103,7 @@ impl Reader {
     pub fn whole_len(&self) -> Option<u64> {
         match &self.from {
             ReadFrom::Poem { poem, .. } => Some(poem.len()),
-            ReadFrom::Flight { .. } | ReadFrom::Released => None,
+            ReadFrom::Flight { .. } | ReadFrom::Elsewhere(_) | ReadFrom::Released => None,
         }
     }
 
@@ -116,6 +134,7 @@ impl Reader {
                 state.seen |= matches!(next, Read::Chunk(_));
                 (next, state.ends_at(at))
             }
+            ReadFrom::Elsewhere(text) => text.peek(),
             ReadFrom::Released => (Read::End, true),
         }
     }
@@ -142,6 +161,7 @@ impl Reader {
                 shared.lock().cursors[*cursor].at += count as u64;
                 shared.taken.notify(1);
             }
+            ReadFrom::Elsewhere(text) => text.advance(count),
             ReadFrom::Released => {}
         }
     }
@@ -162,7 +182,7 @@ impl Reader {
             ReadFrom::Flight { shared, .. } => {
                 matches!(shared.lock().end, Some(End::Landed { kept: true }))
             }
-            ReadFrom::Released => false,
+            ReadFrom::Elsewhere(_) | ReadFrom::Released => false,
         }
     }
 
@@ -171,6 +191,7 @@ impl Reader {
         match &self.from {
             ReadFrom::Poem { .. } | ReadFrom::Released => true,
             ReadFrom::Flight { shared, .. } => shared.lock().end.is_some(),
+            ReadFrom::Elsewhere(_) => false,
         }
     }
 
@@ -179,15 +200,17 @@ impl Reader {
     pub fn flight_id(&self) -> Option<usize> {
         match &self.from {
             ReadFrom::Flight { shared, .. } => Some(Arc::as_ptr(shared) as usize),
-            ReadFrom::Poem { .. } | ReadFrom::Released => None,
+            ReadFrom::Poem { .. } | ReadFrom::Elsewhere(_) | ReadFrom::Released => None,
         }
     }
 
     /// Waits until [`Reader::read`] returns something other than `Pending`.
     pub fn ready(&self) -> impl Future<Output = ()> + '_ {
         poll_fn(|context| {
-            let ReadFrom::Flight { shared, cursor } = &self.from else {
-                return Poll::Ready(());
+            let (shared, cursor) = match &self.from {
+                ReadFrom::Flight { shared, cursor } => (shared, cursor),
+                ReadFrom::Elsewhere(text) => return text.poll_ready(context),
+                ReadFrom::Poem { .. } | ReadFrom::Released => return Poll::Ready(()),
             };
 
             let mut state = shared.lock();
@@ -225,6 +248,7 @@ impl std::fmt::Debug for Reader {
         match &self.from {
             ReadFrom::Poem { poem, .. } => write!(f, "Reader({poem:?})"),
             ReadFrom::Flight { .. } => write!(f, "Reader(in flight)"),
+            ReadFrom::Elsewhere(_) => write!(f, "Reader(elsewhere)"),
             ReadFrom::Released => write!(f, "Reader(released)"),
         }
     }

@@ -2,10 +2,9 @@
 
 mod plan;
 
-use crate::anthology::{Anthology, ReadAhead, Text, TextReader};
+use crate::anthology::{Anthology, AtOnce, Pieces, Text};
 use crate::control::{Control, Snapshot};
 use crate::error::Error;
-use crate::flight::Reader;
 use crate::observe::{CacheStatus, Event, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::script::Script;
@@ -49,7 +48,8 @@ pub struct Serve {
     settings: ServeSettings,
     script: Script,
     observer: Arc<dyn Observer>,
-    read_ahead: ReadAhead,
+    /// What is held of large files.
+    pieces: Pieces,
     turn: AtomicUsize,
 }
 
@@ -67,7 +67,7 @@ impl Serve {
             settings,
             script,
             observer,
-            read_ahead: ReadAhead::default(),
+            pieces: Pieces::default(),
             turn: AtomicUsize::new(0),
         };
         serve.report_left_out();
@@ -131,9 +131,10 @@ impl Handler for Serve {
         };
         let plan = Plan::new(self.script.next(), self.settings.pace);
 
-        let reader = match text {
-            Text::Held(poem) if plan.is_plain() => Reader::of(poem),
-            text => plan.start(TextReader::new(text, &self.read_ahead)),
+        let reader = if plan.is_plain() {
+            text.reader(&self.pieces, AtOnce::Many)
+        } else {
+            plan.start(text.reader(&self.pieces, AtOnce::Few))
         };
         Response {
             reader,

@@ -1,7 +1,6 @@
 //! How one client gets a poem that is not simply sent from memory: at which pace, how
 //! much of it, and with which end.
 
-use crate::anthology::TextReader;
 use crate::error::Error;
 use crate::flight::{self, Reader, Writer};
 use crate::rt;
@@ -9,7 +8,7 @@ use crate::script::Step;
 use crate::trickle::{Pace, Trickle};
 use std::time::Duration;
 
-/// How far a slow poem may be ahead of its client, in bytes.
+/// How far a poem may be ahead of its client, in bytes.
 const AHEAD: u64 = 64 << 10;
 
 /// How one client gets a poem.
@@ -58,18 +57,15 @@ impl Plan {
         is_whole && self.pace.delay.is_zero()
     }
 
-    /// Starts to send a poem to one reader. At full pace, the next piece is read once
-    /// the kernel has taken the last one. So a client that takes nothing holds one
-    /// piece.
-    pub(super) fn start(self, text: TextReader) -> Reader {
-        let window = if self.pace.delay.is_zero() { 1 } else { AHEAD };
-        let (writer, reader) = flight::pipe(window);
+    /// Starts to send a poem to one reader.
+    pub(super) fn start(self, text: Reader) -> Reader {
+        let (writer, reader) = flight::pipe(AHEAD);
         rt::spawn(self.send(text, writer));
         reader
     }
 
     /// Sends a poem. Stops when its reader leaves.
-    async fn send(self, text: TextReader, mut writer: Writer) {
+    async fn send(self, text: Reader, mut writer: Writer) {
         let mut trickle = Trickle::new(text, self.pace);
         let mut left = self.most;
         while left > 0 {

@@ -1,6 +1,7 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
-use super::{Handler, ON_THE_WIRE, Request, Response, Server};
+use super::closing::{Patience, end_of};
+use super::{Handler, Request, Response, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
 use crate::net::{Peer, Received, Stream, Then};
@@ -16,8 +17,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-/// How long, and for how many bytes, a polite close reads from a client whose poem is on the
-/// wire.
+/// How long, and for how many bytes, a polite close reads from a client that has
+/// acknowledged its answer but has sent bytes. A close beside bytes that are still to be read
+/// is a reset, and some systems then discard what the client has yet to read.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u32 = 64 << 10;
 
@@ -27,6 +29,10 @@ const RESET_CHECK: Duration = Duration::from_millis(500);
 
 /// The part of a request that logs show, in bytes.
 const REQUEST_LOGGED: usize = 1024;
+
+/// Looks for progress within the client timeout. A client that stops taking is reset after
+/// at most a quarter more than that.
+const STUCK_CHECKS: u32 = 4;
 
 /// How long the first part of a failed answer may take to leave the kernel before the reset.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -89,7 +95,7 @@ pub(super) struct Connection<H: Handler> {
     pub(super) server: Arc<Server<H>>,
     pub(super) stream: Stream,
     pub(super) peer: Peer,
-    pub(super) _slot: Slot,
+    pub(super) slot: Slot,
 }
 
 impl<H: Handler> Drop for Connection<H> {
@@ -141,6 +147,8 @@ impl Responding {
 pub(super) struct ClientInput {
     pub(super) received: u32,
     is_over: bool,
+    /// Whether a client that sends no more lends its slot. True until its answer begins.
+    may_lend: bool,
 }
 
 impl ClientInput {
@@ -176,7 +184,7 @@ impl<H: Handler> Connection<H> {
                 if outcome == Outcome::Declined {
                     let input = ClientInput {
                         received: 1,
-                        is_over: false,
+                        ..ClientInput::default()
                     };
                     let _declined = Box::pin(self.close_politely(0, input)).await;
                 }
@@ -255,20 +263,17 @@ impl<H: Handler> Connection<H> {
             }
 
             match progress {
-                Progress::Full => {
-                    let limit = self.server.limits.client_timeout;
-                    match Box::pin(rt::within(limit, self.stream.writable())).await {
-                        Some(Ok(())) => {}
-                        Some(Err(_)) => break Outcome::Left,
-                        None => break Outcome::Stuck,
-                    }
-                }
+                Progress::Full => match Box::pin(self.writable()).await {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => break Outcome::Left,
+                    None => break Outcome::Stuck,
+                },
                 Progress::Waiting => {
+                    responding.input.may_lend = responding.delivery.sent == 0;
                     let ready = responding.delivery.reader.ready();
-                    if rt::race(ready, self.gone(&mut responding.input))
-                        .await
-                        .is_err()
-                    {
+                    let waited = rt::race(ready, self.gone(&mut responding.input)).await;
+                    self.slot.take_back();
+                    if waited.is_err() {
                         break Outcome::Left;
                     }
                 }
@@ -342,6 +347,10 @@ impl<H: Handler> Connection<H> {
                 }
             }
 
+            if input.is_over && input.may_lend {
+                self.slot.lend(); // it may be gone, or wait
+            }
+
             // From now on there is always something to read, or the end, so readiness does
             // not tell of a reset.
             let is_reset = is_reset.get_or_insert_with(|| Box::pin(self.reset()));
@@ -356,33 +365,83 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Sends FIN and closes without cutting anything off: a close with unread input would
-    /// make the kernel reset the connection and discard what it has not sent yet.
-    async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
-        let is_on_the_wire = sent <= ON_THE_WIRE;
-        self.stream.disarm();
-        if self.stream.finish().is_err() || input.is_over {
-            return Outcome::Whole;
-        }
-
-        let is_silent = || self.stream.try_recv(&mut [0; 64]) == Received::Nothing;
-        if is_on_the_wire && input.received == 0 && is_silent() {
-            return Outcome::Whole;
-        }
-
-        // Whatever a client sends, the end of a long poem may still be on its way to it.
-        let (time, bytes) = if is_on_the_wire {
-            (LINGER, LINGER_BYTES)
-        } else {
-            (self.server.limits.client_timeout, u32::MAX)
+    /// Waits until the kernel takes more bytes. `None` if the client takes nothing for the
+    /// client timeout.
+    ///
+    /// The kernel takes more only once the client has taken some 16 KiB. A client that takes
+    /// less within the timeout is not stuck, so what it has acknowledged counts.
+    async fn writable(&self) -> Option<io::Result<()>> {
+        let limit = self.server.limits.client_timeout;
+        let Some(info) = self.stream.tcp_info() else {
+            return rt::within(limit, self.stream.writable()).await;
         };
-        input.received = 0;
-        let closed = rt::within(time, self.discard(&mut input, bytes)).await;
 
-        if closed.is_some() || is_on_the_wire || input.received == 0 {
-            Outcome::Whole
-        } else {
-            Outcome::Stuck // it sends on, so closing may cut the poem's end
+        let mut patience = Patience::new(&info, Instant::now());
+        loop {
+            let look = rt::within(limit / STUCK_CHECKS, self.stream.writable());
+            if let Some(done) = look.await {
+                return Some(done);
+            }
+
+            let info = self.stream.tcp_info()?;
+            if patience.is_over(&info, limit, Instant::now()) {
+                return None;
+            }
+        }
+    }
+
+    /// Sends FIN, and closes once the client has acknowledged it. A close before that could
+    /// cut the answer off: a late byte of the client makes the kernel reset the connection
+    /// and discard what it still holds.
+    async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
+        let _closing = self.server.closing.enter();
+        self.stream.disarm();
+        if self.stream.finish().is_err() {
+            return Outcome::Whole;
+        }
+
+        let outcome = self.acknowledged(sent, &mut input).await;
+        if outcome == Outcome::Stuck {
+            self.stream.arm();
+        } else if input.received > 0 && !input.is_over {
+            input.received = 0;
+            let _closed = rt::within(LINGER, self.discard(&mut input, LINGER_BYTES)).await;
+        }
+        outcome
+    }
+
+    /// Waits until the client has acknowledged everything, for as long as it takes some of it
+    /// within the client timeout. Discards what it sends. A unix socket does not wait: what
+    /// is sent is in the client's hands.
+    async fn acknowledged(&self, sent: u64, input: &mut ClientInput) -> Outcome {
+        let limit = self.server.limits.client_timeout;
+        let mut turns = CoopBudget::default();
+        let mut patience = None;
+
+        loop {
+            let received = input.try_recv(&self.stream);
+            let Some(info) = self.stream.tcp_info() else {
+                return Outcome::Whole;
+            };
+            let now = Instant::now();
+            let patience = patience.get_or_insert_with(|| Patience::new(&info, now));
+            if info.is_settled() {
+                return end_of(&info, sent);
+            }
+            if patience.is_over(&info, limit, now) {
+                return Outcome::Stuck;
+            }
+
+            if let Received::Bytes(_) = received {
+                turns.take().await; // it may send without a pause
+                continue;
+            }
+            let pause = patience.next_pause(limit);
+            if input.is_over {
+                rt::sleep(pause).await; // there is always the end to read
+            } else {
+                let _sent_more = rt::within(pause, self.stream.readable()).await;
+            }
         }
     }
 

@@ -60,7 +60,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__fetch)
-            opts="-o -q -v -h --output --timeout --connect-timeout --idle-timeout --retry --ask --max-poem --transform --via --json --quiet --verbose --color --log-format --help"
+            opts="-o -q -v -h --output --timeout --connect-timeout --idle-timeout --retry --ask --half-close --max-poem --transform --via --json --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -144,7 +144,7 @@ _poetry() {
             return 0
             ;;
         poetry__subcmd__proxy)
-            opts="-l -q -v -h --port --listen --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
+            opts="-l -q -v -h --port --listen --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

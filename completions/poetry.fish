@@ -94,6 +94,7 @@ never\t'Not at all'"
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
 json\t'One JSON object per request, in the terms of RFC 9211'"
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'
+complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l half-close -d 'Close the sending side after each request, for upstreams that read to its end before they answer; others take that for a hang-up'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s q -l quiet -d 'Print errors only'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s v -l verbose -d 'Log every connection'
 complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -111,6 +112,7 @@ always\t'Even into a pipe'
 never\t'Not at all'"
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
 json\t'One JSON object per request, in the terms of RFC 9211'"
+complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l half-close -d 'Close the sending side after the request line, for servers that read to its end before they answer; others take that for a hang-up'
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l json -d 'Print one JSON object per server instead of its poem'
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s q -l quiet -d 'Print errors only'
 complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s v -l verbose -d 'Log every connection'

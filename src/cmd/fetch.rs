@@ -58,6 +58,10 @@ pub(super) struct Args {
     /// Send this request line first (the line protocol: finger, whois, gopher)
     #[arg(long, value_name = "TEXT", value_parser = request_line)]
     ask: Option<String>,
+    /// Close the sending side after the request line, for servers that read to its end
+    /// before they answer; others take that for a hang-up
+    #[arg(long, requires = "ask")]
+    half_close: bool,
     /// Longest poem to accept; by default there is no limit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_poem: Option<u64>,
@@ -91,6 +95,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let plan = Plan {
         timeouts: args.connecting.timeouts(args.timeout),
         ask: args.ask,
+        half_close: args.half_close,
         retry: args.retry,
         pipeline,
         max_poem: args.max_poem.unwrap_or(u64::MAX),

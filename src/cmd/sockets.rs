@@ -1,7 +1,7 @@
 //! The sockets to listen on, and the file descriptors that clients may use.
 
 use listenfd::ListenFd;
-use poetry::addr::Addr;
+use poetry::addr::ListenAddr;
 use poetry::error::{Error, reason};
 use poetry::net::Listener;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 ///
 /// # Errors
 /// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used.
-pub(super) async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
+pub(super) async fn open(addrs: &[ListenAddr]) -> Result<Vec<Listener>, Error> {
     let mut listeners = inherited().map_err(|error| Error::Local {
         subject: "inherited sockets".into(),
         why: reason(&error),

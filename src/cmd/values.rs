@@ -2,7 +2,7 @@
 //! value.
 
 use bytesize::ByteSize;
-use poetry::addr::{Addr, BadAddr};
+use poetry::addr::{Addr, BadAddr, ListenAddr};
 use std::fmt::Display;
 use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
@@ -61,13 +61,13 @@ where
 }
 
 /// An address to listen on; port 0 picks a free one.
-pub(super) fn listen_addr(text: &str) -> Result<Addr, String> {
+pub(super) fn listen_addr(text: &str) -> Result<ListenAddr, String> {
     text.parse().map_err(|error: BadAddr| error.to_string())
 }
 
 /// An address to connect to.
 pub(super) fn connect_addr(text: &str) -> Result<Addr, String> {
-    let addr = listen_addr(text)?;
+    let addr = text.parse().map_err(|error: BadAddr| error.to_string())?;
     if matches!(addr, Addr::Tcp { port: 0, .. }) {
         return Err("port 0 cannot be connected to; wanted a port from 1 to 65535".into());
     }

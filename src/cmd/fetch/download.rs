@@ -30,6 +30,7 @@ pub(super) struct Plan {
     /// The total is for all attempts together.
     pub timeouts: Timeouts,
     pub ask: Option<String>,
+    pub half_close: bool,
     pub retry: u32,
     pub pipeline: Option<Pipeline>,
     pub max_poem: u64,
@@ -166,6 +167,7 @@ impl Plan {
             request,
             limit: self.max_poem,
             timeouts: self.timeouts,
+            half_close: self.half_close,
         }
     }
 
@@ -234,6 +236,7 @@ mod tests {
         let plan = |json, max_poem| Plan {
             timeouts,
             ask: None,
+            half_close: false,
             retry: 0,
             pipeline: None,
             max_poem,

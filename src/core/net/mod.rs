@@ -16,7 +16,6 @@ pub(crate) use connect::connect;
 pub(crate) use listener::BACKLOG;
 pub use listener::Listener;
 pub(crate) use pipe::Pipe;
-pub use resolve::leads_to;
 pub use stream::Peer;
 pub(crate) use stream::{Accepted, Received, Stream, Then};
 pub(crate) use tcp_info::TcpInfo;

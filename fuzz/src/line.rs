@@ -36,8 +36,8 @@ fn decode(parts: &[&[u8]]) -> Decoded {
             return Ok(Some(request));
         }
         if let RequestDecoder::Line(line) = &decoder {
-            let is_bounded = line.len() <= LINE_LIMIT + 1;
-            assert!(is_bounded, "more is buffered than a line and its CR");
+            let is_bounded = line.len() <= LINE_LIMIT + 2;
+            assert!(is_bounded, "more is buffered than a line and its CR NUL");
         }
     }
     Ok(None)
@@ -56,11 +56,16 @@ fn plain(input: &[u8]) -> Decoded {
     let lengths: Vec<usize> = (0..=before_end.len()).collect();
     let can_become = |length: &usize| {
         let part = &before_end[..*length];
-        is_text(part.strip_suffix(b"\r").unwrap_or(part))
+        let text = part.strip_suffix(b"\r\0").unwrap_or(part);
+        is_text(text.strip_suffix(b"\r").unwrap_or(text))
     };
     let sound = lengths.partition_point(can_become) - 1;
+    if sound == before_end.len() && end.is_none() {
+        return Ok(None); // CR NUL: only the end of the connection may come
+    }
 
-    if before_end[..sound].ends_with(b"\r") || is_control(before_end[sound]) {
+    let is_ended = before_end[..sound].ends_with(b"\r") || before_end[..sound].ends_with(b"\0");
+    if is_ended || is_control(before_end[sound]) {
         Err(Malformed::Control)
     } else {
         Err(Malformed::TooLong(LINE_LIMIT as u64))

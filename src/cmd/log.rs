@@ -7,9 +7,9 @@ mod text;
 use super::flags::{ColorWhen, LogFormat, Output};
 use colored::{Color, Colorize};
 use lines::{Lines, Repeated};
-use poetry::error::Error;
 use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Decides for the whole process whether there are colours.
@@ -30,9 +30,17 @@ pub(super) fn set_color(when: ColorWhen) {
 }
 
 /// Prints an error in one line.
-pub(super) fn error(error: &Error) {
+pub(super) fn error(error: &impl Display) {
     let text = escape::text(&error.to_string());
     lines::print(&format!("{} {text}", "poetry:".color(Color::Red).bold()));
+}
+
+/// Prints a warning in one line, in the format of the log.
+pub(super) fn warning(format: LogFormat, text: &str) {
+    lines::print(&match format {
+        LogFormat::Text => text::warning(text),
+        LogFormat::Json => json::warning(text),
+    });
 }
 
 /// Has a panic print one line without a backtrace. A panic ends one task: its clients

@@ -16,10 +16,25 @@ pub(super) fn all() -> Result<Signals, Error> {
     })
 }
 
-/// Those of SIGTERM, SIGINT and SIGHUP that were not ignored when the process started,
-/// as by nohup(1); ignored ones stay ignored. Only Linux tells which those are;
+/// The signals that end a program by default and can be listened to, beside SIGPIPE,
+/// which std ignores, and SIGXFSZ: see [`catch_size_limit`].
+const DEADLY: [Signal; 10] = [
+    Signal::Term,
+    Signal::Int,
+    Signal::Hup,
+    Signal::Quit,
+    Signal::Usr1,
+    Signal::Usr2,
+    Signal::Alarm,
+    Signal::Vtalarm,
+    Signal::Prof,
+    Signal::Xcpu,
+];
+
+/// Every signal that would end this process, but for those that were ignored when it
+/// started, as by nohup(1): they stay ignored. Only Linux tells which those are;
 /// elsewhere none counts as ignored.
-pub(super) fn not_ignored() -> io::Result<Signals> {
+pub(super) fn deadly() -> io::Result<Signals> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
         .lines()
@@ -28,7 +43,13 @@ pub(super) fn not_ignored() -> io::Result<Signals> {
         .unwrap_or(0);
 
     let is_ignored = |signal: &Signal| ignored >> (*signal as u32 - 1) & 1 == 1;
-    Signals::new(ENDING.into_iter().filter(|signal| !is_ignored(signal)))
+    Signals::new(DEADLY.into_iter().filter(|signal| !is_ignored(signal)))
+}
+
+/// While the result is held, a write beyond the limit on file sizes fails with EFBIG. By
+/// default SIGXFSZ ends the process.
+pub(super) fn catch_size_limit() -> io::Result<Signals> {
+    Signals::new([Signal::Xfsz])
 }
 
 /// Waits for the next of these signals; for ever, if they could not be listened to.

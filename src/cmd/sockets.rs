@@ -1,5 +1,6 @@
 //! The sockets to listen on, and the file descriptors that clients may use.
 
+use super::addrs::explain_refusal;
 use listenfd::ListenFd;
 use poetry::addr::ListenAddr;
 use poetry::error::{Error, reason};
@@ -24,7 +25,8 @@ pub(super) async fn open(addrs: &[ListenAddr]) -> Result<Vec<Listener>, Error> {
 
     if listeners.is_empty() {
         for addr in addrs {
-            listeners.push(Listener::bind(addr).await?);
+            let listener = Listener::bind(addr).await;
+            listeners.push(listener.map_err(|error| explain_refusal(&addr.addr, error))?);
         }
     }
     Ok(listeners)

@@ -1,19 +1,34 @@
 //! The poems of a server: files, folders of `*.txt`, or the poems built into the
 //! program.
+//!
+//! | what can't be served | at the start | at a reload |
+//! |---|---|---|
+//! | a file of a folder | it is left out | it is left out |
+//! | a file or folder that was named | an error | the poems read before stay |
+//! | a name that no line can ask for | it is left out | it is left out |
+//! | all of them | an error | an error: all stays as it was |
+
+mod file;
+mod text;
 
 use crate::error::{Error, reason};
 use crate::poem::Poem;
 use crate::protocol::check_line;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+pub(crate) use text::{FULL_READ, ReadAhead, Text, TextReader};
 
-/// A poem and its name: the file's name without its extension.
+/// A poem, and what it is called.
 #[derive(Debug, Clone)]
 pub(crate) struct NamedPoem {
-    /// The name.
+    /// The file's name without its extension.
     pub(crate) name: String,
     /// The poem.
-    pub(crate) poem: Poem,
+    pub(crate) text: Text,
+    /// The file.
+    path: PathBuf,
+    /// The named path that led to the file, as an index.
+    origin: usize,
 }
 
 /// Where poems are read from, at the start and at each reload.
@@ -23,29 +38,27 @@ pub enum PoemSource {
     BuiltIn,
     /// Files and folders.
     Paths(Vec<PathBuf>),
-    /// Files and folders whose poems are requested by name. The function is called for
-    /// each poem left out because no request can name it.
-    Named(Vec<PathBuf>, fn(&Error)),
+    /// Files and folders, for poems that are requested by name. A poem is left out if a
+    /// line can't hold its name, or a poem before it has the same one.
+    Named(Vec<PathBuf>),
 }
 
 impl PoemSource {
-    /// Reads the poems.
-    ///
-    /// # Errors
-    /// Those of [`Anthology::load`] and [`Anthology::named`].
-    pub(crate) fn read(&self) -> Result<Anthology, Error> {
+    /// The files and folders that were named.
+    fn paths(&self) -> &[PathBuf] {
         match self {
-            PoemSource::BuiltIn => Ok(Anthology::built_in()),
-            PoemSource::Paths(paths) => Anthology::load(paths),
-            PoemSource::Named(paths, left_out) => Anthology::named(paths, left_out),
+            PoemSource::BuiltIn => &[],
+            PoemSource::Paths(paths) | PoemSource::Named(paths) => paths,
         }
     }
 }
 
-/// The poems of a server: at least one, and none of them empty.
+/// The poems of a server: at least one.
 #[derive(Debug, Clone)]
 pub struct Anthology {
+    source: PoemSource,
     entries: Vec<NamedPoem>,
+    left_out: Vec<Error>,
 }
 
 macro_rules! built_in {
@@ -70,102 +83,180 @@ const BUILT_IN: &[(&str, &[u8])] = built_in![
     "ya_vas_lyubil",
 ];
 
+/// The poem that a first try shows: in letters that every terminal has, and short.
+const FIRST: &str = "fascination";
+
+/// The built-in poems in the order in which a proxy recites them.
+pub(crate) fn recital() -> Vec<Poem> {
+    let mut poems: Vec<_> = BUILT_IN.to_vec();
+    poems.sort_by_key(|(name, _)| *name != FIRST);
+    poems.into_iter().map(|(_, text)| text.into()).collect()
+}
+
 impl Anthology {
-    /// The built-in poems.
-    pub(crate) fn built_in() -> Anthology {
-        let entry = |(name, text): &(&str, &'static [u8])| NamedPoem {
-            name: name.to_string(),
-            poem: (*text).into(),
-        };
-        Anthology {
-            entries: BUILT_IN.iter().map(entry).collect(),
+    /// Reads the poems. From a folder, reads the files `*.txt` in the order of their
+    /// names, without hidden files and subfolders. Files over 1 MiB are read when they
+    /// are sent.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if a named path can't be read, a folder has no file `*.txt`, or
+    /// no poem is left. A poem is a regular file with at least one byte: clients take
+    /// an empty reply for a failure.
+    pub fn read(source: PoemSource) -> Result<Anthology, Error> {
+        let mut reading = Reading::new(&source);
+        for (origin, path) in source.paths().iter().enumerate() {
+            let read = reading.read(path, origin);
+            read.map_err(|why| local(path, why))?;
         }
+        reading.finish(source)
     }
 
-    /// Reads the poems of these files and folders. From a folder, reads the files
-    /// `*.txt` in the order of their names, without hidden files and subfolders.
+    /// Reads the poems again. If a named path can't be read any more, its poems stay.
     ///
     /// # Errors
-    /// [`Error::Local`] if a path can't be read, a folder has no poem, or a poem is
-    /// empty: clients take an empty reply for a failure.
-    pub(crate) fn load(paths: &[PathBuf]) -> Result<Anthology, Error> {
-        let paths = files(paths)?;
-        let entries = paths.iter().map(|path| load_file(path));
-        Ok(Anthology {
-            entries: entries.collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// Like [`Anthology::load`], but leaves out the poems that can't be requested by
-    /// name: a line can't hold the name, or a poem before it has the same one. Calls
-    /// `left_out` with an error for each.
-    ///
-    /// # Errors
-    /// Those of [`Anthology::load`], and [`Error::Local`] if no poem is left.
-    pub(crate) fn named(paths: &[PathBuf], left_out: impl Fn(&Error)) -> Result<Anthology, Error> {
-        let mut entries = Vec::new();
-        let mut names = HashSet::new();
-        for path in files(paths)? {
-            let name = name(&path);
-            if let Err(why) = check_line(name.as_bytes()) {
-                let why = format!("left out: no line can ask for its name: {why}");
-                left_out(&local(&path, why));
-            } else if !names.insert(name.clone()) {
-                let why = format!("left out: another poem has the name '{name}'");
-                left_out(&local(&path, why));
-            } else {
-                entries.push(load_file(&path)?);
+    /// [`Error::Local`] if no poem is left.
+    pub(crate) fn reread(&self) -> Result<Anthology, Error> {
+        let mut reading = Reading::new(&self.source);
+        for (origin, path) in self.source.paths().iter().enumerate() {
+            if let Err(why) = reading.read(path, origin) {
+                let before = self.entries.iter().filter(|poem| poem.origin == origin);
+                reading.keep(before, path, &why);
             }
         }
+        reading.finish(self.source.clone())
+    }
 
-        if entries.is_empty() {
-            return Err(Error::Local {
-                subject: "poems".into(),
-                why: "none has a name that a line can ask for".into(),
-            });
-        }
-        Ok(Anthology { entries })
+    /// The number of poems.
+    pub fn poem_count(&self) -> usize {
+        self.entries.len()
     }
 
     /// The poems, in order.
     pub(crate) fn entries(&self) -> &[NamedPoem] {
         &self.entries
     }
-}
 
-fn local(path: &Path, why: impl Into<String>) -> Error {
-    Error::Local {
-        subject: path.display().to_string(),
-        why: why.into(),
+    /// What was left out when the poems were read, and why.
+    pub(crate) fn left_out(&self) -> &[Error] {
+        &self.left_out
     }
 }
 
-/// These files, and the files of these folders.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            files.extend(files_of(path)?);
-        } else {
-            files.push(path.clone());
+/// Poems being read.
+struct Reading {
+    entries: Vec<NamedPoem>,
+    left_out: Vec<Error>,
+    /// The names so far, if poems are requested by name.
+    names: Option<HashSet<String>>,
+}
+
+impl Reading {
+    fn new(source: &PoemSource) -> Reading {
+        let by_name = matches!(source, PoemSource::Named(_));
+        Reading {
+            entries: Vec::new(),
+            left_out: Vec::new(),
+            names: by_name.then(HashSet::new),
         }
     }
-    Ok(files)
+
+    /// Reads a file, or the files of a folder, of which each may be left out.
+    fn read(&mut self, path: &Path, origin: usize) -> Result<(), String> {
+        if !path.is_dir() {
+            let poem = load(path.into(), origin)?;
+            self.add(poem);
+            return Ok(());
+        }
+
+        for path in files_of(path)? {
+            match load(path.clone(), origin) {
+                Ok(poem) => self.add(poem),
+                Err(why) => self.leave_out(&path, &why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a poem, unless it must be requested by name and can't.
+    fn add(&mut self, poem: NamedPoem) {
+        if let Some(names) = &mut self.names {
+            if let Err(why) = check_line(poem.name.as_bytes()) {
+                let why = format!("no line can ask for its name: {why}");
+                return self.leave_out(&poem.path, &why);
+            }
+            if !names.insert(poem.name.clone()) {
+                let why = format!("another poem has the name '{}'", poem.name);
+                return self.leave_out(&poem.path, &why);
+            }
+        }
+        self.entries.push(poem);
+    }
+
+    fn leave_out(&mut self, path: &Path, why: &str) {
+        let why = format!("left out: {why}");
+        self.left_out.push(local(path, why));
+    }
+
+    /// Adds the poems read before from this path, which can't be read any more.
+    fn keep<'a>(&mut self, before: impl Iterator<Item = &'a NamedPoem>, path: &Path, why: &str) {
+        let kept: Vec<_> = before.filter(|poem| poem.text.is_there()).collect();
+        if kept.is_empty() {
+            return self.leave_out(path, why);
+        }
+
+        self.left_out
+            .push(local(path, format!("kept as it was: {why}")));
+        kept.into_iter().for_each(|poem| self.add(poem.clone()));
+    }
+
+    fn finish(mut self, source: PoemSource) -> Result<Anthology, Error> {
+        if let PoemSource::BuiltIn = source {
+            self.entries = built_in_entries().collect();
+        }
+        if self.entries.is_empty() {
+            let first = self.left_out.first().map(Error::to_string);
+            return Err(Error::Local {
+                subject: "no poem can be served".into(),
+                why: first.unwrap_or("none was named".into()),
+            });
+        }
+
+        Ok(Anthology {
+            source,
+            entries: self.entries,
+            left_out: self.left_out,
+        })
+    }
 }
 
-fn files_of(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let listing = std::fs::read_dir(folder).map_err(|e| local(folder, reason(&e)))?;
+fn built_in_entries() -> impl Iterator<Item = NamedPoem> {
+    BUILT_IN.iter().map(|(name, text)| NamedPoem {
+        name: name.to_string(),
+        text: (*text).into(),
+        path: PathBuf::new(),
+        origin: 0,
+    })
+}
+
+fn local(path: &Path, why: String) -> Error {
+    Error::Local {
+        subject: path.display().to_string(),
+        why,
+    }
+}
+
+/// The poems of a folder, in the order of their names.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
-    for item in listing {
-        let path = item.map_err(|e| local(folder, reason(&e)))?.path();
+    for item in std::fs::read_dir(folder).map_err(|e| reason(&e))? {
+        let path = item.map_err(|e| reason(&e))?.path();
         if is_poem(&path) {
             paths.push(path);
         }
     }
 
     if paths.is_empty() {
-        let why = "no poem in this folder: none of its files ends in .txt";
-        return Err(local(folder, why));
+        return Err("no poem in this folder: none of its files ends in .txt".into());
     }
     paths.sort();
     Ok(paths)
@@ -179,74 +270,15 @@ fn is_poem(path: &Path) -> bool {
     !hidden && path.is_file() && path.extension().is_some_and(|ending| ending == "txt")
 }
 
-fn name(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn load_file(path: &Path) -> Result<NamedPoem, Error> {
-    let text = std::fs::read(path).map_err(|e| local(path, reason(&e)))?;
-    if text.is_empty() {
-        let why = "the file is empty; a poem has at least one byte";
-        return Err(local(path, why));
-    }
-
+fn load(path: PathBuf, origin: usize) -> Result<NamedPoem, String> {
+    let name = path.file_stem().unwrap_or(path.as_os_str());
     Ok(NamedPoem {
-        name: name(path),
-        poem: text.into(),
+        name: name.to_string_lossy().into_owned(),
+        text: Text::load(&path)?,
+        path,
+        origin,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_poems_are_those_of_the_folder() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("poetry");
-        let on_disk = Anthology::load(&[folder]).unwrap();
-        let show = |anthology: &Anthology| -> Vec<(String, u64)> {
-            anthology
-                .entries()
-                .iter()
-                .map(|entry| (entry.name.clone(), entry.poem.len()))
-                .collect()
-        };
-        assert_eq!(show(&Anthology::built_in()), show(&on_disk));
-    }
-
-    #[test]
-    fn no_poem_with_a_usable_name_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a\x1bb.txt"), "poem").unwrap();
-        let paths = [folder.path().to_path_buf()];
-
-        let left_out = std::cell::Cell::new(0);
-        let named = Anthology::named(&paths, |_| left_out.set(left_out.get() + 1));
-        assert_eq!(
-            named.unwrap_err().to_string(),
-            "poems: none has a name that a line can ask for"
-        );
-        assert_eq!(
-            (
-                left_out.get(),
-                Anthology::load(&paths).unwrap().entries().len()
-            ),
-            (1, 1)
-        );
-    }
-
-    #[test]
-    fn an_empty_file_is_refused_and_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("nothing.txt");
-        std::fs::write(&path, "").unwrap();
-        let why = Anthology::load(&[path]).unwrap_err().to_string();
-        assert!(
-            why.ends_with("nothing.txt: the file is empty; a poem has at least one byte"),
-            "{why}"
-        );
-    }
-}
+mod tests;

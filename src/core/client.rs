@@ -37,9 +37,9 @@ pub struct Query<'a> {
     pub limit: u64,
     /// The deadlines.
     pub timeouts: Timeouts,
-    /// Whether to close the sending side once the request is sent. Some servers read to the
-    /// end before they answer; others take the end for a hang-up. In the poem protocol,
-    /// which has no request, nothing is closed.
+    /// Whether to close the sending side once the request is sent. Some servers read
+    /// to the end before they answer; others take the end for a hang-up. In the poem
+    /// protocol, which has no request, nothing is closed.
     pub half_close: bool,
 }
 

@@ -1,8 +1,8 @@
 //! What happens, as data for logs and counters.
 //!
-//! Each connection ends in exactly one [`AccessRecord`]; its log line and its counters come
-//! from that. All else is an [`Event`]. The core prints nothing: it hands both to an
-//! [`Observer`].
+//! Each connection ends in exactly one [`AccessRecord`]; its log line and its counters
+//! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
+//! an [`Observer`].
 
 use crate::addr::Addr;
 use crate::error::Error;
@@ -38,7 +38,8 @@ pub enum Outcome {
     Declined,
     /// The answer failed, and the connection was reset.
     Failed(Arc<Error>),
-    /// The client read a text over the window of this many bytes too slowly, and was reset.
+    /// The client read a text over the window of this many bytes too slowly, and was
+    /// reset.
     FellBehind(u64),
     /// The client went away.
     Left,
@@ -118,6 +119,7 @@ impl AccessRecord<'_> {
     /// The class this connection is counted in. A service that declines has answered.
     pub fn class(&self) -> Class {
         match (&self.outcome, self.status) {
+            (Outcome::Left, CacheStatus::NoRequest) => Class::NoRequest,
             (Outcome::Failed(_) | Outcome::FellBehind(_) | Outcome::Left | Outcome::Stuck, _) => {
                 Class::Failure
             }
@@ -182,12 +184,28 @@ pub enum Event<'a> {
         /// Why.
         why: &'a str,
     },
+    /// A server has failed, and is not asked first for a while.
+    UpstreamDown {
+        /// The server.
+        upstream: &'a Addr,
+        /// How it failed.
+        error: &'a Error,
+        /// For how long.
+        pause: Duration,
+    },
+    /// A server that was down has answered.
+    UpstreamUp {
+        /// The server.
+        upstream: &'a Addr,
+        /// How long it was down.
+        after: Duration,
+    },
     /// A server failed, and the next one is asked.
     NextUpstream {
         /// How it failed.
         error: &'a Error,
         /// The next server.
-        next: &'a Addr,
+        next: &'a str,
     },
     /// A transformation failed, and the original was sent.
     SentOriginal {

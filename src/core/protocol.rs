@@ -4,7 +4,7 @@
 //! | protocol | the client sends | the server sends | the reply is complete when |
 //! |---|---|---|---|
 //! | poem | nothing | the poem | the connection ends cleanly after at least one byte |
-//! | line | one line, CRLF or LF | text | the connection ends cleanly after at least one byte |
+//! | line | one line, ended by CRLF, LF or its side's close | text | the connection ends cleanly after at least one byte |
 //! | netstring | one netstring | one netstring | the netstring's comma has come |
 //!
 //! Plain TCP has no length, so a clean end is the only sign that a poem or a text is
@@ -139,6 +139,9 @@ pub enum Malformed {
     /// The connection ended inside the frame.
     #[error("the connection ended inside the frame")]
     Unfinished,
+    /// The connection ended before the first byte of a request.
+    #[error("no request came")]
+    Missing,
 }
 
 /// The longest request line in bytes, without its ending.
@@ -236,7 +239,7 @@ impl Scanner {
 pub enum RequestDecoder {
     /// The poem protocol has no requests.
     Poem,
-    /// The line so far, perhaps with the CR of its ending.
+    /// The line so far, perhaps with a CR, or CR NUL, at its end.
     Line(Vec<u8>),
     /// The netstring, and its payload so far.
     Netstring(Scanner, Vec<u8>),
@@ -276,6 +279,26 @@ impl RequestDecoder {
             }
         }
     }
+
+    /// Takes a clean end of what the client sends, and returns the request. A line may
+    /// end like this, as in `printf root | nc -N host 79`: the finger servers in use
+    /// answer it. They also answer one that ends in CR, or in CR NUL, which is how
+    /// telnet sends a CR (RFC 854). A netstring has an end of its own.
+    ///
+    /// # Errors
+    /// [`Malformed::Missing`] without a byte of a line, [`Malformed::Unfinished`]
+    /// inside a netstring.
+    pub fn eof(&mut self) -> Result<Bytes, Malformed> {
+        match self {
+            RequestDecoder::Poem => Ok(Bytes::new()),
+            RequestDecoder::Line(line) if line.is_empty() => Err(Malformed::Missing),
+            RequestDecoder::Line(line) => {
+                let text = line.split(|byte| *byte == b'\r').next();
+                Ok(Bytes::copy_from_slice(text.unwrap_or_default()))
+            }
+            RequestDecoder::Netstring(..) => Err(Malformed::Unfinished),
+        }
+    }
 }
 
 /// Checks that a text can be sent as a request line.
@@ -292,14 +315,19 @@ pub fn check_line(text: &[u8]) -> Result<(), Malformed> {
 
 fn push_line(line: &mut Vec<u8>, input: &[u8]) -> Result<Option<Bytes>, Malformed> {
     for &byte in input {
-        let carriage = line.last() == Some(&b'\r');
-        match byte {
-            b'\n' => {
+        match (line.last(), byte) {
+            (Some(b'\0'), _) => return Err(Malformed::Control), // after CR NUL comes the end
+            (last, b'\n') => {
+                let carriage = last == Some(&b'\r');
                 line.truncate(line.len() - usize::from(carriage));
                 return Ok(Some(std::mem::take(line).into()));
             }
-            _ if carriage => return Err(Malformed::Control), // a CR may only come before the LF
-            b'\t' | b'\r' | 0x20..=0x7e | 0x80.. => line.push(byte),
+            (Some(b'\r'), b'\0') => {
+                line.push(byte);
+                continue;
+            }
+            (Some(b'\r'), _) => return Err(Malformed::Control),
+            (_, b'\t' | b'\r' | 0x20..=0x7e | 0x80..) => line.push(byte),
             _ => return Err(Malformed::Control),
         }
 

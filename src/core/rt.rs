@@ -3,11 +3,14 @@
 //! alone.
 
 use crate::semaphore::Semaphore;
+use async_executor::LocalExecutor;
 use async_io::Timer;
 use futures::future::FutureExt;
 use futures_lite::future;
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
 
@@ -41,11 +44,39 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     async_io::block_on(work)
 }
 
-/// Starts a task. A panic in it ends that task only: what it owned is dropped, and
-/// dropping is how every failure here is reported.
+thread_local! {
+    /// The tasks of a thread that is in [`run`].
+    static LOCAL: RefCell<Option<Rc<LocalExecutor<'static>>>> = const { RefCell::new(None) };
+}
+
+/// Runs a future to its end on this thread, and with it all tasks that this thread
+/// starts meanwhile. A task that waits is woken by the thread that waits for the
+/// sockets: no other thread has to be woken for that, which is a third of what a small
+/// fetch costs (measured).
+///
+/// Tasks that have not ended by then are dropped.
+pub fn run<T>(work: impl Future<Output = T>) -> T {
+    let executor = Rc::new(LocalExecutor::new());
+    LOCAL.set(Some(executor.clone()));
+
+    let done = async_io::block_on(executor.run(work));
+    LOCAL.set(None);
+    done
+}
+
+/// Starts a task: on this thread if that is in [`run`], and else on the runtime's. A
+/// panic in it ends that task only: what it owned is dropped, and dropping is how every
+/// failure here is reported.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
-    configure();
-    async_std::task::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
+    let work = AssertUnwindSafe(work).catch_unwind().map(|_| ());
+    let local = LOCAL.with_borrow(Clone::clone);
+
+    if let Some(executor) = local {
+        executor.spawn(work).detach();
+    } else {
+        configure();
+        async_std::task::spawn(work);
+    }
 }
 
 /// Runs blocking work on a thread of its own. At most 16 such calls run at the same

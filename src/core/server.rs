@@ -8,14 +8,15 @@
 //! | the client is stuck | a reset |
 //! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
-//! **The short way.** An answer that is there at once is sent on the socket just accepted,
-//! without a task, a timer or the reactor. Only a connection that has to wait becomes a task.
-//! [`Delivery::step`](connection::Delivery::step) is the same code for both. A short answer
-//! that is not acknowledged at once waits for that in a list: see [`closing`].
+//! **The short way.** An answer that is there at once is sent on the socket just
+//! accepted, without a task, a timer or the reactor. Only a connection that has to
+//! wait becomes a task. `Delivery::step` is the same code for both. A short answer
+//! that is not acknowledged at once waits for that in a list.
 
 mod acceptor;
 mod closing;
 mod connection;
+mod ending;
 
 use crate::budget::Budget;
 use crate::error::{Error, reason};
@@ -28,8 +29,9 @@ use crate::slots::{Slot, Slots};
 use crate::stats::Stats;
 use acceptor::Acceptor;
 use bytes::Bytes;
-use closing::{Closing, Patience, Unacknowledged};
+use closing::{Closing, Unacknowledged};
 use connection::{Connection, Delivery, Progress, Responding};
+use ending::AckWatch;
 use futures::future::{FutureExt, join_all};
 use std::future::Future;
 use std::net::IpAddr;
@@ -82,10 +84,11 @@ pub struct Wire {
 /// The limits of a listening command.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections that may have a task at once. Beyond that, the kernel's backlog waits.
+    /// Connections that may have a task at once. Beyond that, the kernel's backlog
+    /// waits.
     pub max_clients: u64,
-    /// Connections beside those whose clients have closed their sending side, or all, and
-    /// wait for an answer that has not begun.
+    /// Connections beside those whose clients have closed their sending side, or all,
+    /// and wait for an answer that has not begun.
     pub max_half_closed: u64,
     /// How long a client may neither send what it owes nor take what it is sent.
     pub client_timeout: Duration,
@@ -97,9 +100,9 @@ pub struct Limits {
 /// segments of 1448 bytes (RFC 6928's initial window). Its connection is not armed.
 const SHORT: u64 = 14_480;
 
-/// An answer and its end of at most this size, in bytes, are sent at once on the loopback:
-/// Linux gives no socket a window of less than 1152 bytes. The kernel needs not be asked
-/// then, which is 3 % of a hit's cost (measured).
+/// An answer and its end of at most this size, in bytes, are sent at once on the
+/// loopback: Linux gives no socket a window of less than 1152 bytes. The kernel needs
+/// not be asked then, which is 3 % of a hit's cost (measured).
 const SMALLEST_WINDOW: u64 = 1024;
 
 /// A running service.
@@ -146,9 +149,9 @@ impl<H: Handler> Server<H> {
         })
     }
 
-    /// Serves until `shutdown` is ready, then finishes what is open, for at most the drain
-    /// timeout. An answer that is not finished by then is reset by the end of the process;
-    /// one that is sent is left to the kernel.
+    /// Serves until `shutdown` is ready, then finishes what is open, for at most the
+    /// drain timeout. An answer that is not finished by then is reset by the end of
+    /// the process; one that is sent is left to the kernel.
     pub async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
@@ -194,8 +197,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Serves connections that the kernel has already completed. More may come all the time,
-    /// so it ends after one backlog and one more.
+    /// Serves connections that the kernel has already completed. More may come all
+    /// the time, so it ends after one backlog and one more.
     async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
         let mut acceptor = Acceptor::new();
         for _ in 0..=crate::net::BACKLOG {
@@ -205,8 +208,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Answers a connection at once where that is possible, and gives it a task otherwise.
-    /// Returns the slot if it was not needed.
+    /// Answers a connection at once where that is possible, and gives it a task
+    /// otherwise. Returns the slot if it was not needed.
     fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
         if self.wire.protocol != Protocol::Poem {
             self.spawn_connection(client, slot, |connection| async move {
@@ -223,8 +226,8 @@ impl<H: Handler> Server<H> {
             return Some(slot);
         };
 
-        // A short whole poem goes out in one write, all or nothing. Any other connection is
-        // armed before its first byte.
+        // A short whole poem goes out in one write, all or nothing. Any other
+        // connection is armed before its first byte.
         let length = response.reader.whole_len();
         let is_short = length.is_some_and(|length| length <= SHORT);
         if !is_short {
@@ -252,21 +255,22 @@ impl<H: Handler> Server<H> {
     /// client has taken both.
     fn close_short(self: &Arc<Self>, mut answer: Answer) -> Option<Slot> {
         match taken(&answer.client, answer.delivery.sent) {
-            Taken::All => {
+            Receipt::All => {
                 self.record(answer.record(Outcome::Whole, &answer.client.peer(), answer.accepted));
                 return Some(answer.slot);
             }
-            Taken::Part(info) => {
+            Receipt::Part(info) => {
                 answer.delivery.reader.release();
-                let patience = Patience::new(&info, Instant::now());
-                self.close_later(Unacknowledged { answer, patience });
+                let watch = AckWatch::new(&info, Instant::now());
+                self.close_later(Unacknowledged { answer, watch });
             }
-            Taken::Unknown { received } => self.go_on(answer, received),
+            Receipt::Unknown { received } => self.go_on(answer, received),
         }
         None
     }
 
-    /// Gives a connection a task that finishes its answer. It has sent `received` bytes.
+    /// Gives a connection a task that finishes its answer. It has sent `received`
+    /// bytes.
     fn go_on(self: &Arc<Self>, answer: Answer, received: u32) {
         let Answer {
             client,
@@ -283,8 +287,8 @@ impl<H: Handler> Server<H> {
         });
     }
 
-    /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug in one
-    /// answer must cost only that client.
+    /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug
+    /// in one answer must cost only that client.
     fn respond(&self, peer: &Peer, body: Bytes, accepted: Instant) -> Option<Response> {
         let request = Request {
             from: peer.ip(),
@@ -376,7 +380,7 @@ impl Answer {
 }
 
 /// What a client has taken of an answer that is sent.
-enum Taken {
+enum Receipt {
     /// The answer and its end, and the client has sent nothing.
     All,
     /// Not all, as far as the kernel knows, and the client has sent nothing.
@@ -389,7 +393,7 @@ enum Taken {
 ///
 /// Most acknowledgements come a little later than this look. The loopback loses nothing
 /// that is sent, so there the end counts as taken once it is sent.
-fn taken(client: &Accepted, sent: u64) -> Taken {
+fn taken(client: &Accepted, sent: u64) -> Receipt {
     let is_local = client.is_loopback();
     let fits = is_local && sent <= SMALLEST_WINDOW;
     let info = if fits { None } else { client.tcp_info() };
@@ -397,12 +401,12 @@ fn taken(client: &Accepted, sent: u64) -> Taken {
     let is_silent = info.is_some_and(|info| info.received == 0);
     if !is_silent && let Received::Bytes(count) = client.try_recv(&mut [0; 64]) {
         let received = count as u32; // at most 64
-        return Taken::Unknown { received };
+        return Receipt::Unknown { received };
     }
 
     match info {
-        Some(info) if info.is_settled() || is_local && info.unsent == 0 => Taken::All,
-        Some(info) => Taken::Part(info),
-        None => Taken::All,
+        Some(info) if info.is_settled() || is_local && info.unsent == 0 => Receipt::All,
+        Some(info) => Receipt::Part(info),
+        None => Receipt::All,
     }
 }

@@ -1,8 +1,8 @@
 //! How many connections may be served at once: a limit that no acceptor can overshoot.
 //!
 //! An acceptor takes a [`Slot`] before it accepts, so the count is right before the
-//! connection exists. A connection that is answered on the spot leaves the slot with the
-//! acceptor; one that needs a task takes it along.
+//! connection exists. A connection that is answered on the spot leaves the slot with
+//! the acceptor; one that needs a task takes it along.
 //!
 //! A client that has closed its sending side and waits may be gone: nothing tells. It
 //! lends its slot to others until its answer comes. It takes it back at once then, even
@@ -119,7 +119,8 @@ impl Slot {
         counter.freed.notify(usize::MAX);
     }
 
-    /// Takes a slot that was lent, even if none is free. Does nothing if it is not lent.
+    /// Takes a slot that was lent, even if none is free. Does nothing if it is not
+    /// lent.
     pub(crate) fn take_back(&self) {
         if self.is_lent.swap(false, Ordering::AcqRel) {
             self.shared.taken.fetch_add(1, Ordering::AcqRel);

@@ -1,6 +1,7 @@
-//! A poem that comes slowly, a few bytes at a time.
+//! A poem that comes piece by piece, with or without a pause between two pieces.
 
-use crate::poem::Poem;
+use crate::anthology::{FULL_READ, TextReader};
+use crate::error::Error;
 use crate::rt;
 use bytes::Bytes;
 use std::time::Duration;
@@ -14,38 +15,63 @@ pub struct Pace {
     pub delay: Duration,
 }
 
+impl Pace {
+    /// As fast as it is taken.
+    pub(crate) const FULL: Pace = Pace {
+        bytes: FULL_READ,
+        delay: Duration::ZERO,
+    };
+}
+
 /// A poem on its way, at a [`Pace`].
 pub(crate) struct Trickle {
-    rest: Bytes,
+    text: TextReader,
     pace: Pace,
+    /// Bytes that belong to the current step and have not come yet. A file gives fewer
+    /// at once than a long step asks for.
+    left: usize,
     started: bool,
 }
 
 impl Trickle {
     /// Starts at the first byte of the poem, and without a delay.
-    pub(crate) fn new(poem: Poem, pace: Pace) -> Trickle {
+    pub(crate) fn new(text: TextReader, pace: Pace) -> Trickle {
         Trickle {
-            rest: poem.bytes(),
+            text,
             pace,
+            left: 0,
             started: false,
         }
     }
 
-    /// Waits for the next step and returns its bytes; `None` at the end of the poem.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+    /// Waits for the next step and returns its bytes, or a part of them; `None` at the
+    /// end of the poem.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the poem's file can't be read.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.is_over() {
-            return None;
+            return Ok(None);
         }
 
-        if self.started {
+        if self.left == 0 {
+            self.begin_step().await;
+        }
+        let bytes = self.text.next(self.left).await?;
+        self.left -= bytes.as_ref().map_or(0, Bytes::len);
+        Ok(bytes)
+    }
+
+    async fn begin_step(&mut self) {
+        if self.started && !self.pace.delay.is_zero() {
             rt::sleep(self.pace.delay).await;
         }
         self.started = true;
-        Some(self.rest.split_to(self.pace.bytes.min(self.rest.len())))
+        self.left = self.pace.bytes;
     }
 
     /// Whether all of the poem has come.
     pub(crate) fn is_over(&self) -> bool {
-        self.rest.is_empty()
+        self.text.is_over()
     }
 }

@@ -7,6 +7,7 @@
 
 mod clients;
 mod descriptors;
+mod failover;
 mod lifecycle;
 mod memory;
 mod panics;

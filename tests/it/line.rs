@@ -1,7 +1,10 @@
 //! The line protocol: `serve`, `proxy` and `fetch --ask`, against plain clients like
 //! those of finger and whois.
 
-use crate::support::{FakeUpstream, Folder, RESET, ServerProcess, poetry, proxy, text};
+use crate::support::{
+    Client, FakeUpstream, Folder, RESET, ServerProcess, Signal, count, poetry, proxy, text,
+    wait_for_count, wait_until,
+};
 
 #[test]
 fn a_line_names_the_poem_and_an_empty_one_lists_the_names() {
@@ -34,6 +37,37 @@ fn an_unknown_name_is_answered_with_a_sentence() {
         let answer = server.ask(format!("{name}\r\n").as_bytes()).unwrap();
         assert!(text(&answer).starts_with("sorry, "), "{name}");
     }
+}
+
+#[test]
+fn a_proxy_can_pass_on_an_unknown_name_without_keeping_it() {
+    let folder = Folder::new();
+    folder.write("known.txt", "a poem");
+    let serve = [
+        "serve",
+        "--port",
+        "0",
+        "--protocol",
+        "line",
+        &folder.arg(""),
+    ];
+    let upstream = ServerProcess::start(&serve);
+    let addr = upstream.addr.to_string();
+    let proxy = ["proxy", "--port", "0", "--protocol", "line", &addr];
+    let reject = ["--reject", "^sorry, no poem"];
+    let proxy = ServerProcess::start(&[&proxy[..], &reject].concat());
+
+    assert_eq!(proxy.ask(b"known\n").unwrap(), b"a poem");
+    for _ in 0..2 {
+        let answer = proxy.ask(b"new\n").unwrap();
+        assert!(text(&answer).starts_with("sorry, no poem"));
+    }
+
+    folder.write("new.txt", "a new poem");
+    upstream.signal(Signal::HUP);
+    wait_until("the new poem comes through", || {
+        proxy.ask(b"new\n").unwrap() == b"a new poem"
+    });
 }
 
 #[test]
@@ -106,6 +140,47 @@ fn the_line_is_the_key_and_answers_never_mix() {
         assert_eq!(poem, format!("about name{name:02}"));
     }
     assert_eq!(upstream.connections(), 20);
+}
+
+#[test]
+fn a_line_may_end_with_the_clients_half_close() {
+    let folder = Folder::new();
+    folder.write("root.txt", "at the desk");
+    let server = [
+        "serve",
+        "--port",
+        "0",
+        "--protocol",
+        "line",
+        &folder.arg(""),
+    ];
+    let server = ServerProcess::start(&server);
+    let upstream = server.addr.to_string();
+    let proxy = ["proxy", "--port", "0", "--protocol", "line", &upstream];
+    let proxy = ServerProcess::start(&proxy);
+
+    for line in [&b"root"[..], b"root\r", b"root\r\0", b"root\r\n"] {
+        for addr in [server.addr, proxy.addr] {
+            let mut client = Client::connect(addr);
+            client.send(line);
+            client.half_close();
+            assert_eq!(client.rest().unwrap(), b"at the desk", "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_half_close_without_a_byte_is_no_request() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().start();
+
+    let mut client = proxy.connect();
+    client.half_close();
+    assert_eq!(client.rest(), RESET);
+
+    wait_for_count("connections without a request", &proxy.stats.no_request, 1);
+    assert_eq!(count(&proxy.stats.failures), 0);
+    assert_eq!(upstream.connections(), 0);
 }
 
 #[test]

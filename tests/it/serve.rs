@@ -1,6 +1,8 @@
 //! `serve`: any bytes, exactly, also for clients that send something, are slow, or have
 //! closed their half.
 
+mod files;
+
 use crate::support::{
     Client, Folder, LONG, ServerProcess, Signal, bind, count, long_poem, poetry, serve, text,
     wait_until,

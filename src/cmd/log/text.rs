@@ -38,6 +38,10 @@ pub(super) fn trouble(event: &Event<'_>) -> Option<String> {
         Event::FetchFailed { fetch, error, .. } => format!("{}{error}", asked(fetch)),
         Event::Declined { error } => error.to_string(),
         Event::NextUpstream { error, next } => format!("{error}; trying {next}"),
+        Event::UpstreamDown { error, .. } => format!("upstream down: {error}"),
+        Event::UpstreamUp { upstream, after } => {
+            format!("{upstream} is up again after {}", short(*after))
+        }
         Event::SentOriginal { error } => format!("sending the original: {error}"),
         Event::FewDescriptors { clients } => format!(
             "serving at most {clients} clients at once: the limit on open files allows no more"
@@ -77,7 +81,10 @@ pub(super) fn progress(event: &Event<'_>) -> Option<String> {
             "{}gave up after {bytes} bytes: no client is left, and the poem can't be kept",
             asked(fetch)
         ),
-        Event::Draining { open } => format!("stopping: finishing {}", connections(*open)),
+        Event::Draining { open } => format!(
+            "stopping: finishing {}; Ctrl-C again stops at once",
+            connections(*open)
+        ),
         Event::Reloaded { what } => reloaded(*what),
         _ => return None,
     })

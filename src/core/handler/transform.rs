@@ -31,7 +31,8 @@ pub struct TransformLimits {
 }
 
 impl TransformService {
-    /// A service that charges its answers to `budget`, as the server does with requests.
+    /// A service that charges its answers to `budget`, as the server does with
+    /// requests.
     pub fn new(
         registry: Registry,
         limits: TransformLimits,
@@ -83,8 +84,8 @@ impl Handler for TransformService {
         let (mut writer, reader) = flight::pipe(u64::MAX);
         let mut charge = self.charge();
         rt::spawn(async move {
-            // The request is freed with the poem, once its answer is made. The work is for
-            // this one client and ends when that leaves: a program frees its place.
+            // The request is freed with the poem, once its answer is made. The work is
+            // for this one client and ends when that leaves: a program frees its place.
             let TransformLimits { max_poem, timeout } = self.limits;
             let work = transform.apply(poem, max_poem, timeout, &mut charge);
             match rt::race(work, writer.deserted()).await {

@@ -39,9 +39,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the address. If a name has several, listens on the first that can be
-    /// bound. An IPv6 address takes no IPv4 clients, so that `0.0.0.0:P` and `[::]:P` can be
-    /// listened on together.
+    /// Listens on the address. If a name has several, listens on the first that can
+    /// be bound. An IPv6 address takes no IPv4 clients, so that `0.0.0.0:P` and
+    /// `[::]:P` can be listened on together.
     ///
     /// # Errors
     /// [`Error::Unresolved`] for a name, [`Error::Local`] if no address can be bound.
@@ -110,8 +110,8 @@ impl Listener {
         &self.addr
     }
 
-    /// Whether a connection to `target` would arrive here. Detours through other machines
-    /// can't be seen.
+    /// Whether a connection to `target` would arrive here. Detours through other
+    /// machines can't be seen.
     pub async fn is_reached_by(&self, target: &Addr) -> bool {
         let takes_ipv4 = !self.socket.get_ref().only_v6().unwrap_or(true);
         leads_to(target, &self.addr, takes_ipv4).await
@@ -143,7 +143,8 @@ impl Drop for Listener {
     }
 }
 
-/// Binds a unix socket to its path. With a mode, the file has no more rights at any moment.
+/// Binds a unix socket to its path. With a mode, the file has no more rights at any
+/// moment.
 fn bind_unix(
     socket: &Socket,
     path: &Path,
@@ -156,7 +157,8 @@ fn bind_unix(
         return Ok(SocketFile::at(path));
     };
 
-    // On Linux the file gets the socket's own mode, less the umask; the rest is added here.
+    // On Linux the file gets the socket's own mode, less the umask; the rest is added
+    // here.
     let mode = Permissions::from_mode(mode);
     File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(mode.clone())?;
     socket.bind(target)?;

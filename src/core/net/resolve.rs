@@ -104,8 +104,8 @@ async fn look_up<T: Send + 'static>(
     .await
 }
 
-/// Whether a connection to `target` would reach a listener on `listening`, which may take
-/// IPv4 clients if it listens on all IPv6 addresses.
+/// Whether a connection to `target` would reach a listener on `listening`, which may
+/// take IPv4 clients if it listens on all IPv6 addresses.
 pub(super) async fn leads_to(target: &Addr, listening: &Addr, takes_ipv4: bool) -> bool {
     match (target, listening) {
         (Addr::Unix(target), Addr::Unix(listening)) => real_path(target) == real_path(listening),

@@ -54,8 +54,8 @@ impl TcpInfo {
 mod linux {
     use nix::{getsockopt_impl, sockopt_impl};
 
-    /// The first bytes of `struct tcp_info`. All kernels since Linux 4.6 have these, and
-    /// write as many bytes as they are asked for.
+    /// The first bytes of `struct tcp_info`. All kernels since Linux 4.6 have these,
+    /// and write as many bytes as they are asked for.
     type Bytes = [u8; 148];
 
     sockopt_impl!(

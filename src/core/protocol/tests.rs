@@ -77,6 +77,58 @@ fn lines_end_in_lf_or_crlf_without_control_bytes() {
     }
 }
 
+/// What a line becomes whose sender closes after these bytes.
+fn closed(text: &[u8], split: usize) -> Result<Bytes, Malformed> {
+    let mut decoder = RequestDecoder::new(Protocol::Line, 100);
+    for part in text.chunks(split) {
+        assert_eq!(decoder.push(part)?, None);
+    }
+    decoder.eof()
+}
+
+#[test]
+fn a_line_may_end_with_the_connection() {
+    let long = [b'x'; 1024];
+    let long_return = [&long[..], b"\r\0"].concat();
+    let lines: [(&[u8], &[u8]); 8] = [
+        (b"root", b"root"),
+        (b"root\r", b"root"),
+        (b"root\r\0", b"root"),
+        (b"\r", b""),
+        (b"\r\0", b""),
+        (b"a\tb", b"a\tb"),
+        (&long, &long),
+        (&long_return, &long),
+    ];
+    let not_lines: [(&[u8], Malformed); 7] = [
+        (b"", Malformed::Missing),
+        (b"\0", Malformed::Control),
+        (b"root\0", Malformed::Control),
+        (b"root\r\0\0", Malformed::Control),
+        (b"root\r\0\n", Malformed::Control),
+        (b"root\r\0x", Malformed::Control),
+        (&[b'x'; 1025], Malformed::TooLong(1024)),
+    ];
+
+    for split in [1, 2, 1000] {
+        for (text, line) in lines {
+            assert_eq!(closed(text, split).unwrap(), line, "{text:?}");
+        }
+        for (text, why) in &not_lines {
+            assert_eq!(closed(text, split), Err(why.clone()), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_netstring_does_not_end_with_the_connection() {
+    for text in ["", "5", "5:", "5:hello"] {
+        let mut decoder = RequestDecoder::new(Protocol::Netstring, 100);
+        assert_eq!(decoder.push(text.as_bytes()), Ok(None));
+        assert_eq!(decoder.eof(), Err(Malformed::Unfinished), "{text}");
+    }
+}
+
 #[test]
 fn a_request_keeps_no_spare_capacity() {
     let framed = netstring(&[b'x'; 90]);

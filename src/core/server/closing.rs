@@ -1,78 +1,30 @@
 //! Closes short answers once their clients have acknowledged them.
 //!
-//! A close before that leaves the rest to the kernel. A late byte of the client then cuts
-//! it off by a reset, and a client that takes nothing costs the kernel 33 kB, beyond any
-//! limit of ours. On the loopback the acknowledgement is there at once; elsewhere it takes
-//! a round trip. So the connections wait here, in one list, each with its slot but without
-//! a task or a registration of its own, and are looked at when it is due.
+//! A close before that leaves the answer to the kernel. A late byte of the client
+//! could then cut it off, and a client that takes nothing would cost the kernel 33 kB
+//! beyond any limit of ours. An acknowledgement takes a round trip, or until the
+//! client closes. So the connections wait here, in one list, each with its slot but
+//! without a task of its own or a registration with the reactor. One task looks at
+//! each when that is due.
 
+use super::ending::{AckWatch, PAUSE_MIN, end_of};
 use super::{Answer, Handler, Server};
-use crate::net::{Accepted, Received, TcpInfo};
+use crate::net::{Accepted, Received};
 use crate::observe::Outcome;
 use crate::rt;
 use event_listener::Event;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// The shortest and the longest time between two looks at a connection. The first look is
-/// due after one round trip, and each pause is twice the one before. Within 10 ms most
-/// clients of a near network have closed, and one timer does for many connections.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+use std::time::Instant;
 
 /// Looks before other work on the thread gets a turn: some 200 us' worth.
 const BURST: usize = 64;
 
-/// How far a client has taken what it was sent.
-#[derive(Clone, Copy)]
-pub(super) struct Patience {
-    acked: u64,
-    /// When it last took something.
-    since: Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    pub(super) fn new(info: &TcpInfo, now: Instant) -> Patience {
-        Patience {
-            acked: info.acked,
-            since: now,
-            pause: info.rtt.clamp(PAUSE_MIN, PAUSE_MAX),
-        }
-    }
-
-    /// Whether the client has taken nothing for this long.
-    pub(super) fn is_over(&mut self, info: &TcpInfo, limit: Duration, now: Instant) -> bool {
-        if info.acked != self.acked {
-            self.acked = info.acked;
-            self.since = now;
-        }
-        now.duration_since(self.since) >= limit
-    }
-
-    /// The time until the next look.
-    pub(super) fn next_pause(&mut self, limit: Duration) -> Duration {
-        let pause = self.pause.min(limit);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        pause
-    }
-}
-
-/// How a settled connection ended on which `sent` bytes were sent.
-pub(super) fn end_of(info: &TcpInfo, sent: u64) -> Outcome {
-    if info.acked >= sent {
-        Outcome::Whole
-    } else {
-        Outcome::Left // it was reset
-    }
-}
-
 /// A connection whose answer and end are sent but not acknowledged.
 pub(super) struct Unacknowledged {
     pub(super) answer: Answer,
-    pub(super) patience: Patience,
+    pub(super) watch: AckWatch,
 }
 
 /// The connections that wait for their clients' acknowledgement.
@@ -163,8 +115,8 @@ impl Drop for ClosingGuard<'_> {
 }
 
 impl<H: Handler> Server<H> {
-    /// Looks at a connection until it is acknowledged, and closes it then. Resets it if the
-    /// client takes nothing for the client timeout.
+    /// Looks at a connection until it is acknowledged, and closes it then. Resets it
+    /// if the client takes nothing for the client timeout.
     pub(super) fn close_later(self: &Arc<Self>, connection: Unacknowledged) {
         self.closing.count.fetch_add(1, Ordering::AcqRel);
         if self.look_later(connection, Instant::now()) {
@@ -175,7 +127,7 @@ impl<H: Handler> Server<H> {
 
     /// Returns whether a task must be started.
     fn look_later(&self, mut connection: Unacknowledged, now: Instant) -> bool {
-        let pause = connection.patience.next_pause(self.limits.client_timeout);
+        let pause = connection.watch.next_pause(self.limits.client_timeout);
         self.closing.put(connection, now + pause)
     }
 
@@ -212,7 +164,7 @@ impl<H: Handler> Server<H> {
         let outcome = match info {
             Some(info) if info.received > 0 && has_sent_bytes(client) => None,
             Some(info) if info.is_settled() => Some(end_of(&info, connection.answer.delivery.sent)),
-            Some(info) if connection.patience.is_over(&info, limit, now) => {
+            Some(info) if connection.watch.is_over(&info, limit, now) => {
                 client.arm();
                 Some(Outcome::Stuck)
             }

@@ -1,6 +1,6 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
-use super::closing::{Patience, end_of};
+use super::ending::LINGER_BYTES;
 use super::{Handler, Request, Response, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
@@ -17,12 +17,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-/// How long, and for how many bytes, a polite close reads from a client that has
-/// acknowledged its answer but has sent bytes. A close beside bytes that are still to be read
-/// is a reset, and some systems then discard what the client has yet to read.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u32 = 64 << 10;
-
 /// How often to look whether a client that is not read from any more has reset its
 /// connection.
 const RESET_CHECK: Duration = Duration::from_millis(500);
@@ -30,11 +24,8 @@ const RESET_CHECK: Duration = Duration::from_millis(500);
 /// The part of a request that logs show, in bytes.
 const REQUEST_LOGGED: usize = 1024;
 
-/// Looks for progress within the client timeout. A client that stops taking is reset after
-/// at most a quarter more than that.
-const STUCK_CHECKS: u32 = 4;
-
-/// How long the first part of a failed answer may take to leave the kernel before the reset.
+/// How long the first part of a failed answer may take to leave the kernel before the
+/// reset.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// An answer on its way to one client.
@@ -146,15 +137,16 @@ impl Responding {
 #[derive(Clone, Copy, Default)]
 pub(super) struct ClientInput {
     pub(super) received: u32,
-    is_over: bool,
-    /// Whether a client that sends no more lends its slot. True until its answer begins.
+    pub(super) is_over: bool,
+    /// Whether a client that sends no more lends its slot. True until its answer
+    /// begins.
     may_lend: bool,
 }
 
 impl ClientInput {
-    /// Reads and discards what has arrived. The buffer is this call's own: one that lived
-    /// across an await would be part of every waiting client's task.
-    fn try_recv(&mut self, stream: &Stream) -> Received {
+    /// Reads and discards what has arrived. The buffer is this call's own: one that
+    /// lived across an await would be part of every waiting client's task.
+    pub(super) fn try_recv(&mut self, stream: &Stream) -> Received {
         let received = stream.try_recv(&mut [0; 1024]);
         match received {
             Received::Bytes(count) => self.received = self.received.saturating_add(count as u32),
@@ -193,8 +185,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The handler's answer. A long request is hashed for its key: that runs on a thread of
-    /// its own.
+    /// The handler's answer. A long request is hashed for its key: that runs on a
+    /// thread of its own.
     async fn respond(&self, body: Bytes, accepted: Instant) -> Response {
         let is_long = rt::is_long_work(body.len());
         let handler = self.server.handler.clone();
@@ -219,13 +211,14 @@ impl<H: Handler> Connection<H> {
         let mut turns = CoopBudget::default();
 
         loop {
-            // The buffer lives for the call: a slow client costs no more than what it has sent.
+            // The buffer lives for the call: a slow client costs no more than what it
+            // has sent.
             let decoded = {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
                     Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
                     Received::Nothing => None,
-                    Received::Eof => Some(Err(Malformed::Unfinished)),
+                    Received::Eof => Some(decoder.eof().map(Some)),
                     Received::Broken => return Err(Outcome::Left),
                 }
             };
@@ -252,8 +245,8 @@ impl<H: Handler> Connection<H> {
 
     /// Sends the answer, from wherever it stands to its end.
     ///
-    /// What is rare or late here is boxed: a task is as large as its largest wait, and ten
-    /// thousand clients wait for a poem, not for its end.
+    /// What is rare or late here is boxed: a task is as large as its largest wait,
+    /// and ten thousand clients wait for a poem, not for its end.
     pub(super) async fn deliver(&self, responding: &mut Responding) {
         let outcome = loop {
             let send = |bytes: &[u8], then| self.stream.send(bytes, then);
@@ -278,7 +271,8 @@ impl<H: Handler> Connection<H> {
                     }
                 }
                 Progress::Ended => {
-                    // The kernel has it all: a client that is slow to close holds no memory.
+                    // The kernel has it all: a client that is slow to close holds no
+                    // memory.
                     responding.stored = responding.is_stored();
                     responding.delivery.reader.release();
                     let sent = responding.delivery.sent;
@@ -297,8 +291,8 @@ impl<H: Handler> Connection<H> {
 
     /// Ends an answer that will never be whole.
     async fn abort(&self, responding: &Responding, error: Arc<Error>) -> Outcome {
-        // Only where answers are framed does an end without one decline. Elsewhere it would
-        // look like a poem's.
+        // Only where answers are framed does an end without one decline. Elsewhere it
+        // would look like a poem's.
         let can_decline = self.server.wire.protocol == Protocol::Netstring;
         let is_declined = matches!(*error, Error::Declined { .. });
         if can_decline && is_declined && responding.delivery.sent == 0 {
@@ -331,9 +325,9 @@ impl<H: Handler> Connection<H> {
         });
     }
 
-    /// Ends when the client's connection breaks, and discards what it sends. A client that
-    /// has only closed its sending side is not gone: it may read on. (No `async fn`, which
-    /// would be twice as large: every waiting client has one.)
+    /// Ends when the client's connection breaks, and discards what it sends. A client
+    /// that has only closed its sending side is not gone: it may read on. (No `async
+    /// fn`, which would be twice as large: every waiting client has one.)
     fn gone<'a>(&'a self, input: &'a mut ClientInput) -> impl Future<Output = ()> + 'a {
         let mut is_reset = None;
         poll_fn(move |cx| {
@@ -351,8 +345,8 @@ impl<H: Handler> Connection<H> {
                 self.slot.lend(); // it may be gone, or wait
             }
 
-            // From now on there is always something to read, or the end, so readiness does
-            // not tell of a reset.
+            // From now on there is always something to read, or the end, so readiness
+            // does not tell of a reset.
             let is_reset = is_reset.get_or_insert_with(|| Box::pin(self.reset()));
             is_reset.as_mut().poll(cx)
         })
@@ -364,98 +358,6 @@ impl<H: Handler> Connection<H> {
             rt::sleep(RESET_CHECK).await;
         }
     }
-
-    /// Waits until the kernel takes more bytes. `None` if the client takes nothing for the
-    /// client timeout.
-    ///
-    /// The kernel takes more only once the client has taken some 16 KiB. A client that takes
-    /// less within the timeout is not stuck, so what it has acknowledged counts.
-    async fn writable(&self) -> Option<io::Result<()>> {
-        let limit = self.server.limits.client_timeout;
-        let Some(info) = self.stream.tcp_info() else {
-            return rt::within(limit, self.stream.writable()).await;
-        };
-
-        let mut patience = Patience::new(&info, Instant::now());
-        loop {
-            let look = rt::within(limit / STUCK_CHECKS, self.stream.writable());
-            if let Some(done) = look.await {
-                return Some(done);
-            }
-
-            let info = self.stream.tcp_info()?;
-            if patience.is_over(&info, limit, Instant::now()) {
-                return None;
-            }
-        }
-    }
-
-    /// Sends FIN, and closes once the client has acknowledged it. A close before that could
-    /// cut the answer off: a late byte of the client makes the kernel reset the connection
-    /// and discard what it still holds.
-    async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
-        let _closing = self.server.closing.enter();
-        self.stream.disarm();
-        if self.stream.finish().is_err() {
-            return Outcome::Whole;
-        }
-
-        let outcome = self.acknowledged(sent, &mut input).await;
-        if outcome == Outcome::Stuck {
-            self.stream.arm();
-        } else if input.received > 0 && !input.is_over {
-            input.received = 0;
-            let _closed = rt::within(LINGER, self.discard(&mut input, LINGER_BYTES)).await;
-        }
-        outcome
-    }
-
-    /// Waits until the client has acknowledged everything, for as long as it takes some of it
-    /// within the client timeout. Discards what it sends. A unix socket does not wait: what
-    /// is sent is in the client's hands.
-    async fn acknowledged(&self, sent: u64, input: &mut ClientInput) -> Outcome {
-        let limit = self.server.limits.client_timeout;
-        let mut turns = CoopBudget::default();
-        let mut patience = None;
-
-        loop {
-            let received = input.try_recv(&self.stream);
-            let Some(info) = self.stream.tcp_info() else {
-                return Outcome::Whole;
-            };
-            let now = Instant::now();
-            let patience = patience.get_or_insert_with(|| Patience::new(&info, now));
-            if info.is_settled() {
-                return end_of(&info, sent);
-            }
-            if patience.is_over(&info, limit, now) {
-                return Outcome::Stuck;
-            }
-
-            if let Received::Bytes(_) = received {
-                turns.take().await; // it may send without a pause
-                continue;
-            }
-            let pause = patience.next_pause(limit);
-            if input.is_over {
-                rt::sleep(pause).await; // there is always the end to read
-            } else {
-                let _sent_more = rt::within(pause, self.stream.readable()).await;
-            }
-        }
-    }
-
-    /// Reads and discards until the client closes, or has sent this many bytes.
-    async fn discard(&self, input: &mut ClientInput, most: u32) {
-        let mut turns = CoopBudget::default();
-        while input.received < most {
-            match input.try_recv(&self.stream) {
-                Received::Bytes(_) => turns.take().await, // it may send without a pause
-                Received::Nothing if self.stream.readable().await.is_ok() => {}
-                _ => return,
-            }
-        }
-    }
 }
 
 /// How a request that can't be understood ends. The netstring protocol closes without a
@@ -463,6 +365,9 @@ impl<H: Handler> Connection<H> {
 fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     if protocol == Protocol::Netstring {
         return Outcome::Declined;
+    }
+    if why == Malformed::Missing {
+        return Outcome::Left; // a health check, perhaps
     }
 
     Outcome::Failed(Arc::new(Error::BadRequest {

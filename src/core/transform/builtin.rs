@@ -167,148 +167,33 @@ fn number(text: &str, limit: u64) -> Option<Vec<u8>> {
     Some(result)
 }
 
-/// Reverses the lines. A newline at the end stays there.
+/// Reverses the lines. A line and its end, LF or CRLF, stay together, as in tac(1). If
+/// the last line has no end, the ends stay between the lines, so that no two are
+/// joined.
 fn reverse(text: &str) -> Vec<u8> {
-    // Each line gets a newline first, also the last; the one too many is cut off at the
-    // end.
-    let mut result = Vec::with_capacity(text.len() + 1);
-    let body = text.strip_suffix('\n').unwrap_or(text);
-    for line in body.rsplit('\n') {
-        result.extend_from_slice(line.as_bytes());
-        result.push(b'\n');
-    }
+    let is_ended = text.ends_with('\n');
+    let mut result = Vec::with_capacity(text.len());
+    let mut lines = text.split_inclusive('\n').rev().map(split_end).peekable();
 
-    result.truncate(text.len());
+    while let Some((line, own)) = lines.next() {
+        let between = lines.peek().map_or("", |(_, end)| end);
+        let end = if is_ended { own } else { between };
+
+        result.extend_from_slice(line.as_bytes());
+        result.extend_from_slice(end.as_bytes());
+    }
     result
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn apply(name: &str, text: &str) -> String {
-        let done = Builtin::named(name)
-            .expect(name)
-            .apply(text.as_bytes(), u64::MAX)
-            .expect(text);
-        String::from_utf8(done.to_vec()).expect("text stays text")
-    }
-
-    #[test]
-    fn each_transformation_does_what_it_says() {
-        assert_eq!(apply("cummingsify", "HERE IS MY POEM"), "here is my poem");
-        assert_eq!(apply("cummingsify", "ÀÉ ΣΊΣΥΦΟΣ"), "àé σίσυφος");
-        assert_eq!(apply("shout", "straße"), "STRASSE");
-        assert_eq!(apply("rot13", "Why? é"), "Jul? é");
-        assert_eq!(apply("number", "a\nb\n"), "1  a\n2  b\n");
-        assert_eq!(apply("reverse", "a\nb\nc\n"), "c\nb\na\n");
-        assert_eq!(apply("reverse", "a\nb"), "b\na");
-        assert_eq!(apply("reverse", ""), "");
-    }
-
-    #[test]
-    fn numbers_are_as_wide_as_the_last_one() {
-        let ten = "x\n".repeat(10);
-        assert!(apply("number", &ten).starts_with(" 1  x\n 2  x\n"));
-        assert!(apply("number", &ten).ends_with("\n10  x\n"));
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_refused() {
-        let why = Builtin::Shout
-            .apply(b"ab\xff", 1)
-            .expect_err("not UTF-8")
-            .to_string();
-        assert_eq!(why, "shout: not UTF-8 text from byte 2 on");
-    }
-
-    /// The same transformations in the simplest way, without a limit.
-    fn simply(builtin: Builtin, text: &str) -> String {
-        match builtin {
-            Builtin::Cummingsify => text.to_lowercase(),
-            Builtin::Shout => text.to_uppercase(),
-            Builtin::Rot13 => text
-                .chars()
-                .map(|c| match c {
-                    'a'..='m' | 'A'..='M' => char::from(c as u8 + 13),
-                    'n'..='z' | 'N'..='Z' => char::from(c as u8 - 13),
-                    other => other,
-                })
-                .collect(),
-            Builtin::Number => {
-                let width = text.lines().count().to_string().len();
-                let numbered = text.split_inclusive('\n').enumerate();
-                numbered
-                    .map(|(at, line)| format!("{:width$}  {line}", at + 1))
-                    .collect()
-            }
-
-            Builtin::Reverse => {
-                let body = text.strip_suffix('\n').unwrap_or(text);
-                body.split('\n').rev().collect::<Vec<_>>().join("\n") + &text[body.len()..]
-            }
-        }
-    }
-
-    fn matches_the_simple_way(text: &str) {
-        for transform in Builtin::ALL {
-            let simple = simply(transform, text);
-            let apply = |limit: usize| transform.apply(text.as_bytes(), limit as u64);
-            assert!(
-                apply(simple.len()).as_ref() == Ok(&simple.clone().into()),
-                "{transform}"
-            );
-
-            if let Some(less) = simple.len().checked_sub(1) {
-                let too_long = Error::TooLong {
-                    subject: transform.to_string(),
-                    limit: less as u64,
-                };
-                assert!(apply(less) == Err(too_long), "{transform}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_text_of_many_pieces_is_transformed_as_one() {
-        // Each puts something else where two pieces meet, such as a sigma at the end of
-        // a word.
-        for part in ["x", "\n", "Σ", "ΑΣ ", "aΣ.", "ΐß", "Ⱥİ\n", "ΣΑ'Σ\n"] {
-            for shift in ["", "a", "ab"] {
-                matches_the_simple_way(&(shift.to_string() + &part.repeat(200_000 / part.len())));
-            }
-        }
-    }
-
-    #[test]
-    fn a_result_over_the_limit_stops_after_one_piece_more() {
-        let mut made = 0;
-        let image = |piece: &str| {
-            made += piece.len();
-            piece.to_uppercase()
-        };
-        let text = "ΐ".repeat(1 << 20);
-        let image = std::cell::RefCell::new(image);
-
-        assert_eq!(
-            map(
-                pieces(&text, |_| true),
-                |piece| image.borrow_mut()(piece),
-                1 << 20
-            ),
-            None
-        );
-        assert!(
-            made < (1 << 20) / 3 + 2 * PIECE_BYTES,
-            "{made} bytes were looked at"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_transformed_as_in_the_simple_way(text in "[a-cA-CΣσß. \n\r]{0,40}|\\PC{0,40}") {
-            matches_the_simple_way(&text);
-        }
-    }
+/// A line without its end, and the end: LF, CRLF or nothing.
+fn split_end(line: &str) -> (&str, &str) {
+    let text = line.strip_suffix('\n').unwrap_or(line);
+    let text = match text.strip_suffix('\r') {
+        Some(shorter) if text.len() < line.len() => shorter,
+        _ => text,
+    };
+    line.split_at(text.len())
 }
+
+#[cfg(test)]
+mod tests;

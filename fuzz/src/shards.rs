@@ -26,8 +26,8 @@ const CAPACITIES: [u64; 4] = [128 << 10, 256 << 10, 600 << 10, 4 << 20];
 const KEYS: u8 = 64;
 /// How many fills may be open at once.
 const HELD_MAX: usize = 24;
-/// What an entry costs while it is fetched, and as a cached failure, in bytes. Keys hold
-/// nothing here.
+/// What an entry costs while it is fetched, and as a cached failure, in bytes. Keys
+/// hold nothing here.
 const FETCHED_WEIGHT: u64 = ENTRY_WEIGHT + FLIGHT_WEIGHT;
 /// What a refresh may hold beyond the weight of the old value, in bytes.
 const REFRESH_SLACK: u64 = 64 << 10;

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Deadlines of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For looking up the name, and again for connecting to each of its addresses.
+    /// For looking up the name, and again for connecting to one of its addresses.
     pub connect: Duration,
     /// The longest silence: the server takes nothing of the request and sends nothing.
     pub idle: Duration,

@@ -8,6 +8,7 @@
 mod connect;
 mod listener;
 mod pipe;
+mod race;
 mod resolve;
 mod stream;
 mod tcp_info;

@@ -164,7 +164,8 @@ mod tests {
             block_on(first_ok([ready(Err::<(), _>(1)), ready(Err(2))])),
             Err(Some(2))
         );
-        assert_eq!(block_on(first_ok([ready(Err::<(), u8>(1)); 0])), Err(None));
+        let none: [BoxFuture<'_, Result<(), u8>>; 0] = [];
+        assert_eq!(block_on(first_ok(none)), Err(None));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! digits; to see it again:
 //!
 //! ```text
-//! SCHEDULE='91...' cargo test --locked --features shuttle --test interleavings TEST_NAME
+//! SCHEDULE='91...' cargo test --locked --features shuttle --test interleavings NAME
 //! ```
 
 use poetry::cache::{Cache, Lookup, Policy, Purge, Remember};

@@ -156,7 +156,8 @@ impl Log {
     }
 
     fn json_event(&self, event: &Event<'_>) {
-        if !is_in_requests(event) {
+        let is_told_by_requests = self.level != Level::Quiet && is_in_requests(event);
+        if !is_told_by_requests {
             self.lines.add(json::event(event));
         }
     }
@@ -172,6 +173,13 @@ impl Log {
 
 impl Observer for Log {
     fn request(&self, record: &AccessRecord<'_>) {
+        if self.format == LogFormat::Text
+            && let Some(error) = own_failure(record)
+        {
+            self.lines
+                .event(error.word().into(), || text::own_failure(error, record));
+            return;
+        }
         match (self.level, self.format) {
             (Level::Quiet, _) => {}
             (_, LogFormat::Json) => self.lines.add(json::request(record)),
@@ -195,8 +203,8 @@ impl Observer for Log {
     }
 }
 
-/// The kind of line for a request where not every request gets a line of its own. A
-/// fetch has its own lines.
+/// The kind of line that a request gets without `-v`. `None` if it has no line: fetches
+/// and failures are reported by events.
 fn answer(record: &AccessRecord<'_>) -> Option<Answer> {
     match record.status {
         CacheStatus::Hit(_) => Some(Answer::Hit),
@@ -205,6 +213,17 @@ fn answer(record: &AccessRecord<'_>) -> Option<Answer> {
         CacheStatus::Stale => Some(Answer::Stale),
         CacheStatus::Negative => Some(Answer::CachedFailure),
         CacheStatus::Miss | CacheStatus::NoRequest => None,
+    }
+}
+
+/// Why a poem of our own could not be sent whole. Failures that were asked for
+/// (`--script`) don't count.
+fn own_failure<'a>(record: &'a AccessRecord<'_>) -> Option<&'a Error> {
+    match (record.status, &record.outcome) {
+        (CacheStatus::Own, Outcome::Failed(error)) => {
+            Some(&**error).filter(|error| !matches!(error, Error::Rehearsed { .. }))
+        }
+        _ => None,
     }
 }
 

@@ -1,6 +1,5 @@
 //! The runtime: tasks, timers and threads for blocking work. Only this file names
-//! async-std and its executor, so that another runtime means a new version of this file
-//! alone.
+//! async-std and its executor. Sockets and signals also need the reactor, `async-io`.
 
 use crate::error::Error;
 use crate::semaphore::Semaphore;

@@ -89,11 +89,11 @@ pub struct Wire {
 /// The limits of a listening command.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections that may have a task at once. Beyond that, the kernel's backlog
-    /// waits.
+    /// Connections that may be open at once. Beyond that, the kernel's backlog waits.
     pub max_clients: u64,
-    /// Connections beside those whose clients have closed their sending side, or all,
-    /// and wait for an answer that has not begun.
+    /// How many more may be open because as many clients have closed their sending
+    /// side, or the whole connection (nothing tells which), and wait for an answer that
+    /// has not begun.
     pub max_half_closed: u64,
     /// How long a client may neither send what it owes nor take what it is sent.
     pub client_timeout: Duration,
@@ -269,7 +269,7 @@ impl<H: Handler> Server<H> {
                 let watch = AckWatch::new(&info, Instant::now());
                 self.close_later(Unacknowledged { answer, watch });
             }
-            Receipt::Unknown { received } => self.go_on(answer, received),
+            Receipt::HasSentBytes { received } => self.go_on(answer, received),
         }
         None
     }
@@ -393,7 +393,7 @@ enum Receipt {
     /// Not all, as far as the kernel knows, and the client has sent nothing.
     Part(TcpInfo),
     /// The client has sent this many bytes.
-    Unknown { received: u32 },
+    HasSentBytes { received: u32 },
 }
 
 /// What the client has taken of an answer of `sent` bytes.
@@ -406,14 +406,24 @@ fn taken(client: &Accepted, sent: u64) -> Receipt {
     let info = if fits { None } else { client.tcp_info() };
 
     let is_silent = info.is_some_and(|info| info.received == 0);
-    if !is_silent && let Received::Bytes(count) = client.try_recv(&mut [0; 64]) {
-        let received = count as u32; // at most 64
-        return Receipt::Unknown { received };
-    }
+    let received = if is_silent {
+        Received::Nothing
+    } else {
+        client.try_recv(&mut [0; 64])
+    };
+    let info = match received {
+        Received::Bytes(count) => {
+            let received = count as u32; // at most 64
+            return Receipt::HasSentBytes { received };
+        }
+        Received::Broken => client.tcp_info(), // what was acknowledged before the reset?
+        Received::Nothing | Received::Eof => info,
+    };
 
     match info {
-        Some(info) if info.is_settled() || is_local && info.unsent == 0 => Receipt::All,
-        Some(info) => Receipt::Part(info),
         None => Receipt::All,
+        Some(info) if info.acked >= sent => Receipt::All,
+        Some(info) if !info.is_settled() && is_local && info.unsent == 0 => Receipt::All,
+        Some(info) => Receipt::Part(info),
     }
 }

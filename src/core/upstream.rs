@@ -119,6 +119,7 @@ impl Upstream {
     ) -> Result<Reply<'a>, Error> {
         match self {
             Upstream::Servers(servers) => {
+                servers.health().asked(source.0, Instant::now());
                 let exchange = client::ask(&servers.addrs[source.0], query).await?;
                 Ok(Reply::Server(Box::new(exchange)))
             }

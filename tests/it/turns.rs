@@ -230,6 +230,7 @@ fn a_purge_frees_the_place_of_a_hung_fetch_without_clients() {
     answer.send(b"answer").close();
     assert_eq!(other.rest().unwrap(), b"answer");
     connection.wait_for_hangup();
+    wait_for_count("fetches given up", &proxy.stats.failed_fetches, 1);
 }
 
 #[test]

@@ -151,7 +151,7 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
     line(&object)
 }
 
-/// Lines that nothing could be done with.
+/// How many lines were lost: the queue was full, or they could not be written.
 pub(super) fn lost(lines: u64) -> String {
     let mut object = start("lost");
     object["lines"] = json!(lines);

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The option that limits the time of a whole fetch.
 const FETCH_OPTION: &str = "--fetch-timeout";
 
-/// A request, where every request gets a line.
+/// A request's line with `-v`.
 pub(super) fn request(record: &AccessRecord<'_>) -> String {
     let status = match record.status {
         CacheStatus::Hit(_) => "hit",
@@ -34,7 +34,7 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
     )
 }
 
-/// A request where requests are folded.
+/// A request's line without `-v`. Lines of one kind are folded.
 pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
     let what = match answer {
         Answer::Hit => "using the cached poem",
@@ -45,6 +45,11 @@ pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
     };
     let line = asked(record.request) + what;
     line.dimmed().to_string()
+}
+
+/// A poem of our own that could not be sent whole.
+pub(super) fn own_failure(error: &Error, record: &AccessRecord<'_>) -> String {
+    warning(&(asked(record.request) + &error.to_string()))
 }
 
 /// The error that ends the process.
@@ -64,7 +69,7 @@ pub(super) fn panic(reason: &str) -> String {
     warning(&format!("internal error: {reason}"))
 }
 
-/// Lines that nothing could be done with.
+/// How many lines were lost: the queue was full, or they could not be written.
 pub(super) fn lost(lines: u64) -> String {
     warning(&match lines {
         1 => "1 log line was lost".to_string(),
@@ -84,7 +89,7 @@ pub(super) fn event(event: &Event<'_>) -> String {
     }
 }
 
-/// Lines of one kind are folded.
+/// What an event is folded by.
 pub(super) fn kind(event: &Event<'_>) -> String {
     let word = event.word();
     match event {

@@ -40,7 +40,7 @@ impl AtOnce {
     }
 }
 
-/// LastPieces held for all clients together. With 2, sixteen clients get as much as
+/// Pieces held for all clients together. With 2, sixteen clients get as much as
 /// from memory; with 8 or 32 they get no more (measured).
 const PIECES: usize = 2;
 
@@ -78,7 +78,8 @@ impl Piece {
     }
 }
 
-/// The pieces read last, of all files. Clones share them.
+/// Keeps the pieces read last alive, of all files. Clones share them. Nothing is looked
+/// up here: a reader finds its own piece by a `Weak`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastPieces {
     held: Arc<Mutex<VecDeque<Arc<Piece>>>>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TcpInfo {
     state: u8,
-    /// Bytes that are not sent yet: the other side's window has no space for them.
+    /// Bytes the kernel holds and has not sent yet.
     pub(crate) unsent: u64,
     /// The smoothed round-trip time.
     pub(crate) rtt: Duration,

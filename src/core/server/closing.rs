@@ -164,7 +164,7 @@ impl<H: Handler> Server<H> {
         let outcome = match info {
             Some(info) if info.received > 0 && has_sent_bytes(client) => None,
             Some(info) if info.is_settled() => Some(end_of(&info, connection.answer.delivery.sent)),
-            Some(info) if connection.watch.is_over(&info, limit, now) => {
+            Some(info) if connection.watch.is_stuck(&info, limit, now) => {
                 client.arm();
                 Some(Outcome::Stuck)
             }

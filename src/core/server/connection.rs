@@ -28,6 +28,10 @@ const REQUEST_LOGGED: usize = 1024;
 /// reset.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// Bytes sent before other work on the thread gets a turn: half a millisecond's worth,
+/// where the client takes them as fast as we send.
+const TURN_BYTES: u64 = 1 << 20;
+
 /// An answer on its way to one client.
 pub(super) struct Delivery {
     pub(super) reader: Reader,
@@ -38,6 +42,8 @@ pub(super) struct Delivery {
 pub(super) enum Progress {
     /// The kernel takes no more for now.
     Full,
+    /// The kernel would take more, but others are to have a turn.
+    Turn,
     /// There is no more to send for now.
     Waiting,
     /// The kernel has taken everything.
@@ -57,7 +63,11 @@ impl Delivery {
 
     /// Sends as much as `send` takes.
     pub(super) fn step(&mut self, send: impl Fn(&[u8], Then) -> io::Result<usize>) -> Progress {
+        let turn_ends = self.sent + TURN_BYTES;
         loop {
+            if self.sent >= turn_ends {
+                return Progress::Turn;
+            }
             let (next, is_last) = self.reader.peek_ahead();
             let bytes = match next {
                 Read::Chunk(bytes) => bytes,
@@ -269,6 +279,7 @@ impl<H: Handler> Connection<H> {
                     Some(Err(_)) => break Outcome::Left,
                     None => break Outcome::Stuck,
                 },
+                Progress::Turn => rt::yield_now().await,
                 Progress::Waiting => {
                     responding.input.may_lend = responding.delivery.sent == 0;
                     let ready = responding.delivery.reader.ready();

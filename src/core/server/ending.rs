@@ -14,15 +14,14 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_secs(1);
 pub(super) const LINGER_BYTES: u32 = 64 << 10;
 
-/// The shortest and the longest time between two looks at a connection. The first
-/// look is due after a round trip, and each pause is twice the one before. Most
-/// clients that are near have closed within 10 ms, and one timer then does for many
-/// connections.
+/// The shortest and the longest time between two looks at a connection. The first is
+/// due after a round trip, but not before 10 ms: most near clients have closed by then,
+/// and one timer serves many connections. Each pause is twice the one before.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// Looks for progress within the client timeout. A client that stops taking is reset
-/// after at most a quarter more than that.
+/// How many looks for progress there are within the client timeout. A client that stops
+/// taking is reset after at most a quarter more than that.
 const STUCK_CHECKS: u32 = 4;
 
 /// How far a client has taken what it was sent.
@@ -43,8 +42,9 @@ impl AckWatch {
         }
     }
 
-    /// Whether the client has taken nothing for this long.
-    pub(super) fn is_over(&mut self, info: &TcpInfo, limit: Duration, now: Instant) -> bool {
+    /// Notes what the client has taken by now. Returns whether it has taken nothing for
+    /// `limit`.
+    pub(super) fn is_stuck(&mut self, info: &TcpInfo, limit: Duration, now: Instant) -> bool {
         if info.acked != self.acked {
             self.acked = info.acked;
             self.since = now;
@@ -60,7 +60,7 @@ impl AckWatch {
     }
 }
 
-/// How a settled connection ended on which `sent` bytes were sent.
+/// How a settled connection ended, on which we had sent `sent` bytes.
 pub(super) fn end_of(info: &TcpInfo, sent: u64) -> Outcome {
     if info.acked >= sent {
         Outcome::Whole
@@ -90,7 +90,7 @@ impl<H: Handler> Connection<H> {
             }
 
             let info = self.stream.tcp_info()?;
-            if watch.is_over(&info, limit, Instant::now()) {
+            if watch.is_stuck(&info, limit, Instant::now()) {
                 return None;
             }
         }
@@ -103,7 +103,9 @@ impl<H: Handler> Connection<H> {
         let _closing = self.server.closing.enter();
         self.stream.disarm();
         if self.stream.finish().is_err() {
-            return Outcome::Whole;
+            // The client has reset the connection, perhaps after it had everything.
+            let info = self.stream.tcp_info();
+            return info.map_or(Outcome::Whole, |info| end_of(&info, sent));
         }
 
         let outcome = self.acknowledged(sent, &mut input).await;
@@ -134,7 +136,7 @@ impl<H: Handler> Connection<H> {
             if info.is_settled() {
                 return end_of(&info, sent);
             }
-            if watch.is_over(&info, limit, now) {
+            if watch.is_stuck(&info, limit, now) {
                 return Outcome::Stuck;
             }
 

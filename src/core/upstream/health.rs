@@ -5,13 +5,13 @@
 //! | a server is | it is asked | success | failure |
 //! |---|---|---|---|
 //! | up | in its place | up | down, for 1 s |
-//! | down | after those that are up | up | down, twice as long, up to 30 s |
-//! | down, and its time is over | by one fetch in its place, by others as if down | up | down, twice as long |
+//! | down | after those that are up | up | as before |
+//! | down, and its time is over | by one fetch in its place, by others as if down | up | down, twice as long, up to 30 s |
 
 use std::time::{Duration, Instant};
 
-/// How long a server that has failed is not asked first. It doubles with each failure
-/// in a row, from the first to the second.
+/// The first and the longest time for which a server that has failed is not asked
+/// first. Each failed probe doubles it.
 const DOWN_MIN: Duration = Duration::from_secs(1);
 const DOWN_MAX: Duration = Duration::from_secs(30);
 
@@ -54,18 +54,17 @@ impl Health {
     }
 
     /// The servers in the order in which a fetch that starts now asks them.
-    pub(super) fn order(&mut self, now: Instant) -> Vec<usize> {
+    pub(super) fn order(&self, now: Instant) -> Vec<usize> {
         let mut first = Vec::new();
         let mut last = Vec::new();
 
-        for (at, state) in self.servers.iter_mut().enumerate() {
+        for (at, state) in self.servers.iter().enumerate() {
             let State::Down { until, probed, .. } = state else {
                 first.push(at);
                 continue;
             };
             let is_free = probed.is_none_or(|since| now >= since + PROBE_TIME);
             if now >= *until && is_free {
-                *probed = Some(now);
                 first.push(at);
             } else {
                 last.push(at);
@@ -74,6 +73,15 @@ impl Health {
 
         first.extend(last);
         first
+    }
+
+    /// The server is asked. If it is down and its time is over, this is its probe.
+    pub(super) fn asked(&mut self, server: usize, now: Instant) {
+        if let State::Down { until, probed, .. } = &mut self.servers[server]
+            && now >= *until
+        {
+            *probed = Some(now);
+        }
     }
 
     /// The server has answered.
@@ -140,6 +148,7 @@ mod tests {
 
         let later = now + SECOND;
         assert_eq!(health.order(later), [0, 1]);
+        health.asked(0, later);
         assert_eq!(health.order(later), [1, 0], "one probe at a time");
         assert_eq!(health.order(later + PROBE_TIME), [0, 1], "it was lost");
 
@@ -159,7 +168,22 @@ mod tests {
             assert_eq!(health.order(nearly), [1, 0], "{seconds} s");
             now += SECOND * seconds;
             assert_eq!(health.order(now), [0, 1], "{seconds} s");
+            health.asked(0, now);
             assert_eq!(health.failed(0, now), None);
         }
+    }
+
+    #[test]
+    fn a_server_that_no_fetch_came_to_ask_is_not_probed() {
+        let mut health = Health::new(3);
+        let now = Instant::now();
+        health.failed(1, now);
+
+        let later = now + SECOND;
+        assert_eq!(health.order(later), [0, 1, 2]);
+        health.asked(0, later);
+        assert_eq!(health.order(later), [0, 1, 2]);
+        health.failed(0, later);
+        assert_eq!(health.order(later), [1, 2, 0]);
     }
 }

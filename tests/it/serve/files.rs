@@ -120,7 +120,7 @@ fn a_file_that_is_replaced_is_sent_as_it_was() {
 fn a_large_file_that_is_gone_is_a_failure() {
     let folder = Folder::new();
     let path = folder.write("poem.txt", long_poem(LARGE));
-    let server = serve(&[&path]);
+    let mut server = serve(&[&path]);
 
     std::fs::remove_file(&path).unwrap();
     assert_eq!(server.get(), RESET);
@@ -129,6 +129,9 @@ fn a_large_file_that_is_gone_is_a_failure() {
     assert_eq!(server.get().unwrap(), b"short now");
     folder.write("poem.txt", "");
     assert_eq!(server.get(), RESET);
+
+    let log = server.stop_and_read_log();
+    assert!(log.contains("no such file or directory"), "{log}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::semaphore::Semaphore;
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
-use futures::future::{FutureExt, abortable};
+use futures::future::{AbortHandle, AbortRegistration, Abortable, FutureExt};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -119,7 +119,7 @@ impl Fetch {
 
     /// Fetches, from the connect to the end. The place is held until then, and until
     /// the text is read if there was no room for it.
-    async fn run(mut self, place: Place<Fetch>) {
+    async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
         let proxy = self.proxy.clone();
         let begun = Instant::now();
         proxy.stats.fetches.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +128,9 @@ impl Fetch {
         });
 
         let limit = proxy.settings.timeouts.total;
-        let result = rt::within(limit, self.work()).await;
+        let work = Abortable::new(self.work(), abort);
+        let work = work.map(|ended| ended.unwrap_or(Err(Stop::NoReaders)));
+        let result = rt::within(limit, work).await;
         let late = Stop::Failed(Error::Timeout {
             subject: proxy.name.clone(),
             stage: Stage::Complete,
@@ -251,14 +253,18 @@ impl Fetch {
                 return result;
             };
 
-            let is_servers = error.is_worth_another_server();
-            if is_servers {
+            let asks_next = error.is_worth_another_server();
+            let has_answered = !asks_next && !matches!(error, Error::Local { .. });
+            if asks_next {
                 upstream.note(source, Err(&error), Instant::now(), observer);
+            } else if has_answered {
+                upstream.note(source, Ok(()), Instant::now(), observer);
             }
+
             let Some(next) = order.peek() else {
                 return Err(error.into());
             };
-            if !is_servers || !self.guard.rewind() {
+            if !asks_next || !self.guard.rewind() {
                 return Err(error.into());
             }
             let fetch = FetchName {
@@ -492,8 +498,8 @@ impl Job for Fetch {
     }
 
     fn start(self, place: Place<Fetch>) -> Abort {
-        let (work, handle) = abortable(self.run(place));
-        rt::spawn(work.map(|_| ()));
+        let (handle, registration) = AbortHandle::new_pair();
+        rt::spawn(self.run(place, registration));
         Box::new(move || handle.abort())
     }
 }

@@ -46,7 +46,7 @@ Examples:
 /// Print the poems of one or many servers
 ///
 /// All servers are asked at once, and their poems are printed in the order given. The
-/// exit code is 0 only if every poem arrived whole; the other exit codes are curl's.
+/// exit code is 0 only if every poem arrived whole. Codes 6 to 63 are curl's.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -76,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT", value_parser = request_line)]
     ask: Option<String>,
     /// Close the sending side after the request line, for servers that read to its end
-    /// before they answer; others take that for a hang-up
+    /// before they answer; others take that for a hang-up; needs --ask
     #[arg(long, requires = "ask")]
     half_close: bool,
     /// Longest poem to accept; by default there is no limit

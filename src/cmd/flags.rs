@@ -48,7 +48,7 @@ pub(super) enum ColorWhen {
 pub(super) enum LogFormat {
     /// For people
     Text,
-    /// One JSON object per request, in the terms of RFC 9211
+    /// One JSON object per request and per event, in the terms of RFC 9211
     Json,
 }
 
@@ -61,7 +61,8 @@ pub(super) struct Listening {
     /// How long to wait for a client to send its request, or to take more of its answer
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     pub client_timeout: Duration,
-    /// How long open connections may take to finish after SIGTERM or SIGINT
+    /// How long open connections may take to finish after SIGTERM, SIGINT or a closed
+    /// terminal
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub drain_timeout: Duration,
 }

@@ -36,8 +36,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Servers to fetch from, tried in order until one can be reached; `builtin` sends
-    /// the built-in poems slowly
+    /// Servers to fetch from; the next is asked if one fails before anything is passed
+    /// on; `builtin` sends the built-in poems slowly
     #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = source)]
     upstreams: Vec<Source>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
@@ -99,7 +99,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDR", requires = "transform",
           value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
-    /// What clients get if the transformation fails; an original is not kept
+    /// What clients get if the transformation fails; an original is not kept;
+    /// needs --transform
     #[arg(
         long,
         value_name = "WHAT",

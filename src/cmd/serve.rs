@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Wait this long between the pieces of a poem, to act as a slow server
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
-    /// Size of a piece in bytes
+    /// Size of a piece in bytes; needs --delay
     #[arg(long, value_name = "N", default_value = "10", requires = "delay",
           value_parser = number(1u32))]
     num_bytes: u32,

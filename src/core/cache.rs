@@ -23,7 +23,8 @@
 //! assert!(matches!(cache.lookup(&"key", now, || ((), 3)), Lookup::Hit("value", _)));
 //! ```
 //!
-//! [`Cache::lookup`] never waits. It answers under one lock:
+//! [`Cache::lookup`] never waits for a fetch. A hit is decided under its shard's shared
+//! lock, all else under the exclusive one:
 //!
 //! | value | fetch | `lookup` answers | afterwards |
 //! |---|---|---|---|
@@ -32,7 +33,7 @@
 //! | stale | in flight, failed, or paused | [`Stale`](Lookup::Stale) without | the same |
 //! | none | in flight, or a cached failure | [`Coalesced`](Lookup::Coalesced) | the same |
 //! | none | hit-for-miss | [`Miss`](Lookup::Miss) | the same: no request joins it |
-//! | none | none | [`Miss`](Lookup::Miss) | in flight |
+//! | none | none, or paused | [`Miss`](Lookup::Miss) | in flight |
 //!
 //! A fetch ends in one of these ways:
 //!
@@ -45,8 +46,9 @@
 //! | drops it | as it was |
 //! | any of these, after a purge | untouched: the entry is no longer its own |
 //!
-//! A refresh that ends in one of the middle three pauses the next one: for 1 s, doubled
-//! with each failure in a row up to 30 s, or for `fail_ttl` where that is longer.
+//! A refresh that ends in `fail`, `reject`, `hit_for_miss` or `give_up` pauses the next
+//! one: for 1 s, doubled with each failure in a row up to 30 s, or for `fail_ttl` where
+//! that is longer.
 //!
 //! The cache is generic: it knows no poem, no socket and no runtime, and takes the time
 //! as an argument. `V` is a value, `F` the handle by which a fetch in flight is joined,

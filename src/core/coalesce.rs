@@ -50,7 +50,7 @@
 //!
 //! | the guard | the key | its readers |
 //! |---|---|---|
-//! | lands, [`Verdict::Keep`] | fresh | get the end |
+//! | lands, [`Verdict::Keep`] | fresh; as it was after a purge, without room, or without ttl and grace | get the end |
 //! | lands, [`Verdict::Reject`] | as it was; the text is a cached failure | get the end |
 //! | lands, passing through | as it was | get the end |
 //! | fails | as it was; maybe a cached failure | get the error |

@@ -32,9 +32,10 @@
 //!
 //! **The window.** A flight holds at most `window` bytes, plus the chunk that crosses
 //! it. A poem that fits keeps its beginning, so any reader may join. A longer poem
-//! flows at the pace of its fastest reader ([`Writer::writable`]): the oldest chunks
-//! are dropped, a reader that still needed them has fallen behind, and no reader can
-//! join any more.
+//! flows at the pace of one reader ([`Writer::writable`]): its slowest while that is
+//! fair to the others, which the holder of the writer decides, and else its fastest.
+//! The oldest chunks are dropped, a reader that still needed them has fallen behind,
+//! and no reader can join any more.
 //!
 //! **Few, large chunks.** Readers keep a byte offset, not a chunk, so the writer may
 //! merge neighbours: a chunk takes in the next one while that has more than half its

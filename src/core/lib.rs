@@ -1,8 +1,8 @@
 //! The core of **poetry**: it decides and does everything, and prints, exits and reads
 //! arguments nowhere.
 //!
-//! A fetch is a *flight*, and every client reads one. Here is a text that two clients
-//! ask for at once and that is fetched once:
+//! A fetch is a *flight*, and every client reads one. Here is a text (a *poem*)
+//! that two clients ask for at once and that is fetched once:
 //!
 //! ```
 //! use poetry::cache::Policy;

@@ -23,10 +23,27 @@ const DATE: &str = "2026-11-26";
 
 /// What goes before the list of variables.
 const VARIABLES: &str = "\
-Each option has a variable. The command line wins. A variable is ignored if it conflicts with \
+Each option but \\fB\\-\\-list\\fR, \\fB\\-\\-help\\fR and \\fB\\-\\-version\\fR has a variable. \
+The command line wins. A variable is ignored if it conflicts with \
 the command line or needs an option that is not set. An unknown variable that starts with \
 \\fBPOEM_\\fR is warned of.
 ";
+
+/// How values of these kinds are written.
+const VALUES: [(&str, &str); 2] = [
+    (
+        "DURATION",
+        "is written like \\fB500ms\\fR, \\fB2h\\fR or \\fB1h 30m\\fR. \\fB1M\\fR is a month; \
+         a minute is \\fB1m\\fR.",
+    ),
+    (
+        "SIZE",
+        "is written like \\fB65536\\fR (bytes), \\fB16MiB\\fR or \\fB1GB\\fR.",
+    ),
+];
+
+/// The line that clap adds for its own help command, which has no page.
+const HELP_PAGE: &str = "poetry\\-help(1)\n";
 
 /// Writes the pages of `root`, the whole program.
 pub(super) fn write_pages(dir: &Path, root: &Command) -> io::Result<()> {
@@ -45,6 +62,7 @@ pub(super) fn write_pages(dir: &Path, root: &Command) -> io::Result<()> {
 
 fn text(definition: Command, sections: &str) -> io::Result<String> {
     let synopsis = synopsis(&definition);
+    let values = values(&definition);
     let variables = variables(&definition);
 
     // The examples are among the sections already.
@@ -57,11 +75,12 @@ fn text(definition: Command, sections: &str) -> io::Result<String> {
         .render(&mut page)?;
 
     let page = String::from_utf8_lossy(&page);
+    let page = page.replace(HELP_PAGE, "poetry help \\fICOMMAND\\fR\n");
     let (before, rest) = page.split_once(".SH SYNOPSIS\n").unwrap_or((&page, ""));
     let (_, after) = rest.split_once(".SH DESCRIPTION\n").unwrap_or(("", rest));
     let sections = sections.replacen(
         ".SH EXIT STATUS\n",
-        &format!("{variables}.SH EXIT STATUS\n"),
+        &format!("{values}{variables}.SH EXIT STATUS\n"),
         1,
     );
     Ok(format!(
@@ -118,6 +137,26 @@ fn usage(arg: &Arg) -> String {
         (false, true) => format!("{names} [{value}]"),
         (false, false) => format!("{names} {value}"),
     }
+}
+
+/// The section on how values are written; empty where none needs it.
+fn values(command: &Command) -> String {
+    let takes = |kind: &str| {
+        let mut args = command.get_arguments();
+        args.any(|arg| {
+            let names = arg.get_value_names().unwrap_or_default();
+            names.iter().any(|name| name == kind)
+        })
+    };
+    let kinds = VALUES.into_iter().filter(|(kind, _)| takes(kind));
+    let lines: String = kinds
+        .map(|(kind, form)| format!("A \\fI{kind}\\fR {form}\n"))
+        .collect();
+
+    if lines.is_empty() {
+        return lines;
+    }
+    format!(".SH TIMES AND SIZES\n{lines}")
 }
 
 /// The section that lists the variables; empty for the program itself.

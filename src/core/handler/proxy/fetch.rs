@@ -25,7 +25,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// What a waiting fetch costs beside its cache entry and its request, in bytes
-/// (measured, see `tests/it/memory.rs`).
+/// (measured).
 const WAITING_WEIGHT: u64 = 1024;
 
 /// Texts in several pieces that are matched with `--reject` at once. Each is copied

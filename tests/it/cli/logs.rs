@@ -199,6 +199,22 @@ fn a_dead_upstream_takes_a_few_lines_a_second_and_all_are_counted() {
 }
 
 #[test]
+fn quiet_json_tells_of_a_failed_fetch() {
+    let addr = unused_addr().to_string();
+    let args = ["proxy", "-q", "--port", "0", "--log-format", "json", &addr];
+    let mut server = ServerProcess::start(&args);
+    assert_eq!(server.get(), RESET);
+
+    let log = server.stop_and_read_log();
+    let failed = |object: &Value| object["event"] == "fetch_failed";
+    assert_eq!(
+        objects(&log).iter().filter(|o| failed(o)).count(),
+        1,
+        "{log}"
+    );
+}
+
+#[test]
 fn a_line_of_the_text_log_names_what_was_asked_for() {
     let upstream = FakeUpstream::new();
     let addr = upstream.addr.to_string();

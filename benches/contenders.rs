@@ -2,17 +2,13 @@
 
 use crate::context::Context;
 use crate::figures::{Figure, Measured, Wanted, paired};
-use crate::load::{self, ASKING, Exchange, Rate, Target};
+use crate::load::{self, Demand, Exchange, HITS, Rate, Target};
 use crate::machine::Steering;
 use crate::peers::Server;
 use std::io;
-use std::time::Duration;
 
 /// How many clients queue for a drain: well below what the kernel holds.
 const QUEUED: usize = 2500;
-
-/// How long each rate is counted.
-const COUNTED: Duration = Duration::from_secs(1);
 
 /// A core counts as full when it is busy for at least this fraction of the time. Clock
 /// ticks are coarse, so that it cannot be 1.
@@ -56,19 +52,26 @@ pub fn rates(context: &Context, contenders: &[Contender], exchange: Exchange) ->
     };
 
     let series = rounds(contenders, context.scaled(9, 2), |name, server| {
-        sound_rate(context, name, server.target(exchange))
+        let target = server.target(exchange);
+        Ok(sound_rate(context, name, target, HITS)?.poems)
     });
     drop(steering);
     series
 }
 
-fn sound_rate(context: &Context, name: &str, target: Target) -> io::Result<f64> {
-    let mut rate = load::rate(target, context.cores, ASKING, COUNTED)?;
+/// A rate that is limited by the server's core, or, after some tries, one that is not.
+pub fn sound_rate(
+    context: &Context,
+    name: &str,
+    target: Target,
+    demand: Demand,
+) -> io::Result<Rate> {
+    let mut rate = load::rate(target, context.cores, demand)?;
     for _ in 0..RETRIES {
         if is_sound(&rate) {
-            return Ok(rate.poems);
+            return Ok(rate);
         }
-        rate = load::rate(target, context.cores, ASKING, COUNTED)?;
+        rate = load::rate(target, context.cores, demand)?;
     }
 
     if !is_sound(&rate) {
@@ -77,7 +80,7 @@ fn sound_rate(context: &Context, name: &str, target: Target) -> io::Result<f64> 
             rate.server, rate.load
         );
     }
-    Ok(rate.poems)
+    Ok(rate)
 }
 
 /// A rate says something about the server only if the server's core is the full one.

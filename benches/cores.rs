@@ -7,14 +7,10 @@
 use crate::context::Context;
 use crate::figures::{Figure, Measured, Samples, Spread, Wanted, paired};
 use crate::hits::{HIT, POEM};
-use crate::load::{self, ASKING, Target};
+use crate::load::{self, HITS, Target};
 use crate::machine::{Steering, on_cores};
 use crate::peers::{Server, own, poetry_on};
 use std::io;
-use std::time::Duration;
-
-/// How long each rate is counted.
-const COUNTED: Duration = Duration::from_secs(1);
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let upstream = own(context.cores, "short", &context.poem(POEM)?)?;
@@ -114,7 +110,7 @@ impl Step {
 
 /// Hits per second that clients on this core get.
 fn hits_from(core: usize, target: Target) -> io::Result<f64> {
-    on_cores(&[core], || load::poems_per_second(target, ASKING, COUNTED))
+    on_cores(&[core], || load::poems_per_second(target, HITS))
 }
 
 /// Prints a bar for each number of cores: the rate, with that of one core as 1.

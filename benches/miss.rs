@@ -2,15 +2,14 @@
 //! for, so the proxy has to ask the upstream. HAProxy and nginx pass the same requests
 //! on to the same upstream.
 //!
-//! The upstream shares the load generator's core. Packets are not steered: a proxy has
-//! two connections for each request, and both ends of its core's work would be mixed
-//! with the client's and the upstream's.
+//! The upstream shares the load generator's core. Packets are not steered to the proxy's
+//! core: it would get the kernel's work for the client and for the upstream as well.
 
-use crate::contenders::{Comparison, Contender, Series, rounds};
+use crate::contenders::{Comparison, Contender, Series, rounds, sound_rate};
 use crate::context::Context;
 use crate::figures::{Figure, Spread, Wanted};
 use crate::hits::POEM;
-use crate::load::{self, Exchange, Rate, RequestLine};
+use crate::load::{self, Demand, Exchange, Rate, RequestLine};
 use crate::machine::Cores;
 use crate::peers::{Server, haproxy, nginx_proxy, own, poetry};
 use std::io;
@@ -18,12 +17,11 @@ use std::time::Duration;
 
 const MISS: Exchange = Exchange::line(RequestLine::New, POEM);
 
-/// How many clients ask at a time, and how many fetches the proxy may run at a time:
-/// the peers have no limit.
-const ASKING: usize = 32;
-
-/// How long each rate is counted. Processor time comes in hundredths of a second.
-const COUNTED: Duration = Duration::from_secs(2);
+/// Processor time comes in hundredths of a second: two seconds measure it well enough.
+const DEMAND: Demand = Demand {
+    asking: 32,
+    time: Duration::from_secs(2),
+};
 
 const PEERS: [&str; 2] = ["HAProxy", "nginx"];
 const UPSTREAM: &str = "the upstream alone";
@@ -31,8 +29,8 @@ const UPSTREAM: &str = "the upstream alone";
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     let contenders = start(context)?;
     let (upstream, proxies) = contenders.split_last().expect("there are four");
-    let rates = rounds(proxies, context.scaled(9, 2), |_, server| {
-        load::rate(server.target(MISS), context.cores, ASKING, COUNTED)
+    let rates = rounds(proxies, context.scaled(9, 2), |name, server| {
+        sound_rate(context, name, server.target(MISS), DEMAND)
     });
     let lone = rounds(&contenders, context.scaled(9, 2), |_, server| {
         lone_miss(server, context.scaled(500, 100))
@@ -74,7 +72,7 @@ fn start(context: &Context) -> io::Result<Vec<Contender>> {
     let upstream = own(upstream_cores, "line", &context.poem(POEM)?)?;
 
     let from = upstream.addr.to_string();
-    let asking = ASKING.to_string();
+    let asking = DEMAND.asking.to_string(); // the peers have no limit
     let mut args = vec!["proxy", &from, "--protocol", "line", "--ttl", "0"];
     args.extend(["--upstream-conns", &asking]);
     Ok(vec![

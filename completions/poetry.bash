@@ -1,399 +1,146 @@
-_poetry() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
+# Completions of poetry for bash, made by `poetry generate`.
+
+_poetry_words() {
+    COMPREPLY=($(compgen -W "$1" -- "$cur"))
+}
+
+_poetry_list() {
+    local given="${cur%"${cur##*,}"}"
+    COMPREPLY=($(compgen -P "$given" -W "$1" -- "${cur##*,}"))
+    compopt -o nospace 2>/dev/null
+}
+
+_poetry_files() {
+    local IFS=$'\n'
+    COMPREPLY=($(compgen -P "$1" -f -- "${cur#"$1"}"))
+    compopt -o filenames 2>/dev/null
+}
+
+_poetry_addr() {
+    if [[ $cur == unix:* ]]; then
+        _poetry_files unix:
     else
-        cur="${COMP_WORDS[COMP_CWORD]}"
+        _poetry_words "unix: $1"
+        [[ ${COMPREPLY[0]} == unix: ]] && compopt -o nospace 2>/dev/null
     fi
-    prev="$3"
-    cmd=""
-    opts=""
+}
 
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="poetry"
-                ;;
-            poetry,fetch)
-                cmd="poetry__subcmd__fetch"
-                ;;
-            poetry,generate)
-                cmd="poetry__subcmd__generate"
-                ;;
-            poetry,proxy)
-                cmd="poetry__subcmd__proxy"
-                ;;
-            poetry,serve)
-                cmd="poetry__subcmd__serve"
-                ;;
-            poetry,transform)
-                cmd="poetry__subcmd__transform"
-                ;;
-            *)
-                ;;
-        esac
+_poetry_keep_breaks() {
+    local kept="" char i
+    for ((i = 0; i < ${#cur}; i++)); do
+        char="${cur:i:1}"
+        [[ $COMP_WORDBREAKS == *"$char"* ]] && kept="${cur:0:i+1}"
     done
+    COMPREPLY=("${COMPREPLY[@]#"$kept"}")
+}
 
-    case "${cmd}" in
-        poetry)
-            opts="-q -v -h -V --quiet --verbose --color --log-format --help --version generate serve proxy fetch transform"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
+_poetry_takes_value() {
+    case "$1" in
+        --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
+    esac
+    return 1
+}
+
+_poetry_complete() {
+    case "$command $prev" in
+        "serve -l" | "serve --listen" | "serve --port") _poetry_addr; return ;;
+        "serve --protocol") _poetry_words "poem line"; return ;;
+        "serve --pick") _poetry_words "random cycle"; return ;;
+        "serve --script") _poetry_list "ok empty reset@ eof@ stall@ slow@ refuse"; return ;;
+        "serve --color") _poetry_words "auto always never"; return ;;
+        "serve --log-format") _poetry_words "text json"; return ;;
+        "proxy -l" | "proxy --listen" | "proxy --port") _poetry_addr; return ;;
+        "proxy --protocol") _poetry_words "poem line netstring"; return ;;
+        "proxy --transform") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
+        "proxy --via") _poetry_addr; return ;;
+        "proxy --on-transform-failure") _poetry_words "fail original"; return ;;
+        "proxy --color") _poetry_words "auto always never"; return ;;
+        "proxy --log-format") _poetry_words "text json"; return ;;
+        "fetch -o" | "fetch --output") _poetry_files; return ;;
+        "fetch --transform") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
+        "fetch --via") _poetry_addr; return ;;
+        "fetch --color") _poetry_words "auto always never"; return ;;
+        "fetch --log-format") _poetry_words "text json"; return ;;
+        "transform -l" | "transform --listen" | "transform --port") _poetry_addr; return ;;
+        "transform --via") _poetry_addr; return ;;
+        "transform --color") _poetry_words "auto always never"; return ;;
+        "transform --log-format") _poetry_words "text json"; return ;;
+        " --color") _poetry_words "auto always never"; return ;;
+        " --log-format") _poetry_words "text json"; return ;;
+    esac
+    _poetry_takes_value "$prev" && return
+
+    case "$command" in
+        serve)
+            if [[ $cur == -* ]]; then
+                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                return
             fi
-            case "${prev}" in
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
+            case $given in
+                *) _poetry_files ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
             ;;
-        poetry__subcmd__fetch)
-            opts="-o -q -v -h --output --timeout --connect-timeout --idle-timeout --retry --ask --max-poem --transform --via --json --quiet --verbose --color --log-format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
+        proxy)
+            if [[ $cur == -* ]]; then
+                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                return
             fi
-            case "${prev}" in
-                --output)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --connect-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --idle-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --retry)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ask)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-poem)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --transform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --via)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
+            case $given in
+                *) _poetry_addr builtin ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
             ;;
-        poetry__subcmd__generate)
-            opts="-q -v -h --quiet --verbose --color --log-format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
+        fetch)
+            if [[ $cur == -* ]]; then
+                _poetry_words "-o --output --timeout --connect-timeout --idle-timeout --retry --ask --max-poem --transform --via --json -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                return
             fi
-            case "${prev}" in
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
+            case $given in
+                *) _poetry_addr ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
             ;;
-        poetry__subcmd__proxy)
-            opts="-l -q -v -h --port --listen --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
+        transform)
+            if [[ $cur == -* ]]; then
+                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                return
             fi
-            case "${prev}" in
-                --listen)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --port)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --protocol)
-                    COMPREPLY=($(compgen -W "poem line netstring" -- "${cur}"))
-                    return 0
-                    ;;
-                --ttl)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --grace)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --fail-ttl)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reject)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --min-bytes)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-poem)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --capacity)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --upstream-conns)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --upstream-queue)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --fetch-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --transform)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --via)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --on-transform-failure)
-                    COMPREPLY=($(compgen -W "fail original" -- "${cur}"))
-                    return 0
-                    ;;
-                --connect-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --idle-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-clients)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
+            case $given in
+                0) _poetry_list "cummingsify shout rot13 number reverse" ;;
+                *) _poetry_files ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
             ;;
-        poetry__subcmd__serve)
-            opts="-l -q -v -h --port --listen --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --listen)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --port)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --protocol)
-                    COMPREPLY=($(compgen -W "poem line" -- "${cur}"))
-                    return 0
-                    ;;
-                --delay)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --num-bytes)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pick)
-                    COMPREPLY=($(compgen -W "random cycle" -- "${cur}"))
-                    return 0
-                    ;;
-                --script)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-clients)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        poetry__subcmd__transform)
-            opts="-l -q -v -h --port --listen --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --quiet --verbose --color --log-format --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --listen)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --port)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --via)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-poem)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --connect-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --idle-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-clients)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
+        help) _poetry_words "serve proxy fetch transform help" ;;
+        *) _poetry_words "serve proxy fetch transform help -q --quiet -v --verbose --color --log-format -h --help -V --version" ;;
     esac
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _poetry -o nosort -o bashdefault -o default poetry
-else
-    complete -F _poetry -o bashdefault -o default poetry
-fi
+_poetry() {
+    local line="${COMP_LINE:0:COMP_POINT}" words cur prev command="" given=0 i
+    COMPREPLY=()
+    if [[ -n $line ]]; then
+        read -ra words <<<"$line"
+        [[ $line == *[[:space:]] ]] && words+=("")
+    else
+        words=("${COMP_WORDS[@]:0:COMP_CWORD+1}")
+    fi
+    cur="${words[${#words[@]}-1]}"
+    prev="${words[${#words[@]}-2]}"
+
+    for ((i = 1; i < ${#words[@]} - 1; i++)); do
+        if [[ -z $command ]]; then
+            case "${words[i]}" in
+                serve | proxy | fetch | transform | help) command="${words[i]}" ;;
+            esac
+        elif [[ ${words[i]} != -* ]] && ! _poetry_takes_value "${words[i-1]}"; then
+            ((given++))
+        fi
+    done
+    if [[ $cur == --*=* ]]; then
+        prev="${cur%%=*}"
+        cur="${cur#*=}"
+    fi
+
+    _poetry_complete
+    _poetry_keep_breaks
+}
+
+complete -F _poetry poetry

@@ -1,136 +1,106 @@
-# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
-function __fish_poetry_global_optspecs
-    string join \n q/quiet v/verbose color= log-format= h/help V/version
-end
+# Completions of poetry for fish, made by `poetry generate`.
 
-function __fish_poetry_needs_command
-    # Figure out if the current invocation already has a command.
-    set -l cmd (commandline -opc)
-    set -e cmd[1]
-    argparse -s (__fish_poetry_global_optspecs) -- $cmd 2>/dev/null
-    or return
-    if set -q argv[1]
-        # Also print the command, so this can be used to figure out what it is.
-        echo $argv[1]
-        return 1
+function __poetry_addr
+    set -l token (commandline -ct | string replace -r '^--[a-z-]+=' '')
+    if string match -q 'unix:*' -- $token
+        for path in (__fish_complete_path (string sub -s 6 -- $token))
+            echo unix:$path
+        end
+    else
+        echo unix:
     end
-    return 0
 end
 
-function __fish_poetry_using_subcommand
-    set -l cmd (__fish_poetry_needs_command)
-    test -z "$cmd"
-    and return 1
-    contains -- $cmd[1] $argv
-end
-
-complete -c poetry -n "__fish_poetry_needs_command" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
-always\t'Even into a pipe'
-never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_needs_command" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
-json\t'One JSON object per request, in the terms of RFC 9211'"
-complete -c poetry -n "__fish_poetry_needs_command" -s q -l quiet -d 'Print errors only'
-complete -c poetry -n "__fish_poetry_needs_command" -s v -l verbose -d 'Log every connection'
-complete -c poetry -n "__fish_poetry_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_needs_command" -s V -l version -d 'Print version'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "generate" -d 'Write the man pages and the shell completions into a folder'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "serve" -d 'Serve poems: files, folders, or the built-in ones'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "proxy" -d 'Serve another server\'s poems from a cache; clients share each fetch'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "fetch" -d 'Print the poems of one or many servers'
-complete -c poetry -n "__fish_poetry_needs_command" -f -a "transform" -d 'Transform a poem, or run the transformation service'
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
-always\t'Even into a pipe'
-never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
-json\t'One JSON object per request, in the terms of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -s q -l quiet -d 'Print errors only'
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -s v -l verbose -d 'Log every connection'
-complete -c poetry -n "__fish_poetry_using_subcommand generate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -s l -l listen -l port -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l protocol -d 'The protocol that clients speak' -r -f -a "poem\t'The client sends nothing and is sent a poem'
-line\t'The client sends a line with the name of a poem; an empty line lists the names'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l delay -d 'Wait this long between the pieces of a poem, to act as a slow server' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l num-bytes -d 'Size of a piece in bytes' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l pick -d 'Which poem a client gets if there are several' -r -f -a "random\t'Any of them'
-cycle\t'One after the other'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l script -d 'Fail on purpose, one step per connection; the last step repeats: ok, empty, reset@N, eof@N, stall@N, slow@N, refuse' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l max-clients -d 'Clients served at once; more wait in the kernel\'s backlog' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l client-timeout -d 'How long to wait for a client to send its request, or to take more of its answer' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l drain-timeout -d 'How long open connections may take to finish after SIGTERM or SIGINT' -r
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
-always\t'Even into a pipe'
-never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
-json\t'One JSON object per request, in the terms of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -s q -l quiet -d 'Print errors only'
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -s v -l verbose -d 'Log every connection'
-complete -c poetry -n "__fish_poetry_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s l -l listen -l port -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l protocol -d 'The protocol of clients and upstream; with line and netstring, the request is passed on, and each request has its own cached answer' -r -f -a "poem\t'The client sends nothing and is sent a poem'
-line\t'The client sends one line first, as in finger, whois and gopher'
-netstring\t'The client sends a netstring and is sent one: a transformation service'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l ttl -d 'How long to keep a poem after its fetch has ended; with 0 nothing is kept, but clients that wait still share one fetch' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l grace -d 'How long a poem may be served after its ttl, while a refresh runs or refreshes fail' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fail-ttl -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l reject -d 'Pass on but don\'t keep a poem that matches; it counts as a failure for --fail-ttl' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l min-bytes -d 'Pass on but don\'t keep a poem of fewer bytes; it counts as a failure for --fail-ttl' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-poem -d 'Longest poem to keep; a longer one is passed on at the pace of its fastest reader' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l capacity -d 'Memory for poems, both kept and being fetched' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-conns -d 'Connections to the upstream at once; further fetches wait for one to end' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l upstream-queue -d 'Fetches that may wait for a connection; a request beyond that fails at once' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l fetch-timeout -d 'How long a whole fetch may take, from its connection on' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l transform -d 'Transform poems before they are kept; several names are applied in order' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l via -d 'Have the netstring service at ADDR transform the poems' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l on-transform-failure -d 'What clients get if the transformation fails; an original is not kept' -r -f -a "fail\t'The connection is reset'
-original\t'The poem as it was fetched'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l connect-timeout -d 'How long to wait for a name to resolve, and for a connection to each of its addresses' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l idle-timeout -d 'How long a server may send nothing' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l max-clients -d 'Clients served at once; more wait in the kernel\'s backlog' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l client-timeout -d 'How long to wait for a client to send its request, or to take more of its answer' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l drain-timeout -d 'How long open connections may take to finish after SIGTERM or SIGINT' -r
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
-always\t'Even into a pipe'
-never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
-json\t'One JSON object per request, in the terms of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s q -l quiet -d 'Print errors only'
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s v -l verbose -d 'Log every connection'
-complete -c poetry -n "__fish_poetry_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s o -l output -d 'Write to FILE once every poem is whole; on failure, an existing FILE stays as it was' -r -F
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l timeout -d 'How long each fetch may take, including its retries' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l connect-timeout -d 'How long to wait for a name to resolve, and for a connection to each of its addresses' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l idle-timeout -d 'How long a server may send nothing' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l retry -d 'Retry up to N times, waiting 1s, 2s, 4s, ...; only while nothing has been printed' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l ask -d 'Send this request line first (the line protocol: finger, whois, gopher)' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l max-poem -d 'Longest poem to accept; by default there is no limit' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l transform -d 'Transform the poems; several names are applied in order' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l via -d 'Have the netstring service at ADDR transform the poems' -r
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
-always\t'Even into a pipe'
-never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
-json\t'One JSON object per request, in the terms of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -l json -d 'Print one JSON object per server instead of its poem'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s q -l quiet -d 'Print errors only'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s v -l verbose -d 'Log every connection'
-complete -c poetry -n "__fish_poetry_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s l -l listen -l port -d 'Run the transformation service at this address' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l exec -d 'Add a transformation NAME that runs a program, without a shell: the poem is its stdin, its stdout the result; repeatable; for example up=\'tr a-z A-Z\'' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l via -d 'Have the netstring service at ADDR transform the poem' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-poem -d 'Longest poem to accept, and longest result of a program (--exec)' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l timeout -d 'How long a service (--via) or a program (--exec) may take for each transformation' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l connect-timeout -d 'How long to wait for a name to resolve, and for a connection to each of its addresses' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l idle-timeout -d 'How long a server may send nothing' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l max-clients -d 'Clients served at once; more wait in the kernel\'s backlog' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l client-timeout -d 'How long to wait for a client to send its request, or to take more of its answer' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l drain-timeout -d 'How long open connections may take to finish after SIGTERM or SIGINT' -r
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l color -d 'When to use colours on stderr' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
-always\t'Even into a pipe'
-never\t'Not at all'"
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l log-format -d 'Format of the log on stderr' -r -f -a "text\t'For people'
-json\t'One JSON object per request, in the terms of RFC 9211'"
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -l list -d 'List the transformations: the built-in ones and those that --exec adds'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s q -l quiet -d 'Print errors only'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s v -l verbose -d 'Log every connection'
-complete -c poetry -n "__fish_poetry_using_subcommand transform" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c poetry -f
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -a serve -d 'Serve poems: files, folders, or the built-in ones'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -a proxy -d 'Serve another server\'s poems from a cache; clients share each fetch'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -a fetch -d 'Print the poems of one or many servers'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -a transform -d 'Transform a poem, or run the transformation service'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -a help -d 'Print the help of a command'
+complete -c poetry -n '__fish_seen_subcommand_from help' -a 'serve proxy fetch transform help'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -s q -l quiet -d 'Print errors only'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -s v -l verbose -d 'Log every connection'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -l color -x -a 'auto always never' -d 'When to use colours on stderr'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -l log-format -x -a 'text json' -d 'Format of the log on stderr'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c poetry -n 'not __fish_seen_subcommand_from serve proxy fetch transform help' -s V -l version -d 'Print version'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -s l -l listen -l port -x -a '(__poetry_addr)' -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l protocol -x -a 'poem line' -d 'The protocol that clients speak'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l delay -x -d 'Wait this long between the pieces of a poem, to act as a slow server'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l num-bytes -x -d 'Size of a piece in bytes'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l pick -x -a 'random cycle' -d 'Which poem a client gets if there are several'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l script -x -a '(__fish_append , ok empty reset@ eof@ stall@ slow@ refuse)' -d 'Fail on purpose, one step per connection; the last step repeats: ok, empty, reset@N, eof@N, stall@N, slow@N, refuse'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l max-clients -x -d 'Clients served at once; more wait in the kernel\'s backlog'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l client-timeout -x -d 'How long to wait for a client to send its request, or to take more of its answer'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l drain-timeout -x -d 'How long open connections may take to finish after SIGTERM or SIGINT'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -s q -l quiet -d 'Print errors only'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -s v -l verbose -d 'Log every connection'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l color -x -a 'auto always never' -d 'When to use colours on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -l log-format -x -a 'text json' -d 'Format of the log on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -s V -l version -d 'Print version'
+complete -c poetry -n '__fish_seen_subcommand_from serve' -F
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -s l -l listen -l port -x -a '(__poetry_addr)' -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l protocol -x -a 'poem line netstring' -d 'The protocol of clients and upstream; with line and netstring, the request is passed on, and each request has its own cached answer'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l ttl -x -d 'How long to keep a poem after its fetch has ended; with 0 nothing is kept, but clients that wait still share one fetch'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l grace -x -d 'How long a poem may be served after its ttl, while a refresh runs or refreshes fail'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fail-ttl -x -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l reject -x -d 'Pass on but don\'t keep a poem that matches; it counts as a failure for --fail-ttl'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l min-bytes -x -d 'Pass on but don\'t keep a poem of fewer bytes; it counts as a failure for --fail-ttl'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l max-poem -x -d 'Longest poem to keep; a longer one is passed on at the pace of its readers'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l capacity -x -d 'Memory for poems, both kept and being fetched'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-conns -x -d 'Connections to the upstream at once; further fetches wait for one to end'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-queue -x -d 'Fetches that may wait for a connection; a request beyond that fails at once'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fetch-timeout -x -d 'How long a whole fetch may take, from its connection on'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l transform -x -a '(__fish_append , cummingsify shout rot13 number reverse)' -d 'Transform poems before they are kept; several names are applied in order'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l via -x -a '(__poetry_addr)' -d 'Have the netstring service at ADDR transform the poems'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l on-transform-failure -x -a 'fail original' -d 'What clients get if the transformation fails; an original is not kept'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l connect-timeout -x -d 'How long to wait for a name to resolve, and for a connection to each of its addresses'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l idle-timeout -x -d 'How long a server may send nothing'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l max-clients -x -d 'Clients served at once; more wait in the kernel\'s backlog'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l client-timeout -x -d 'How long to wait for a client to send its request, or to take more of its answer'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l drain-timeout -x -d 'How long open connections may take to finish after SIGTERM or SIGINT'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -s q -l quiet -d 'Print errors only'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -s v -l verbose -d 'Log every connection'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l color -x -a 'auto always never' -d 'When to use colours on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l log-format -x -a 'text json' -d 'Format of the log on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -s V -l version -d 'Print version'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -a '(__poetry_addr) builtin'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -s o -l output -r -F -d 'Write to FILE once every poem is whole; on failure, an existing FILE stays as it was'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l timeout -x -d 'How long each fetch may take, including its retries; by default there is no limit'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l connect-timeout -x -d 'How long to wait for a name to resolve, and for a connection to each of its addresses'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l idle-timeout -x -d 'How long a server may send nothing'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l retry -x -d 'Retry up to N times, waiting 1s, 2s, 4s, ...; only while nothing has been printed'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l ask -x -d 'Send this request line first (the line protocol: finger, whois, gopher)'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l max-poem -x -d 'Longest poem to accept; by default there is no limit'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l transform -x -a '(__fish_append , cummingsify shout rot13 number reverse)' -d 'Transform the poems; several names are applied in order'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l via -x -a '(__poetry_addr)' -d 'Have the netstring service at ADDR transform the poems'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l json -d 'Print one JSON object per server instead of its poem'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -s q -l quiet -d 'Print errors only'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -s v -l verbose -d 'Log every connection'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l color -x -a 'auto always never' -d 'When to use colours on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -l log-format -x -a 'text json' -d 'Format of the log on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -s V -l version -d 'Print version'
+complete -c poetry -n '__fish_seen_subcommand_from fetch' -a '(__poetry_addr)'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -s l -l listen -l port -x -a '(__poetry_addr)' -d 'Run the transformation service at this address'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l exec -x -d 'Add a transformation NAME that runs a program, without a shell: the poem is its stdin, its stdout the result; repeatable; for example up=\'tr a-z A-Z\''
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l list -d 'List the transformations: the built-in ones and those that --exec adds'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l via -x -a '(__poetry_addr)' -d 'Have the netstring service at ADDR transform the poem'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l max-poem -x -d 'Longest poem to accept, and longest result of a program (--exec)'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l timeout -x -d 'How long a service (--via) or a program (--exec) may take for each transformation'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l connect-timeout -x -d 'How long to wait for a name to resolve, and for a connection to each of its addresses'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l idle-timeout -x -d 'How long a server may send nothing'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l max-clients -x -d 'Clients served at once; more wait in the kernel\'s backlog'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l client-timeout -x -d 'How long to wait for a client to send its request, or to take more of its answer'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l drain-timeout -x -d 'How long open connections may take to finish after SIGTERM or SIGINT'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -s q -l quiet -d 'Print errors only'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -s v -l verbose -d 'Log every connection'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l color -x -a 'auto always never' -d 'When to use colours on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -l log-format -x -a 'text json' -d 'Format of the log on stderr'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -s V -l version -d 'Print version'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -a '(__fish_append , cummingsify shout rot13 number reverse)'
+complete -c poetry -n '__fish_seen_subcommand_from transform' -F

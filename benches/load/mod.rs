@@ -90,25 +90,36 @@ pub struct Rate {
     pub load: f64,
 }
 
-/// How many clients ask at a time for the rate of hits: enough to keep a burst in the
-/// server's queue, few enough to stay in its caches.
-pub const ASKING: usize = 128;
+/// How much is asked of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// How many clients ask at a time.
+    pub asking: usize,
+    /// How long their answers are counted.
+    pub time: Duration,
+}
+
+/// The demand for hits: enough clients to keep a burst in the server's queue, few enough
+/// to stay in its caches.
+pub const HITS: Demand = Demand {
+    asking: 128,
+    time: Duration::from_secs(1),
+};
 
 /// How long a server is loaded before its poems are counted.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// The rate at which a server answers `asking` clients that ask again and again for
-/// `time`.
-pub fn rate(target: Target, cores: Cores, asking: usize, time: Duration) -> io::Result<Rate> {
+/// The rate at which a server answers clients that ask again and again.
+pub fn rate(target: Target, cores: Cores, demand: Demand) -> io::Result<Rate> {
     let len = target.exchange.len;
     let mut clients = Clients::of(target)?;
-    clients.start(asking)?;
+    clients.start(demand.asking)?;
     clients.keep_asking(len, WARM_UP)?;
 
     let before = [Work::of(cores.server)?, Work::of(cores.load)?];
     let cpu = cpu_time(target.pid)?;
     let start = Instant::now();
-    let served = clients.keep_asking(len, time)?;
+    let served = clients.keep_asking(len, demand.time)?;
     let poems = served as f64 / start.elapsed().as_secs_f64();
     let cpu = (cpu_time(target.pid)? - cpu).as_secs_f64() / served as f64;
     let server = Work::of(cores.server)?.busy_since(before[0]);
@@ -124,15 +135,15 @@ pub fn rate(target: Target, cores: Cores, asking: usize, time: Duration) -> io::
     })
 }
 
-/// Poems per second that `asking` clients get when they ask again and again for `time`.
-pub fn poems_per_second(target: Target, asking: usize, time: Duration) -> io::Result<f64> {
+/// Poems per second that clients get when they ask again and again.
+pub fn poems_per_second(target: Target, demand: Demand) -> io::Result<f64> {
     let len = target.exchange.len;
     let mut clients = Clients::of(target)?;
-    clients.start(asking)?;
+    clients.start(demand.asking)?;
     clients.keep_asking(len, WARM_UP)?;
 
     let start = Instant::now();
-    let served = clients.keep_asking(len, time)?;
+    let served = clients.keep_asking(len, demand.time)?;
     let poems = served as f64 / start.elapsed().as_secs_f64();
     clients.read_whole(len)?;
     Ok(poems)

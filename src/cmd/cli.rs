@@ -1,10 +1,19 @@
 //! The program from its arguments to its exit code.
 
 use super::failure::{Failure, Usage};
-use super::flags::Output;
-use super::{env, fetch, generate, log, proxy, serve, transform};
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use super::flags::{ColorWhen, Output};
+use super::help::{self, Asked};
+use super::{advice, deadlines, env, fetch, generate, log, proxy, serve, transform};
+use clap::{
+    ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use poetry::{process, rt};
+
+const EXAMPLES: &str = "\
+Examples:
+  poetry proxy builtin    a first try, without a server
+  poetry fetch            the poem of that proxy
+  poetry help proxy       all that the proxy can do";
 
 /// Serve, cache and fetch poems over plain TCP
 ///
@@ -12,7 +21,13 @@ use poetry::{process, rt};
 /// commands are enough for a first try; without arguments they find each other: `poetry
 /// serve`, `poetry proxy`, `poetry fetch`.
 #[derive(Debug, Parser)]
-#[command(name = "poetry", version, max_term_width = 100)]
+#[command(
+    name = "poetry",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_long_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     output: Output,
@@ -22,15 +37,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve poems: files, folders, or the built-in ones
+    // Not documented here: a comment here would hide the one on the arguments.
     Serve(serve::Args),
-    /// Serve another server's poems from a cache; clients share each fetch
     Proxy(proxy::Args),
-    /// Print the poems of one or many servers
     Fetch(fetch::Args),
-    /// Transform a poem, or run the transformation service
     Transform(transform::Args),
-    /// Write the man pages and the shell completions into a folder
     #[command(hide = true)]
     Generate(generate::Args),
 }
@@ -46,7 +57,7 @@ pub(crate) fn main() {
     log::report_panics_in_one_line();
 
     match parse() {
-        Ok((cli, matches)) => rt::block_on(async { exit(run(cli, &matches).await) }),
+        Ok((cli, matches)) => rt::run(async { exit(run(cli, &matches).await) }),
         Err(error) => exit(print(&error)),
     }
 }
@@ -60,12 +71,15 @@ fn exit(code: u8) -> ! {
 
 /// Runs the command; returns the exit code.
 async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
-    log::set_color(cli.output.color);
+    log::configure(&cli.output);
+    if !cli.output.quiet {
+        warn(matches);
+    }
 
     match execute(cli.command, &cli.output).await {
         Ok(code) => code,
         Err(Failure::Work(error)) => {
-            log::error(&error);
+            log::error(&error, &deadlines::explain(&error, "--timeout"));
             error.exit_code()
         }
         Err(Failure::Usage(usage)) => print(&usage_error(usage, matches)),
@@ -78,7 +92,7 @@ async fn execute(command: Command, output: &Output) -> Result<u8, Failure> {
         Command::Proxy(args) => proxy::run(args, output).await,
         Command::Fetch(args) => fetch::run(args, output).await,
         Command::Transform(args) => transform::run(args, output).await,
-        Command::Generate(args) => Ok(generate::run(&args, definition(None))?),
+        Command::Generate(args) => Ok(generate::run(&args, definition(None, Asked::Short))?),
     }
 }
 
@@ -87,24 +101,80 @@ async fn execute(command: Command, output: &Output) -> Result<u8, Failure> {
 /// Only the called subcommand gets its variables: adding those of all four takes as
 /// long as parsing.
 fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
-    let called =
-        std::env::args_os().find_map(|arg| SUBCOMMANDS.into_iter().find(|name| arg == *name));
+    let args: Vec<String> = std::env::args_os()
+        .skip(1)
+        .filter_map(|arg| arg.into_string().ok())
+        .collect();
+    let args = || args.iter().map(String::as_str);
+    let called = args().find_map(|arg| SUBCOMMANDS.into_iter().find(|name| arg == *name));
 
-    let matches = env::matches(definition(called), called, clashing_options)?;
+    let definition = definition(called, help::asked(args()));
+    let definition = definition.color(color_of_messages(args(), called));
+    let matches = env::matches(definition, called, clashing_options)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok((cli, matches))
 }
 
 /// The definition of the command line, with the environment variables of the subcommand
 /// `called`, or of all.
-fn definition(called: Option<&str>) -> clap::Command {
+fn definition(called: Option<&str>, help: Asked) -> clap::Command {
     let mut command = Cli::command();
     for name in SUBCOMMANDS {
         if called.is_none_or(|called| called == name) {
-            command = env::with_variables(command, name);
+            command = env::with_variables(command, name, help == Asked::Long);
         }
     }
-    command
+
+    if help == Asked::No && called.is_some() {
+        command
+    } else {
+        help::arrange(command)
+    }
+}
+
+/// Whether clap's own messages have colours. They may be about a command line that
+/// cannot be parsed, so `--color` and its variable are looked for before that.
+fn color_of_messages<'a>(
+    mut args: impl Iterator<Item = &'a str>,
+    called: Option<&str>,
+) -> ColorChoice {
+    let mut color = called
+        .map(|called| env::variable_name(called, "color"))
+        .and_then(|name| std::env::var(name).ok());
+    while let Some(arg) = args.next() {
+        match arg.strip_prefix("--color") {
+            Some("") => color = args.next().map(String::from),
+            Some(value) if value.starts_with('=') => color = Some(value[1..].to_string()),
+            _ => {}
+        }
+    }
+
+    choice(color.and_then(|color| ColorWhen::from_str(&color, false).ok()))
+}
+
+fn choice(when: Option<ColorWhen>) -> ColorChoice {
+    match when {
+        Some(ColorWhen::Always) => ColorChoice::Always,
+        Some(ColorWhen::Never) => ColorChoice::Never,
+        Some(ColorWhen::Auto) | None => ColorChoice::Auto,
+    }
+}
+
+/// Warns of what is probably a mistake: durations in months, unknown variables.
+fn warn(matches: &ArgMatches) {
+    let months = matches.subcommand().map(|(_, found)| advice::months(found));
+    for text in months.unwrap_or_default() {
+        log::warning(&text);
+    }
+
+    let variables = advice::own_variables();
+    if variables.is_empty() {
+        return;
+    }
+    let known = env::all_variables(&definition(None, Asked::No));
+    for variable in variables.difference(&known) {
+        log::warning(&advice::unknown(variable, &known));
+    }
 }
 
 /// Two options with values that cannot be used together. clap does not know of these.
@@ -122,7 +192,8 @@ fn usage_error(usage: Usage, matches: &ArgMatches) -> clap::Error {
     let name = matches
         .subcommand_name()
         .expect("clap requires a subcommand");
-    let mut command = definition(Some(name));
+    let color = matches.get_one::<ColorWhen>("color").copied();
+    let mut command = definition(Some(name), Asked::No).color(choice(color));
     command.build();
     let subcommand = command
         .find_subcommand_mut(name)

@@ -1,4 +1,5 @@
-//! Environment variables: every option has one, `POEM_COMMAND_OPTION`.
+//! Environment variables: every option has one, `POEM_COMMAND_OPTION`, and so have the
+//! servers of `proxy` and `fetch`: several in one variable, by spaces or commas.
 //!
 //! clap treats a variable like an option on the command line. But what a user types
 //! must win, also over a variable for a different option that conflicts with it. So a
@@ -6,18 +7,21 @@
 //! that is missing. Two variables that conflict are an error, because neither is
 //! preferred.
 
+use super::values;
 use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 
 /// Finds two options with values that cannot be used together. clap knows only of
 /// options that conflict with any value.
 pub(super) type Clash = fn(&ArgMatches) -> Option<[&'static str; 2]>;
 
 /// Gives each option of the subcommand `name` its variable. The global options are
-/// copied into the subcommand for that.
-pub(super) fn with_variables(command: Command, name: &str) -> Command {
+/// copied into the subcommand for that. The help names the variables if `in_help`.
+pub(super) fn with_variables(command: Command, name: &str, in_help: bool) -> Command {
     let globals: Vec<Arg> = command
         .get_arguments()
         .filter(|arg| arg.is_global_set())
@@ -27,20 +31,26 @@ pub(super) fn with_variables(command: Command, name: &str) -> Command {
     command.mut_subcommand(name, |subcommand| {
         subcommand
             .args(globals)
-            .mut_args(|arg| with_variable(arg, name))
+            .mut_args(|arg| with_variable(values::with_minus(arg), name).hide_env(!in_help))
     })
 }
 
-fn with_variable(arg: Arg, subcommand: &str) -> Arg {
-    let Some(long) = arg.get_long() else {
-        return arg;
-    };
-    if ["help", "version", "list"].contains(&long) {
-        return arg;
-    }
+/// The variable of this option, or of this list of servers.
+pub(super) fn variable_name(subcommand: &str, option: &str) -> String {
+    let name = format!("POEM_{subcommand}_{option}");
+    name.to_uppercase().replace('-', "_")
+}
 
-    let variable = format!("POEM_{subcommand}_{long}");
-    let variable = variable.to_uppercase().replace('-', "_");
+fn with_variable(arg: Arg, subcommand: &str) -> Arg {
+    let option = match arg.get_long() {
+        Some("help" | "version" | "list") => return arg,
+        Some(long) => long.to_string(),
+        None => match servers(&arg) {
+            Some(name) => name.to_string(),
+            None => return arg,
+        },
+    };
+    let variable = variable_name(subcommand, &option);
     let arg = arg.env(variable).hide_env_values(true);
 
     // Otherwise POEM_FETCH_QUIET=1 is not understood.
@@ -49,6 +59,30 @@ fn with_variable(arg: Arg, subcommand: &str) -> Arg {
     } else {
         arg
     }
+}
+
+/// The name of the values, if this argument is a list of servers.
+fn servers(arg: &Arg) -> Option<&str> {
+    let name = arg.get_value_names()?.first()?.as_str();
+    let is_list = arg.is_positional() && ["UPSTREAM", "ADDR"].contains(&name);
+    is_list.then_some(name)
+}
+
+/// The servers in a variable.
+fn split(value: &OsStr) -> Vec<String> {
+    let value = value.to_string_lossy();
+    let parts = value.split(|c: char| c == ',' || c.is_whitespace());
+    let parts = parts.filter(|part| !part.is_empty());
+    parts.map(String::from).collect()
+}
+
+/// The variables of all subcommands.
+pub(super) fn all_variables(command: &Command) -> BTreeSet<String> {
+    let options = command.get_subcommands().flat_map(Command::get_arguments);
+    let variables = options.filter_map(Arg::get_env);
+    variables
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
 }
 
 fn is_flag(option: &Arg) -> bool {
@@ -203,10 +237,20 @@ impl Parsing {
             read.any(|id| id == option.get_id())
         };
         let without = |option: Arg| {
-            if is_read(&option) {
+            if !is_read(&option) {
+                return option.env(Resettable::Reset);
+            }
+            if servers(&option).is_none() {
+                return option;
+            }
+            // clap takes a variable for a single value.
+            let value = option.get_env().and_then(std::env::var_os);
+            let listed = split(&value.unwrap_or_default());
+            let option = option.env(Resettable::Reset);
+            if listed.is_empty() {
                 option
             } else {
-                option.env(Resettable::Reset)
+                option.default_values(listed)
             }
         };
         self.command
@@ -309,10 +353,12 @@ impl Parsing {
         };
 
         let [one, other] = options.map(index);
-        if let (Some(one), Some(other)) = (one, other) {
-            return Err(self.refusal(&variables[one], &variables[other]));
+        match (one, other) {
+            // The value of one variable clashes with itself: the command refuses it.
+            (Some(one), Some(other)) if one == other => Ok(None),
+            (Some(one), Some(other)) => Err(self.refusal(&variables[one], &variables[other])),
+            _ => Ok(one.or(other)),
         }
-        Ok(one.or(other))
     }
 }
 

@@ -11,44 +11,63 @@ mod print;
 mod progress;
 mod sink;
 
+use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr};
 use super::failure::Failure;
 use super::flags::{Connecting, Output};
 use super::signals;
+use super::sockets::FdBudget;
 use super::transforms::pipeline;
-use super::values::{connect_addr, number, positive_duration, size};
+use super::values::{MAX_DURATION, number, positive_duration, size};
 use async_signal::Signal;
 use download::{Pending, Plan};
-use futures::future::join_all;
+use futures::{StreamExt, stream};
+use futures_lite::future;
 use poetry::addr::Addr;
 use poetry::protocol::check_line;
 use poetry::rt;
-use poetry::transform::Registry;
+use poetry::transform::{Pipeline, Registry};
 use print::Printer;
-use sink::{Sink, Target};
+use progress::Progress;
+use rustix::fs::FileType;
+use sink::{Sink, Target, output_error};
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The option that limits the time of a whole fetch.
+const TOTAL_OPTION: &str = "--timeout";
+
+const EXAMPLES: &str = "\
+Examples:
+  poetry fetch 10001                          the poem of a server on this machine
+  poetry fetch 10001 poems.example:10001      two poems, in this order
+  poetry fetch -o poem.txt --retry 2 10001    a whole file or none, with retries
+  poetry fetch --ask example.net whois:43     a question in the line protocol
+  poetry fetch --json 10001 | jq .outcome     the outcome, for a script";
 
 /// Print the poems of one or many servers
 ///
 /// All servers are asked at once, and their poems are printed in the order given. The
 /// exit code is 0 only if every poem arrived whole; the other exit codes are curl's.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Servers: [HOST:]PORT, [IPV6]:PORT or unix:PATH
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000", value_parser = connect_addr)]
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000", value_parser = connect_addr(PROXY_PORT))]
     addrs: Vec<Addr>,
     /// Write to FILE once every poem is whole; on failure, an existing FILE stays as it
     /// was
     ///
     /// With --json, FILE also gets the objects of failures. A dash is standard output.
-    /// Standard output, a device or a pipe gets the poems as they arrive.
+    /// Standard output, also under another name such as /dev/stdout, a device or a pipe
+    /// gets the poems as they arrive. A symbolic link stays, and its target is written.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How long each fetch may take, including its retries
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
-    timeout: Duration,
+    /// How long each fetch may take, including its retries; by default there is no
+    /// limit
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    timeout: Option<Duration>,
     #[command(flatten)]
     connecting: Connecting,
     /// Retry up to N times, waiting 1s, 2s, 4s, ...; only while nothing has been
@@ -65,7 +84,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     transform: Vec<String>,
     /// Have the netstring service at ADDR transform the poems
-    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
+    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
     /// Print one JSON object per server instead of its poem
     ///
@@ -84,44 +103,103 @@ fn request_line(text: &str) -> Result<String, String> {
 /// Fetches and prints; returns the exit code.
 pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
-    let target = Target::of(args.output.as_deref());
-    let is_file = matches!(target, Target::File(_));
-    let progress = progress::bar(&target, output.quiet);
+    let progress = Progress::new(output.quiet);
 
-    let plan = Plan {
-        timeouts: args.connecting.timeouts(args.timeout),
-        ask: args.ask,
-        retry: args.retry,
-        pipeline,
-        max_poem: args.max_poem.unwrap_or(u64::MAX),
-        json: args.json,
-        can_take_back: is_file,
-        progress: progress.clone(),
-    };
+    let name = args.output_name();
+    let target = Target::of(args.output.as_deref());
+    let target = target.map_err(|error| output_error(name.clone(), &error))?;
+    let is_file = matches!(target, Target::File(_));
+    let _size_limit = writes_file(&target).then(signals::outlive_file_limit);
+
+    let plan = args.plan(pipeline, is_file, &progress, output);
     let (pending_poems, downloads): (Vec<Pending>, Vec<_>) =
         args.addrs.iter().map(|addr| plan.start(addr)).unzip();
 
     let printing = async {
-        let sink = Sink::open(target).await?;
+        let sink = Sink::open(target, name).await?;
+        if sink.is_terminal() {
+            progress.hide();
+        }
         let printer = Printer {
             sink,
             json: args.json,
-            progress,
+            progress: progress.clone(),
         };
         printer.print_all(pending_poems).await
     };
-    // In this task: a second thread takes longer to start than a small poem takes to
-    // come.
     let downloading = async {
-        join_all(downloads).await;
+        download_all(downloads).await;
         pending::<Infallible>().await // the printer ends the race
     };
 
     // Signals come first: they are listened to before there is a file to remove.
-    match rt::race(interrupted(is_file), rt::race(printing, downloading)).await {
+    let signal = future::or(interrupted(is_file), progress.show());
+    let done = rt::race(signal, rt::race(printing, downloading)).await;
+    progress.clear();
+    match done {
         Ok(signal) => Ok(signals::exit_code(signal)),
         Err(Ok(code)) => Ok(code?),
         Err(Err(never)) => match never {},
+    }
+}
+
+impl Args {
+    /// The output as the user named it.
+    fn output_name(&self) -> String {
+        let path = self.output.as_ref().filter(|path| path.as_os_str() != "-");
+        path.map_or("standard output".into(), |path| path.display().to_string())
+    }
+
+    fn plan(
+        &self,
+        pipeline: Option<Pipeline>,
+        is_file: bool,
+        progress: &Progress,
+        output: &Output,
+    ) -> Plan {
+        Plan {
+            timeouts: self
+                .connecting
+                .timeouts(self.timeout.unwrap_or(MAX_DURATION)),
+            ask: self.ask.clone(),
+            retry: self.retry,
+            pipeline,
+            max_poem: self.max_poem.unwrap_or(u64::MAX),
+            json: self.json,
+            can_take_back: is_file,
+            progress: progress.clone(),
+            has_notices: !output.quiet,
+        }
+    }
+}
+
+/// Runs these downloads, as many at once as there are descriptors for. They start in
+/// order: the one that the printer waits for is always under way or over.
+///
+/// All run in this task: a second thread takes longer to start than a small poem takes
+/// to come.
+async fn download_all(downloads: Vec<impl Future<Output = ()>>) {
+    let fds = FdBudget {
+        fixed: 2,      // the output, and what is written beside it
+        per_client: 1, // a look-up, or a second address of the server
+    };
+    let at_once = fds.max_clients(0) as usize;
+
+    let downloads = stream::iter(downloads).buffer_unordered(at_once);
+    downloads.for_each(|()| future::ready(())).await;
+}
+
+/// Whether the poems end up in a file, so that the limit on file sizes counts.
+fn writes_file(target: &Target) -> bool {
+    let stdout_is_file = || {
+        let stdout = rustix::fs::fstat(std::io::stdout());
+        stdout.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
+    };
+    match target {
+        Target::Special(_) => false,
+        Target::File(_) => true,
+        Target::Descriptor(1) => stdout_is_file(),
+        Target::Descriptor(_) => true,
     }
 }
 
@@ -131,5 +209,5 @@ async fn interrupted(is_file: bool) -> Signal {
     if !is_file {
         return pending().await;
     }
-    signals::next(signals::not_ignored()).await
+    signals::next(signals::deadly()).await
 }

@@ -1,8 +1,14 @@
 //! The hidden `poetry generate DIR`: man pages and completions, made from the same
 //! definition of the command line that parses it.
 
+mod bash;
+mod completions;
+mod fish;
+mod man;
+mod zsh;
+
 use clap::Command;
-use clap_complete::Shell;
+use completions::Program;
 use poetry::error::{Error, reason};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,18 +20,6 @@ pub(super) struct Args {
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
-
-/// The sections of each man page after its options, in roff.
-const SECTIONS: [(&str, &str); 5] = [
-    ("poetry", include_str!("../../man/more/poetry.roff")),
-    ("serve", include_str!("../../man/more/serve.roff")),
-    ("proxy", include_str!("../../man/more/proxy.roff")),
-    ("fetch", include_str!("../../man/more/fetch.roff")),
-    ("transform", include_str!("../../man/more/transform.roff")),
-];
-
-/// When the pages last changed, as `man` shows it.
-const DATE: &str = "2026-11-26";
 
 /// Writes the pages and completions of `root`, the whole program; returns the exit
 /// code.
@@ -40,39 +34,17 @@ pub(super) fn run(args: &Args, root: Command) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn write_all(dir: &Path, root: Command) -> io::Result<()> {
-    let mut root = root.disable_help_subcommand(true);
+fn write_all(dir: &Path, mut root: Command) -> io::Result<()> {
+    root.build();
 
     let completions = dir.join("completions");
     std::fs::create_dir_all(&completions)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut root, "poetry", &completions)?;
-    }
+    let program = Program::of(&root);
+    std::fs::write(completions.join("poetry.bash"), bash::script(&program))?;
+    std::fs::write(completions.join("_poetry"), zsh::script(&program))?;
+    std::fs::write(completions.join("poetry.fish"), fish::script(&program))?;
 
     let man = dir.join("man");
     std::fs::create_dir_all(&man)?;
-    root.build();
-    for (name, sections) in SECTIONS {
-        write_page(&man, &root, name, sections)?;
-    }
-    Ok(())
-}
-
-fn write_page(man: &Path, root: &Command, name: &str, sections: &str) -> io::Result<()> {
-    let (page, definition) = match root.find_subcommand(name) {
-        None => ("poetry".to_string(), root.clone()),
-        Some(subcommand) => {
-            let page = format!("poetry-{name}");
-            (page.clone(), subcommand.clone().display_name(page))
-        }
-    };
-
-    let mut roff = Vec::new();
-    clap_mangen::Man::new(definition)
-        .date(DATE)
-        .source("poetry")
-        .manual("Poetry over TCP")
-        .render(&mut roff)?;
-    roff.extend_from_slice(sections.as_bytes());
-    std::fs::write(man.join(format!("{page}.1")), roff)
+    man::write_pages(&man, &root)
 }

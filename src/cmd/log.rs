@@ -5,18 +5,30 @@ mod lines;
 mod text;
 
 use super::flags::{ColorWhen, LogFormat, Output};
-use colored::{Color, Colorize};
-use lines::{Lines, Repeated};
-use poetry::error::Error;
-use poetry::escape;
+use lines::{Answer, Lines};
+use poetry::control::Snapshot;
+use poetry::error::{Error, reason};
 use poetry::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-/// Decides for the whole process whether there are colours.
-///
+/// Whether errors are printed as JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// The log of a listening command, once it has started. Global, because a panic and the
+/// error that ends the process must not be printed past it.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Decides for the whole process in which form errors are printed, and whether there
+/// are colours.
+pub(super) fn configure(output: &Output) {
+    IS_JSON.store(output.log_format == LogFormat::Json, Ordering::Relaxed);
+    set_color(output.color);
+}
+
 /// `colored` always colours. `anstream` knows the terminal, `NO_COLOR` and `TERM=dumb`,
 /// and removes colours that are not wanted.
-pub(super) fn set_color(when: ColorWhen) {
+fn set_color(when: ColorWhen) {
     colored::control::set_override(true);
 
     let no_color = || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -29,27 +41,60 @@ pub(super) fn set_color(when: ColorWhen) {
     choice.write_global();
 }
 
-/// Prints an error in one line.
-pub(super) fn error(error: &Error) {
-    let text = escape::text(&error.to_string());
-    lines::print(&format!("{} {text}", "poetry:".color(Color::Red).bold()));
+/// Prints an error in one line, in the words of `text`. Waits for it at most a second
+/// where a log is running: the process may be about to end.
+pub(super) fn error(error: &Error, text: &str) {
+    add_or_print(if is_json() {
+        json::error(error, text)
+    } else {
+        text::error(text)
+    });
+    flush();
+}
+
+/// Prints a warning in one line.
+pub(super) fn warning(text: &str) {
+    add_or_print(if is_json() {
+        json::warning(text)
+    } else {
+        text::warning(text)
+    });
 }
 
 /// Has a panic print one line without a backtrace. A panic ends one task: its clients
 /// are reset, and all else goes on.
 pub(super) fn report_panics_in_one_line() {
-    use std::io::Write;
-
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
             .location()
             .map(|at| format!("{}:{}", at.file(), at.line()))
             .unwrap_or_default();
-        let _closed = writeln!(
-            std::io::stderr(),
-            "poetry: internal error: a task ended at {place}"
-        );
+
+        let reason = format!("a task ended at {place}");
+        add_or_print(if is_json() {
+            json::panic(&reason)
+        } else {
+            text::panic(&reason)
+        });
     }));
+}
+
+/// Waits until everything logged so far is written, at most a second.
+pub(super) fn flush() {
+    if let Some(log) = LOG.get() {
+        log.lines.flush();
+    }
+}
+
+fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
+fn add_or_print(line: String) {
+    match LOG.get() {
+        Some(log) => log.lines.add(line),
+        None => drop(lines::print(&line)), // if stderr is closed, the line is lost
+    }
 }
 
 /// The log of a listening command. Clones share it.
@@ -68,30 +113,58 @@ enum Level {
 }
 
 impl Log {
-    /// Starts the thread that writes the log.
-    pub fn start(output: &Output) -> Log {
+    /// Starts the thread that writes the log, unless it runs already.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the system has no thread left.
+    pub fn start(output: &Output) -> Result<Log, Error> {
+        let lost_line = match output.log_format {
+            LogFormat::Text => text::lost,
+            LogFormat::Json => json::lost,
+        };
+        if let Some(log) = LOG.get() {
+            return Ok(log.clone());
+        }
+
+        let lines = Lines::start(lost_line).map_err(|error| Error::Local {
+            subject: "log".into(),
+            why: reason(&error),
+        })?;
         let level = match (output.quiet, output.verbose) {
             (true, _) => Level::Quiet,
             (_, true) => Level::Verbose,
             _ => Level::Normal,
         };
-        Log {
+        let format = output.log_format;
+        let log = Log {
             level,
-            format: output.log_format,
-            lines: Lines::start(),
+            format,
+            lines,
+        };
+        Ok(LOG.get_or_init(|| log).clone())
+    }
+
+    /// Logs the figures of the service, also with `--quiet`: they were asked for.
+    pub fn summary(&self, snapshot: &Snapshot) {
+        let lines = match self.format {
+            LogFormat::Text => text::summary(snapshot),
+            LogFormat::Json => vec![json::summary(snapshot)],
+        };
+        lines.into_iter().for_each(|line| self.lines.add(line));
+    }
+
+    fn json_event(&self, event: &Event<'_>) {
+        if !is_in_requests(event) {
+            self.lines.add(json::event(event));
         }
     }
 
-    /// Waits until everything logged so far is written, at most a second.
-    pub fn flush(&self) {
-        self.lines.flush();
-    }
-
-    fn warn(&self, text: &str) {
-        self.lines.add(match self.format {
-            LogFormat::Text => text::warning(text),
-            LogFormat::Json => json::warning(text),
-        });
+    fn text_event(&self, event: &Event<'_>) {
+        let is_on_stdout = matches!(event, Event::Started { .. });
+        let is_silent = matches!(event, Event::Stopping { .. });
+        if !is_on_stdout && !is_silent {
+            self.lines.event(text::kind(event), || text::event(event));
+        }
     }
 }
 
@@ -102,46 +175,41 @@ impl Observer for Log {
             (_, LogFormat::Json) => self.lines.add(json::request(record)),
             (Level::Verbose, LogFormat::Text) => self.lines.add(text::request(record)),
             (Level::Normal, LogFormat::Text) => {
-                if let Some(line) = repeated(record) {
-                    self.lines.add_repeated(line);
+                if let Some(answer) = answer(record) {
+                    self.lines.answer(answer, || text::answer(answer, record));
                 }
             }
         }
     }
 
     fn event(&self, event: Event<'_>) {
-        let is_json = self.format == LogFormat::Json;
-
-        if let Some(trouble) = text::trouble(&event) {
-            if !(is_json && is_in_requests(&event)) {
-                self.warn(&trouble);
-            }
-        } else if self.level > Level::Quiet
-            && !is_json
-            && let Some(progress) = text::progress(&event)
-        {
-            self.lines.add(progress);
+        if self.level == Level::Quiet && !event.is_trouble() {
+            return;
+        }
+        match self.format {
+            LogFormat::Text => self.text_event(&event),
+            LogFormat::Json => self.json_event(&event),
         }
     }
 }
 
-/// The line for a request where not every request gets a line of its own. A fetch has
-/// its own lines.
-fn repeated(record: &AccessRecord<'_>) -> Option<Repeated> {
+/// The kind of line for a request where not every request gets a line of its own. A
+/// fetch has its own lines.
+fn answer(record: &AccessRecord<'_>) -> Option<Answer> {
     match record.status {
-        CacheStatus::Hit(_) => Some(Repeated::Hit),
-        CacheStatus::Coalesced => Some(Repeated::Coalesced),
-        CacheStatus::Own => (record.outcome == Outcome::Whole).then_some(Repeated::Own),
-        CacheStatus::Stale => Some(Repeated::Stale),
-        CacheStatus::Negative => Some(Repeated::CachedFailure),
+        CacheStatus::Hit(_) => Some(Answer::Hit),
+        CacheStatus::Coalesced => Some(Answer::Coalesced),
+        CacheStatus::Own => (record.outcome == Outcome::Whole).then_some(Answer::Own),
+        CacheStatus::Stale => Some(Answer::Stale),
+        CacheStatus::Negative => Some(Answer::CachedFailure),
         CacheStatus::Miss | CacheStatus::NoRequest => None,
     }
 }
 
-/// Whether the JSON objects of requests report this trouble, too.
+/// Whether the JSON objects of requests report this, too.
 fn is_in_requests(event: &Event<'_>) -> bool {
     matches!(
         event,
-        Event::FetchFailed { waiting: 1.., .. } | Event::Declined { .. }
+        Event::Fetching { .. } | Event::Fetched { .. } | Event::FetchFailed { waiting: 1.., .. }
     )
 }

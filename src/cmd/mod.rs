@@ -5,18 +5,23 @@
 //! serve proxy fetch transform    one file per command
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
-//! env generate sockets signals values failure
+//! announce env generate sockets signals deadlines values failure
 //! ```
 //!
 //! A module uses only modules on lower lines, except that `log` reads `flags`. Those on
 //! the last line use nothing else here; `flags` parses with `values`.
 
+mod addrs;
+mod advice;
+mod announce;
 pub(crate) mod cli;
+mod deadlines;
 mod env;
 mod failure;
 mod fetch;
 mod flags;
 mod generate;
+mod help;
 mod log;
 mod proxy;
 mod serve;

@@ -1,11 +1,13 @@
 //! `poetry proxy`.
 
+use super::addrs::{PROXY_PORT, SERVE_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
+use super::log;
 use super::service::{Service, listen};
 use super::sockets::{self, FdBudget};
-use super::transforms::pipeline;
-use super::values::{connect_addr, duration, listen_addr, number, positive_duration, size};
+use super::transforms::{most_similar, pipeline};
+use super::values::{duration, number, positive_duration, size};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::cache::Policy;
@@ -17,6 +19,14 @@ use poetry::upstream::Upstream;
 use regex::bytes::Regex;
 use std::time::Duration;
 
+const EXAMPLES: &str = "\
+Examples:
+  poetry proxy builtin                          a first try, without a server
+  poetry proxy --ttl 10m poems.example:10001    keep a poem for ten minutes
+  poetry proxy --grace 1d a:10001 b:10001       two servers, and a day without them
+  poetry proxy --transform shout 10001          keep the poem in capitals
+  poetry proxy --protocol line -l 4343 --reject 'rate exceeded' whois:43";
+
 /// Serve another server's poems from a cache; clients share each fetch
 ///
 /// The first client to ask for a poem starts a fetch. Clients that ask while it runs
@@ -24,6 +34,7 @@ use std::time::Duration;
 /// complete poem is kept for its time to live. A failed fetch fails for all clients
 /// that wait for it.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Servers to fetch from, tried in order until one can be reached; `builtin` sends
     /// the built-in poems slowly
@@ -31,7 +42,7 @@ pub(super) struct Args {
     upstreams: Vec<Source>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
     #[arg(short, long, visible_alias = "port", value_name = "ADDR",
-          default_value = "127.0.0.1:10000", value_parser = listen_addr)]
+          default_value = "127.0.0.1:10000", value_parser = listen_addr(PROXY_PORT))]
     listen: Vec<Addr>,
     /// The protocol of clients and upstream; with line and netstring, the request is
     /// passed on, and each request has its own cached answer
@@ -61,8 +72,8 @@ pub(super) struct Args {
     /// --fail-ttl
     #[arg(long, value_name = "N", default_value = "0", value_parser = number(0u64))]
     min_bytes: u64,
-    /// Longest poem to keep; a longer one is passed on at the pace of its fastest
-    /// reader
+    /// Longest poem to keep; a longer one is passed on at the pace of its
+    /// readers
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_poem: u64,
     /// Memory for poems, both kept and being fetched
@@ -81,7 +92,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     transform: Vec<String>,
     /// Have the netstring service at ADDR transform the poems
-    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr)]
+    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
     /// What clients get if the transformation fails; an original is not kept
     #[arg(
@@ -114,6 +125,9 @@ fn pattern(text: &str) -> Result<Regex, String> {
     })
 }
 
+/// The UPSTREAM that needs no server.
+const BUILTIN: &str = "builtin";
+
 /// One UPSTREAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
@@ -122,12 +136,17 @@ enum Source {
 }
 
 fn source(text: &str) -> Result<Source, String> {
-    if text == "builtin" {
+    if text == BUILTIN {
         return Ok(Source::Builtin);
     }
-    // Only an error about the form of an address mentions builtin.
-    listen_addr(text).map_err(|error| format!("{error}, or builtin"))?;
-    connect_addr(text).map(Source::Server)
+    let is_misspelt = || most_similar(text, &[BUILTIN]).is_some();
+    connect_addr(SERVE_PORT)(text)
+        .map(Source::Server)
+        .map_err(|error| match error {
+            _ if is_misspelt() => format!("not an address; try {BUILTIN}"),
+            error if error.contains("; wanted [") => format!("{error}, or {BUILTIN}"),
+            error => error,
+        })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -176,10 +195,39 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
     Some(Clash { options, text })
 }
 
+/// Values that can be used together, but make no sense.
+fn oddities(args: &Args) -> Vec<String> {
+    let mut oddities = Vec::new();
+    let mut note = |is_odd: bool, text: &str| {
+        if is_odd {
+            oddities.push(text.to_string());
+        }
+    };
+
+    note(
+        args.max_poem > args.capacity,
+        "--max-poem is over --capacity: a poem that long cannot be kept",
+    );
+    note(
+        args.min_bytes > args.max_poem,
+        "--min-bytes is over --max-poem: no poem can be kept",
+    );
+    note(
+        args.fetch_timeout < args.connecting.connect_timeout,
+        "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
+    );
+    oddities
+}
+
 /// Proxies until a signal.
 pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     if let Some(clash) = clash(&args) {
         return Err(Failure::conflict(clash.text));
+    }
+    if !output.quiet {
+        for text in oddities(&args) {
+            log::warning(&text);
+        }
     }
     let upstream = upstream(&args.upstreams);
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
@@ -238,11 +286,7 @@ async fn refuse_loop(
     via: Option<&Addr>,
     listeners: &[Listener],
 ) -> Result<(), Failure> {
-    let upstreams = match upstream {
-        Upstream::Servers(servers) => &servers[..],
-        Upstream::BuiltIn { .. } => &[],
-    };
-    for server in upstreams.iter().chain(via) {
+    for server in upstream.addrs().iter().chain(via) {
         for listener in listeners {
             if net::leads_to(server, listener.addr()).await {
                 return Err(Failure::conflict(format!(
@@ -261,7 +305,7 @@ fn upstream(sources: &[Source]) -> Upstream {
         Source::Builtin => None,
     };
     let servers: Option<Vec<Addr>> = sources.iter().map(server).collect();
-    servers.map_or_else(Upstream::built_in, Upstream::Servers)
+    servers.map_or_else(Upstream::built_in, Upstream::servers)
 }
 
 impl From<ProxyProtocol> for Protocol {

@@ -1,10 +1,11 @@
 //! `poetry serve`.
 
+use super::addrs::{SERVE_PORT, listen_addr};
 use super::failure::Failure;
 use super::flags::{Listening, Output};
 use super::service::{Service, listen};
 use super::sockets::{self, FdBudget};
-use super::values::{duration, listen_addr, number};
+use super::values::{duration, number};
 use clap::ValueEnum;
 use poetry::addr::Addr;
 use poetry::anthology::{Anthology, PoemSource};
@@ -15,18 +16,26 @@ use poetry::trickle::Pace;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const EXAMPLES: &str = "\
+Examples:
+  poetry serve                                  the built-in poems
+  poetry serve -l 0.0.0.0:10001 poems/          a folder, for other machines too
+  poetry serve --delay 500ms poem.txt           a slow server
+  poetry serve --script ok,reset@100,stall@0    rehearse an outage";
+
 /// Serve poems: files, folders, or the built-in ones
 ///
 /// Each client is sent one poem, then the connection is closed. In a folder, all files
 /// ending in .txt are served.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Files or folders of poems; without any, the built-in poems
     #[arg(value_name = "POEM")]
     poems: Vec<PathBuf>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
     #[arg(short, long, visible_alias = "port", value_name = "ADDR",
-          default_value = "127.0.0.1:10001", value_parser = listen_addr)]
+          default_value = "127.0.0.1:10001", value_parser = listen_addr(SERVE_PORT))]
     listen: Vec<Addr>,
     /// The protocol that clients speak
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
@@ -79,6 +88,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
+    let listeners = sockets::open(&args.listen).await?;
     let anthology = Anthology::read(source(args.protocol, args.poems))?;
     let fds = FdBudget {
         fixed: 0,
@@ -88,7 +98,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let count = anthology.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
-        listeners: sockets::open(&args.listen).await?,
+        listeners,
         listening: &args.listening,
         output,
         verb: format!("Serving {count} {poems}"),

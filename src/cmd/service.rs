@@ -1,24 +1,24 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
+use super::announce::Announcer;
 use super::flags::{Listening, Output};
-use super::log::Log;
-use super::signals::{self, Terminals};
+use super::log::{self, Log};
+use super::signals::{self, ServiceSignals, Terminals};
 use super::sockets::FdBudget;
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use poetry::budget::Budget;
+use poetry::control::Control;
 use poetry::error::Error;
 use poetry::net::Listener;
 use poetry::observe::{Event, Observer};
-use poetry::rt;
 use poetry::server::{Handler, Limits, Parts, Server, Wire};
 use poetry::stats::Stats;
-use sd_notify::NotifyState;
+use poetry::{process, rt};
 use std::convert::Infallible;
-use std::future::pending;
-use std::io::{Write, stdout};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The memory for the requests of all clients together, in bytes, and for answers made
@@ -41,15 +41,17 @@ pub(super) struct Service<'a> {
 /// `handler` makes the handler, and says what it speaks.
 ///
 /// # Errors
-/// [`Error::Local`] if signals cannot be listened to.
-pub(super) async fn listen<H: Handler>(
+/// [`Error::Local`] if signals cannot be listened to, or a thread cannot be had.
+pub(super) async fn listen<H: Handler + Control>(
     service: Service<'_>,
     handler: impl FnOnce(&Shared) -> (Arc<H>, Wire),
 ) -> Result<u8, Error> {
-    let signals = signals::all()?;
+    let signals = ServiceSignals::new()?;
     let terminals = Terminals::now();
+    reap_orphans()?;
 
-    let log = Log::start(service.output);
+    let log = Log::start(service.output)?;
+    let announcer = Announcer::start()?;
     let shared = Shared {
         observer: Arc::new(log.clone()),
         stats: Arc::default(),
@@ -57,14 +59,20 @@ pub(super) async fn listen<H: Handler>(
     };
     let (handler, wire) = handler(&shared);
 
-    let limits = service.limits(&*shared.observer);
-    service.announce();
+    let limits = service.limits(&log);
+    service.announce(&announcer, &log);
 
     let (stop, stopped) = oneshot::channel();
-    let control = Control {
-        terminals,
+    let levers = Levers {
         reload: reloads(handler.clone(), shared.observer.clone()),
         stop,
+    };
+    let operator = Operator {
+        terminals,
+        handler: handler.clone(),
+        stats: shared.stats.clone(),
+        log,
+        announcer: &announcer,
     };
     let server = Server::new(Parts {
         handler,
@@ -76,9 +84,10 @@ pub(super) async fn listen<H: Handler>(
     });
     let serving = server.run(service.listeners, stopped.map(drop));
 
-    match rt::race(serving, control.obey(signals)).await {
+    match rt::race(serving, operator.obey(signals, levers)).await {
         Ok(()) => {
-            log.flush();
+            log::flush();
+            announcer.finish();
             Ok(0)
         }
         Err(signal) => Ok(signals::exit_code(signal)),
@@ -111,45 +120,92 @@ impl Service<'_> {
     }
 
     /// Prints a ready line for each address, and tells the service manager.
-    fn announce(&self) {
-        for listener in &self.listeners {
-            let line = writeln!(stdout(), "{} on {}", self.verb, listener.addr());
-            let _closed = line.and_then(|()| stdout().flush());
-        }
-        let _no_service_manager = sd_notify::notify(&[NotifyState::Ready]);
+    fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
+        let addrs = self.listeners.iter();
+        let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();
+        let lines = addrs
+            .iter()
+            .map(|addr| format!("{} on {addr}\n", self.verb));
+
+        observer.event(Event::Started {
+            verb: &self.verb,
+            addrs: &addrs,
+        });
+        announcer.ready(lines.collect());
     }
 }
 
-/// What signals control.
-struct Control {
+/// Does what signals ask for.
+struct Operator<'a, H> {
     /// The terminals when the service started.
     terminals: Terminals,
+    handler: Arc<H>,
+    stats: Arc<Stats>,
+    log: Log,
+    announcer: &'a Announcer,
+}
+
+/// What signals start.
+struct Levers {
     reload: mpsc::Sender<()>,
     /// Dropped to stop the server.
     stop: oneshot::Sender<Infallible>,
 }
 
-impl Control {
-    /// Reloads on SIGHUP and stops the server on any other signal. A second signal is
-    /// to end the process at once: it is returned, and the kernel then resets what is
-    /// open.
-    async fn obey(mut self, mut signals: Signals) -> Signal {
-        while let Some(Ok(Signal::Hup)) = signals.next().await {
-            if self.terminals.are_gone() {
-                break; // the terminal was closed: this SIGHUP asks to stop
-            }
-            let _already_pending = self.reload.try_send(());
+impl<H: Handler + Control> Operator<'_, H> {
+    /// Reloads on SIGHUP, logs a summary on SIGUSR1, and stops the server on SIGTERM
+    /// and SIGINT. A second one of these two is to end the process at once: it is
+    /// returned, and the kernel then resets what is open.
+    async fn obey(self, mut signals: ServiceSignals, levers: Levers) -> Signal {
+        let Levers { reload, stop } = levers;
+        let stopping = async {
+            let told = signals::wait(&mut signals.stop);
+            let hangup = self.reload_until_hangup(&mut signals.reload, reload);
+            let signal = rt::race(told, hangup).await;
+
+            self.report_stop(signal.unwrap_or_else(|hangup| hangup));
+            drop(stop);
+            signals::wait(&mut signals.stop).await
+        };
+
+        let summaries = self.log_summaries(&mut signals.other);
+        match rt::race(stopping, summaries).await {
+            Ok(signal) => signal,
+            Err(never) => match never {},
         }
+    }
 
-        let _no_service_manager = sd_notify::notify(&[NotifyState::Stopping]);
-        drop(self.stop);
-
-        while let Some(Ok(signal)) = signals.next().await {
-            if signal != Signal::Hup {
+    /// Asks for a reload at each SIGHUP, until one comes because the terminal was
+    /// closed: that one asks to stop.
+    async fn reload_until_hangup(
+        &self,
+        signals: &mut Signals,
+        mut reload: mpsc::Sender<()>,
+    ) -> Signal {
+        loop {
+            let signal = signals::wait(signals).await;
+            if self.terminals.are_gone() {
                 return signal;
             }
+            let _already_pending = reload.try_send(());
         }
-        pending().await
+    }
+
+    async fn log_summaries(&self, signals: &mut Signals) -> Infallible {
+        loop {
+            if signals::wait(signals).await == Signal::Usr1 {
+                let now = Instant::now();
+                self.log.summary(&self.handler.snapshot(&self.stats, now));
+            }
+        }
+    }
+
+    fn report_stop(&self, signal: Signal) {
+        self.log.event(Event::Stopping {
+            signal: signals::name(signal),
+            open: self.stats.open.load(Ordering::Acquire),
+        });
+        self.announcer.stopping();
     }
 }
 
@@ -168,4 +224,21 @@ fn reloads<H: Handler>(handler: Arc<H>, observer: Arc<dyn Observer>) -> mpsc::Se
         }
     });
     request
+}
+
+/// Starts a task that reaps orphans, if this process is the one that the kernel gives
+/// them to: the first of a container.
+fn reap_orphans() -> Result<(), Error> {
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+
+    let mut children = signals::listen(&[Signal::Child])?;
+    rt::spawn(async move {
+        loop {
+            process::reap_orphans().await;
+            signals::wait(&mut children).await;
+        }
+    });
+    Ok(())
 }

@@ -1,38 +1,44 @@
 //! The sockets to listen on, and the file descriptors that clients may use.
 
+use super::addrs::explain_refusal;
 use listenfd::ListenFd;
 use poetry::addr::Addr;
 use poetry::error::{Error, reason};
 use poetry::net::Listener;
+use poetry::rt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::OwnedFd;
 
 /// Opens the sockets to listen on: those from a service manager if there are any, or
-/// else one for each of `addrs`.
+/// else one for each of `addrs`. Starts the runtime's threads before, so that a service
+/// is not reachable without the threads that serve.
 ///
 /// Call this before any thread is started: it removes the service manager's environment
 /// variables, and another thread could be reading the environment.
 ///
 /// # Errors
-/// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used.
+/// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if there is
+/// no thread left.
 pub(super) async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
-    let mut listeners = inherited().map_err(|error| Error::Local {
+    let passed = ListenFd::from_env();
+    rt::start()?;
+    let mut listeners = inherited(passed).map_err(|error| Error::Local {
         subject: "inherited sockets".into(),
         why: reason(&error),
     })?;
 
     if listeners.is_empty() {
         for addr in addrs {
-            listeners.push(Listener::bind(addr).await?);
+            let listener = Listener::bind(addr).await;
+            listeners.push(listener.map_err(|error| explain_refusal(addr, error))?);
         }
     }
     Ok(listeners)
 }
 
 /// The sockets that a service manager opened for this process (sd_listen_fds(3)).
-fn inherited() -> io::Result<Vec<Listener>> {
-    let mut inherited = ListenFd::from_env();
+fn inherited(mut inherited: ListenFd) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for at in 0..inherited.len() {
         if let Some(socket) = take(&mut inherited, at)? {
@@ -59,10 +65,12 @@ pub(super) struct FdBudget {
     pub per_client: u64,
 }
 
-/// Descriptors that every service needs: 3 standard streams, 3 for the reactor, 2 for
-/// signals, 1 for the connection being answered at once, 2 for poems being read again,
-/// 8 for names being resolved, and 5 to spare.
-const OTHER_DESCRIPTORS: u64 = 24;
+/// Descriptors that every service needs: 3 standard streams, 3 for the reactor, 13 for
+/// signals, 1 for a service manager, 1 for the connection being answered at once, 2 for
+/// poems being read again, 8 for names being resolved, and 5 to spare. The first
+/// process of a container needs 4 of these for its children's signal and the list of
+/// processes.
+const OTHER_DESCRIPTORS: u64 = 36;
 
 impl FdBudget {
     /// How many clients this process has descriptors for, at least 1.

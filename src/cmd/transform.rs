@@ -1,12 +1,13 @@
 //! `poetry transform`: a filter, and the transformation service.
 
+use super::addrs::{TRANSFORM_PORT, connect_addr, listen_addr};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::service::{Service, listen};
 use super::signals;
 use super::sockets::{self, FdBudget};
 use super::transforms::pipeline;
-use super::values::{connect_addr, listen_addr, positive_duration, size};
+use super::values::{positive_duration, size};
 use async_signal::Signal;
 use poetry::addr::Addr;
 use poetry::error::{Error, reason};
@@ -19,12 +20,20 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const EXAMPLES: &str = "\
+Examples:
+  poetry transform cummingsify,number poem.txt        a filter
+  poetry transform --listen                           the service, on port 11000
+  echo HELLO | poetry transform shout --via 11000     a client of the service
+  poetry transform --exec up='tr a-z A-Z' up poem.txt";
+
 /// Transform a poem, or run the transformation service
 ///
 /// As a filter, reads standard input or FILE and writes the transformed poem to
 /// standard output. With --listen, answers requests of the form NAME.POEM, as
 /// netstrings.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Transformations, separated by commas, applied in order
     #[arg(value_name = "NAMES", required_unless_present_any = ["listen", "list"])]
@@ -35,7 +44,7 @@ pub(super) struct Args {
     /// Run the transformation service at this address
     #[arg(short, long, visible_alias = "port", value_name = "ADDR", num_args = 0..=1,
           default_missing_value = "127.0.0.1:11000", conflicts_with_all = ["names", "via"],
-          value_parser = listen_addr)]
+          value_parser = listen_addr(TRANSFORM_PORT))]
     listen: Option<Vec<Addr>>,
     /// Add a transformation NAME that runs a program, without a shell: the poem is its
     /// stdin, its stdout the result; repeatable; for example up='tr a-z A-Z'
@@ -45,7 +54,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["names", "listen"])]
     list: bool,
     /// Have the netstring service at ADDR transform the poem
-    #[arg(long, value_name = "ADDR", value_parser = connect_addr)]
+    #[arg(long, value_name = "ADDR", value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
     /// Longest poem to accept, and longest result of a program (--exec)
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size)]

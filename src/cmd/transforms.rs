@@ -51,7 +51,8 @@ fn unknown(name: &str, registry: &Registry) -> Failure {
     Failure::value(OPTION, text)
 }
 
-fn most_similar<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+/// The one of these names that is most similar to `name`, if any is similar enough.
+pub(super) fn most_similar<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let similarity = |other: &str| strsim::jaro_winkler(name, other);
     let nearest = names
         .iter()

@@ -2,7 +2,7 @@
 //! value.
 
 use bytesize::ByteSize;
-use poetry::addr::{Addr, BadAddr};
+use clap::Arg;
 use std::fmt::Display;
 use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The longest duration: 100 years. A longer one could overflow a clock, so it is cut
 /// to this.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 const WANTED_DURATION: &str = "wanted a duration like 500ms, 30s or 2h";
 
@@ -18,9 +18,61 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
+    refuse_minus(text, WANTED_DURATION)?;
+
     match humantime::parse_duration(text) {
         Ok(time) => Ok(time.min(MAX_DURATION)),
-        Err(error) => Err(format!("{error}; {WANTED_DURATION}")),
+        Err(error) => Err(bad_duration(text, &error.to_string())),
+    }
+}
+
+/// What is wrong with a duration, and what to type instead.
+fn bad_duration(text: &str, why: &str) -> String {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && !text.is_empty() {
+        return format!("no unit given; try {text}s or {text}h");
+    }
+
+    let lower = text.to_lowercase();
+    if lower != text && humantime::parse_duration(&lower).is_ok() {
+        return format!("units are written small; try {lower}");
+    }
+    format!("{why}; {WANTED_DURATION}")
+}
+
+/// If a duration is in months by its unit `M`: the duration with minutes instead, which
+/// may have been meant.
+pub(super) fn months_as_minutes(text: &str) -> Option<String> {
+    let is_unit = |at: usize| {
+        let next = text[at + 1..].chars().next();
+        !next.is_some_and(char::is_alphabetic) && text[..at].ends_with(|c: char| !c.is_alphabetic())
+    };
+    let mut units = text.match_indices('M').map(|(at, _)| at);
+    units.any(is_unit).then(|| text.replace('M', "m"))
+}
+
+/// Refuses a value that starts with a minus: a negative one, or the next option where
+/// the value of this one is missing.
+fn refuse_minus(text: &str, wanted: &str) -> Result<(), String> {
+    let Some(rest) = text.strip_prefix('-') else {
+        return Ok(());
+    };
+    let why = if rest.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        "must not be negative"
+    } else {
+        "a value is missing before it"
+    };
+    Err(format!("{why}; {wanted}"))
+}
+
+/// Has clap pass values with a minus to the parsers here: they know what is wrong with
+/// `--ttl -1s`, which clap takes for an unknown option.
+pub(super) fn with_minus(option: Arg) -> Arg {
+    let mut names = option.get_value_names().unwrap_or_default().iter();
+    if names.any(|name| ["DURATION", "SIZE", "N"].contains(&name.as_str())) {
+        option.allow_hyphen_values(true)
+    } else {
+        option
     }
 }
 
@@ -35,6 +87,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 /// A number of bytes, at least 1.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const WANTED: &str = "wanted a size like 65536, 16MiB or 1GB";
+    refuse_minus(text, WANTED)?;
     let size: ByteSize = text.parse().map_err(|_| WANTED.to_string())?;
     match size.as_u64() {
         0 => Err(format!("must be greater than zero; {WANTED}")),
@@ -50,6 +103,7 @@ where
 {
     move |text| {
         let wanted = format!("wanted a whole number, {least} or more");
+        refuse_minus(text, &wanted)?;
         match text.parse::<T>() {
             Ok(number) if number >= least => Ok(number),
             Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
@@ -60,16 +114,33 @@ where
     }
 }
 
-/// An address to listen on; port 0 picks a free one.
-pub(super) fn listen_addr(text: &str) -> Result<Addr, String> {
-    text.parse().map_err(|error: BadAddr| error.to_string())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An address to connect to.
-pub(super) fn connect_addr(text: &str) -> Result<Addr, String> {
-    let addr = listen_addr(text)?;
-    if matches!(addr, Addr::Tcp { port: 0, .. }) {
-        return Err("port 0 cannot be connected to; wanted a port from 1 to 65535".into());
+    #[test]
+    fn a_month_is_told_from_other_units() {
+        for (text, minutes) in [
+            ("1M", Some("1m")),
+            ("1h 30M", Some("1h 30m")),
+            ("1month", None),
+            ("2Months", None),
+            ("1m", None),
+        ] {
+            assert_eq!(months_as_minutes(text).as_deref(), minutes, "{text}");
+        }
     }
-    Ok(addr)
+
+    #[test]
+    fn a_bad_duration_is_told_with_what_to_type_instead() {
+        for (text, why) in [
+            ("2", "no unit given; try 2s or 2h"),
+            ("5S", "units are written small; try 5s"),
+            ("-1s", "must not be negative; wanted a duration"),
+            ("--grace", "a value is missing before it; wanted a duration"),
+        ] {
+            let error = duration(text).expect_err(text);
+            assert!(error.starts_with(why), "{text}: {error}");
+        }
+    }
 }

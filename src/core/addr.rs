@@ -62,6 +62,13 @@ impl fmt::Display for Addr {
 #[error("{0}; wanted {FORMS}")]
 pub struct BadAddr(&'static str);
 
+impl BadAddr {
+    /// What is wrong, without the forms that are wanted.
+    pub fn why(&self) -> &'static str {
+        self.0
+    }
+}
+
 impl FromStr for Addr {
     type Err = BadAddr;
 
@@ -85,6 +92,7 @@ impl FromStr for Addr {
 
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (bare_host(host)?, port),
+            None if is_host(text) => return Err(BadAddr("no port given")),
             None => (DEFAULT_HOST, text),
         };
         Ok(Addr::Tcp {
@@ -119,12 +127,21 @@ fn is_ipv6(host: &str) -> bool {
         .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
+/// Whether this can only be a host: it has no colon, and a port has neither letters nor
+/// dots.
+fn is_host(text: &str) -> bool {
+    text.contains(|c: char| c.is_alphabetic() || c == '.')
+}
+
 /// Whether there is a character that neither a host name nor an IP address can have.
 fn has_bad_char(host: &str) -> bool {
-    host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c))
+    host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]*".contains(c))
 }
 
 fn parse_port(port: &str) -> Result<u16, BadAddr> {
+    if port.is_empty() {
+        return Err(BadAddr("no port given"));
+    }
     // Digits only: u16::from_str would also take a leading plus.
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let number = port.parse().ok().filter(|_| digits);
@@ -186,6 +203,10 @@ mod tests {
                 "http://localhost:10001/",
                 "a scheme like http:// has no place in it",
             ),
+            ("localhost", "no port given"),
+            ("127.0.0.1", "no port given"),
+            ("localhost:", "no port given"),
+            ("70000", "the port is not a number up to 65535"),
             ("[::1]", "no port after the brackets"),
             ("::1", "an IPv6 address needs brackets"),
             ("fe80::1%eth0", "an IPv6 address needs brackets"),

@@ -1,15 +1,16 @@
-//! A memory budget for clients' requests, and for the answers made of one request alone.
+//! A memory budget for clients' requests, and for the answers made of one request
+//! alone.
 //!
-//! Without it, ten thousand clients could each send a request of the largest size, which is
-//! all the memory there is. Texts that are kept, or fetched for many, are counted by the
-//! [`cache`](crate::cache).
+//! Without it, ten thousand clients could each send a request of the largest size,
+//! which is all the memory there is. Texts that are kept, or fetched for many, are
+//! counted by the [`cache`](crate::cache).
 
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An answer of at most this many bytes is always allowed: the kernel takes it at once, so it
-/// costs no memory here.
+/// An answer of at most this many bytes is always allowed: the kernel takes it at once,
+/// so it costs no memory here.
 const SMALL_ANSWER: u64 = 16 << 10;
 
 /// A number of bytes to share. Cloning shares it.
@@ -37,8 +38,8 @@ impl Budget {
         }
     }
 
-    /// An empty charge for a request of at most `longest` bytes. One request of that size is
-    /// allowed even where the limit is less.
+    /// An empty charge for a request of at most `longest` bytes. One request of that
+    /// size is allowed even where the limit is less.
     pub fn for_request(&self, longest: u64) -> Charge {
         self.charge(longest, 0)
     }
@@ -72,8 +73,8 @@ impl Charge {
         Budget::new(u64::MAX).for_request(0)
     }
 
-    /// Charges `bytes` in all, or what is charged already where that is more. On an error,
-    /// drop what the bytes are for: they are charged until then.
+    /// Charges `bytes` in all, or what is charged already where that is more. On an
+    /// error, drop what the bytes are for: they are charged until then.
     ///
     /// # Errors
     /// The budget's limit, where this exceeds it.
@@ -89,8 +90,8 @@ impl Charge {
         }
     }
 
-    /// Ties the charge to `bytes`: it is returned with their last copy. An empty charge adds
-    /// no wrapper.
+    /// Ties the charge to `bytes`: it is returned with their last copy. An empty charge
+    /// adds no wrapper.
     pub fn with(self, bytes: Bytes) -> Bytes {
         if self.bytes == 0 {
             return bytes;

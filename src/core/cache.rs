@@ -1,5 +1,5 @@
-//! A cache that fetches nothing itself. It decides, for each request, whether to serve, to
-//! wait or to fetch.
+//! A cache that fetches nothing itself. It decides, for each request, whether to serve,
+//! to wait or to fetch.
 //!
 //! ```
 //! use poetry::cache::{Cache, Lookup, Policy};
@@ -45,24 +45,24 @@
 //! | drops it | as it was |
 //! | any of these, after a purge | untouched: the entry is no longer its own |
 //!
-//! A refresh that ends in one of the middle three pauses the next one: for 1 s, doubled with
-//! each failure in a row up to 30 s, or for `fail_ttl` where that is longer.
+//! A refresh that ends in one of the middle three pauses the next one: for 1 s, doubled
+//! with each failure in a row up to 30 s, or for `fail_ttl` where that is longer.
 //!
-//! The cache is generic: it knows no poem, no socket and no runtime, and takes the time as an
-//! argument. `V` is a value, `F` the handle by which a fetch in flight is joined, `W` (of
-//! `lookup`) whatever the fetching side needs.
+//! The cache is generic: it knows no poem, no socket and no runtime, and takes the time
+//! as an argument. `V` is a value, `F` the handle by which a fetch in flight is joined,
+//! `W` (of `lookup`) whatever the fetching side needs.
 //!
-//! **Space.** Values, cached failures and fetches each hold a [`Reservation`], which frees its
-//! bytes when it is dropped. Nothing is reserved, and nothing new is kept, beyond the
-//! capacity; [`Fill::reserve`] has the rules. What a fetch needs to begin (its entry and
-//! key), and a value that is still read after its eviction, count whether or not there is
-//! room. Cached failures are evicted first, then values in the order they came, except that
-//! a value asked for since its last turn is spared once (SIEVE). Fetches are never evicted,
-//! nor is the value that a fetch refreshes.
+//! **Space.** Values, cached failures and fetches each hold a [`Reservation`], which
+//! frees its bytes when it is dropped. Nothing is reserved, and nothing new is kept,
+//! beyond the capacity; [`Fill::reserve`] has the rules. What a fetch needs to begin
+//! (its entry and key), and a value that is still read after its eviction, count
+//! whether or not there is room. Cached failures are evicted first, then values in the
+//! order they came, except that a value asked for since its last turn is spared once
+//! (SIEVE). Fetches are never evicted, nor is the value that a fetch refreshes.
 //!
-//! **Locks.** Keys are spread over shards, each behind a lock of its own. No two locks are
-//! ever held at once. A hit takes its shard's lock shared, so hits of one poem don't wait
-//! for each other.
+//! **Locks.** Keys are spread over shards, each behind a lock of its own. No two locks
+//! are ever held at once. A hit takes its shard's lock shared, so hits of one poem
+//! don't wait for each other.
 
 mod fill;
 mod table;
@@ -77,8 +77,8 @@ pub use fill::{Fill, Remember};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-pub use table::ENTRY_WEIGHT;
 use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
+pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::Reservation;
 use usage::{Kind, Usage};
 
@@ -120,7 +120,8 @@ pub struct Cache<K, V, F> {
     policy: Policy,
     /// Keyed at random, so that a client that chooses keys can't make them collide.
     hasher: RandomState,
-    /// The entries. Held for one decision; values are dropped after the lock is released.
+    /// The entries. Held for one decision; values are dropped after the lock is
+    /// released.
     shards: Box<[RwLock<Table<K, V, F>>]>,
     /// The bytes a key holds on the heap.
     weigh: fn(&K) -> u64,
@@ -130,9 +131,9 @@ pub struct Cache<K, V, F> {
     next_shard: AtomicUsize,
 }
 
-/// The most shards, and the least capacity for each: a small cache is one shard, evicted in
-/// order. The number is a power of two: a division would cost as much as the rest of the
-/// choice.
+/// The most shards, and the least capacity for each: a small cache is one shard,
+/// evicted in order. The number is a power of two: a division would cost as much as the
+/// rest of the choice.
 const SHARDS: u64 = 32;
 const SHARD_CAPACITY: u64 = 64 << 10;
 
@@ -207,8 +208,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     }
 
     /// Decides what a request for this key gets. A hit is found under a shared lock.
-    /// `launch` makes the two ends of a flight; it is called, under the lock, only when this
-    /// request has to fetch.
+    /// `launch` makes the two ends of a flight; it is called, under the lock, only when
+    /// this request has to fetch.
     #[inline]
     pub fn lookup<W>(
         self: &Arc<Self>,
@@ -236,7 +237,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
         drop_after(self.lock(hash), |table| {
-            // A fetch may have ended between the two locks, so everything is looked at again.
+            // A fetch may have ended between the two locks, so everything is looked at
+            // again.
             if let Some((value, freshness)) = table.fresh(hash, key, now) {
                 return (Lookup::Hit(value, freshness), None);
             }
@@ -311,7 +313,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
             hash,
             ticket,
             entry_weight,
-            reservation: Reservation::new(&self.usage, kind, entry_weight),
+            reservation: Reservation::new(&self.usage, kind, entry_weight + FLIGHT_WEIGHT),
             replaced,
         }
     }
@@ -320,17 +322,24 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         self.last_ticket.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Evicts until no more than the capacity is held: cached failures, then values. False
-    /// where that can't be reached: fetches, and values still read after their eviction,
-    /// are not evicted. Where those alone exceed the capacity, nothing is.
+    /// Evicts until no more than the capacity is held: cached failures, then values.
+    /// False where that can't be reached: fetches, and values still read after their
+    /// eviction, are not evicted. Where those alone exceed the capacity, eviction only
+    /// keeps values and cached failures within it.
     fn shrink(&self) -> bool {
+        let usage = &self.usage;
         let capacity = self.policy.capacity;
-        let fits = || self.usage.bounded() <= capacity;
+        let is_hopeless = usage.of(Kind::Flight) > capacity;
+        let fits = || {
+            let held = if is_hopeless {
+                usage.kept()
+            } else {
+                usage.bounded()
+            };
+            held <= capacity
+        };
         if fits() {
-            return true;
-        }
-        if self.usage.of(Kind::Flight) > capacity {
-            return false;
+            return !is_hopeless;
         }
 
         let shards = self.shards.len();
@@ -358,7 +367,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
 
         self.next_shard
             .store(turns.start % shards, Ordering::Relaxed);
-        fits()
+        fits() && !is_hopeless
     }
 
     /// Evicts one thing from this shard.
@@ -376,9 +385,9 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     }
 
     /// Purges all values and cached failures, and detaches the fetches under way. Their
-    /// readers still get the text, but it is not kept, and the next request starts a fetch
-    /// of its own. Flights that `spares` picks stay what they are. Returns the number of
-    /// values purged, and the flights that were detached.
+    /// readers still get the text, but it is not kept, and the next request starts a
+    /// fetch of its own. Flights that `spares` picks stay what they are. Returns the
+    /// number of values purged, and the flights that were detached.
     ///
     /// Locks each shard once, for as long as it has entries.
     pub fn purge(&self, how: Purge, now: Instant, spares: impl Fn(&F) -> bool) -> (u64, Vec<F>) {

@@ -1,5 +1,5 @@
-//! What happens when several clients ask for one text at once: the cache and the flights,
-//! put together. No I/O, no runtime; time is an argument.
+//! What happens when several clients ask for one text at once: the cache and the
+//! flights, put together. No I/O, no runtime; time is an argument.
 //!
 //! ```
 //! use poetry::cache::Policy;
@@ -8,13 +8,22 @@
 //! use std::time::{Duration, Instant};
 //!
 //! let hour = Duration::from_secs(3600);
-//! let policy = Policy { ttl: hour, grace: hour, fail_ttl: Duration::ZERO, capacity: 1 << 20 };
+//! let policy = Policy {
+//!     ttl: hour,
+//!     grace: hour,
+//!     fail_ttl: Duration::ZERO,
+//!     capacity: 1 << 20,
+//! };
 //! let texts = Coalescer::<&str>::new(policy, 1 << 16);
 //! let now = Instant::now();
 //!
 //! // The first client has to fetch. It reads the flight, like all others.
-//! let Found::Missed(mut first, mut guard) = texts.find(&"name", now) else { panic!() };
-//! let Found::Joined(mut second) = texts.find(&"name", now) else { panic!() };
+//! let Found::Missed(mut first, mut guard) = texts.find(&"name", now) else {
+//!     panic!()
+//! };
+//! let Found::Joined(mut second) = texts.find(&"name", now) else {
+//!     panic!()
+//! };
 //! guard.begin();
 //! guard.append("a text".into());
 //! assert!(guard.land(Verdict::Keep, now));
@@ -34,9 +43,10 @@
 //! | coalesced | the flight, from its first byte | no |
 //! | miss | the flight, from its first byte | yes |
 //!
-//! The right to fetch is a [`FlightGuard`]. It settles the key first and tells the readers
-//! then, so a client that has read to the end and asks again finds the key settled. Dropped,
-//! it does the same: the key is what it was, and the readers get a failure.
+//! The right to fetch is a [`FlightGuard`]. It settles the key first and tells the
+//! readers then, so a client that has read to the end and asks again finds the key
+//! settled. Dropped, it does the same: the key is what it was, and the readers get a
+//! failure.
 //!
 //! | the guard | the key | its readers |
 //! |---|---|---|
@@ -61,8 +71,8 @@ use std::time::Instant;
 /// The texts of many keys: kept, on their way, or to be fetched.
 pub struct Coalescer<K> {
     cache: Arc<Cache<K, Poem, Flight>>,
-    /// The longest text that is kept, in bytes. A longer one flows through a window of this
-    /// size.
+    /// The longest text that is kept, in bytes. A longer one flows through a window of
+    /// this size.
     window: u64,
 }
 
@@ -85,7 +95,8 @@ pub enum Found<K: Eq + Hash + Clone> {
 pub enum Verdict {
     /// It is kept, if there is room.
     Keep,
-    /// It is complete, but an error message or the like: clients get it, and it is not kept.
+    /// It is complete, but an error message or the like: clients get it, and it is not
+    /// kept.
     Reject,
 }
 
@@ -147,14 +158,15 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
                 };
             }
 
-            // Its beginning has left the window, or its last reader left before it began.
-            // Either way the key is to be free.
+            // Its beginning has left the window, or its last reader left before it
+            // began. Either way the key is to be free.
             self.cache.detach(key, |other| other.is(&flight));
         }
     }
 
-    /// Purges all texts. Fetches that have begun go on for their readers, but what they bring
-    /// is not kept; those that have not begun will bring new texts anyway, and stay.
+    /// Purges all texts. Fetches that have begun go on for their readers, but what they
+    /// bring is not kept; those that have not begun will bring new texts anyway, and
+    /// stay.
     pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
         let spares = |flight: &Flight| !flight.has_begun();
         let (texts, flights) = self.cache.purge(how, now, spares);
@@ -188,13 +200,13 @@ pub struct FlightGuard<K: Eq + Hash + Clone> {
 enum Mode<K: Eq + Hash + Clone> {
     /// To be kept.
     Keeping(Fill<K, Poem, Flight>),
-    /// For its readers alone. What they have yet to read is counted or, where there was no
-    /// room, not.
+    /// For its readers alone. What they have yet to read is counted or, where there was
+    /// no room, not.
     Passing { accounted: bool },
 }
 
-/// The least window of a text for which there is no room, in bytes: it must hold something
-/// to flow at all.
+/// The least window of a text for which there is no room, in bytes: it must hold
+/// something to flow at all.
 const WINDOW_MIN: u64 = 64 << 10;
 
 impl<K: Eq + Hash + Clone> FlightGuard<K> {
@@ -206,7 +218,8 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         }
     }
 
-    /// Begins the fetch. False, and the guard is to be dropped, if its last reader has left.
+    /// Begins the fetch. False, and the guard is to be dropped, if its last reader has
+    /// left.
     pub fn begin(&mut self) -> bool {
         self.writer.begin()
     }
@@ -257,8 +270,23 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         self.writer.writable().await
     }
 
-    /// Counts `bytes` for a fetch that waits. False where waiting fetches would take more
-    /// than half of the capacity.
+    /// Lets the slowest reader set the pace; see [`Writer::wait_for_all`].
+    pub fn wait_for_all(&mut self, all: bool) {
+        self.writer.wait_for_all(all);
+    }
+
+    /// Whether the slowest reader keeps this pace; see [`Writer::keeps_pace`].
+    pub fn keeps_pace(&mut self, bytes: u64) -> bool {
+        self.writer.keeps_pace(bytes)
+    }
+
+    /// Leaves the slowest readers behind; see [`Writer::leave_laggards`].
+    pub fn leave_laggards(&mut self) {
+        self.writer.leave_laggards();
+    }
+
+    /// Counts `bytes` for a fetch that waits. False where waiting fetches would take
+    /// more than half of the capacity.
     pub fn reserve_waiting(&mut self, bytes: u64) -> bool {
         match &mut self.mode {
             Mode::Keeping(fill) => fill.reserve_waiting(bytes),
@@ -266,8 +294,8 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         }
     }
 
-    /// Counts `total` bytes of the text against the capacity; see [`Fill::reserve`]. False
-    /// where there is no room.
+    /// Counts `total` bytes of the text against the capacity; see [`Fill::reserve`].
+    /// False where there is no room.
     pub fn reserve(&mut self, total: u64) -> bool {
         match &mut self.mode {
             Mode::Keeping(fill) => fill.reserve(total),
@@ -275,8 +303,8 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         }
     }
 
-    /// Like [`FlightGuard::reserve`], for a text that can't pass through: evicts whatever it
-    /// takes.
+    /// Like [`FlightGuard::reserve`], for a text that can't pass through: evicts
+    /// whatever it takes.
     pub fn reserve_whole(&mut self, total: u64) -> bool {
         match &mut self.mode {
             Mode::Keeping(fill) => fill.reserve_whole(total),
@@ -284,9 +312,9 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         }
     }
 
-    /// Counts `more` bytes that are about to be appended. A text longer than `longest`, or
-    /// without room, passes through from here on, and its key is free before its beginning
-    /// leaves the window.
+    /// Counts `more` bytes that are about to be appended. A text longer than `longest`,
+    /// or without room, passes through from here on, and its key is free before its
+    /// beginning leaves the window.
     pub fn reserve_or_pass(&mut self, more: u64, longest: u64, now: Instant) {
         if !self.is_keeping() {
             return;
@@ -312,8 +340,8 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         }
     }
 
-    /// The text is too long to be kept: it passes through a full window, and for the policy's
-    /// `fail_ttl` each request fetches for itself.
+    /// The text is too long to be kept: it passes through a full window, and for the
+    /// policy's `fail_ttl` each request fetches for itself.
     fn pass_too_long(&mut self, now: Instant) {
         let passing = Mode::Passing { accounted: true };
         if let Mode::Keeping(fill) = std::mem::replace(&mut self.mode, passing) {
@@ -321,15 +349,15 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         }
     }
 
-    /// The readers, if what they have yet to read is not counted: the caller is to bound how
-    /// many such texts there are.
+    /// The readers, if what they have yet to read is not counted: the caller is to
+    /// bound how many such texts there are.
     pub fn unaccounted(&self) -> Option<PendingReaders> {
         let is_unaccounted = matches!(self.mode, Mode::Passing { accounted: false });
         is_unaccounted.then(|| self.writer.pending_readers())
     }
 
-    /// The text is complete. Settles the key, tells the readers, and returns whether the
-    /// text is kept, for as long as the policy says.
+    /// The text is complete. Settles the key, tells the readers, and returns whether
+    /// the text is kept, for as long as the policy says.
     pub fn land(self, verdict: Verdict, now: Instant) -> bool {
         self.settle(verdict, now).announce()
     }
@@ -367,8 +395,8 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     }
 }
 
-/// Keeps or rejects a complete text. Its readers share its reservation: it may be evicted
-/// before they have read it.
+/// Keeps or rejects a complete text. Its readers share its reservation: it may be
+/// evicted before they have read it.
 fn keep<K: Eq + Hash + Clone>(
     fill: Fill<K, Poem, Flight>,
     poem: &Poem,
@@ -399,8 +427,8 @@ fn keep<K: Eq + Hash + Clone>(
     }
 }
 
-/// A fetch whose key is settled and whose readers have yet to learn of the end. Dropped, it
-/// tells them that the fetch was abandoned.
+/// A fetch whose key is settled and whose readers have yet to learn of the end.
+/// Dropped, it tells them that the fetch was abandoned.
 pub struct Ended {
     writer: Writer,
     /// Whether the text is kept, or the failure.
@@ -458,7 +486,7 @@ mod tests {
         drop(second);
         assert!(!guard.begin());
 
-        // The next client starts anew, also before the guard is dropped.
+        // The next client starts afresh, also before the guard is dropped.
         let (_, mut next) = missed(&texts, now);
         drop(guard);
         assert!(!next.begin(), "its reader is gone, too");
@@ -499,7 +527,7 @@ mod tests {
     #[test]
     fn a_refresh_compares_with_the_old_text_whatever_the_capacity() {
         let policy = Policy {
-            capacity: 1000,
+            capacity: 2000,
             ..POLICY
         };
         let texts = Coalescer::new(policy, 1 << 16);

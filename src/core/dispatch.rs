@@ -1,5 +1,5 @@
-//! Starts jobs in the order of the [`Queue`], and drops those that no client waits for any
-//! more. No runtime: a [`Job`] starts itself.
+//! Starts jobs in the order of the [`Queue`], and drops those that no client waits for
+//! any more. No runtime: a [`Job`] starts itself.
 //!
 //! | what happens to a job that waits | it |
 //! |---|---|
@@ -7,15 +7,15 @@
 //! | its last reader leaves | is dropped; a refresh waits on |
 //! | the first reader joins a refresh | waits among the clients' jobs |
 //!
-//! A running job goes on to its end, unless a purge has made its text useless and its last
-//! reader has left: then it is aborted, and its place is free for others.
+//! A running job goes on to its end, unless a purge has made its text useless and its
+//! last reader has left: then it is aborted, and its place is free for others.
 
 use crate::flight::Interest;
-use crate::queue::{Class, Entered, Id, Queue};
+use crate::queue::{Entered, Id, Priority, Queue};
 use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Work that waits for its turn: a fetch.
 pub trait Job: Send + Sized + 'static {
@@ -35,8 +35,8 @@ pub trait Job: Send + Sized + 'static {
     /// Begins. False if it need not: its last reader has left.
     fn begin(&mut self) -> bool;
 
-    /// Runs until its end, without blocking this call, and drops `place` then. Returns what
-    /// aborts it.
+    /// Runs until its end, without blocking this call, and drops `place` then. Returns
+    /// what aborts it.
     fn start(self, place: Place<Self>) -> Abort;
 }
 
@@ -99,6 +99,17 @@ impl<J: Job> Dispatch<J> {
         self.lock().queue.running()
     }
 
+    /// Takes out the jobs that have waited longer than `limit`, and says when the next
+    /// one will have; `None` if none waits.
+    pub fn take_overdue(&self, limit: Duration, now: Instant) -> (Vec<J>, Option<Instant>) {
+        let mut state = self.lock();
+        let mut overdue = Vec::new();
+        if let Some(since) = now.checked_sub(limit) {
+            overdue.extend(std::iter::from_fn(|| state.queue.take_older(since)));
+        }
+        (overdue, state.queue.oldest().map(|since| since + limit))
+    }
+
     /// Starts the job, or lets it wait.
     ///
     /// # Errors
@@ -119,12 +130,12 @@ impl<J: Job> Dispatch<J> {
                 }
             }));
 
-            let class = if job.is_refresh() && !job.has_readers() {
-                Class::Refresh
+            let priority = if job.is_refresh() && !job.has_readers() {
+                Priority::Refresh
             } else {
-                Class::Client
+                Priority::Client
             };
-            match state.queue.enter(class, job, now) {
+            match state.queue.enter(priority, job, now) {
                 Entered::Started(id, job) => (id, job),
                 Entered::Waits(_) => return Ok(()),
                 Entered::Refused(job) => return Err(Box::new(Refused::QueueFull(job))),
@@ -183,11 +194,11 @@ impl<J: Job> Dispatch<J> {
             let is_refresh = state.queue.get(id).map(Job::is_refresh);
             match (interest, is_refresh) {
                 (Interest::Gained, _) => {
-                    state.queue.reclass(id, Class::Client);
+                    state.queue.set_priority(id, Priority::Client);
                     None
                 }
                 (Interest::Lost, Some(true)) => {
-                    state.queue.reclass(id, Class::Refresh);
+                    state.queue.set_priority(id, Priority::Refresh);
                     None
                 }
                 (Interest::Lost, Some(false)) => state.queue.leave(id),

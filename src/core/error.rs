@@ -1,9 +1,9 @@
 //! Everything that can go wrong, once for the whole toolkit.
 //!
-//! Every text reads `what: why`, in lower case, and names its subject (an address, a path,
-//! a name) exactly once. `cmd` prints `poetry: ` before it. All readers of a failed fetch
-//! share its error, so errors are plain data: they can be cloned, and carry the operating
-//! system's reason as text.
+//! Every text reads `what: why`, in lower case, and names its subject (an address, a
+//! path, a name) exactly once. `cmd` prints `poetry: ` before it. All readers of a
+//! failed fetch share its error, so errors are plain data: they can be cloned, and
+//! carry the operating system's reason as text.
 
 use std::fmt;
 use std::time::Duration;
@@ -126,7 +126,8 @@ pub enum Error {
         why: String,
     },
 
-    /// The readers of a poem too long to be kept took nothing while other fetches waited.
+    /// The readers of a poem too long to be kept took nothing while other fetches
+    /// waited.
     #[error("{subject}: its readers took nothing while other fetches waited")]
     TooSlow {
         /// The server.
@@ -177,6 +178,8 @@ pub enum Error {
 /// What did not happen before a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// No place before the upstream became free.
+    Turn,
     /// The connection was not made.
     Connect,
     /// The server did not take the request.
@@ -196,6 +199,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Stage::Turn => "no turn to ask it",
             Stage::Connect => "no connection",
             Stage::Send => "the request was not taken",
             Stage::FirstByte => "no reply",
@@ -239,13 +243,13 @@ impl Error {
         }
     }
 
-    /// Whether this says something about the server that was asked, and not only about this
-    /// process or its clients.
+    /// Whether this says something about the server that was asked, and not only about
+    /// this process or its clients.
     pub fn is_upstreams(&self) -> bool {
         match self {
+            Error::Timeout { stage, .. } => *stage != Stage::Turn,
             Error::Unresolved { .. }
             | Error::Unreachable { .. }
-            | Error::Timeout { .. }
             | Error::Reset { .. }
             | Error::Empty { .. }
             | Error::TooLong { .. }
@@ -263,6 +267,19 @@ impl Error {
             | Error::Local { .. }
             | Error::Output { .. } => false,
         }
+    }
+
+    /// Whether another server may do better with the same request.
+    pub fn is_worth_another_server(&self) -> bool {
+        matches!(
+            self,
+            Error::Unresolved { .. }
+                | Error::Unreachable { .. }
+                | Error::Timeout { .. }
+                | Error::Reset { .. }
+                | Error::Empty { .. }
+                | Error::Malformed { .. }
+        )
     }
 
     /// Whether the same request may be answered a little later.

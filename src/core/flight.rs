@@ -1,9 +1,9 @@
 //! A flight: a poem that is still arriving, with one [`Writer`] and any number of
 //! [`Reader`]s.
 //!
-//! A flight is an append-only sequence of shared chunks. Every reader gets what has arrived
-//! so far at once, and the rest as it comes. A reader of a finished flight, or of a
-//! [`Poem`](crate::poem::Poem) from the cache, runs the same code and never waits.
+//! A flight is an append-only sequence of shared chunks. Every reader gets what has
+//! arrived so far at once, and the rest as it comes. A reader of a finished flight, or
+//! of a [`Poem`](crate::poem::Poem) from the cache, runs the same code and never waits.
 //!
 //! ```
 //! use poetry::flight::{self, Read};
@@ -27,18 +27,20 @@
 //! | landed | - | - | - | the chunks after its offset, then `End` |
 //! | failed | - | - | - | the chunks after its offset, then `Failed` |
 //!
-//! "-" does not compile: `finish` and `fail` consume the writer. Dropping the writer is a
-//! failure, never an end.
+//! "-" does not compile: `finish` and `fail` consume the writer. Dropping the writer is
+//! a failure, never an end.
 //!
-//! **The window.** A flight holds at most `window` bytes, plus the chunk that crosses it. A
-//! poem that fits keeps its beginning, so any reader may join. A longer poem flows at the
-//! pace of its fastest reader ([`Writer::writable`]): the oldest chunks are dropped, a reader
-//! that still needed them has fallen behind, and no reader can join any more.
+//! **The window.** A flight holds at most `window` bytes, plus the chunk that crosses
+//! it. A poem that fits keeps its beginning, so any reader may join. A longer poem
+//! flows at the pace of its fastest reader ([`Writer::writable`]): the oldest chunks
+//! are dropped, a reader that still needed them has fallen behind, and no reader can
+//! join any more.
 //!
-//! **Few, large chunks.** Readers keep a byte offset, not a chunk, so the writer may merge
-//! neighbours: a chunk takes in the next one while that has more than half its size, up to
-//! [`PIECE`] or an eighth of the window. A poem that arrives byte by byte costs its own size
-//! and a logarithmic number of chunks, and each byte is copied a logarithmic number of times.
+//! **Few, large chunks.** Readers keep a byte offset, not a chunk, so the writer may
+//! merge neighbours: a chunk takes in the next one while that has more than half its
+//! size, up to [`PIECE`] or an eighth of the window. A poem that arrives byte by byte
+//! costs its own size and a logarithmic number of chunks, and each byte is copied a
+//! logarithmic number of times.
 
 mod reader;
 mod state;
@@ -54,8 +56,8 @@ use state::Start;
 use std::sync::Arc;
 pub use writer::{NoReaders, PendingReaders, Remaining, Writer};
 
-/// Chunks are merged up to this size, in bytes: the smallest write that is as fast as one
-/// write of the whole poem (measured).
+/// Chunks are merged up to this size, in bytes: the smallest write that is as fast as
+/// one write of the whole poem (measured).
 pub const PIECE: usize = 1 << 20;
 
 /// A new flight that holds at most `window` bytes, and its first reader.
@@ -91,8 +93,8 @@ impl Inner {
             .expect("no code panics while it holds a flight's lock")
     }
 
-    /// Waits until `look` has an answer. Looks again whenever a reader has taken bytes or
-    /// has left.
+    /// Waits until `look` has an answer. Looks again whenever a reader has taken bytes
+    /// or has left.
     async fn until<T>(&self, look: impl Fn(&FlightState) -> Option<T>) -> T {
         loop {
             if let Some(answer) = look(&self.lock()) {
@@ -115,11 +117,11 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// A reader at the first byte. `None` once the beginning has left the window, or once
-    /// the flight waits for readers and the last one has left.
+    /// A reader at the first byte. `None` once the beginning has left the window, or
+    /// once the flight waits for readers and the last one has left.
     ///
-    /// A failed flight drops its bytes with its last reader. A reader that joins after that
-    /// gets only the failure.
+    /// A failed flight drops its bytes with its last reader. A reader that joins after
+    /// that gets only the failure.
     pub fn join(&self) -> Option<Reader> {
         let (cursor, on_interest) = {
             let mut state = self.shared.lock();
@@ -136,14 +138,15 @@ impl Flight {
         Some(Reader::in_flight(self.shared.clone(), cursor))
     }
 
-    /// Whether the fetch has begun. One that has not will bring a text that is as new as one
-    /// asked for now.
+    /// Whether the fetch has begun. One that has not will bring a text that is as new
+    /// as one asked for now.
     pub fn has_begun(&self) -> bool {
         self.shared.lock().start == Start::Begun
     }
 
     /// No later request will get this poem. If no reader is left, or once the last one
-    /// leaves, what was set with [`Writer::on_interest`] is told that the interest is lost.
+    /// leaves, what was set with [`Writer::on_interest`] is told that the interest is
+    /// lost.
     pub fn orphan(&self) {
         let on_interest = {
             let mut state = self.shared.lock();

@@ -1,8 +1,8 @@
 //! The core of **poetry**: it decides and does everything, and prints, exits and reads
 //! arguments nowhere.
 //!
-//! A fetch is a *flight*, and every client reads one. Here is a text that two clients ask
-//! for at once and that is fetched once:
+//! A fetch is a *flight*, and every client reads one. Here is a text that two clients
+//! ask for at once and that is fetched once:
 //!
 //! ```
 //! use poetry::cache::Policy;
@@ -11,7 +11,12 @@
 //! use std::time::{Duration, Instant};
 //!
 //! let hour = Duration::from_secs(3600);
-//! let policy = Policy { ttl: hour, grace: hour, fail_ttl: Duration::ZERO, capacity: 1 << 20 };
+//! let policy = Policy {
+//!     ttl: hour,
+//!     grace: hour,
+//!     fail_ttl: Duration::ZERO,
+//!     capacity: 1 << 20,
+//! };
 //! let texts = Coalescer::<&str>::new(policy, 1 << 16);
 //! let now = Instant::now();
 //!
@@ -29,8 +34,8 @@
 //! assert!(matches!(texts.find(&"name", now), Found::Hit(..)));
 //! ```
 //!
-//! `examples/coalesce.rs` shows that without a network, `examples/embed.rs` a whole proxy
-//! inside another program.
+//! `examples/coalesce.rs` shows that without a network, `examples/embed.rs` a whole
+//! proxy inside another program.
 //!
 //! # Where to look
 //!
@@ -49,9 +54,11 @@
 //! A module knows only those above it in this list; a test holds that.
 //!
 //! * locks: `sync`, [`semaphore`].
-//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`], [`stats`].
+//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`],
+//!   [`stats`], [`control`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`], [`protocol`].
+//!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
+//!   [`protocol`].
 //! * the world: [`rt`] (the one file that names the runtime), [`net`], [`process`],
 //!   [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`], [`server`].
 //! * [`handler`]: what each service does with a request.
@@ -64,6 +71,7 @@ pub mod budget;
 pub mod cache;
 pub mod client;
 pub mod coalesce;
+pub mod control;
 pub mod dispatch;
 pub mod error;
 pub mod escape;

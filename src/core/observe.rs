@@ -1,10 +1,9 @@
 //! What happens, as data for logs and counters.
 //!
-//! Each connection ends in exactly one [`AccessRecord`]; its log line and its counters come
-//! from that. All else is an [`Event`]. The core prints nothing: it hands both to an
-//! [`Observer`].
+//! Each connection ends in exactly one [`AccessRecord`]; its log line and its counters
+//! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
+//! an [`Observer`].
 
-use crate::addr::Addr;
 use crate::error::Error;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -38,8 +37,11 @@ pub enum Outcome {
     Declined,
     /// The answer failed, and the connection was reset.
     Failed(Arc<Error>),
-    /// The client read a text over the window of this many bytes too slowly, and was reset.
+    /// The client read a text over the window of this many bytes too slowly, and was
+    /// reset.
     FellBehind(u64),
+    /// The client closed before it had sent a byte of a request: a health check.
+    Unasked,
     /// The client went away.
     Left,
     /// The client sent or took nothing for too long, and was reset.
@@ -54,8 +56,22 @@ impl Outcome {
             Outcome::Declined => "declined",
             Outcome::Failed(error) => error.word(),
             Outcome::FellBehind(_) => "fell_behind",
+            Outcome::Unasked => "unasked",
             Outcome::Left => "client_left",
             Outcome::Stuck => "client_timeout",
+        }
+    }
+
+    /// Why the answer is not whole, where it should be.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Outcome::Whole | Outcome::Declined | Outcome::Unasked => None,
+            Outcome::Failed(error) => Some(error.to_string()),
+            Outcome::FellBehind(window) => Some(format!(
+                "the client was too slow for a text over {window} bytes"
+            )),
+            Outcome::Left => Some("the client closed the connection".into()),
+            Outcome::Stuck => Some("the client sent or took nothing for too long".into()),
         }
     }
 }
@@ -68,6 +84,8 @@ pub struct AccessRecord<'a> {
     pub request: &'a [u8],
     /// Where the answer came from.
     pub status: CacheStatus,
+    /// The server that the answer was fetched from, if it was.
+    pub upstream: Option<&'a str>,
     /// How the connection ended.
     pub outcome: Outcome,
     /// Bytes sent to the client.
@@ -118,7 +136,6 @@ impl AccessRecord<'_> {
     /// The class this connection is counted in. A service that declines has answered.
     pub fn class(&self) -> Class {
         match (&self.outcome, self.status) {
-            (Outcome::Left, CacheStatus::NoRequest) => Class::NoRequest,
             (Outcome::Failed(_) | Outcome::FellBehind(_) | Outcome::Left | Outcome::Stuck, _) => {
                 Class::Failure
             }
@@ -144,6 +161,13 @@ pub struct FetchName<'a> {
 /// Something worth reporting beside the connections.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The service listens.
+    Started {
+        /// What it does, in two or three words.
+        verb: &'a str,
+        /// Where it listens.
+        addrs: &'a [String],
+    },
     /// A fetch begins.
     Fetching {
         /// Which.
@@ -185,13 +209,33 @@ pub enum Event<'a> {
     },
     /// A server failed, and the next one is asked.
     NextUpstream {
+        /// What is fetched, and from which server it could not be.
+        fetch: FetchName<'a>,
         /// How it failed.
         error: &'a Error,
         /// The next server.
-        next: &'a Addr,
+        next: &'a str,
+    },
+    /// A server has failed, and is not asked first for a while.
+    UpstreamDown {
+        /// The server.
+        upstream: &'a str,
+        /// How it failed.
+        error: &'a Error,
+        /// How long it rests.
+        pause: Duration,
+    },
+    /// A server that had failed answers again.
+    UpstreamUp {
+        /// The server.
+        upstream: &'a str,
+        /// How long it was down.
+        after: Duration,
     },
     /// A transformation failed, and the original was sent.
     SentOriginal {
+        /// What was transformed.
+        fetch: FetchName<'a>,
         /// How it failed.
         error: &'a Error,
     },
@@ -212,7 +256,14 @@ pub enum Event<'a> {
         /// For how long.
         pause: Duration,
     },
-    /// The service was told to stop, and finishes what is open.
+    /// The service was told to stop.
+    Stopping {
+        /// By this signal.
+        signal: &'a str,
+        /// Open connections.
+        open: u64,
+    },
+    /// The service stops, and finishes what is open.
     Draining {
         /// Open connections.
         open: u64,
@@ -237,6 +288,89 @@ pub enum Event<'a> {
         /// Which, and why.
         error: &'a Error,
     },
+}
+
+impl Event<'_> {
+    /// The one word for this event in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Event::Started { .. } => "start",
+            Event::Fetching { .. } => "fetch",
+            Event::Fetched { .. } => "fetched",
+            Event::FetchFailed { .. } => "fetch_failed",
+            Event::GivenUp { .. } => "given_up",
+            Event::Rejected { .. } => "rejected",
+            Event::NextUpstream { .. } => "next_upstream",
+            Event::UpstreamDown { .. } => "upstream_down",
+            Event::UpstreamUp { .. } => "upstream_up",
+            Event::SentOriginal { .. } => "sent_original",
+            Event::Declined { .. } => "declined",
+            Event::FewDescriptors { .. } => "few_descriptors",
+            Event::AcceptPaused { .. } => "accept_paused",
+            Event::Stopping { .. } => "stop",
+            Event::Draining { .. } => "drain",
+            Event::Cut { .. } => "cut",
+            Event::Reloaded {
+                what: Reloaded::Purged { .. },
+            } => "purge",
+            Event::Reloaded { .. } => "reload",
+            Event::ReloadFailed { .. } => "reload_failed",
+            Event::PoemSkipped { .. } => "poem_skipped",
+        }
+    }
+
+    /// The fetch that this event is about.
+    pub fn fetch(&self) -> Option<FetchName<'_>> {
+        match self {
+            Event::Fetching { fetch }
+            | Event::Fetched { fetch, .. }
+            | Event::FetchFailed { fetch, .. }
+            | Event::GivenUp { fetch, .. }
+            | Event::Rejected { fetch, .. }
+            | Event::NextUpstream { fetch, .. }
+            | Event::SentOriginal { fetch, .. } => Some(*fetch),
+            _ => None,
+        }
+    }
+
+    /// The failure that this event reports.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Event::FetchFailed { error, .. }
+            | Event::NextUpstream { error, .. }
+            | Event::UpstreamDown { error, .. }
+            | Event::SentOriginal { error, .. }
+            | Event::Declined { error }
+            | Event::ReloadFailed { error }
+            | Event::PoemSkipped { error } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether something went wrong.
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Event::FetchFailed { .. }
+            | Event::Rejected { .. }
+            | Event::NextUpstream { .. }
+            | Event::UpstreamDown { .. }
+            | Event::SentOriginal { .. }
+            | Event::Declined { .. }
+            | Event::FewDescriptors { .. }
+            | Event::AcceptPaused { .. }
+            | Event::Cut { .. }
+            | Event::ReloadFailed { .. }
+            | Event::PoemSkipped { .. } => true,
+            Event::Started { .. }
+            | Event::Fetching { .. }
+            | Event::Fetched { .. }
+            | Event::GivenUp { .. }
+            | Event::UpstreamUp { .. }
+            | Event::Stopping { .. }
+            | Event::Draining { .. }
+            | Event::Reloaded { .. } => false,
+        }
+    }
 }
 
 /// What a reload did.

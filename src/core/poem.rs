@@ -16,10 +16,26 @@ use std::sync::Arc;
 pub struct Poem(Arc<Body>);
 
 struct Body {
-    pieces: Vec<Bytes>,
+    pieces: Pieces,
     len: u64,
     /// Dropped with the last clone of the poem.
     _kept_alive: Option<KeptAlive>,
+}
+
+/// The bytes. Most poems are one piece, which then needs no list.
+#[derive(Clone)]
+enum Pieces {
+    One(Bytes),
+    Many(Box<[Bytes]>),
+}
+
+impl Pieces {
+    fn as_slice(&self) -> &[Bytes] {
+        match self {
+            Pieces::One(piece) => std::slice::from_ref(piece),
+            Pieces::Many(pieces) => pieces,
+        }
+    }
 }
 
 /// Anything that is to live as long as a poem.
@@ -29,6 +45,10 @@ impl Poem {
     /// Makes a poem of these pieces, one after the other.
     pub fn from_pieces(pieces: Vec<Bytes>) -> Poem {
         let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let pieces = match <[Bytes; 1]>::try_from(pieces) {
+            Ok([piece]) => Pieces::One(piece),
+            Err(pieces) => Pieces::Many(pieces.into()),
+        };
         Poem(Arc::new(Body {
             pieces,
             len,
@@ -47,7 +67,7 @@ impl Poem {
 
     /// The pieces in order; most poems have one.
     pub fn pieces(&self) -> &[Bytes] {
-        &self.0.pieces
+        self.0.pieces.as_slice()
     }
 
     /// The length in bytes.
@@ -67,7 +87,7 @@ impl Poem {
 
     /// All bytes in one slice. Copies them if there are several pieces.
     pub fn bytes(&self) -> Bytes {
-        match &self.0.pieces[..] {
+        match self.pieces() {
             [whole] => whole.clone(),
             pieces => pieces.concat().into(),
         }
@@ -82,7 +102,7 @@ impl<B: Into<Bytes>> From<B> for Poem {
 
 impl fmt::Debug for Poem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pieces = self.0.pieces.len();
+        let pieces = self.pieces().len();
         write!(f, "Poem({} bytes in {pieces} pieces)", self.len())
     }
 }

@@ -25,6 +25,7 @@
 //! [`Error::Timeout`]: crate::error::Error::Timeout
 
 use crate::net::Pipe;
+use crate::rt;
 use crate::semaphore::Permit;
 use futures::channel::oneshot;
 use rustix::io::Errno;
@@ -216,10 +217,10 @@ fn running(
     })
 }
 
-/// Waits for the child's end, kills what is left of its group, and reaps it, in this
-/// order: once the child is reaped the kernel may give its number, which is the
-/// group's, to another process. All other code that kills holds the same lock, and
-/// kills only groups on the list.
+/// Waits for the child's end, kills what is left of its group, reaps it, and takes it
+/// from the list, all but the first under the lock: once the child is reaped the kernel
+/// may give its number, which is the group's, to another process. All other code that
+/// kills or reaps holds the same lock, and kills only groups on the list.
 fn reap(mut child: Child, id: u64) -> io::Result<ExitStatus> {
     let pid = Pid::from_child(&child);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -230,14 +231,114 @@ fn reap(mut child: Child, id: u64) -> io::Result<ExitStatus> {
         }
     };
 
-    let mut groups = groups();
-    groups.running.remove(&id);
     // Waiting fails if SIGCHLD was ignored when we were started: the kernel has reaped
     // the child by then.
+    let mut groups = groups();
     if ended.is_ok() {
         kill(pid);
     }
-    drop(groups);
+    let status = child.wait(); // at once: it has ended
+    groups.running.remove(&id);
+    status
+}
 
-    child.wait()
+/// How long to wait before the next look for orphans: one that still runs, or that may
+/// be a child of a supervisor, can be reaped later, and a look reads the list of all
+/// processes.
+const ORPHAN_CHECK: Duration = Duration::from_millis(100);
+
+/// Reaps children that this process never started. When a program ends, the kernel
+/// gives the processes that it has started to the first process of the container. They
+/// would stay as zombies for ever.
+///
+/// Returns when none is left that has ended. Without `/proc`, nothing is reaped.
+pub async fn reap_orphans() {
+    loop {
+        rt::sleep(ORPHAN_CHECK).await; // what ended meanwhile takes the same look
+        match rt::unblock(reap_ended_orphans).await {
+            Ok(0) | Err(_) => return,
+            Ok(_left) => {}
+        }
+    }
+}
+
+/// Reaps the orphans that have ended. Returns how many children are left that have
+/// ended and may belong to a supervisor.
+fn reap_ended_orphans() -> io::Result<usize> {
+    let mut left = 0;
+    for pid in ended_children()? {
+        // Under the lock no child can be started. One that is being started is not on
+        // the list yet, so nothing is reaped until it is.
+        let groups = groups();
+        let is_ours = groups.running.values().any(|group| *group == pid);
+        if is_ours || groups.starting > 0 {
+            left += 1;
+            continue;
+        }
+
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let _reaped = waitid(WaitId::Pid(pid), options);
+    }
+    Ok(left)
+}
+
+/// The children of this process that have ended and are not reaped.
+fn ended_children() -> io::Result<Vec<Pid>> {
+    let parent = std::process::id().to_string();
+    let mut ended = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(pid) = name
+            .and_then(|name| name.parse().ok())
+            .and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+
+        // The process may be gone by now. Its name, before the parenthesis, may hold
+        // anything.
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let mut fields = fields.split(' ');
+        if fields.next() == Some("Z") && fields.next() == Some(&parent) {
+            ended.push(pid);
+        }
+    }
+    Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::semaphore::Semaphore;
+    use rustix::process::{getpid, set_child_subreaper};
+    use std::time::Instant;
+
+    #[test]
+    fn orphans_are_reaped_and_children_keep_their_status() {
+        // This process is given its orphans, as the first one of a container is.
+        set_child_subreaper(Some(getpid())).expect("Linux");
+        let permits = Semaphore::new(1);
+
+        for code in 0..20 {
+            let mut command = Command::new("sh");
+            let script = format!("setsid sh -c 'exit 7' & setsid sh -c 'exit 8' & exit {code}");
+            command.args(["-c", &script]);
+
+            rt::block_on(async {
+                let permit = permits.acquire(Instant::now()).await;
+                let running = start(command, permit).await.expect("sh starts");
+                reap_ended_orphans().expect("there is /proc");
+                let status = running.ended.await.expect("it is waited for");
+                assert_eq!(status.expect("it ended").code(), Some(code));
+            });
+        }
+
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !ended_children().expect("there is /proc").is_empty() {
+            assert!(Instant::now() < deadline, "there are zombies");
+            rt::block_on(reap_orphans());
+        }
+    }
 }

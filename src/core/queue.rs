@@ -1,17 +1,20 @@
-//! The queue before an upstream: how many fetches run, which waits, and which starts next.
+//! The queue before an upstream: how many fetches run, which waits, and which starts
+//! next.
 //!
-//! Plain data. It knows no fetch, no clock and no lock: the caller passes the time and acts
-//! on the answers.
+//! Plain data. It knows no fetch, no clock and no lock: the caller passes the time and
+//! acts on the answers.
 //!
 //! ```
-//! use poetry::queue::{Class, Entered, Queue};
+//! use poetry::queue::{Priority, Entered, Queue};
 //! use std::time::Instant;
 //!
 //! let mut queue = Queue::new(1, 10);
 //! let now = Instant::now();
-//! let Entered::Started(first, "first") = queue.enter(Class::Client, "first", now) else { panic!() };
-//! assert!(matches!(queue.enter(Class::Refresh, "second", now), Entered::Waits(_)));
-//! assert!(matches!(queue.enter(Class::Client, "third", now), Entered::Waits(_)));
+//! let Entered::Started(first, _) = queue.enter(Priority::Client, "first", now) else {
+//!     panic!()
+//! };
+//! assert!(matches!(queue.enter(Priority::Refresh, "second", now), Entered::Waits(_)));
+//! assert!(matches!(queue.enter(Priority::Client, "third", now), Entered::Waits(_)));
 //!
 //! // A client's fetch goes before a refresh.
 //! let (_, next) = queue.finish(first).expect("two are waiting");
@@ -24,9 +27,9 @@
 //! | `finish` | | the next one starts, else the place is free | |
 //! | `leave` | | it is gone | |
 //!
-//! **Order.** Clients' fetches start in the order they came, before refreshes, for which no
-//! client waits. So that refreshes don't starve, each [`REFRESH_TURN`]th start is a
-//! refresh's. Entering, leaving and changing the class cost O(log n).
+//! **Order.** Clients' fetches start in the order they came, before refreshes, for
+//! which no client waits. So that refreshes don't starve, each [`REFRESH_TURN`]th start
+//! is a refresh's. Entering, leaving and changing the priority cost O(log n).
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -36,7 +39,7 @@ pub const REFRESH_TURN: u32 = 8;
 
 /// What waits for a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum Priority {
     /// A client.
     Client,
     /// No client: it refreshes a stale text.
@@ -93,7 +96,7 @@ impl<T> Queue<T> {
     }
 
     /// A place now, or a turn later.
-    pub fn enter(&mut self, class: Class, item: T, now: Instant) -> Entered<T> {
+    pub fn enter(&mut self, priority: Priority, item: T, now: Instant) -> Entered<T> {
         let id = Id(self.next_id);
         self.next_id += 1;
 
@@ -106,7 +109,7 @@ impl<T> Queue<T> {
         }
 
         let waiting = Waiting { item, since: now };
-        self.of(class).insert(id, waiting);
+        self.of(priority).insert(id, waiting);
         Entered::Waits(id)
     }
 
@@ -127,12 +130,12 @@ impl<T> Queue<T> {
     }
 
     /// Changes what waits for an item. Nothing happens once it has started or left.
-    pub fn reclass(&mut self, id: Id, class: Class) {
+    pub fn set_priority(&mut self, id: Id, priority: Priority) {
         let waiting = self.clients.remove(&id);
         let waiting = waiting.or_else(|| self.refreshes.remove(&id));
 
         if let Some(waiting) = waiting {
-            self.of(class).insert(id, waiting);
+            self.of(priority).insert(id, waiting);
         }
     }
 
@@ -141,6 +144,26 @@ impl<T> Queue<T> {
         let waiting = self.clients.remove(&id);
         let waiting = waiting.or_else(|| self.refreshes.remove(&id))?;
         Some(waiting.item)
+    }
+
+    /// Takes out an item that came before `since`, if one waits.
+    pub fn take_older(&mut self, since: Instant) -> Option<T> {
+        for waiting in [&mut self.clients, &mut self.refreshes] {
+            // Items wait in the order in which they came.
+            let oldest = waiting.first_key_value();
+            if oldest.is_some_and(|(_, oldest)| oldest.since < since) {
+                return waiting.pop_first().map(|(_, waiting)| waiting.item);
+            }
+        }
+        None
+    }
+
+    /// When the oldest item that waits came.
+    pub fn oldest(&self) -> Option<Instant> {
+        let clients = self.clients.first_key_value();
+        let refreshes = self.refreshes.first_key_value();
+        let both = clients.into_iter().chain(refreshes);
+        both.map(|(_, waiting)| waiting.since).min()
     }
 
     /// A running item has ended. The next one starts, if any waits.
@@ -176,8 +199,8 @@ impl<T> Queue<T> {
         Some((id, waiting.item))
     }
 
-    /// When the oldest client's fetch that waits came. Refreshes don't count: nothing waits
-    /// for them.
+    /// When the oldest client's fetch that waits came. Refreshes don't count: nothing
+    /// waits for them.
     pub fn oldest_client(&self) -> Option<Instant> {
         let oldest = self.clients.first_key_value();
         oldest.map(|(_, waiting)| waiting.since)
@@ -198,10 +221,10 @@ impl<T> Queue<T> {
         self.running.len()
     }
 
-    fn of(&mut self, class: Class) -> &mut BTreeMap<Id, Waiting<T>> {
-        match class {
-            Class::Client => &mut self.clients,
-            Class::Refresh => &mut self.refreshes,
+    fn of(&mut self, priority: Priority) -> &mut BTreeMap<Id, Waiting<T>> {
+        match priority {
+            Priority::Client => &mut self.clients,
+            Priority::Refresh => &mut self.refreshes,
         }
     }
 }
@@ -224,7 +247,7 @@ mod tests {
         let mut queue = Queue::new(1, bound);
         let now = Instant::now();
         assert_eq!(
-            queue.enter(Class::Client, 0, now),
+            queue.enter(Priority::Client, 0, now),
             Entered::Started(Id(0), 0)
         );
         (queue, now)
@@ -244,10 +267,10 @@ mod tests {
     #[test]
     fn clients_start_in_order_and_before_refreshes() {
         let (mut queue, now) = busy(10);
-        waits(queue.enter(Class::Refresh, 1, now));
-        waits(queue.enter(Class::Client, 2, now));
-        waits(queue.enter(Class::Client, 3, now));
-        waits(queue.enter(Class::Refresh, 4, now));
+        waits(queue.enter(Priority::Refresh, 1, now));
+        waits(queue.enter(Priority::Client, 2, now));
+        waits(queue.enter(Priority::Client, 3, now));
+        waits(queue.enter(Priority::Refresh, 4, now));
 
         assert_eq!(order(&mut queue), [2, 3, 1, 4]);
         assert_eq!(queue.running(), 0);
@@ -256,9 +279,9 @@ mod tests {
     #[test]
     fn refreshes_are_not_starved_by_clients() {
         let (mut queue, now) = busy(100);
-        waits(queue.enter(Class::Refresh, 100, now));
+        waits(queue.enter(Priority::Refresh, 100, now));
         for item in 1..50 {
-            waits(queue.enter(Class::Client, item, now));
+            waits(queue.enter(Priority::Client, item, now));
         }
 
         let order = order(&mut queue);
@@ -269,22 +292,22 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_until_an_item_leaves() {
         let (mut queue, now) = busy(2);
-        let first = waits(queue.enter(Class::Client, 1, now));
-        waits(queue.enter(Class::Refresh, 2, now));
-        assert_eq!(queue.enter(Class::Client, 3, now), Entered::Refused(3));
+        let first = waits(queue.enter(Priority::Client, 1, now));
+        waits(queue.enter(Priority::Refresh, 2, now));
+        assert_eq!(queue.enter(Priority::Client, 3, now), Entered::Refused(3));
 
         assert_eq!(queue.leave(first), Some(1));
         assert_eq!(queue.leave(first), None);
-        waits(queue.enter(Class::Client, 4, now));
+        waits(queue.enter(Priority::Client, 4, now));
         assert_eq!(order(&mut queue), [4, 2]);
     }
 
     #[test]
     fn a_refresh_that_clients_wait_for_goes_with_them() {
         let (mut queue, now) = busy(10);
-        let refresh = waits(queue.enter(Class::Refresh, 1, now));
-        waits(queue.enter(Class::Client, 2, now));
-        queue.reclass(refresh, Class::Client);
+        let refresh = waits(queue.enter(Priority::Refresh, 1, now));
+        waits(queue.enter(Priority::Client, 2, now));
+        queue.set_priority(refresh, Priority::Client);
 
         assert_eq!(order(&mut queue), [1, 2]);
     }
@@ -293,16 +316,30 @@ mod tests {
     fn the_oldest_client_is_one_that_still_waits() {
         let (mut queue, now) = busy(10);
         let at = |secs| now + Duration::from_secs(secs);
-        waits(queue.enter(Class::Refresh, 1, at(1)));
+        waits(queue.enter(Priority::Refresh, 1, at(1)));
         assert_eq!(queue.oldest_client(), None);
 
-        let first = waits(queue.enter(Class::Client, 2, at(2)));
-        let second = waits(queue.enter(Class::Client, 3, at(3)));
+        let first = waits(queue.enter(Priority::Client, 2, at(2)));
+        let second = waits(queue.enter(Priority::Client, 3, at(3)));
         assert_eq!(queue.oldest_client(), Some(at(2)));
         queue.leave(first);
         assert_eq!(queue.oldest_client(), Some(at(3)));
-        queue.reclass(second, Class::Refresh);
+        queue.set_priority(second, Priority::Refresh);
         assert_eq!(queue.oldest_client(), None);
+    }
+
+    #[test]
+    fn items_that_have_waited_too_long_can_be_taken_out() {
+        let (mut queue, now) = busy(10);
+        let at = |secs| now + Duration::from_secs(secs);
+        waits(queue.enter(Priority::Refresh, 1, at(1)));
+        waits(queue.enter(Priority::Client, 2, at(2)));
+        waits(queue.enter(Priority::Client, 3, at(3)));
+        assert_eq!(queue.oldest(), Some(at(1)));
+
+        let taken: Vec<u32> = std::iter::from_fn(|| queue.take_older(at(3))).collect();
+        assert_eq!(taken, [2, 1]);
+        assert_eq!(queue.oldest(), Some(at(3)));
     }
 
     proptest! {
@@ -318,8 +355,8 @@ mod tests {
             for (item, (act, pick)) in acts.into_iter().enumerate() {
                 match act {
                     0 | 1 => {
-                        let class = if act == 0 { Class::Client } else { Class::Refresh };
-                        match queue.enter(class, item, now) {
+                        let priority = if act == 0 { Priority::Client } else { Priority::Refresh };
+                        match queue.enter(priority, item, now) {
                             Entered::Started(id, _) => running.push(id),
                             Entered::Waits(id) => waiting.push((id, item)),
                             Entered::Refused(back) => {
@@ -332,8 +369,10 @@ mod tests {
                         prop_assert_eq!(queue.leave(id), Some(item));
                     }
                     3 if !waiting.is_empty() => {
-                        let class = if pick % 2 == 0 { Class::Client } else { Class::Refresh };
-                        queue.reclass(waiting[pick % waiting.len()].0, class);
+                        let is_client = pick % 2 == 0;
+                        let priority =
+                            if is_client { Priority::Client } else { Priority::Refresh };
+                        queue.set_priority(waiting[pick % waiting.len()].0, priority);
                     }
                     4 if !running.is_empty() => {
                         let ended = running.remove(pick % running.len());

@@ -2,12 +2,16 @@
 //! async-std and its executor, so that another runtime means a new version of this file
 //! alone.
 
+use crate::error::Error;
 use crate::semaphore::Semaphore;
+use async_executor::LocalExecutor;
 use async_io::Timer;
 use futures::future::FutureExt;
 use futures_lite::future;
+use std::cell::RefCell;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
 use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
 
@@ -35,17 +39,67 @@ fn configure() {
     });
 }
 
+/// Starts the runtime's threads now, instead of with the first task and the first
+/// socket: both crates panic where the system has no thread left. Call it before there
+/// are other threads.
+///
+/// # Errors
+/// [`Error::Local`] if a thread can't be had.
+pub fn start() -> Result<(), Error> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {})); // the error says it
+
+    let started = panic::catch_unwind(|| {
+        let _starts_the_reactor = Timer::after(Duration::from_secs(1)).now_or_never();
+        configure();
+    });
+
+    panic::set_hook(hook);
+    started.map_err(|_| Error::Local {
+        subject: "threads".into(),
+        why: "could not be started: the limit on processes or on memory is too low".into(),
+    })
+}
+
 /// Runs a future to its end on this thread. The runtime's own threads start with the
 /// first task: work that spawns none does without them.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     async_io::block_on(work)
 }
 
-/// Starts a task. A panic in it ends that task only: what it owned is dropped, and
-/// dropping is how every failure here is reported.
+thread_local! {
+    /// The tasks of a thread that is in [`run`].
+    static LOCAL: RefCell<Option<Rc<LocalExecutor<'static>>>> = const { RefCell::new(None) };
+}
+
+/// Runs a future to its end on this thread, and with it all tasks that this thread
+/// starts meanwhile. A task that waits is woken by the thread that waits for the
+/// sockets: no other thread has to be woken for that, which is a third of what a small
+/// fetch costs (measured).
+///
+/// Tasks that have not ended by then are dropped.
+pub fn run<T>(work: impl Future<Output = T>) -> T {
+    let executor = Rc::new(LocalExecutor::new());
+    LOCAL.set(Some(executor.clone()));
+
+    let done = async_io::block_on(executor.run(work));
+    LOCAL.set(None);
+    done
+}
+
+/// Starts a task: on this thread if that is in [`run`], and else on the runtime's. A
+/// panic in it ends that task only: what it owned is dropped, and dropping is how every
+/// failure here is reported.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
-    configure();
-    async_std::task::spawn(AssertUnwindSafe(work).catch_unwind().map(|_| ()));
+    let work = AssertUnwindSafe(work).catch_unwind().map(|_| ());
+    let local = LOCAL.with_borrow(Clone::clone);
+
+    if let Some(executor) = local {
+        executor.spawn(work).detach();
+    } else {
+        configure();
+        async_std::task::spawn(work);
+    }
 }
 
 /// Runs blocking work on a thread of its own. At most 16 such calls run at the same

@@ -162,7 +162,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_step_reads_back_as_it_is_shown(text in "(ok|empty|reset|eof|stall|slow|refuse|.{0,4})(@[0-9]{0,5})?") {
+        fn a_step_reads_back_as_it_is_shown(
+            text in "(ok|empty|reset|eof|stall|slow|refuse|.{0,4})(@[0-9]{0,5})?"
+        ) {
             if let Ok(step) = text.parse::<Step>() {
                 prop_assert_eq!(step.to_string().parse::<Step>(), Ok(step));
             }

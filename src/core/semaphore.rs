@@ -16,8 +16,8 @@
 //! ```
 //!
 //! A released permit goes straight to the oldest waiter, so a later one can't slip in
-//! between. It can't be lost: a waiter that has given up passes it on. Acquiring, giving up
-//! and releasing cost O(log n).
+//! between. It can't be lost: a waiter that has given up passes it on. Acquiring,
+//! giving up and releasing cost O(log n).
 
 use crate::sync::{Mutex, MutexGuard};
 use futures::channel::oneshot::{Sender, channel};
@@ -78,7 +78,8 @@ impl Semaphore {
         oldest.map(|(_, waiter)| waiter.since)
     }
 
-    /// Waits for a permit. `now` is when the waiting starts. Dropping the future gives up.
+    /// Waits for a permit. `now` is when the waiting starts. Dropping the future gives
+    /// up.
     pub async fn acquire(&self, now: Instant) -> Permit {
         let (id, granted) = {
             let mut waiters = self.lock();

@@ -8,9 +8,10 @@
 //! | the client is stuck | a reset |
 //! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
-//! **The short way.** An answer that is there at once is sent on the socket just accepted,
-//! without a task, a timer or the reactor. Only a connection that has to wait becomes a task.
-//! [`Delivery::step`](connection::Delivery::step) is the same code for both.
+//! **The short way.** An answer that is there at once is sent on the socket just
+//! accepted, without a task, a timer or the reactor. Only a connection that has to wait
+//! becomes a task. `Delivery::step` is the same code for
+//! both.
 
 mod acceptor;
 mod connection;
@@ -60,6 +61,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The answer, without waiting: whatever has to wait is in the answer's reader.
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response;
 
+    /// The server that it fetches answers from, if it does, for the log.
+    fn upstream(&self) -> Option<&str> {
+        None
+    }
+
     /// Reads again what it serves, or purges what it keeps (SIGHUP).
     ///
     /// # Errors
@@ -79,7 +85,8 @@ pub struct Wire {
 /// The limits of a listening command.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections that may have a task at once. Beyond that, the kernel's backlog waits.
+    /// Connections that may have a task at once. Beyond that, the kernel's backlog
+    /// waits.
     pub max_clients: u64,
     /// How long a client may neither send what it owes nor take what it is sent.
     pub client_timeout: Duration,
@@ -87,10 +94,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
-/// A poem of at most this size, in bytes, is on the wire when `send` returns: ten segments of
-/// 1448 bytes (RFC 6928's initial window). Of a longer one a part may wait in the kernel,
-/// where a client's late byte would make a close cut it off, so its close lingers until the
-/// client has closed.
+/// A poem of at most this size, in bytes, is on the wire when `send` returns: ten
+/// segments of 1448 bytes (RFC 6928's initial window). Of a longer one a part may wait
+/// in the kernel, where a client's late byte would make a close cut it off, so its
+/// close lingers until the client has closed.
 const ON_THE_WIRE: u64 = 14_480;
 
 /// A running service.
@@ -135,8 +142,8 @@ impl<H: Handler> Server<H> {
         })
     }
 
-    /// Serves until `shutdown` is ready, then finishes what is open, for at most the drain
-    /// timeout. What is not finished by then is reset by the end of the process.
+    /// Serves until `shutdown` is ready, then finishes what is open, for at most the
+    /// drain timeout. What is not finished by then is reset by the end of the process.
     pub async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
@@ -180,8 +187,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Serves connections that the kernel has already completed. More may come all the time,
-    /// so it ends after one backlog and one more.
+    /// Serves connections that the kernel has already completed. More may come all the
+    /// time, so it ends after one backlog and one more.
     async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
         let mut acceptor = Acceptor::new();
         for _ in 0..=crate::net::BACKLOG {
@@ -191,8 +198,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Answers a connection at once where that is possible, and gives it a task otherwise.
-    /// Returns the slot if it was not needed.
+    /// Answers a connection at once where that is possible, and gives it a task
+    /// otherwise. Returns the slot if it was not needed.
     fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
         if self.wire.protocol != Protocol::Poem {
             self.spawn_connection(client, slot, |connection| async move {
@@ -209,8 +216,8 @@ impl<H: Handler> Server<H> {
             return Some(slot);
         };
 
-        // A short whole poem goes out in one write, all or nothing. Any other connection is
-        // armed before its first byte.
+        // A short whole poem goes out in one write, all or nothing. Any other
+        // connection is armed before its first byte.
         let length = response.reader.whole_len();
         let is_short = length.is_some_and(|length| length <= ON_THE_WIRE);
         if !is_short {
@@ -228,6 +235,7 @@ impl<H: Handler> Server<H> {
                         peer: &peer,
                         request: b"",
                         status: response.status,
+                        upstream: None,
                         outcome: Outcome::Whole,
                         bytes: delivery.sent,
                         wait: Duration::ZERO,
@@ -248,8 +256,8 @@ impl<H: Handler> Server<H> {
         None
     }
 
-    /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug in one
-    /// answer must cost only that client.
+    /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug
+    /// in one answer must cost only that client.
     fn respond(&self, peer: &Peer, body: Bytes, accepted: Instant) -> Option<Response> {
         let request = Request {
             from: peer.ip(),
@@ -301,6 +309,7 @@ impl<H: Handler> Server<H> {
             peer,
             request: b"",
             status: CacheStatus::NoRequest,
+            upstream: None,
             outcome,
             bytes: 0,
             wait: total,

@@ -1,8 +1,8 @@
 //! How many connections may be served at once: a limit that no acceptor can overshoot.
 //!
 //! An acceptor takes a [`Slot`] before it accepts, so the count is right before the
-//! connection exists. A connection that is answered on the spot leaves the slot with the
-//! acceptor; one that needs a task takes it along.
+//! connection exists. A connection that is answered on the spot leaves the slot with
+//! the acceptor; one that needs a task takes it along.
 
 use event_listener::Event;
 use std::sync::Arc;

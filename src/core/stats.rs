@@ -2,10 +2,12 @@
 
 use crate::observe::{AccessRecord, Class};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Running totals. The seven classes of connections add up to all that have ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stats {
+    started: Instant,
     /// Connections answered whole from the cache.
     pub hits: AtomicU64,
     /// Connections answered whole from the cache, past the ttl.
@@ -22,9 +24,9 @@ pub struct Stats {
     pub failures: AtomicU64,
     /// Fetches begun.
     pub fetches: AtomicU64,
-    /// Fetches whose text was kept.
+    /// Fetches that ended in a kept text.
     pub kept: AtomicU64,
-    /// Fetches that failed, or whose text was rejected.
+    /// Fetches that failed, or ended in a rejected text.
     pub failed_fetches: AtomicU64,
     /// Fetches refused because too many waited.
     pub refused_fetches: AtomicU64,
@@ -34,7 +36,39 @@ pub struct Stats {
     pub open: AtomicU64,
 }
 
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats::new(Instant::now())
+    }
+}
+
 impl Stats {
+    /// Totals since `now`, all zero.
+    pub fn new(now: Instant) -> Stats {
+        let zero = AtomicU64::default;
+        Stats {
+            started: now,
+            hits: zero(),
+            stale: zero(),
+            coalesced: zero(),
+            misses: zero(),
+            own: zero(),
+            no_request: zero(),
+            failures: zero(),
+            fetches: zero(),
+            kept: zero(),
+            failed_fetches: zero(),
+            refused_fetches: zero(),
+            tasks: zero(),
+            open: zero(),
+        }
+    }
+
+    /// When counting began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Counts a connection that has ended.
     pub fn count(&self, record: &AccessRecord<'_>) {
         let counter = match record.class() {

@@ -1,8 +1,9 @@
 //! The locks, atomics and events of the cache, the flights and the semaphore.
 //!
 //! With the feature `shuttle`, used only by `tests/interleavings.rs`, they belong to a
-//! scheduler that decides at each of them which thread runs next. `Arc` stays the standard
-//! one: the order of reference counts makes no difference that a test could see.
+//! scheduler that decides at each of them which thread runs next. `Arc` stays the
+//! standard one: the order of reference counts makes no difference that a test could
+//! see.
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use event_listener::Event as Notify;
@@ -27,8 +28,8 @@ pub(crate) fn drop_after<T, Answer, Out>(
     answer
 }
 
-/// The same event with a scheduling point before each call: a wake-up can be lost between a
-/// look under a lock and these.
+/// The same event with a scheduling point before each call: a wake-up can be lost
+/// between a look under a lock and these.
 #[cfg(feature = "shuttle")]
 pub(crate) struct Notify {
     event: event_listener::Event,

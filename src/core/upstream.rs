@@ -1,5 +1,7 @@
 //! Where a proxy's poems come from: a list of servers, or the built-in poems.
 
+mod health;
+
 use crate::addr::Addr;
 use crate::anthology;
 use crate::client::{self, Exchange, Query};
@@ -9,14 +11,16 @@ use crate::observe::{Event, Observer};
 use crate::poem::Poem;
 use crate::trickle::{Pace, Trickle};
 use bytes::Bytes;
+use health::{Change, Health};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// Where a proxy's poems come from.
 #[derive(Debug)]
 pub enum Upstream {
-    /// Servers. The next is asked when one can't be reached.
-    Servers(Vec<Addr>),
+    /// Servers. When one fails, the next is asked.
+    Servers(Servers),
     /// The built-in poems in turn, each over about two seconds.
     BuiltIn {
         /// The poems.
@@ -26,13 +30,40 @@ pub enum Upstream {
     },
 }
 
+/// Servers, and which of them have just failed.
+#[derive(Debug)]
+pub struct Servers {
+    addrs: Vec<Addr>,
+    /// Held for one decision.
+    health: Mutex<Health>,
+}
+
+/// One of the sources of an upstream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source(usize);
+
 /// How long a built-in poem takes.
 const TRICKLE_TIME: Duration = Duration::from_secs(2);
 
 /// Steps in which a built-in poem comes.
 const TRICKLE_STEPS: u32 = 40;
 
+impl Servers {
+    fn health(&self) -> MutexGuard<'_, Health> {
+        let guard = self.health.lock();
+        guard.expect("no code panics while it holds the lock of the servers' health")
+    }
+}
+
 impl Upstream {
+    /// These servers, asked in this order.
+    pub fn servers(addrs: Vec<Addr>) -> Upstream {
+        Upstream::Servers(Servers {
+            health: Mutex::new(Health::new(addrs.len())),
+            addrs,
+        })
+    }
+
     /// The built-in poems.
     pub fn built_in() -> Upstream {
         Upstream::BuiltIn {
@@ -41,26 +72,54 @@ impl Upstream {
         }
     }
 
+    /// The servers' addresses; none for the built-in poems.
+    pub fn addrs(&self) -> &[Addr] {
+        match self {
+            Upstream::Servers(servers) => &servers.addrs,
+            Upstream::BuiltIn { .. } => &[],
+        }
+    }
+
     /// What tells each server from all others, in the order in which they are asked.
     pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
         match self {
-            Upstream::Servers(servers) => servers.iter().map(Addr::id).collect(),
+            Upstream::Servers(servers) => servers.addrs.iter().map(Addr::id).collect(),
             Upstream::BuiltIn { .. } => vec![b"builtin".to_vec()],
         }
     }
 
-    /// Asks for a poem. Each step from one server to the next is reported to `observer`.
+    /// The sources in the order in which a fetch that starts now asks them: a server
+    /// that has just failed comes after the others.
+    pub(crate) fn order(&self, now: Instant) -> Vec<Source> {
+        match self {
+            Upstream::Servers(servers) => {
+                let order = servers.health().order(now);
+                order.into_iter().map(Source).collect()
+            }
+            Upstream::BuiltIn { .. } => vec![Source(0)],
+        }
+    }
+
+    /// The name of a source, for logs.
+    pub(crate) fn name(&self, source: Source) -> String {
+        match self {
+            Upstream::Servers(servers) => servers.addrs[source.0].to_string(),
+            Upstream::BuiltIn { .. } => "builtin".to_string(),
+        }
+    }
+
+    /// Asks one source for a poem.
     ///
     /// # Errors
-    /// Those of [`client::ask`], from the last server tried.
+    /// Those of [`client::ask`].
     pub(crate) async fn ask<'a>(
         &self,
+        source: Source,
         query: &Query<'a>,
-        observer: &dyn Observer,
     ) -> Result<Reply<'a>, Error> {
         match self {
             Upstream::Servers(servers) => {
-                let exchange = first_reached(servers, query, observer).await?;
+                let exchange = client::ask(&servers.addrs[source.0], query).await?;
                 Ok(Reply::Server(Box::new(exchange)))
             }
             Upstream::BuiltIn { poems, turn } => {
@@ -70,26 +129,38 @@ impl Upstream {
             }
         }
     }
-}
 
-/// Asks the servers in order until one can be reached.
-async fn first_reached<'a>(
-    servers: &[Addr],
-    query: &Query<'a>,
-    observer: &dyn Observer,
-) -> Result<Exchange<'a>, Error> {
-    let mut answer = Err(Error::Abandoned);
-    for (at, server) in servers.iter().enumerate() {
-        answer = client::ask(server, query).await;
+    /// Notes how a source did. A change between up and down is reported to `observer`.
+    pub(crate) fn note(
+        &self,
+        source: Source,
+        result: Result<(), &Error>,
+        now: Instant,
+        observer: &dyn Observer,
+    ) {
+        let Upstream::Servers(servers) = self else {
+            return;
+        };
+        let upstream = &servers.addrs[source.0].to_string();
 
-        match (&answer, servers.get(at + 1)) {
-            (Err(error), Some(next)) if error.is_unreached() => {
-                observer.event(Event::NextUpstream { error, next });
+        let change = match result {
+            Ok(()) => servers.health().succeeded(source.0, now),
+            Err(_) => servers.health().failed(source.0, now),
+        };
+        match (change, result) {
+            (Some(Change::WentDown(pause)), Err(error)) => {
+                observer.event(Event::UpstreamDown {
+                    upstream,
+                    error,
+                    pause,
+                });
             }
-            _ => break,
+            (Some(Change::CameUp(after)), _) => {
+                observer.event(Event::UpstreamUp { upstream, after });
+            }
+            _ => {}
         }
     }
-    answer
 }
 
 fn trickle(poem: &Poem) -> Trickle {
@@ -102,7 +173,7 @@ impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Upstream::Servers(servers) => {
-                let servers: Vec<String> = servers.iter().map(Addr::to_string).collect();
+                let servers: Vec<String> = servers.addrs.iter().map(Addr::to_string).collect();
                 f.write_str(&servers.join(", "))
             }
             Upstream::BuiltIn { .. } => f.write_str("builtin"),

@@ -25,8 +25,9 @@ fn error(out: &Output) -> (String, Option<i32>) {
     (text(&out.stderr), out.status.code())
 }
 
-/// A program that writes its process group into `folder`. It hangs, and so does its child.
-/// Both outlive the deadline of the tests, and end soon after it if nothing kills them.
+/// A program that writes its process group into `folder`. It hangs, and so does its
+/// child. Both outlive the deadline of the tests, and end soon after it if nothing
+/// kills them.
 fn hanging_program(folder: &Folder) -> String {
     let note = folder.arg("group");
     format!("sh -c 'sleep 100 & echo $$ >{note}.new && mv {note}.new {note}; sleep 100'")

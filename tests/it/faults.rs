@@ -5,8 +5,10 @@
 //! Where the man page says what happens when, it names the scenarios that show it;
 //! `tidy` checks that they exist.
 
+mod blocked;
 mod clients;
 mod descriptors;
+mod failover;
 mod lifecycle;
 mod memory;
 mod panics;
@@ -14,6 +16,7 @@ mod parsers;
 mod poems;
 mod requests;
 mod resources;
+mod signals;
 mod storms;
 mod upstream;
 

@@ -1,9 +1,11 @@
-//! `fetch`: what is printed, and the exit codes. With `-o FILE`: see `file`.
+//! `fetch`: what is printed, and the exit codes. With `-o FILE`: see `file`; for the
+//! progress line: `progress`.
 
 mod file;
+mod progress;
 
 use crate::support::{
-    Connection, FakeUpstream, Process, Signal, command, poetry, run, text, unused_addr,
+    Connection, FakeUpstream, Process, Signal, command, poetry, run, shell, text, unused_addr,
 };
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
@@ -68,11 +70,11 @@ fn an_empty_reply_is_52() {
 #[test]
 fn silence_is_28() {
     let idle = fetch(&["--idle-timeout", "50ms"], Connection::wait_for_hangup);
-    let expected = "poetry: ADDR: no reply within 50ms\n";
+    let expected = "poetry: ADDR: no reply within 50ms (--idle-timeout)\n";
     assert_eq!(idle, outcome("", expected, 28));
 
     let total = fetch(&["--timeout", "50ms"], Connection::wait_for_hangup);
-    let expected = "poetry: ADDR: not complete within 50ms\n";
+    let expected = "poetry: ADDR: not complete within 50ms (--timeout)\n";
     assert_eq!(total, outcome("", expected, 28));
 }
 
@@ -132,8 +134,24 @@ fn a_retry_is_made_while_nothing_has_been_printed() {
     let out = poetry(&["fetch", &addr, "--retry", "2"]);
     serving.join().unwrap();
 
+    let error = text(&out.stderr);
     assert_eq!(text(&out.stdout), "at last");
     assert_eq!(out.status.code(), Some(0));
+    assert!(error.ends_with("; retrying in 1s, 1 left\n"), "{error}");
+}
+
+#[test]
+fn with_few_descriptors_all_servers_are_asked_in_turn() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    upstream.serve_always(b"poem\n");
+
+    let args = [&["fetch"], &[addr.as_str(); 1000][..]].concat();
+    let out = run(shell("ulimit -n 64; exec \"$0\" \"$@\"", &args));
+
+    assert_eq!(text(&out.stderr), "");
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(out.stdout, b"poem\n".repeat(1000));
 }
 
 #[test]

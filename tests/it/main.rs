@@ -20,3 +20,4 @@ mod stale;
 mod support;
 mod tidy;
 mod transform;
+mod turns;

@@ -1,17 +1,17 @@
-//! The end of a flight, checked against a slow and obvious model: one key, the clients that
-//! ask for it, and an upstream that connects, sends pieces, and ends or resets, in every
-//! order up to a size and in long random ones. What runs is the real thing: the coalescer
-//! with its guards, the cache, the flights, the queue and the dispatch.
+//! The end of a flight, checked against a slow and obvious model: one key, the clients
+//! that ask for it, and an upstream that connects, sends pieces, and ends or resets, in
+//! every order up to a size and in long random ones. What runs is the real thing: the
+//! coalescer with its guards, the cache, the flights, the queue and the dispatch.
 //!
-//! A failure prints the shortest order of acts that shows it, as a line that can be put into
-//! a test here:
+//! A failure prints the shortest order of acts that shows it, as a line that can be put
+//! into a test here:
 //!
 //! ```text
 //! play(hours((1, 0, 0), 2), &[Ask(A), Say(0), Ask(B), Reset(0)])
 //! ```
 //!
-//! Eight flaws are tests too: a check that never fails shows nothing, so each of them must be
-//! found, and by the rule that it breaks.
+//! Eight flaws are tests too: a check that never fails shows nothing, so each of them
+//! must be found, and by the rule that it breaks.
 
 mod explore;
 mod obvious;
@@ -44,14 +44,15 @@ const POLICIES: [Hours; 4] = [
     hours((0, 0, 0), 2),
 ];
 
-/// A leader and two more, two fetches, two pieces each: too much for a whole search in a
-/// debug build.
+/// A leader and two more, two fetches, two pieces each: too much for a whole search in
+/// a debug build.
 const MANY: Limits = Limits {
     clients: 3,
     fetches: 2,
     pieces: 2,
 };
-/// What is searched until no act leads to anything new: a leader and another with one fetch,
+/// What is searched until no act leads to anything new: a leader and another with one
+/// fetch,
 const TWO: Limits = Limits {
     clients: 2,
     fetches: 1,

@@ -201,3 +201,64 @@ fn many_stuck_readers_delay_a_waiter_only_once() {
     assert!(took < PATIENCE * STUCK as u32 / 2, "{took:?}");
     drop(stuck);
 }
+
+#[test]
+fn equal_readers_of_a_long_poem_all_get_it_whole() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).max_poem(1 << 20).start();
+    let mut clients: Vec<Client> = (0..5).map(|_| proxy.connect()).collect();
+    proxy.wait_for_open(5);
+    let poem = crate::support::long_poem(20 << 20);
+    let sending = upstream.accept().send_in_background(poem.clone());
+
+    let readers: Vec<JoinHandle<bool>> = clients
+        .drain(..)
+        .map(|mut client| {
+            let poem = poem.clone();
+            spawn(move || client.rest().is_ok_and(|got| got == poem))
+        })
+        .collect();
+    sending.join().unwrap();
+    assert!(readers.into_iter().all(|reader| reader.join().unwrap()));
+}
+
+#[test]
+fn a_steady_reader_keeps_a_long_poem_beside_a_faster_one() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).max_poem(1 << 20).start();
+    let mut fast = proxy.connect();
+    let mut steady = proxy.connect();
+    proxy.wait_for_open(2);
+    let poem = crate::support::long_poem(12 << 20);
+    let sending = upstream.accept().send_in_background(poem.clone());
+
+    let length = poem.len();
+    let fast = spawn(move || fast.rest().map(|got| got.len()));
+    let mut got = Vec::new();
+    while got.len() < length {
+        got.extend(steady.read((256 << 10).min(length - got.len())));
+        park_timeout(Duration::from_millis(10));
+    }
+    assert!(got == poem);
+    assert_eq!(steady.rest().unwrap(), b"");
+    assert_eq!(fast.join().unwrap(), Ok(length));
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_stuck_reader_holds_a_long_poem_up_no_longer_than_the_patience() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).max_poem(1 << 20);
+    let proxy = builder.patience(SHORT).start();
+    let mut fast = proxy.connect();
+    let mut stuck = Client::narrow(proxy.addr);
+    proxy.wait_for_open(2);
+    let poem = crate::support::long_poem(30 << 20);
+    let sending = upstream.accept().send_in_background(poem.clone());
+
+    let started = Instant::now();
+    assert!(fast.rest().unwrap() == poem);
+    assert!(started.elapsed() >= SHORT / 2);
+    sending.join().unwrap();
+    assert!(stuck.rest().is_err(), "it was left behind");
+}

@@ -1,6 +1,8 @@
 //! `--grace`, `--fail-ttl` and SIGHUP: a bad day of the upstream. A ttl of zero makes a
 //! poem stale at once, so that nothing here has to wait for time to pass.
 
+use std::time::Instant;
+
 use crate::support::{
     FakeUpstream, HOUR, RESET, ServerProcess, Signal, ZERO, count, proxy, wait_for_count,
     wait_until,
@@ -160,4 +162,105 @@ fn a_hangup_forgets_what_is_kept_and_cuts_no_client_off() {
     connection.send(b"poem").close();
     assert_eq!(waiting.rest().unwrap(), b"poem");
     drop(others);
+}
+
+#[test]
+fn a_reload_makes_poems_stale_and_an_outage_does_not_lose_them() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).grace(HOUR).start_with(&upstream, b"old");
+
+    proxy.reload();
+    assert_eq!(proxy.get().unwrap(), b"old");
+    upstream.accept().reset();
+    wait_for_count("failed fetches", &proxy.stats.failed_fetches, 1);
+    assert_eq!(proxy.get().unwrap(), b"old");
+
+    assert_eq!(proxy.get_after_pause(), b"old");
+    upstream.serve_once(b"new");
+    wait_for_count("kept", &proxy.stats.kept, 2);
+    assert_eq!(proxy.get().unwrap(), b"new");
+}
+
+#[test]
+fn a_reload_without_grace_leaves_nothing() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).start_with(&upstream, b"old");
+
+    proxy.reload();
+    let mut client = proxy.connect();
+    upstream.serve_once(b"new");
+    assert_eq!(client.rest().unwrap(), b"new");
+}
+
+#[test]
+fn while_refreshes_fail_the_upstream_is_asked_now_and_then() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).ttl(ZERO).grace(HOUR);
+    let proxy = builder.start_with(&upstream, b"old");
+    assert_eq!(proxy.get().unwrap(), b"old");
+    upstream.accept().reset();
+    wait_for_count("failed fetches", &proxy.stats.failed_fetches, 1);
+
+    let now = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(proxy.get_at(now).read(), b"old");
+    }
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[test]
+fn a_cut_refresh_is_found_whatever_the_capacity() {
+    let upstream = FakeUpstream::new();
+    let poem = crate::support::long_poem(600_000);
+    let builder = proxy(&upstream).capacity(1_000_000);
+    let proxy = builder.ttl(ZERO).grace(HOUR).start_with(&upstream, &poem);
+
+    assert!(proxy.get().unwrap() == poem);
+    for part in [500_000, 550_000] {
+        let sending = upstream.accept().send_in_background(&poem[..part]);
+        sending.join().unwrap();
+    }
+    wait_for_count("failed fetches", &proxy.stats.failed_fetches, 1);
+    assert!(proxy.get().unwrap() == poem);
+}
+
+#[test]
+fn a_poem_over_half_of_the_capacity_is_refreshed() {
+    let upstream = FakeUpstream::new();
+    let poem = crate::support::long_poem(600_000);
+    let builder = proxy(&upstream).capacity(1_000_000);
+    let proxy = builder.ttl(ZERO).grace(HOUR).start_with(&upstream, &poem);
+
+    let mut other = poem.clone();
+    other[0] ^= 1;
+    assert!(proxy.get().unwrap() == poem);
+    let sending = upstream.accept().send_in_background(other.clone());
+    sending.join().unwrap();
+    wait_for_count("kept", &proxy.stats.kept, 2);
+    assert!(proxy.get().unwrap() == other);
+}
+
+#[test]
+fn a_bad_day_costs_no_stale_poem_of_a_full_cache() {
+    let upstream = FakeUpstream::new();
+    let poem = vec![b'x'; 40_000];
+    let builder = proxy(&upstream).line().capacity(500_000);
+    let proxy = builder.ttl(ZERO).grace(HOUR).start();
+    let name = |at: usize| format!("name{at:02}").into_bytes();
+    for at in 0..12 {
+        let mut client = proxy.request(&[&name(at)[..], b"\n"].concat());
+        upstream.accept().skip(8).send(&poem).close();
+        assert!(client.rest().unwrap() == poem);
+    }
+    wait_for_count("kept", &proxy.stats.kept, 12);
+
+    for at in 0..12 {
+        assert!(proxy.ask_at(&name(at), Instant::now()).read() == poem);
+        upstream.accept().skip(8).send(&poem[..30_000]).reset();
+    }
+    wait_for_count("failed fetches", &proxy.stats.failed_fetches, 12);
+    for at in 0..12 {
+        let answer = proxy.ask_at(&name(at), Instant::now());
+        assert!(answer.read() == poem, "{at} is lost");
+    }
 }

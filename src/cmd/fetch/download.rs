@@ -1,8 +1,10 @@
 //! Downloads of `fetch`: each fetches from one server, with retries, into a flight.
 
+use super::TOTAL_OPTION;
+use super::progress::Progress;
+use crate::cmd::{deadlines, log};
 use bytes::Bytes;
 use futures::channel::oneshot;
-use indicatif::ProgressBar;
 use poetry::addr::Addr;
 use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::{Error, Stage};
@@ -37,7 +39,9 @@ pub(super) struct Plan {
     pub json: bool,
     /// Whether the printer can take back what it has written of a poem.
     pub can_take_back: bool,
-    pub progress: ProgressBar,
+    pub progress: Progress,
+    /// Whether retries are announced on stderr.
+    pub has_notices: bool,
 }
 
 /// How long a download took and what it brought.
@@ -65,6 +69,7 @@ struct Download<'a> {
     /// Where the printer can take back what it has written: takes the readers of
     /// retries.
     retries: Option<mpsc::Sender<Reader>>,
+    /// When it was its turn.
     started: Instant,
     timing: Timing,
 }
@@ -93,6 +98,7 @@ impl Plan {
     }
 
     async fn download(&self, mut download: Download<'_>, timing: oneshot::Sender<Timing>) {
+        download.started = Instant::now();
         let limit = self.timeouts.total;
         let result = rt::within(limit, self.attempts(&mut download)).await;
         let result = result.unwrap_or_else(|| {
@@ -129,9 +135,20 @@ impl Plan {
             }
 
             retries_left -= 1;
+            self.announce_retry(&error, pause, retries_left);
             rt::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn announce_retry(&self, error: &Error, pause: Duration, left: u32) {
+        if !self.has_notices {
+            return;
+        }
+        let error = deadlines::explain(error, TOTAL_OPTION);
+        let pause = humantime::format_duration(pause);
+        let text = format!("{error}; retrying in {pause}, {left} left");
+        self.progress.suspend(|| log::warning(&text));
     }
 
     async fn attempt(&self, download: &mut Download<'_>) -> Result<(), Error> {
@@ -151,6 +168,7 @@ impl Plan {
         while let Some(bytes) = self.next(&mut reply, download).await? {
             poem.extend_from_slice(&bytes);
         }
+        drop(reply); // its descriptor is free for the connection to a service
         let transformed = pipeline.apply(poem.into(), HELD_MAX, self.timeouts);
         download.writer.append(transformed.await?);
         Ok(())
@@ -182,7 +200,7 @@ impl Plan {
         let (timing, started) = (&mut download.timing, download.started);
         timing.first_byte.get_or_insert_with(|| started.elapsed());
         timing.bytes += bytes.len() as u64;
-        self.progress.inc(bytes.len() as u64);
+        self.progress.received(bytes.len() as u64);
 
         let limit = self.limit();
         if timing.bytes > limit {
@@ -233,13 +251,14 @@ mod tests {
         };
         let plan = |json, max_poem| Plan {
             timeouts,
+            has_notices: false,
             ask: None,
             retry: 0,
             pipeline: None,
             max_poem,
             json,
             can_take_back: false,
-            progress: ProgressBar::hidden(),
+            progress: Progress::new(true),
         };
 
         assert_eq!(plan(true, u64::MAX).limit(), HELD_MAX);

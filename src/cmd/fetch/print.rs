@@ -1,11 +1,12 @@
 //! Prints what `fetch` downloads: the poems, or a JSON object for each server.
 
+use super::TOTAL_OPTION;
 use super::download::{Pending, Timing};
+use super::progress::Progress;
 use super::sink::{Sink, Stop};
-use crate::cmd::log;
+use crate::cmd::{deadlines, log};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use indicatif::ProgressBar;
 use poetry::addr::Addr;
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 pub(super) struct Printer {
     pub sink: Sink,
     pub json: bool,
-    pub progress: ProgressBar,
+    pub progress: Progress,
 }
 
 impl Printer {
@@ -27,7 +28,9 @@ impl Printer {
     /// [`Error::Output`] if the output cannot be written.
     pub async fn print_all(mut self, poems: Vec<Pending>) -> Result<u8, Error> {
         let mut first_failure = None;
-        for poem in poems {
+        let count = poems.len();
+        for (at, poem) in poems.into_iter().enumerate() {
+            self.progress.printing(&poem.addr, at + 1, count);
             let printed = if self.json {
                 self.print_object(poem).await
             } else {
@@ -38,13 +41,12 @@ impl Printer {
                 Err(Stop::ClosedOutput) => return Ok(0),
                 Err(Stop::Failed(error @ Error::Output { .. })) => return Err(error),
                 Err(Stop::Failed(error)) => {
-                    self.progress.suspend(|| log::error(&error));
+                    let text = deadlines::explain(&error, TOTAL_OPTION);
+                    self.progress.suspend(|| log::error(&error, &text));
                     first_failure.get_or_insert(error.exit_code());
                 }
             }
         }
-        self.progress.finish_and_clear();
-
         if first_failure.is_none() || self.json {
             self.sink.keep()?;
         }

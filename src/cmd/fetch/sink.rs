@@ -1,49 +1,33 @@
 //! Where poems are written: to a stream, at once; or to a file, whole or not at all.
 
+mod target;
+
 use bytes::Bytes;
 use poetry::error::{Error, reason};
 use poetry::rt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, IsTerminal, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(super) use target::Target;
+use target::folder;
 use tempfile::NamedTempFile;
 
-/// What the path of an output is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    Stdout,
-    /// A device or a pipe, which cannot be replaced.
-    Special(PathBuf),
-    /// A file, which may not exist yet.
-    File(PathBuf),
-}
-
-impl Target {
-    /// What this path is. No path, and `-`, are standard output. A link is followed, so
-    /// that it stays a link.
-    pub fn of(path: Option<&Path>) -> Target {
-        let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
-            return Target::Stdout;
-        };
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-
-        match std::fs::metadata(&path) {
-            Ok(old) if !old.is_file() && !old.is_dir() => Target::Special(path),
-            _ => Target::File(path),
-        }
-    }
-}
-
 /// An open output.
-pub(super) enum Sink {
+pub(super) struct Sink {
+    out: Out,
+    /// As the user named it, for errors.
+    name: String,
+}
+
+enum Out {
     /// What is written is out at once.
-    Stream { out: Arc<File>, name: String },
+    Stream(Arc<File>),
     /// A temporary file, beside the file it is to replace.
-    File { part: NamedTempFile, path: PathBuf },
+    Part { part: NamedTempFile, path: PathBuf },
 }
 
 /// Why writing ended early.
@@ -54,105 +38,141 @@ pub(super) enum Stop {
 }
 
 impl Sink {
-    pub async fn open(target: Target) -> Result<Sink, Error> {
-        let name = match &target {
-            Target::Stdout => "standard output".to_string(),
-            Target::Special(path) | Target::File(path) => path.display().to_string(),
-        };
-
+    /// Opens the output that the user calls `name`.
+    ///
+    /// # Errors
+    /// [`Error::Output`] if it cannot be written to.
+    pub async fn open(target: Target, name: String) -> Result<Sink, Error> {
         let opened = match target {
-            Target::Stdout => open_stdout().map(|out| Sink::stream(out, &name)),
+            Target::Descriptor(number) => descriptor(number).map(Out::stream),
             Target::Special(path) => {
                 // Opening a pipe waits for its reader.
-                let out = rt::unblock(|| OpenOptions::new().write(true).open(path)).await;
-                out.map(|out| Sink::stream(out, &name))
+                rt::unblock(move || open_special(&path))
+                    .await
+                    .map(Out::stream)
             }
-            Target::File(path) => create_beside(&path).map(|part| Sink::File { part, path }),
+            Target::File(path) => create_beside(&path).map(|part| Out::Part { part, path }),
         };
-        opened.map_err(|error| output_error(name, &error))
-    }
-
-    fn stream(out: File, name: &str) -> Sink {
-        Sink::Stream {
-            out: Arc::new(out),
-            name: name.to_string(),
+        match opened {
+            Ok(out) => Ok(Sink { out, name }),
+            Err(error) => Err(output_error(name, &error)),
         }
     }
 
+    /// Whether what is written shows up on a terminal at once.
+    pub fn is_terminal(&self) -> bool {
+        matches!(&self.out, Out::Stream(out) if out.is_terminal())
+    }
+
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Stop> {
-        let done = match self {
-            Sink::Stream { out, .. } => write_stream(out, bytes).await,
-            Sink::File { part, .. } => part.write_all(&bytes),
+        let done = match &mut self.out {
+            Out::Stream(out) => write_stream(out, bytes).await,
+            Out::Part { part, .. } => part.write_all(&bytes),
         };
         done.map_err(|error| self.stop(&error))
     }
 
     /// The position in a file, for [`Sink::take_back`].
     pub fn mark(&mut self) -> Result<u64, Stop> {
-        let mark = match self {
-            Sink::Stream { .. } => Ok(0),
-            Sink::File { part, .. } => part.stream_position(),
+        let mark = match &mut self.out {
+            Out::Stream(_) => Ok(0),
+            Out::Part { part, .. } => part.stream_position(),
         };
         mark.map_err(|error| self.stop(&error))
     }
 
     /// Takes back what was written to a file after this mark.
     pub fn take_back(&mut self, mark: u64) -> Result<(), Stop> {
-        let done = match self {
-            Sink::Stream { .. } => Err(ErrorKind::NotSeekable.into()),
-            Sink::File { part, .. } => truncate(part, mark),
+        let done = match &mut self.out {
+            Out::Stream(_) => Err(ErrorKind::NotSeekable.into()),
+            Out::Part { part, .. } => truncate(part, mark),
         };
         done.map_err(|error| self.stop(&error))
     }
 
     fn stop(&self, error: &io::Error) -> Stop {
-        match self {
-            Sink::Stream { .. } if error.kind() == ErrorKind::BrokenPipe => Stop::ClosedOutput,
-            Sink::Stream { name, .. } => Stop::Failed(output_error(name.clone(), error)),
-            Sink::File { path, .. } => {
-                Stop::Failed(output_error(path.display().to_string(), error))
-            }
+        match &self.out {
+            Out::Stream(_) if error.kind() == ErrorKind::BrokenPipe => Stop::ClosedOutput,
+            _ => Stop::Failed(output_error(self.name.clone(), error)),
         }
     }
 
     /// Puts a file, now complete, in its place.
     pub fn keep(self) -> Result<(), Error> {
-        let Sink::File { part, path } = self else {
+        let Out::Part { part, path } = self.out else {
             return Ok(());
         };
-        match part.persist(&path) {
+        match part.persist(path) {
             Ok(_) => Ok(()),
-            Err(error) => Err(output_error(path.display().to_string(), &error.error)),
+            Err(error) => Err(output_error(self.name, &error.error)),
         }
     }
 }
 
-fn output_error(subject: String, error: &io::Error) -> Error {
+impl Out {
+    fn stream(file: File) -> Out {
+        Out::Stream(Arc::new(file))
+    }
+}
+
+pub(super) fn output_error(subject: String, error: &io::Error) -> Error {
     let why = reason(error);
     Error::Output { subject, why }
 }
 
-fn open_stdout() -> io::Result<File> {
-    let out = io::stdout().as_fd().try_clone_to_owned()?;
-    Ok(out.into())
+/// A second descriptor for what this one stands for: they share their place in a file.
+fn descriptor(number: u32) -> io::Result<File> {
+    let own = match number {
+        0 => io::stdin().as_fd().try_clone_to_owned(),
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        2 => io::stderr().as_fd().try_clone_to_owned(),
+        _ => other_descriptor(number),
+    };
+    own.map(File::from)
+}
+
+/// A second descriptor for one that std has no name for. It is asked for as from another
+/// process, the way that needs no unsafe code. Where that is not allowed, what it stands
+/// for is opened again.
+#[cfg(target_os = "linux")]
+fn other_descriptor(number: u32) -> io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    let copy = pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|own| pidfd_getfd(own, number as i32, PidfdGetfdFlags::empty()));
+    match copy {
+        Ok(copy) => Ok(copy),
+        Err(_) => open_again(number),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn other_descriptor(number: u32) -> io::Result<OwnedFd> {
+    open_again(number)
+}
+
+fn open_again(number: u32) -> io::Result<OwnedFd> {
+    open_special(Path::new(&format!("/dev/fd/{number}"))).map(OwnedFd::from)
+}
+
+/// Opens a device, a pipe, or another process's descriptor. The last may be a file: what
+/// it holds stays.
+fn open_special(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).open(path)
 }
 
 /// Creates a file beside `path`, which it is to replace. It gets the old file's
 /// permissions and, if allowed, its owner.
 fn create_beside(path: &Path) -> io::Result<NamedTempFile> {
-    let old = std::fs::metadata(path).ok();
-    if old.as_ref().is_some_and(Metadata::is_dir) {
-        return Err(ErrorKind::IsADirectory.into());
-    }
-
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let old = match std::fs::metadata(path) {
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let part = tempfile::Builder::new()
         .prefix(".poetry-")
         .permissions(Permissions::from_mode(0o666)) // less the umask
-        .tempfile_in(folder)?;
+        .tempfile_in(folder(path))?;
 
     if let Some(old) = old {
         let _only_root_may = fchown(part.as_file(), Some(old.uid()), Some(old.gid()));

@@ -1,10 +1,17 @@
-//! The log for machines: one JSON object per line, in the terms of RFC 9211.
+//! The log for machines: one JSON object per line, for each request and for each event,
+//! in the terms of RFC 9211. docs/logs.md has the table of all fields.
 
+use poetry::control::Snapshot;
+use poetry::error::Error;
 use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus};
-use serde_json::json;
-use std::time::Instant;
+use poetry::observe::{AccessRecord, CacheStatus, Event, Reloaded};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
+/// The part of a request that is shown, in bytes.
+const KEY_BYTES: usize = 1024;
+
+/// A request.
 pub(super) fn request(record: &AccessRecord<'_>) -> String {
     let mut object = json!({
         "time": now(),
@@ -13,10 +20,10 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
         "hit": matches!(record.status, CacheStatus::Hit(_) | CacheStatus::Negative),
         "collapsed": record.status == CacheStatus::Coalesced,
         "bytes": record.bytes,
-        "wait_ms": record.wait.as_millis() as u64,
-        "total_ms": record.total.as_millis() as u64,
+        "wait_ms": millis(record.wait),
+        "total_ms": millis(record.total),
         "outcome": record.outcome.word(),
-        "key": String::from_utf8_lossy(record.request),
+        "key": key(record.request),
     });
 
     match record.status {
@@ -32,14 +39,167 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
         CacheStatus::Stale => object["fwd"] = json!("stale"),
         CacheStatus::Negative | CacheStatus::Own | CacheStatus::NoRequest => {}
     }
+    if let Some(upstream) = record.upstream {
+        object["upstream"] = json!(upstream);
+    }
+    if let Some(reason) = record.outcome.reason() {
+        object["reason"] = json!(reason);
+    }
+    line(&object)
+}
+
+/// An event.
+pub(super) fn event(event: &Event<'_>) -> String {
+    let mut object = start(event.word());
+    if let Some(fetch) = event.fetch() {
+        object["key"] = json!(key(fetch.request));
+        object["upstream"] = json!(fetch.upstream);
+    }
+    if let Some(error) = event.error() {
+        object["outcome"] = json!(error.word());
+        object["reason"] = json!(error.to_string());
+    }
+    add_fields(&mut object, event);
+    line(&object)
+}
+
+/// Adds what only this kind of event has.
+fn add_fields(object: &mut Value, event: &Event<'_>) {
+    match event {
+        Event::Started { verb, addrs } => {
+            object["service"] = json!(verb);
+            object["listen"] = json!(addrs);
+            object["version"] = json!(env!("CARGO_PKG_VERSION"));
+        }
+        Event::Fetched {
+            bytes, time, kept, ..
+        } => {
+            object["bytes"] = json!(bytes);
+            object["total_ms"] = json!(millis(*time));
+            object["stored"] = json!(kept);
+        }
+        Event::GivenUp { bytes, .. } => object["bytes"] = json!(bytes),
+        Event::Rejected { why, .. } => object["reason"] = json!(why),
+        Event::NextUpstream { next, .. } => object["next"] = json!(next.to_string()),
+        Event::UpstreamDown {
+            upstream, pause, ..
+        } => {
+            object["upstream"] = json!(upstream);
+            object["pause_ms"] = json!(millis(*pause));
+        }
+        Event::UpstreamUp { upstream, after } => {
+            object["upstream"] = json!(upstream);
+            object["after_ms"] = json!(millis(*after));
+        }
+        Event::FewDescriptors { clients } => object["clients"] = json!(clients),
+        Event::AcceptPaused { error, pause } => {
+            object["reason"] = json!(poetry::error::reason(error));
+            object["pause_ms"] = json!(millis(*pause));
+        }
+        Event::Stopping { signal, open } => {
+            object["signal"] = json!(signal);
+            object["open"] = json!(open);
+        }
+        Event::Draining { open } | Event::Cut { open } => object["open"] = json!(open),
+        Event::Reloaded { what } => match what {
+            Reloaded::Purged { texts } => object["texts"] = json!(texts),
+            Reloaded::Poems { poems } => object["poems"] = json!(poems),
+            Reloaded::Nothing => {}
+        },
+        Event::Fetching { .. }
+        | Event::FetchFailed { .. }
+        | Event::SentOriginal { .. }
+        | Event::Declined { .. }
+        | Event::ReloadFailed { .. }
+        | Event::PoemSkipped { .. } => {}
+    }
+}
+
+/// The figures of the service.
+pub(super) fn summary(snapshot: &Snapshot) -> String {
+    let mut object = start("summary");
+    let connections = &snapshot.connections;
+    object["uptime_ms"] = json!(millis(snapshot.uptime));
+    object["connections"] = json!({
+        "hit": connections.hit,
+        "stale": connections.stale,
+        "collapsed": connections.coalesced,
+        "miss": connections.miss,
+        "own": connections.own,
+        "failure": connections.failure,
+        "unasked": connections.unasked,
+        "open": connections.open,
+    });
+
+    if let Some(fetches) = &snapshot.fetches {
+        object["fetches"] = json!({
+            "running": fetches.running,
+            "waiting": fetches.waiting,
+            "begun": fetches.begun,
+            "kept": fetches.kept,
+            "failed": fetches.failed,
+            "refused": fetches.refused,
+        });
+    }
+    if let Some(cache) = &snapshot.cache {
+        object["cache"] = json!({
+            "keys": cache.keys,
+            "bytes": cache.bytes,
+            "capacity": cache.capacity,
+        });
+    }
+    line(&object)
+}
+
+/// Lines that nothing could be done with.
+pub(super) fn lost(lines: u64) -> String {
+    let mut object = start("lost");
+    object["lines"] = json!(lines);
+    line(&object)
+}
+
+/// The error that ends the process.
+pub(super) fn error(error: &Error, text: &str) -> String {
+    let mut object = start("error");
+    object["outcome"] = json!(error.word());
+    object["reason"] = json!(text);
+    line(&object)
+}
+
+/// What is probably a mistake.
+pub(super) fn warning(text: &str) -> String {
+    let mut object = start("warning");
+    object["reason"] = json!(text);
+    line(&object)
+}
+
+/// A bug that ended a task.
+pub(super) fn panic(reason: &str) -> String {
+    let mut object = start("panic");
+    object["reason"] = json!(reason);
+    line(&object)
+}
+
+fn start(event: &str) -> Value {
+    json!({ "time": now(), "event": event })
+}
+
+fn line(object: &Value) -> String {
     escape::json(object.to_string())
 }
 
-pub(super) fn warning(text: &str) -> String {
-    let object = json!({ "time": now(), "notice": text });
-    escape::json(object.to_string())
+fn key(request: &[u8]) -> String {
+    let shown = request.len().min(KEY_BYTES);
+    String::from_utf8_lossy(&request[..shown]).into_owned()
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 fn now() -> String {
     humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
 }
+
+#[cfg(test)]
+mod tests;

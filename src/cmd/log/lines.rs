@@ -1,24 +1,55 @@
 //! The thread that writes the log, so that a slow stderr slows no connection.
 //!
-//! A line that repeats within a second is counted instead, and the count follows.
-//! Logging a hit costs an atomic addition; only the first hit in a second costs more.
+//! Lines of one kind are folded. The first is printed at once, and those that follow
+//! within a second are counted:
+//!
+//! | lines in the second | printed at its end |
+//! |---|---|
+//! | 1 | nothing |
+//! | 2 | the second line |
+//! | more | the second line, and how many more there were |
+//!
+//! Logging a hit costs an atomic addition; only the first two in a second cost more.
 
 use colored::Colorize;
-use std::io::Write;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Prints a line on stderr. If stderr is closed, the line is lost.
-pub(super) fn print(line: &str) {
-    let _closed = writeln!(anstream::stderr(), "{line}");
+/// Writes a line on stderr, in one piece so that no other output gets in between, and
+/// without colours where they are not wanted.
+///
+/// # Errors
+/// The system's. A part of the line may be written.
+pub(super) fn print(line: &str) -> io::Result<()> {
+    static HAS_COLORS: LazyLock<bool> = LazyLock::new(|| {
+        let choice = anstream::AutoStream::choice(&io::stderr());
+        choice != anstream::ColorChoice::Never
+    });
+
+    let mut line = if *HAS_COLORS {
+        line.to_string()
+    } else {
+        anstream::adapter::strip_str(line).to_string()
+    };
+    line.push('\n');
+    io::stderr().write_all(line.as_bytes())
 }
 
-/// The lines that are counted when they repeat.
+/// How many lines may wait for a slow stderr. Further ones are lost, because a log must
+/// not stop the service.
+const QUEUE: usize = 4096;
+
+/// How long repeats are counted before the count is printed.
+const COUNTING: Duration = Duration::from_secs(1);
+
+/// The answers that are logged without a lock: they may come 100,000 times a second.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Repeated {
+pub(super) enum Answer {
     Hit,
     Coalesced,
     Own,
@@ -26,70 +57,108 @@ pub(super) enum Repeated {
     CachedFailure,
 }
 
-impl Repeated {
+impl Answer {
     /// The number of variants.
-    const COUNT: usize = Repeated::CachedFailure as usize + 1;
-
-    fn text(self) -> &'static str {
-        match self {
-            Repeated::Hit => "using the cached poem",
-            Repeated::Coalesced => "joining the fetch under way",
-            Repeated::Own => "sending a poem",
-            Repeated::Stale => "using a stale poem",
-            Repeated::CachedFailure => "using a cached failure",
-        }
-    }
+    const COUNT: usize = Answer::CachedFailure as usize + 1;
 }
-
-/// How many lines may wait for a slow stderr. Further ones are dropped, because a log
-/// must not stop the service.
-const QUEUE: usize = 4096;
-
-/// How long repeats are counted before the count is printed.
-const COUNTING: Duration = Duration::from_secs(1);
 
 /// The log, before it is written.
 pub(super) struct Lines {
     queue: SyncSender<Message>,
-    /// How often each [`Repeated`] has occurred since it was printed; 0 if it is not
-    /// being counted.
-    counts: [AtomicU64; Repeated::COUNT],
+    /// Lines that found no place in the queue or could not be written, and that are not
+    /// reported yet.
+    lost: AtomicU64,
+    /// The line that reports how many were lost.
+    lost_line: fn(u64) -> String,
+    answers: [Arc<Repeats>; Answer::COUNT],
+    /// The kinds of events counted at the moment. Held for a look.
+    events: Mutex<HashMap<String, Arc<Repeats>>>,
+}
+
+/// One kind of lines.
+#[derive(Default)]
+struct Repeats {
+    /// Lines since the count was printed; 0 if the kind is not being counted.
+    count: AtomicU64,
+    /// The second of these lines. Held to write or take it.
+    example: Mutex<Option<String>>,
+}
+
+impl Repeats {
+    fn example(&self) -> MutexGuard<'_, Option<String>> {
+        let guard = self.example.lock();
+        guard.expect("no code panics while it holds an example's lock")
+    }
 }
 
 enum Message {
     Line(String),
-    /// This line is now being counted.
-    Counting(Repeated),
+    /// The first line of its kind; from now on they are counted.
+    First(Arc<Repeats>, String),
     Flush(SyncSender<()>),
 }
 
 impl Lines {
-    /// Starts the thread.
-    pub fn start() -> Arc<Lines> {
+    /// Starts the thread. `lost_line` makes the line that reports lost lines.
+    ///
+    /// # Errors
+    /// The system's, if it has no thread left.
+    pub fn start(lost_line: fn(u64) -> String) -> io::Result<Arc<Lines>> {
         let (queue, messages) = sync_channel(QUEUE);
         let lines = Arc::new(Lines {
             queue,
-            counts: Default::default(),
+            lost: AtomicU64::new(0),
+            lost_line,
+            answers: Default::default(),
+            events: Mutex::default(),
         });
 
         let writer = Writer {
             lines: lines.clone(),
             counting: Vec::new(),
+            is_torn: false,
+            written: 0,
         };
-        thread::spawn(move || writer.run(&messages));
-        lines
+        let thread = thread::Builder::new().name("log".into());
+        thread.spawn(move || writer.run(&messages))?;
+        Ok(lines)
     }
 
+    /// Adds a line of its own.
     pub fn add(&self, line: String) {
-        let _dropped = self.queue.try_send(Message::Line(line));
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    pub fn add_repeated(&self, line: Repeated) {
-        let count = &self.counts[line as usize];
-        if count.fetch_add(1, Ordering::Relaxed) == 0
-            && self.queue.try_send(Message::Counting(line)).is_err()
-        {
-            count.store(0, Ordering::Relaxed); // dropped, so nothing would print the count
+    /// Adds an answer's line. `line` is called for two lines in a second at most.
+    pub fn answer(&self, answer: Answer, line: impl FnOnce() -> String) {
+        self.count(&self.answers[answer as usize], line);
+    }
+
+    /// Adds an event's line of this kind. `line` is called for two lines in a second at
+    /// most.
+    pub fn event(&self, kind: String, line: impl FnOnce() -> String) {
+        let repeats = self.events().entry(kind).or_default().clone();
+        self.count(&repeats, line);
+    }
+
+    fn events(&self) -> MutexGuard<'_, HashMap<String, Arc<Repeats>>> {
+        let guard = self.events.lock();
+        guard.expect("no code panics while it holds the events' lock")
+    }
+
+    fn count(&self, repeats: &Arc<Repeats>, line: impl FnOnce() -> String) {
+        match repeats.count.fetch_add(1, Ordering::Relaxed) {
+            0 => {
+                let first = Message::First(repeats.clone(), line());
+                if self.queue.try_send(first).is_err() {
+                    let lost = repeats.count.swap(0, Ordering::Relaxed); // nothing prints it
+                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                }
+            }
+            1 => *repeats.example() = Some(line()),
+            _ => {}
         }
     }
 
@@ -105,21 +174,36 @@ impl Lines {
 /// What the thread owns.
 struct Writer {
     lines: Arc<Lines>,
-    /// The lines being counted and since when, oldest first.
-    counting: Vec<(Repeated, Instant)>,
+    /// The kinds being counted, oldest first.
+    counting: Vec<Counting>,
+    /// Whether the last line was written in part.
+    is_torn: bool,
+    /// Messages since the last look for lost lines.
+    written: usize,
+}
+
+struct Counting {
+    repeats: Arc<Repeats>,
+    first: String,
+    since: Instant,
 }
 
 impl Writer {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
             match self.next(messages) {
-                Some(Message::Line(line)) => print(&line),
-                Some(Message::Counting(line)) => {
-                    print(&line.text().dimmed().to_string());
-                    self.counting.push((line, Instant::now()));
+                Some(Message::Line(line)) => self.print(&line),
+                Some(Message::First(repeats, first)) => {
+                    self.print(&first);
+                    self.counting.push(Counting {
+                        repeats,
+                        first,
+                        since: Instant::now(),
+                    });
                 }
                 Some(Message::Flush(done)) => {
                     self.print_counts(Duration::ZERO);
+                    self.report_lost();
                     let _left = done.send(());
                 }
                 None => {}
@@ -128,28 +212,118 @@ impl Writer {
         }
     }
 
-    /// The next message, or nothing once a count is to be printed.
-    fn next(&self, messages: &Receiver<Message>) -> Option<Message> {
-        let Some((_, since)) = self.counting.first() else {
+    /// The next message, or nothing once a count is to be printed. Reports lost lines
+    /// when the queue is empty, and after each queueful while it never is.
+    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
+        let waiting = messages.try_recv().ok();
+        self.written += 1;
+        if waiting.is_none() || self.written == QUEUE {
+            self.written = 0;
+            self.report_lost();
+        }
+        if waiting.is_some() {
+            return waiting;
+        }
+
+        let Some(counting) = self.counting.first() else {
             return messages.recv().ok();
         };
-        let left = COUNTING.saturating_sub(since.elapsed());
+        let left = COUNTING.saturating_sub(counting.since.elapsed());
         messages.recv_timeout(left).ok()
     }
 
-    /// Prints the counts of lines that have been counted for at least `age`.
-    fn print_counts(&mut self, age: Duration) {
-        while let Some((line, since)) = self.counting.first().copied()
-            && since.elapsed() >= age
-        {
-            self.counting.remove(0);
+    /// Writes a line, or counts it as lost.
+    fn print(&mut self, line: &str) {
+        if self.try_print(line).is_err() {
+            self.lines.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
-            let count = self.lines.counts[line as usize].swap(0, Ordering::Relaxed);
-            let repeats = count.saturating_sub(1);
-            if repeats > 0 {
-                let text = format!("{} ({repeats} more within a second)", line.text());
-                print(&text.dimmed().to_string());
+    /// Writes a line. After one that was cut off (the disk was full, say) it starts a
+    /// new one, so that only the torn line is no JSON.
+    fn try_print(&mut self, line: &str) -> io::Result<()> {
+        let written = if self.is_torn {
+            print(&format!("\n{line}"))
+        } else {
+            print(line)
+        };
+        self.is_torn = written.is_err();
+        written
+    }
+
+    fn report_lost(&mut self) {
+        let lost = self.lines.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && self.try_print(&(self.lines.lost_line)(lost)).is_err() {
+            self.lines.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+
+    /// Prints the counts of kinds that have been counted for at least `age`.
+    fn print_counts(&mut self, age: Duration) {
+        let is_due = |counting: &Counting| counting.since.elapsed() >= age;
+        let due = self.counting.iter().take_while(|kind| is_due(kind)).count();
+        if due == 0 {
+            return;
+        }
+
+        let done: Vec<Counting> = self.counting.drain(..due).collect();
+        for counting in done {
+            let count = counting.repeats.count.swap(0, Ordering::Relaxed);
+            let example = counting.repeats.example().take();
+            if let Some(line) = folded(count, example.unwrap_or(counting.first)) {
+                self.print(&line);
             }
         }
+
+        let is_counted = |repeats: &Repeats| repeats.count.load(Ordering::Relaxed) > 0;
+        self.lines.events().retain(|_, repeats| is_counted(repeats));
+    }
+}
+
+/// What follows the first of `count` lines. `example` is another of them.
+fn folded(count: u64, example: String) -> Option<String> {
+    match count.saturating_sub(2) {
+        0 if count < 2 => None,
+        0 => Some(example),
+        more => {
+            let more = format!("({} more within a second)", thousands(more));
+            Some(format!("{example} {}", more.dimmed()))
+        }
+    }
+}
+
+/// A number in groups of three digits.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three_digits() {
+        let shown = [0, 12, 999, 1000, 1_204, 123_456, 1_000_000].map(thousands);
+        let wanted = ["0", "12", "999", "1,000", "1,204", "123,456", "1,000,000"];
+        assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn every_line_of_a_kind_is_printed_or_counted() {
+        colored::control::set_override(false);
+        let after = |count| folded(count, "again".into());
+        assert_eq!(after(0), None);
+        assert_eq!(after(1), None);
+        assert_eq!(after(2).as_deref(), Some("again"));
+        let many = after(1206);
+        assert_eq!(many.as_deref(), Some("again (1,204 more within a second)"));
     }
 }

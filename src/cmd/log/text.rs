@@ -1,9 +1,11 @@
-//! The log for people.
+//! The log for people. Each line names what was asked for, if there was a request.
 
+use super::lines::{Answer, thousands};
 use colored::{Color, Colorize};
-use poetry::error::reason;
+use poetry::control::{CacheCounts, ConnectionCounts, FetchCounts, Snapshot};
+use poetry::error::{Error, reason};
 use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus, Event, FetchName, Outcome, Reloaded};
+use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded};
 use std::time::Duration;
 
 /// A request, where every request gets a line.
@@ -21,66 +23,118 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
         Outcome::Failed(error) => format!("failed: {}", escape::text(&error.to_string())),
         other => other.word().replace('_', " "),
     };
-    format!("{}: {status}, {} bytes, {end}", record.peer, record.bytes)
+    let asked = asked(record.request);
+    format!(
+        "{}: {asked}{status}, {} bytes, {end}",
+        record.peer, record.bytes
+    )
 }
 
+/// A request where requests are folded.
+pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
+    let what = match answer {
+        Answer::Hit => "using the cached poem",
+        Answer::Coalesced => "joining the fetch under way",
+        Answer::Own => "sending a poem",
+        Answer::Stale => "using a stale poem",
+        Answer::CachedFailure => "using a cached failure",
+    };
+    let line = asked(record.request) + what;
+    line.dimmed().to_string()
+}
+
+/// The error that ends the process.
+pub(super) fn error(text: &str) -> String {
+    let text = escape::text(text);
+    format!("{} {text}", "poetry:".color(Color::Red).bold())
+}
+
+/// Something went wrong.
 pub(super) fn warning(text: &str) -> String {
     let text = escape::text(text);
     format!("{} {text}", "poetry:".color(Color::Yellow))
 }
 
-/// What went wrong, if something did. It is logged even with `--quiet`.
-pub(super) fn trouble(event: &Event<'_>) -> Option<String> {
-    Some(match event {
-        Event::Rejected { fetch, why } => {
-            format!("{}: {}rejected: {why}", fetch.upstream, asked(fetch))
+/// A bug that ended a task.
+pub(super) fn panic(reason: &str) -> String {
+    warning(&format!("internal error: {reason}"))
+}
+
+/// Lines that nothing could be done with.
+pub(super) fn lost(lines: u64) -> String {
+    warning(&match lines {
+        1 => "1 log line was lost".to_string(),
+        lines => format!("{} log lines were lost", thousands(lines)),
+    })
+}
+
+/// An event.
+pub(super) fn event(event: &Event<'_>) -> String {
+    let asked = event.fetch().map(|fetch| asked(fetch.request));
+    let line = asked.unwrap_or_default() + &words(event);
+
+    if event.is_trouble() {
+        warning(&line)
+    } else {
+        escape::text(&line)
+    }
+}
+
+/// Lines of one kind are folded.
+pub(super) fn kind(event: &Event<'_>) -> String {
+    let word = event.word();
+    match event {
+        Event::PoemSkipped { error } => format!("{word} {error}"),
+        Event::AcceptPaused { pause, .. } => format!("{word} {pause:?}"),
+        Event::UpstreamDown { upstream, .. } | Event::UpstreamUp { upstream, .. } => {
+            format!("{word} {upstream}")
         }
-        Event::FetchFailed { fetch, error, .. } => format!("{}{error}", asked(fetch)),
-        Event::Declined { error } => error.to_string(),
-        Event::NextUpstream { error, next } => format!("{error}; trying {next}"),
-        Event::SentOriginal { error } => format!("sending the original: {error}"),
+        _ => format!("{word} {}", event.error().map_or("", Error::word)),
+    }
+}
+
+fn words(event: &Event<'_>) -> String {
+    match event {
+        Event::Started { verb, addrs } => format!("{verb} on {}", addrs.join(" and ")),
+        Event::Stopping { signal, .. } => format!("stopping: {signal}"),
+        Event::Fetching { fetch } if fetch.request.is_empty() => {
+            format!("fetching a poem from {}", fetch.upstream)
+        }
+        Event::Fetching { fetch } => format!("fetching from {}", fetch.upstream),
+        Event::Fetched {
+            bytes, time, kept, ..
+        } => {
+            let kept = if *kept { "kept" } else { "not kept" };
+            format!("fetched {bytes} bytes in {}, {kept}", short(*time))
+        }
+        Event::FetchFailed { error, .. } => error.to_string(),
+        Event::GivenUp { bytes, .. } => {
+            format!("gave up after {bytes} bytes: no client is left, and the poem can't be kept")
+        }
+        Event::Rejected { fetch, why } => format!("{}: rejected: {why}", fetch.upstream),
+        Event::NextUpstream { error, next, .. } => format!("{error}; trying {next}"),
+        Event::UpstreamDown { error, pause, .. } => {
+            format!("{error}; not asked first for {}", short(*pause))
+        }
+        Event::UpstreamUp { upstream, after } => {
+            format!("{upstream}: answers again, after {}", short(*after))
+        }
+        Event::SentOriginal { error, .. } => format!("sending the original: {error}"),
+        Event::Declined { error } | Event::PoemSkipped { error } => error.to_string(),
         Event::FewDescriptors { clients } => format!(
             "serving at most {clients} clients at once: the limit on open files allows no more"
         ),
         Event::AcceptPaused { error, pause } => {
             format!("accepting pauses for {}: {}", short(*pause), reason(error))
         }
-        Event::Cut { open } => format!("out of time: cutting {}", connections(*open)),
-        Event::ReloadFailed { error } => format!("not reloaded: {error}"),
-        Event::PoemSkipped { error } => error.to_string(),
-        Event::Fetching { .. }
-        | Event::Fetched { .. }
-        | Event::GivenUp { .. }
-        | Event::Draining { .. }
-        | Event::Reloaded { .. } => return None,
-    })
-}
-
-/// What is going on, if nothing went wrong.
-pub(super) fn progress(event: &Event<'_>) -> Option<String> {
-    Some(match event {
-        Event::Fetching { fetch } => {
-            let what = named(fetch).unwrap_or("a poem".into());
-            format!("fetching {what} from {}", fetch.upstream)
-        }
-        Event::Fetched {
-            fetch,
-            bytes,
-            time,
-            kept,
-        } => {
-            let kept = if *kept { "kept" } else { "not kept" };
-            let time = short(*time);
-            format!("{}fetched {bytes} bytes in {time}, {kept}", asked(fetch))
-        }
-        Event::GivenUp { fetch, bytes } => format!(
-            "{}gave up after {bytes} bytes: no client is left, and the poem can't be kept",
-            asked(fetch)
+        Event::Draining { open } => format!(
+            "stopping: finishing {}; Ctrl-C again stops at once",
+            connections(*open)
         ),
-        Event::Draining { open } => format!("stopping: finishing {}", connections(*open)),
+        Event::Cut { open } => format!("out of time: cutting {}", connections(*open)),
         Event::Reloaded { what } => reloaded(*what),
-        _ => return None,
-    })
+        Event::ReloadFailed { error } => format!("not reloaded: {error}"),
+    }
 }
 
 fn reloaded(what: Reloaded) -> String {
@@ -93,25 +147,70 @@ fn reloaded(what: Reloaded) -> String {
     }
 }
 
-/// What was asked for, before the rest of a line. Nothing in the poem protocol.
-fn asked(fetch: &FetchName<'_>) -> String {
-    named(fetch).map_or_else(String::new, |name| format!("{name}: "))
+/// The figures of the service, a line for each part.
+pub(super) fn summary(snapshot: &Snapshot) -> Vec<String> {
+    let uptime = Duration::from_secs(snapshot.uptime.as_secs());
+    let mut lines = vec![format!(
+        "up {}, {} open",
+        short(uptime),
+        connections(snapshot.connections.open)
+    )];
+
+    lines.push(connection_counts(&snapshot.connections));
+    lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
+    lines.extend(snapshot.cache.as_ref().map(cache_counts));
+    lines
 }
 
-/// What was asked for, in quotes.
-fn named(fetch: &FetchName<'_>) -> Option<String> {
+fn connection_counts(counts: &ConnectionCounts) -> String {
+    let ended = thousands(counts.ended());
+    let classes = [
+        (counts.hit, "hit"),
+        (counts.stale, "stale"),
+        (counts.coalesced, "coalesced"),
+        (counts.miss, "miss"),
+        (counts.own, "own"),
+        (counts.failure, "failed"),
+        (counts.unasked, "without a request"),
+    ];
+    format!("connections: {ended} ended, of these {}", list(&classes))
+}
+
+fn fetch_counts(counts: &FetchCounts) -> String {
+    let classes = [
+        (counts.running, "running"),
+        (counts.waiting, "waiting"),
+        (counts.begun, "begun"),
+        (counts.kept, "kept"),
+        (counts.failed, "failed"),
+        (counts.refused, "refused"),
+    ];
+    format!("fetches: {}", list(&classes))
+}
+
+fn cache_counts(counts: &CacheCounts) -> String {
+    let keys = thousands(counts.keys);
+    let noun = if counts.keys == 1 { "key" } else { "keys" };
+    let (bytes, capacity) = (thousands(counts.bytes), thousands(counts.capacity));
+    format!("cache: {keys} {noun}, {bytes} of {capacity} bytes")
+}
+
+fn list(counts: &[(u64, &str)]) -> String {
+    let parts = counts.iter();
+    let parts = parts.map(|(count, what)| format!("{} {what}", thousands(*count)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// What was asked for, before the rest of a line. Nothing in the poem protocol.
+fn asked(request: &[u8]) -> String {
     const LONGEST: usize = 100;
 
-    if fetch.request.is_empty() {
-        return None;
+    if request.is_empty() {
+        return String::new();
     }
-    let text = String::from_utf8_lossy(&fetch.request[..fetch.request.len().min(LONGEST)]);
-    let dots = if fetch.request.len() > LONGEST {
-        "..."
-    } else {
-        ""
-    };
-    Some(format!("'{}{dots}'", escape::text(&text)))
+    let text = String::from_utf8_lossy(&request[..request.len().min(LONGEST)]);
+    let dots = if request.len() > LONGEST { "..." } else { "" };
+    format!("'{}{dots}': ", escape::text(&text))
 }
 
 fn connections(count: u64) -> String {
@@ -120,7 +219,7 @@ fn connections(count: u64) -> String {
     } else {
         "connections"
     };
-    format!("{count} {noun}")
+    format!("{} {noun}", thousands(count))
 }
 
 /// A duration in whole milliseconds.

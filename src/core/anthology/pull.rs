@@ -2,8 +2,8 @@
 //!
 //! A client holds a descriptor and an offset, and no bytes: a thousand clients that
 //! take nothing cost no more memory than one. Bytes are read once the kernel can take
-//! some from us. What it then leaves of a piece stays among the [`Pieces`] for a while.
-//! If the client goes on too late for that, the rest is read once more.
+//! some from us. What it then leaves of a piece stays among the [`RecentPieces`] for a
+//! while. If the client goes on too late for that, the rest is read once more.
 //!
 //! Where the kernel has the bytes in memory, they are read on the spot, which takes as
 //! long as sending them. Only a read that would wait for the disk goes to a thread.
@@ -40,8 +40,8 @@ impl AtOnce {
     }
 }
 
-/// Pieces held for all clients together. With 2, sixteen clients get as much as from
-/// memory; with 8 or 32 they get no more (measured).
+/// RecentPieces held for all clients together. With 2, sixteen clients get as much as
+/// from memory; with 8 or 32 they get no more (measured).
 const PIECES: usize = 2;
 
 const UNPOISONED: &str = "no code panics while it holds this lock";
@@ -80,11 +80,11 @@ impl Piece {
 
 /// The pieces read last, of all files. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pieces {
+pub(crate) struct RecentPieces {
     held: Arc<Mutex<VecDeque<Arc<Piece>>>>,
 }
 
-impl Pieces {
+impl RecentPieces {
     /// Holds a piece instead of the oldest one.
     fn hold(&self, piece: Arc<Piece>) {
         let mut held = self.lock();
@@ -128,7 +128,7 @@ pub(super) struct FileReader {
     /// The offset of the next byte.
     at: u64,
     at_once: AtOnce,
-    pieces: Pieces,
+    pieces: RecentPieces,
     state: Mutex<FileState>,
 }
 
@@ -160,7 +160,7 @@ enum Loaded {
 type Loading = Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send>>;
 
 impl FileReader {
-    pub(super) fn new(path: Arc<Path>, pieces: Pieces, at_once: AtOnce) -> FileReader {
+    pub(super) fn new(path: Arc<Path>, pieces: RecentPieces, at_once: AtOnce) -> FileReader {
         FileReader {
             path,
             at: 0,

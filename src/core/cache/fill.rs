@@ -2,18 +2,18 @@
 
 use super::table::{DropLater, Entry, FetchEntry, FetchState, Kept, NegativeEntry};
 use super::usage::{Kind, Reservation, RetireOnDrop};
-use super::{Cache, Freshness, Policy};
+use super::{Cache, FLIGHT_WEIGHT, Freshness, Policy};
 use crate::sync::drop_after;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The right to fill one entry, and the room for the value to come. Dropped, it leaves the
-/// key as it was.
+/// The right to fill one entry, and the room for the value to come. Dropped, it leaves
+/// the key as it was.
 ///
-/// Drop or consume it before the flight's readers learn of the end, so that a client that
-/// asks again finds the key settled. The methods that consume it without keeping the value
-/// return the reservation: the flight's readers still hold the bytes.
+/// Drop or consume it before the flight's readers learn of the end, so that a client
+/// that asks again finds the key settled. The methods that consume it without keeping
+/// the value return the reservation: the flight's readers still hold the bytes.
 pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
     pub(super) cache: Arc<Cache<K, V, F>>,
     pub(super) key: K,
@@ -39,8 +39,8 @@ pub enum Remember {
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// What a refresh may always hold beyond the weight of the value it replaces, in bytes: new
-/// texts are often a little longer than old ones.
+/// What a refresh may always hold beyond the weight of the value it replaces, in bytes:
+/// new texts are often a little longer than old ones.
 const REFRESH_SLACK: u64 = 64 << 10;
 
 /// The part of the capacity up to which a fetch evicts values for its own. A longer one
@@ -55,16 +55,17 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.replaced.as_ref().map(|(value, _)| value)
     }
 
-    /// Counts `total` bytes against the capacity for the value under way, and evicts others
-    /// for them as far as allowed. False, and nothing changes, where there is no room:
+    /// Counts `total` bytes against the capacity for the value under way, and evicts
+    /// others for them as far as allowed. False, and nothing changes, where there is no
+    /// room:
     ///
-    /// * A fetch evicts cached failures and values while it holds at most a quarter of the
-    ///   capacity. Beyond that it takes only what is free.
-    /// * A refresh evicts nothing before it has succeeded. It takes what is free, or as much
-    ///   as the value it replaces and 64 KiB beyond the capacity.
+    /// * A fetch evicts cached failures and values while it holds at most a quarter of
+    ///   the capacity. Beyond that it takes only what is free.
+    /// * A refresh evicts nothing before it has succeeded. It takes what is free, or as
+    ///   much as the value it replaces and 64 KiB beyond the capacity.
     pub fn reserve(&mut self, total: u64) -> bool {
         let before = self.reservation.bytes();
-        self.reservation.set(self.entry_weight + total);
+        self.reservation.set(self.flight_weight() + total);
 
         let cache = &self.cache;
         let capacity = cache.policy.capacity;
@@ -84,15 +85,15 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// Counts `total` bytes, and evicts whatever it takes: for a value that is of use only
-    /// when it is complete. False where that is not enough.
+    /// Counts `total` bytes, and evicts whatever it takes: for a value that is of use
+    /// only when it is complete. False where that is not enough.
     pub fn reserve_whole(&mut self, total: u64) -> bool {
         if self.replaced.is_some() {
             return self.reserve(total);
         }
 
         let before = self.reservation.bytes();
-        self.reservation.set(self.entry_weight + total);
+        self.reservation.set(self.flight_weight() + total);
         let fits = self.cache.shrink();
         if !fits {
             self.reservation.set(before);
@@ -100,11 +101,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// Counts `bytes` for a fetch that waits for its turn. False, and nothing changes, where
-    /// fetches would take more than half of the capacity.
+    /// Counts `bytes` for a fetch that waits for its turn. False, and nothing changes,
+    /// where fetches would take more than half of the capacity.
     pub fn reserve_waiting(&mut self, bytes: u64) -> bool {
         let before = self.reservation.bytes();
-        self.reservation.set(self.entry_weight + bytes);
+        self.reservation.set(self.flight_weight() + bytes);
 
         let fits = self.cache.in_flight() <= self.cache.policy.capacity / 2;
         if !fits {
@@ -133,8 +134,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.commit_with(|_| value, bytes, freshness, now)
     }
 
-    /// Keeps a value that shares its reservation: it counts until its last copy is dropped,
-    /// also after its eviction.
+    /// Keeps a value that shares its reservation: it counts until its last copy is
+    /// dropped, also after its eviction.
     ///
     /// # Errors
     /// Those of [`Fill::commit`].
@@ -187,11 +188,12 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     }
 
     /// The fetch failed. The key is what it was; the failure is cached for the policy's
-    /// `fail_ttl` if it is to be remembered. A refresh is followed by a pause: 1 s, doubled
-    /// with each failure in a row up to 30 s, or `fail_ttl` where that is longer.
+    /// `fail_ttl` if it is to be remembered. A refresh is followed by a pause: 1 s,
+    /// doubled with each failure in a row up to 30 s, or `fail_ttl` where that is
+    /// longer.
     pub fn fail(mut self, remember: Remember, now: Instant) -> Reservation {
         if remember == Remember::Yes && !self.cache.policy.fail_ttl.is_zero() {
-            let negative = self.negative();
+            let negative = self.negative(self.flight_weight());
             self.mark(now, |flight, until| {
                 FetchState::Negative(flight, negative.until(until))
             });
@@ -201,9 +203,9 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.take_reservation()
     }
 
-    /// The value is complete but not good enough to be kept. For the policy's `fail_ttl`,
-    /// requests still get it from its flight. Returns the reservation, which counts while
-    /// the value is cached like that or read.
+    /// The value is complete but not good enough to be kept. For the policy's
+    /// `fail_ttl`, requests still get it from its flight. Returns the reservation,
+    /// which counts while the value is cached like that or read.
     pub fn reject(mut self, now: Instant) -> Arc<Reservation> {
         let reservation = Arc::new(self.take_reservation().becomes(Kind::Negative));
         let negative = Unmarked(RetireOnDrop(reservation.clone()));
@@ -217,13 +219,13 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         reservation
     }
 
-    /// The value is too long to be shared: for the policy's `fail_ttl` each request fetches
-    /// for itself.
+    /// The value is too long to be shared: for the policy's `fail_ttl` each request
+    /// fetches for itself.
     pub fn hit_for_miss(mut self, now: Instant) -> Reservation {
         if self.cache.policy.fail_ttl.is_zero() {
             self.pause(now);
         } else {
-            let negative = self.negative();
+            let negative = self.negative(self.entry_weight);
             self.mark(now, |_, until| {
                 FetchState::HitForMiss(negative.until(until))
             });
@@ -238,9 +240,14 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
         self.take_reservation()
     }
 
-    fn negative(&self) -> Unmarked {
+    /// What the entry costs, beside its value, while it has a flight.
+    fn flight_weight(&self) -> u64 {
+        self.entry_weight + FLIGHT_WEIGHT
+    }
+
+    fn negative(&self, weight: u64) -> Unmarked {
         let usage = &self.cache.usage;
-        let reservation = Reservation::new(usage, Kind::Negative, self.entry_weight);
+        let reservation = Reservation::new(usage, Kind::Negative, weight);
         Unmarked(RetireOnDrop(reservation.into()))
     }
 
@@ -258,8 +265,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             let Some(fetch) = entry.fetch.as_mut().filter(|f| f.ticket == self.ticket) else {
                 return ((), out);
             };
-            // In another state it is one of several that fetch for themselves: how one of
-            // them ended is not cached for all.
+            // In another state it is one of several that fetch for themselves: how one
+            // of them ended is not cached for all.
             if let FetchState::InFlight(flight) = &fetch.state {
                 fetch.state = state(flight.clone(), until);
                 fetch.pause(now, &self.cache.policy);

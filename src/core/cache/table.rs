@@ -10,19 +10,23 @@ use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What an entry costs beside its value and key, in bytes (estimated): the table and the
-/// eviction queue.
-pub const ENTRY_WEIGHT: u64 = 256;
+/// What an entry costs beside its value and key, in bytes: the table, the eviction
+/// queue, and a value's handle and reservation (counted in `tests/memory.rs`: 293).
+pub const ENTRY_WEIGHT: u64 = 320;
+
+/// What an entry costs more while it has a flight, in bytes (counted: 507).
+pub const FLIGHT_WEIGHT: u64 = 512;
 
 pub(super) struct Table<K, V, F> {
-    entries: HashTable<Entry<K, V, F>>,
-    /// The eviction queue, in the order the values came, in two parts: the turns that the
-    /// hand has yet to reach on its way to the newest, and those it has passed and spared.
-    /// A turn whose ticket is not its entry's is void.
+    /// Boxed: a growing table copies its slots, and half of them are empty then.
+    entries: HashTable<Box<Entry<K, V, F>>>,
+    /// The eviction queue, in the order the values came, in two parts: the turns that
+    /// the hand has yet to reach on its way to the newest, and those it has passed and
+    /// spared. A turn whose ticket is not its entry's is void.
     ahead: VecDeque<Turn>,
     spared: VecDeque<Turn>,
-    /// Cached failures and when each ends, oldest first: they are dropped in time even if
-    /// no request asks for them again.
+    /// Cached failures and when each ends, oldest first: they are dropped in time even
+    /// if no request asks for them again.
     negatives: VecDeque<(Turn, Instant)>,
 }
 
@@ -65,8 +69,8 @@ pub(super) enum FetchState<F> {
     InFlight(F),
     /// It failed. While the failure is cached, requests join the failed flight.
     Negative(F, NegativeEntry),
-    /// Its value was too long to be shared. While that is cached, each request fetches for
-    /// itself.
+    /// Its value was too long to be shared. While that is cached, each request fetches
+    /// for itself.
     HitForMiss(NegativeEntry),
     /// A refresh failed, and its failure is not cached. Only `not_before` matters.
     Paused,
@@ -80,8 +84,8 @@ pub(super) struct NegativeEntry {
 }
 
 impl<F> FetchEntry<F> {
-    /// Whether time has ended this. `has_value` says whether a stale value is kept, whose
-    /// refresh may have to wait.
+    /// Whether time has ended this. `has_value` says whether a stale value is kept,
+    /// whose refresh may have to wait.
     fn is_over(&self, now: Instant, has_value: bool) -> bool {
         let may_refresh = !has_value || now >= self.not_before;
         match &self.state {
@@ -109,8 +113,8 @@ impl<F> FetchState<F> {
 }
 
 impl<V> Kept<V> {
-    /// Notes that the value was asked for. Reads before it writes, so that many hits at once
-    /// share the cache line.
+    /// Notes that the value was asked for. Reads before it writes, so that many hits at
+    /// once share the cache line.
     pub(super) fn touch(&self) {
         if !self.asked_for.load(Ordering::Relaxed) {
             self.asked_for.store(true, Ordering::Relaxed);
@@ -131,30 +135,34 @@ impl<K, V, F> Entry<K, V, F> {
         Taken { kept, fetch }
     }
 
-    /// Whether the fetch with this ticket is still the entry's own. A late fill must not
-    /// touch another's.
+    /// Whether the fetch with this ticket is still the entry's own. A late fill must
+    /// not touch another's.
     pub(super) fn is_filled_by(&self, ticket: u64) -> bool {
         let fetch = self.fetch.as_ref();
         fetch.is_some_and(|fetch| fetch.ticket == ticket)
     }
 
-    /// Whether a value of the fetch with this ticket may be kept: the entry is its own, and
-    /// time has not ended it.
+    /// Whether a value of the fetch with this ticket may be kept: the entry is its own,
+    /// and time has not ended it.
     pub(super) fn takes_value_of(&self, ticket: u64, now: Instant) -> bool {
         let has_value = self.kept.is_some();
         let fetch = self.fetch.as_ref();
         fetch.is_some_and(|fetch| fetch.ticket == ticket && !fetch.is_over(now, has_value))
     }
 
-    /// Whether the value must stay: its refresh is under way, and needs it to compare with.
+    /// Whether the value must stay: its refresh is under way, and needs it to compare
+    /// with.
     fn is_pinned(&self) -> bool {
         self.fetch
             .as_ref()
             .is_some_and(|fetch| fetch.is_in_flight())
     }
 
+    /// Whether nothing is left. A pause without a value holds nothing back, and its
+    /// entry would be counted nowhere.
     fn is_void(&self) -> bool {
-        self.kept.is_none() && self.fetch.is_none()
+        let is_pause = |fetch: &FetchEntry<F>| matches!(fetch.state, FetchState::Paused);
+        self.kept.is_none() && self.fetch.as_deref().is_none_or(is_pause)
     }
 }
 
@@ -165,8 +173,8 @@ pub(super) struct Taken<V, F> {
 }
 
 impl<V, F> Taken<V, F> {
-    /// Refreshes that had failed in a row, for the next one to go on counting. A value that
-    /// is gone ends the row.
+    /// Refreshes that had failed in a row, for the next one to go on counting. A value
+    /// that is gone ends the row.
     pub(super) fn failures(&self) -> u32 {
         if self.kept.is_some() {
             return 0;
@@ -217,7 +225,8 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     }
 
     pub(super) fn find(&mut self, hash: u64, key: &K) -> Option<&mut Entry<K, V, F>> {
-        self.entries.find_mut(hash, |entry| entry.key == *key)
+        let entry = self.entries.find_mut(hash, |entry| entry.key == *key);
+        entry.map(Box::as_mut)
     }
 
     /// The entry of this key, made where there is none.
@@ -231,7 +240,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
             kept: None,
             fetch: None,
         };
-        entry.or_insert_with(void).into_mut()
+        entry.or_insert_with(|| Box::new(void())).into_mut()
     }
 
     /// Removes the entry if nothing is left in it.
@@ -271,8 +280,8 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         purged
     }
 
-    /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's life.
-    /// Returns whether there was a value.
+    /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's
+    /// life. Returns whether there was a value.
     fn purge_entry(
         entry: &mut Entry<K, V, F>,
         how: &PurgeRule<'_, F>,
@@ -352,13 +361,13 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    /// Takes out the value whose turn it is. False where there is none, or where all of them
-    /// were asked for since the hand last passed; the hand has then spared them once, and
-    /// the next call finds one. A pinned value stays.
+    /// Takes out the value whose turn it is. False where there is none, or where all of
+    /// them were asked for since the hand last passed; the hand has then spared them
+    /// once, and the next call finds one. A pinned value stays.
     ///
-    /// This is SIEVE (Zhang et al., NSDI 2024): a value that was asked for is spared where it
-    /// stands, and not moved behind the newest as by CLOCK. So the hand soon reaches the
-    /// new values that were asked for only once.
+    /// This is SIEVE (Zhang et al., NSDI 2024): a value that was asked for is spared
+    /// where it stands, and not moved behind the newest as by CLOCK. So the hand soon
+    /// reaches the new values that were asked for only once.
     pub(super) fn evict_value(&mut self, out: &mut DropLater<V, F>) -> bool {
         for _ in 0..self.ahead.len() + self.spared.len() {
             if self.ahead.is_empty() {
@@ -372,7 +381,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
                 let kept = entry.kept.as_ref();
                 kept.is_some_and(|kept| kept.ticket == turn.ticket)
             };
-            let Ok(mut entry) = self.entries.find_entry(turn.hash, owns) else {
+            let Ok(mut entry) = self.entries.find_entry(turn.hash, |entry| owns(entry)) else {
                 continue; // void
             };
             let was_asked_for = |kept: &Kept<V>| kept.asked_for.swap(false, Ordering::Relaxed);
@@ -392,14 +401,14 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         false
     }
 
-    /// Drops the oldest cached failure. What is left of it is the pause of a refresh, where
-    /// a value is kept.
+    /// Drops the oldest cached failure. What is left of it is the pause of a refresh,
+    /// where a value is kept.
     fn take_oldest_negative(&mut self, out: &mut DropLater<V, F>) -> bool {
         let Some((turn, _)) = self.negatives.pop_front() else {
             return false;
         };
         let owns = |entry: &Entry<K, V, F>| entry.is_filled_by(turn.ticket);
-        let Ok(mut found) = self.entries.find_entry(turn.hash, owns) else {
+        let Ok(mut found) = self.entries.find_entry(turn.hash, |entry| owns(entry)) else {
             return false;
         };
 

@@ -268,8 +268,9 @@ fn a_refresh_evicts_nothing_until_it_has_succeeded() {
             panic!("{key} is stale")
         };
         let mut refresh = lead.fill;
-        assert!(refresh.reserve(1000 + (64 << 10)));
-        assert!(!refresh.reserve(1001 + (64 << 10)), "that is too much");
+        let most = 1000 + (64 << 10) - FLIGHT_WEIGHT;
+        assert!(refresh.reserve(most));
+        assert!(!refresh.reserve(most + 1), "that is too much");
         refreshes.push(refresh);
     }
     assert_eq!(cache.len(), 3);
@@ -370,8 +371,9 @@ fn values_asked_for_stay_longest_within_the_capacity() {
     assert_eq!(cache.len(), 3);
 
     let mut whole = fill(&cache, 100, now);
-    assert!(!whole.reserve_whole(policy.capacity - ENTRY_WEIGHT + 1));
-    assert!(whole.reserve_whole(policy.capacity - ENTRY_WEIGHT));
+    let most = policy.capacity - ENTRY_WEIGHT - FLIGHT_WEIGHT;
+    assert!(!whole.reserve_whole(most + 1));
+    assert!(whole.reserve_whole(most));
     assert_eq!(cache.len(), 1);
     drop(whole);
     assert_eq!((cache.held(), cache.len()), (0, 0));
@@ -417,7 +419,7 @@ fn waiting_fetches_take_at_most_half_of_the_capacity() {
         waiting.push(fill);
     }
 
-    let most = 50_000 / (1000 + ENTRY_WEIGHT);
+    let most = 50_000 / (1000 + ENTRY_WEIGHT + FLIGHT_WEIGHT);
     assert_eq!(waiting.len() as u64, most);
 }
 
@@ -472,9 +474,10 @@ fn a_rejected_value_comes_from_its_flight_for_its_time() {
     drop(fill.reject(now));
 
     assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
-    assert_eq!(cache.held(), 1000 + ENTRY_WEIGHT, "it is held meanwhile");
+    let weight = ENTRY_WEIGHT + FLIGHT_WEIGHT;
+    assert_eq!(cache.held(), 1000 + weight, "it is held meanwhile");
     let _again = lead(ask(&cache, 3, now + HOUR));
-    assert_eq!(cache.held(), ENTRY_WEIGHT);
+    assert_eq!(cache.held(), weight);
 }
 
 #[test]
@@ -570,4 +573,48 @@ fn a_key_replaced_many_times_leaves_no_trail() {
     }
     assert!(cache.lock(cache.hasher.hash_one("key")).turns() < 20);
     assert_eq!(cache.held(), 4 + ENTRY_WEIGHT);
+}
+
+#[test]
+fn an_evicted_value_leaves_no_pause_behind() {
+    let policy = Policy {
+        grace: HOUR,
+        capacity: 10 * ENTRY_WEIGHT,
+        ..POLICY
+    };
+    let cache = Cache::<u32, &str, u32>::new(policy);
+    let now = Instant::now();
+    let stale = now + HOUR;
+    for key in 0..9 {
+        commit(fill(&cache, key, now), "poem", 4, now).unwrap();
+        let Lookup::Stale(_, Some(lead)) = cache.lookup(&key, stale, || ((), key)) else {
+            panic!("{key} is stale")
+        };
+        drop(lead.fill.fail(Remember::No, stale));
+    }
+
+    let mut whole = fill(&cache, 9, stale);
+    assert!(whole.reserve_whole(policy.capacity - ENTRY_WEIGHT - FLIGHT_WEIGHT));
+    drop(whole);
+    assert_eq!((cache.len(), cache.held()), (0, 0));
+}
+
+#[test]
+fn what_is_kept_never_exceeds_the_capacity() {
+    let policy = Policy {
+        capacity: 10 * ENTRY_WEIGHT,
+        ..WITH_FAIL_TTL
+    };
+    let cache = Cache::<u32, &str, u32>::new(policy);
+    let now = Instant::now();
+    let fetches: Vec<_> = (0..11).map(|key| fill(&cache, key, now)).collect();
+    assert!(cache.in_flight() > policy.capacity);
+
+    for key in 100..200 {
+        drop(fill(&cache, key, now).fail(Remember::Yes, now));
+        commit(fill(&cache, key + 100, now), "poem", 4, now).unwrap();
+    }
+    let kept = cache.held() - cache.in_flight();
+    assert!(kept <= policy.capacity, "{kept} bytes are kept");
+    drop(fetches);
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 pub(super) enum Kind {
     /// A fetch under way. Never evicted.
     Flight,
-    /// A fetch under way that will replace a kept value. Never evicted, and evicts nothing.
+    /// A fetch under way that will replace a kept value. Never evicted, and evicts
+    /// nothing.
     Refresh,
     /// A kept value.
     Value,
@@ -31,10 +32,15 @@ impl Usage {
         self.counter(kind).load(Ordering::Relaxed)
     }
 
-    /// What the capacity bounds: everything except refreshes, which have a bound of their
-    /// own (see [`Fill::reserve`](super::Fill::reserve)).
+    /// Values and cached failures.
+    pub(super) fn kept(&self) -> u64 {
+        self.of(Kind::Value) + self.of(Kind::Negative)
+    }
+
+    /// What the capacity bounds: everything except refreshes, which have a bound of
+    /// their own (see [`Fill::reserve`](super::Fill::reserve)).
     pub(super) fn bounded(&self) -> u64 {
-        self.of(Kind::Flight) + self.of(Kind::Value) + self.of(Kind::Negative)
+        self.of(Kind::Flight) + self.kept()
     }
 
     /// Everything.
@@ -58,8 +64,8 @@ pub struct Reservation {
     usage: Arc<Usage>,
     kind: Kind,
     bytes: u64,
-    /// Whether the cache has dropped its share. The bytes are still in use, and can't be
-    /// freed by eviction, so from then on they count as a flight's.
+    /// Whether the cache has dropped its share. The bytes are still in use, and can't
+    /// be freed by eviction, so from then on they count as a flight's.
     is_retired: AtomicBool,
 }
 

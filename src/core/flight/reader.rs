@@ -21,8 +21,8 @@ pub enum Read {
     End,
     /// The poem will never be complete.
     Failed(Arc<Error>),
-    /// The poem is longer than the window of this many bytes, and this reader was slower
-    /// than the fastest by more than that.
+    /// The poem is longer than the window of this many bytes, and this reader was
+    /// slower than the fastest by more than that.
     FellBehind {
         /// The window's size in bytes.
         window: u64,
@@ -107,8 +107,8 @@ impl Reader {
         }
     }
 
-    /// What comes next, without waiting and without taking it. The reader keeps no bytes of
-    /// its own: one that takes nothing costs no memory and blocks no release.
+    /// What comes next, without waiting and without taking it. The reader keeps no
+    /// bytes of its own: one that takes nothing costs no memory and blocks no release.
     pub fn peek(&self) -> Read {
         self.peek_ahead().0
     }
@@ -195,8 +195,8 @@ impl Reader {
         }
     }
 
-    /// The flight that is read, as [`Writer::id`](super::Writer::id) gives it; `None` for a
-    /// complete poem.
+    /// The flight that is read, as [`Writer::id`](super::Writer::id) gives it; `None`
+    /// for a complete poem.
     pub fn flight_id(&self) -> Option<usize> {
         match &self.from {
             ReadFrom::Flight { shared, .. } => Some(Arc::as_ptr(shared) as usize),

@@ -1,4 +1,5 @@
-//! What a flight's lock protects: the chunks it holds, where its readers are, how it ended.
+//! What a flight's lock protects: the chunks it holds, where its readers are, how it
+//! ended.
 
 use super::writer::{NoReaders, Remaining};
 use super::{PIECE, Read};
@@ -17,6 +18,9 @@ pub(super) struct FlightState {
     /// Bytes appended so far, dropped ones included.
     pub(super) len: u64,
     pub(super) window: u64,
+    /// Whether the slowest reader sets the pace of a poem over the window, and not the
+    /// fastest.
+    pub(super) waits_for_all: bool,
     pub(super) cursors: Slab<Cursor>,
     /// Whether a reader has been shown a byte. From then on nothing can be taken back.
     pub(super) seen: bool,
@@ -25,8 +29,8 @@ pub(super) struct FlightState {
     pub(super) start: Start,
     /// No later request gets this poem: without readers it is of no use.
     pub(super) orphaned: bool,
-    /// Called, without the lock, when the first reader joins or the last one leaves while
-    /// that matters.
+    /// Called, without the lock, when the first reader joins or the last one leaves
+    /// while that matters.
     pub(super) on_interest: Option<OnInterest>,
     /// Dropped with the chunks.
     pub(super) attached: Vec<Attachment>,
@@ -61,6 +65,8 @@ pub(super) type OnInterest = Arc<dyn Fn(Interest) + Send + Sync>;
 /// because the cursors are here already: that saves each waiting client an allocation.)
 pub(super) struct Cursor {
     pub(super) at: u64,
+    /// Where it was when laggards were last looked for.
+    looked_at: u64,
     pub(super) waker: Option<Waker>,
 }
 
@@ -93,6 +99,7 @@ impl FlightState {
             chunks: VecDeque::new(),
             len: 0,
             window,
+            waits_for_all: false,
             cursors: Slab::new(),
             seen: false,
             end: None,
@@ -133,16 +140,21 @@ impl FlightState {
         true
     }
 
-    /// Takes out the oldest chunks beyond the window, but none that the fastest reader has
-    /// yet to read: the chunk just appended may have crossed the window, and a reader that
-    /// keeps up must not lose bytes to it.
+    /// Takes out the oldest chunks beyond the window, but none that the fastest reader
+    /// has yet to read: the chunk just appended may have crossed the window, and a
+    /// reader that keeps up must not lose bytes to it.
     pub(super) fn trim(&mut self) -> Vec<Chunk> {
         let beyond = self.len.saturating_sub(self.window);
         if beyond <= self.base() {
             return Vec::new(); // before the readers are looked at: there may be many
         }
 
-        let from = self.fastest().map_or(beyond, |fastest| beyond.min(fastest));
+        let from = self.pace().map_or(beyond, |pace| beyond.min(pace));
+        self.drop_before(from)
+    }
+
+    /// Takes out the chunks before this offset.
+    fn drop_before(&mut self, from: u64) -> Vec<Chunk> {
         let old = |chunk: &&Chunk| chunk.end() <= from;
         let count = self.chunks.iter().take_while(old).count();
         self.chunks.drain(..count).collect()
@@ -151,7 +163,11 @@ impl FlightState {
     /// A cursor for a new reader, and what to tell of it.
     pub(super) fn join(&mut self, at: u64) -> (usize, Option<OnInterest>) {
         let is_first = self.cursors.is_empty();
-        let cursor = self.cursors.insert(Cursor { at, waker: None });
+        let cursor = self.cursors.insert(Cursor {
+            at,
+            looked_at: at,
+            waker: None,
+        });
 
         let matters = is_first && self.start != Start::Begun;
         (cursor, self.on_interest.clone().filter(|_| matters))
@@ -180,8 +196,8 @@ impl FlightState {
         matches!(self.end, Some(End::Failed(_)))
     }
 
-    /// Takes out the bytes of a failed flight that no reader reads any more. A cached failure
-    /// may stay for long and must not hold on to them.
+    /// Takes out the bytes of a failed flight that no reader reads any more. A cached
+    /// failure may stay for long and must not hold on to them.
     pub(super) fn release_unread(&mut self) -> (VecDeque<Chunk>, Vec<Attachment>) {
         if !self.has_failed() || !self.cursors.is_empty() {
             return Default::default();
@@ -216,7 +232,8 @@ impl FlightState {
         }
     }
 
-    /// Takes out the wakers of the readers that wait. Call them once the lock is released.
+    /// Takes out the wakers of the readers that wait. Call them once the lock is
+    /// released.
     pub(super) fn waiting(&mut self) -> Vec<Waker> {
         let wakers = self.cursors.iter_mut();
         wakers
@@ -224,8 +241,45 @@ impl FlightState {
             .collect()
     }
 
-    fn fastest(&self) -> Option<u64> {
-        self.cursors.iter().map(|(_, cursor)| cursor.at).max()
+    /// The offset of the reader that sets the pace. One that has fallen behind is none.
+    fn pace(&self) -> Option<u64> {
+        let base = self.base();
+        let offsets = self.cursors.iter().map(|(_, cursor)| cursor.at);
+        let mut offsets = offsets.filter(|at| *at >= base);
+
+        if self.waits_for_all {
+            offsets.min()
+        } else {
+            offsets.next().map(|first| offsets.fold(first, u64::max))
+        }
+    }
+
+    /// Whether the reader that sets the pace has taken `bytes` since the last look.
+    /// Looks at all readers for the next time.
+    pub(super) fn keeps_pace(&mut self, bytes: u64) -> bool {
+        let base = self.base();
+        let mut slowest: Option<(u64, u64)> = None;
+        for (_, cursor) in &mut self.cursors {
+            let taken = cursor.at - cursor.looked_at;
+            cursor.looked_at = cursor.at;
+            let is_slower = slowest.is_none_or(|(at, _)| cursor.at < at);
+            if cursor.at >= base && is_slower {
+                slowest = Some((cursor.at, taken));
+            }
+        }
+        slowest.is_none_or(|(_, taken)| taken >= bytes)
+    }
+
+    /// Takes out the chunks that only laggards need: readers that are a window behind
+    /// the fastest. They have fallen behind then.
+    pub(super) fn leave_laggards(&mut self) -> Vec<Chunk> {
+        let fastest = self.cursors.iter().map(|(_, cursor)| cursor.at).max();
+        let limit = fastest.unwrap_or(self.len).saturating_sub(self.window / 2);
+
+        // The slowest of those that are less than half a window behind.
+        let near = self.cursors.iter().map(|(_, cursor)| cursor.at);
+        let near = near.filter(|at| *at >= limit).min();
+        self.drop_before(near.unwrap_or(self.len))
     }
 
     /// What the readers have yet to take of the bytes that are held.
@@ -249,22 +303,23 @@ impl FlightState {
         remaining
     }
 
-    /// Whether the poem is complete and ends with what [`FlightState::read`] shows at `at`.
+    /// Whether the poem is complete and ends with what [`FlightState::read`] shows at
+    /// `at`.
     pub(super) fn ends_at(&self, at: u64) -> bool {
         let is_last_chunk = self.chunks.back().is_none_or(|last| last.start <= at);
         matches!(self.end, Some(End::Landed { .. })) && is_last_chunk
     }
 
-    /// Whether another chunk may be appended, counted from the fastest reader. `None` while
-    /// that reader has to catch up first.
+    /// Whether another chunk may be appended, counted from the fastest reader. `None`
+    /// while that reader has to catch up first.
     pub(super) fn writable(&self) -> Option<Result<(), NoReaders>> {
         if self.len < self.window {
             return Some(Ok(()));
         }
 
-        match self.fastest() {
+        match self.pace() {
             None => Some(Err(NoReaders)),
-            Some(fastest) if self.len - fastest < self.window => Some(Ok(())),
+            Some(pace) if self.len - pace < self.window => Some(Ok(())),
             Some(_) => None,
         }
     }
@@ -277,8 +332,8 @@ impl FlightState {
             .collect()
     }
 
-    /// Lets readers read on from the poem's own pieces, so that there is one copy of it.
-    /// Returns the chunks that the pieces replace.
+    /// Lets readers read on from the poem's own pieces, so that there is one copy of
+    /// it. Returns the chunks that the pieces replace.
     pub(super) fn replace(&mut self, poem: &Poem) -> VecDeque<Chunk> {
         let mut start = 0;
         let mut chunks = VecDeque::with_capacity(poem.pieces().len());

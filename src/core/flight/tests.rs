@@ -67,9 +67,9 @@ fn a_dropped_writer_is_a_failure_never_an_end() {
     writer.append("half".into());
     drop(writer);
     for mut reader in [flight.join().unwrap(), flight.join().unwrap()] {
-        assert!(
-            matches!(text(&mut reader), (part, Read::Failed(e)) if part == "half" && *e == Error::Abandoned)
-        );
+        let (part, end) = text(&mut reader);
+        assert_eq!(part, "half");
+        assert!(matches!(end, Read::Failed(error) if *error == Error::Abandoned));
     }
     assert!(matches!(text(&mut early), (_, Read::Failed(_))));
 }
@@ -272,9 +272,49 @@ fn a_poem_in_single_bytes_makes_few_chunks_and_one_piece() {
     assert_eq!((poem.len(), poem.pieces().len()), (100_000, 1));
 }
 
+#[test]
+fn the_slowest_reader_may_set_the_pace() {
+    let (mut writer, flight) = start(4);
+    let mut fast = flight.join().unwrap();
+    let mut slow = flight.join().unwrap();
+    writer.wait_for_all(true);
+    writer.append("abcd".into());
+    assert!(matches!(fast.read(), Read::Chunk(_)));
+    assert!(writer.writable().now_or_never().is_none());
+
+    slow.advance(1);
+    assert_eq!(writer.writable().now_or_never(), Some(Ok(())));
+    writer.append("efgh".into());
+    assert_eq!(text(&mut fast).0, "efgh");
+    assert_eq!(text(&mut slow).0, "bcdefgh");
+}
+
+#[test]
+fn a_laggard_is_left_behind_and_the_others_go_on() {
+    let (mut writer, flight) = start(4);
+    let mut fast = flight.join().unwrap();
+    let mut near = flight.join().unwrap();
+    let mut stuck = flight.join().unwrap();
+    writer.wait_for_all(true);
+    writer.append("ab".into());
+    writer.append("cd".into());
+    fast.advance(4);
+    near.advance(3);
+    assert!(!writer.keeps_pace(1), "the slowest has taken nothing");
+
+    writer.leave_laggards();
+    assert!(matches!(stuck.read(), Read::FellBehind { .. }));
+    assert_eq!(writer.writable().now_or_never(), Some(Ok(())));
+    writer.append("ef".into());
+    assert_eq!(text(&mut fast).0, "ef");
+    assert_eq!(text(&mut near).0, "def");
+}
+
 proptest! {
     #[test]
-    fn any_split_of_a_poem_reads_the_same(sizes in prop::collection::vec(1usize..3000, 0..60), join in 0usize..60) {
+    fn any_split_of_a_poem_reads_the_same(
+        sizes in prop::collection::vec(1usize..3000, 0..60), join in 0usize..60
+    ) {
         let (mut writer, flight) = start(u64::MAX);
         let mut readers = vec![flight.join().unwrap()];
         let mut all = Vec::new();

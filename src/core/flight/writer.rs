@@ -37,8 +37,9 @@ impl Writer {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Appends the last bytes and wakes no reader: `finish` or `fail`, which must follow,
-    /// does. So no reader is woken twice, and the end can be sent with the last bytes.
+    /// Appends the last bytes and wakes no reader: `finish` or `fail`, which must
+    /// follow, does. So no reader is woken twice, and the end can be sent with the last
+    /// bytes.
     pub fn append_last(&mut self, bytes: Bytes) {
         self.push(bytes, |_| ());
     }
@@ -64,8 +65,8 @@ impl Writer {
         self.len() == 0
     }
 
-    /// The fetch has not begun. With `needs_readers`, it does not begin once its last reader
-    /// has left: from then on the flight can't be joined.
+    /// The fetch has not begun. With `needs_readers`, it does not begin once its last
+    /// reader has left: from then on the flight can't be joined.
     pub fn wait_to_begin(&mut self, needs_readers: bool) {
         self.shared.lock().start = if needs_readers {
             Start::WaitsForReaders
@@ -74,8 +75,8 @@ impl Writer {
         };
     }
 
-    /// Begins the fetch, which from now on belongs to no reader. False if it need not begin:
-    /// its last reader has left.
+    /// Begins the fetch, which from now on belongs to no reader. False if it need not
+    /// begin: its last reader has left.
     pub fn begin(&mut self) -> bool {
         let mut state = self.shared.lock();
         if state.start == Start::Closed {
@@ -86,9 +87,9 @@ impl Writer {
         true
     }
 
-    /// Sets what is told when the first reader joins a flight that has not begun, and when
-    /// the last one leaves a flight that has not begun or is orphaned. It is called without
-    /// the flight's lock.
+    /// Sets what is told when the first reader joins a flight that has not begun, and
+    /// when the last one leaves a flight that has not begun or is orphaned. It is
+    /// called without the flight's lock.
     pub fn on_interest(&mut self, tell: impl Fn(Interest) + Send + Sync + 'static) {
         self.shared.lock().on_interest = Some(Arc::new(tell));
     }
@@ -103,13 +104,30 @@ impl Writer {
         Arc::as_ptr(&self.shared) as usize
     }
 
-    /// Waits until the fastest reader is less than the window behind. Returns at once while
-    /// the poem fits the window.
+    /// Waits until the fastest reader is less than the window behind. Returns at once
+    /// while the poem fits the window.
     ///
     /// # Errors
     /// [`NoReaders`] when the window is full and no reader is left.
     pub async fn writable(&self) -> Result<(), NoReaders> {
         self.shared.until(FlightState::writable).await
+    }
+
+    /// Lets the slowest reader of a poem over the window set its pace, and not the
+    /// fastest.
+    pub fn wait_for_all(&mut self, all: bool) {
+        self.shared.lock().waits_for_all = all;
+    }
+
+    /// Whether the slowest reader has taken at least `bytes` since the last call.
+    pub fn keeps_pace(&mut self, bytes: u64) -> bool {
+        self.shared.lock().keeps_pace(bytes)
+    }
+
+    /// Drops what only the slowest readers have yet to take: those that are more than
+    /// half a window behind the fastest. They have fallen behind then.
+    pub fn leave_laggards(&mut self) {
+        drop_after(self.shared.lock(), |state| ((), state.leave_laggards()));
     }
 
     /// Waits until no reader is left: the end of work done for a single reader.
@@ -136,8 +154,8 @@ impl Writer {
         Some(Poem::from_pieces(state.pieces()))
     }
 
-    /// Drops what has been appended, for another attempt. Returns false, and drops nothing,
-    /// once a reader has seen a byte.
+    /// Drops what has been appended, for another attempt. Returns false, and drops
+    /// nothing, once a reader has seen a byte.
     pub fn rewind(&mut self) -> bool {
         drop_after(self.shared.lock(), |state| {
             if state.seen {
@@ -160,8 +178,8 @@ impl Writer {
         self.shared.lock().attached.push(Box::new(attachment));
     }
 
-    /// The complete poem, before any reader learns that it is complete. Its readers read on
-    /// from this copy. `None` if its beginning has left the window.
+    /// The complete poem, before any reader learns that it is complete. Its readers
+    /// read on from this copy. `None` if its beginning has left the window.
     pub(crate) fn seal(&mut self) -> Option<Poem> {
         let pieces = {
             let state = self.shared.lock();
@@ -176,8 +194,8 @@ impl Writer {
         Some(poem)
     }
 
-    /// Ends the flight: the poem is complete. `kept` says whether later requests find it in
-    /// a cache; [`Reader::was_kept`](super::Reader::was_kept) passes that on.
+    /// Ends the flight: the poem is complete. `kept` says whether later requests find
+    /// it in a cache; [`Reader::was_kept`](super::Reader::was_kept) passes that on.
     pub fn finish(self, kept: bool) {
         self.end(End::Landed { kept });
     }
@@ -231,8 +249,8 @@ impl PendingReaders {
         self.shared.lock().remaining()
     }
 
-    /// Drops the flight's bytes and attachments. A reader that had more to take has fallen
-    /// behind.
+    /// Drops the flight's bytes and attachments. A reader that had more to take has
+    /// fallen behind.
     pub fn release(self) {
         drop_after(self.shared.lock(), |state| {
             let chunks = std::mem::take(&mut state.chunks);

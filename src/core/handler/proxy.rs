@@ -1,13 +1,13 @@
-//! `proxy`: another server's texts, each fetched at most once at a time, kept for a while,
-//! and passed on as they come.
+//! `proxy`: another server's texts, each fetched at most once at a time, kept for a
+//! while, and passed on as they come.
 //!
 //! | file | question |
 //! |---|---|
-//! | [`key`] | What is one text? |
+//! | `proxy/key.rs` | What is one text? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
-//! | [`fetch`] | How does it go, and how does it end? |
-//! | [`patience`] | How long may slow readers delay others? |
+//! | `proxy/fetch.rs` | How does it go, and how does it end? |
+//! | `proxy/patience.rs` | How long may slow readers delay others? |
 
 mod fetch;
 mod key;
@@ -16,10 +16,12 @@ mod patience;
 use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
+use crate::control::{CacheCounts, Control, FetchCounts, Snapshot};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Observer, Reloaded};
 use crate::protocol::Protocol;
+use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
 use crate::stats::Stats;
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
@@ -31,6 +33,7 @@ use key::Scope;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a proxy does.
@@ -43,10 +46,11 @@ pub struct ProxySettings {
     pub timeouts: Timeouts,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
-    /// The longest text that is kept, in bytes. A longer one passes through a window of this
-    /// size.
+    /// The longest text that is kept, in bytes. A longer one passes through a window of
+    /// this size.
     pub max_poem: u64,
-    /// Whether nothing is sent before the text is complete. A longer text is a failure then.
+    /// Whether nothing is sent before the text is complete. A longer text is a failure
+    /// then.
     pub whole: bool,
     /// Texts that are passed on and not kept.
     pub rejects: Rejects,
@@ -74,7 +78,8 @@ impl ProxySettings {
     }
 }
 
-/// What tells an upstream's error message, which is text like any other, from an answer.
+/// What tells an upstream's error message, which is text like any other, from an
+/// answer.
 #[derive(Debug, Default)]
 pub struct Rejects {
     /// It matches this.
@@ -88,6 +93,8 @@ pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
     dispatch: Arc<Dispatch<Fetch>>,
+    /// Whether a task ends fetches that wait too long.
+    watches_queue: AtomicBool,
     scope: Scope,
     /// The upstreams, for logs.
     name: String,
@@ -106,6 +113,7 @@ impl Proxy {
         Arc::new(Proxy {
             texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
             dispatch: Dispatch::new(settings.upstream_conns, settings.upstream_queue),
+            watches_queue: AtomicBool::new(false),
             scope: scope(&settings),
             name: settings.upstream.to_string(),
             settings,
@@ -114,7 +122,8 @@ impl Proxy {
         })
     }
 
-    /// What it speaks. Requests may be as long as the transformation service behind it takes.
+    /// What it speaks. Requests may be as long as the transformation service behind it
+    /// takes.
     pub fn wire(&self) -> Wire {
         let max_poem = self.settings.max_poem;
         Wire {
@@ -128,9 +137,19 @@ impl Proxy {
         self.texts.purge_all(how, now)
     }
 
+    /// The whole key of a request. No other request has it, of this proxy or another.
+    pub fn whole_key(&self, request: &[u8]) -> Vec<u8> {
+        self.scope.whole(&self.scope.key(request))
+    }
+
     /// Purges the text of one request.
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
         self.texts.purge(&self.scope.key(request), how, now)
+    }
+
+    /// Fetches that wait for their turn at this moment.
+    pub fn waiting_fetches(&self) -> usize {
+        self.dispatch.waiting()
     }
 
     /// The texts, kept and on their way.
@@ -142,6 +161,34 @@ impl Proxy {
         let fetch = Fetch::new(self.clone(), guard, request);
         if let Err(refused) = self.dispatch.enter(fetch, now) {
             Fetch::refuse(*refused, now);
+        }
+
+        let is_first_to_wait = || !self.watches_queue.swap(true, Ordering::AcqRel);
+        if self.dispatch.waiting() > 0 && is_first_to_wait() {
+            rt::spawn(self.clone().watch_queue());
+        }
+    }
+
+    /// Ends fetches that have waited for their turn as long as a fetch may take. One
+    /// task for all of them, while any waits.
+    async fn watch_queue(self: Arc<Self>) {
+        let limit = self.settings.timeouts.total;
+        loop {
+            let now = Instant::now();
+            let (overdue, next) = self.dispatch.take_overdue(limit, now);
+            overdue.into_iter().for_each(|fetch| fetch.expire(now));
+            if let Some(next) = next {
+                // Not at once again: of two instants, the earlier may not have passed.
+                let pause = next.saturating_duration_since(now);
+                rt::sleep(pause.max(Duration::from_millis(1))).await;
+                continue;
+            }
+
+            self.watches_queue.store(false, Ordering::Release);
+            let is_empty = self.dispatch.waiting() == 0;
+            if is_empty || self.watches_queue.swap(true, Ordering::AcqRel) {
+                return;
+            }
         }
     }
 }
@@ -166,12 +213,46 @@ impl Handler for Proxy {
         Response { reader, status }
     }
 
+    fn upstream(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
     /// Makes all cached texts stale. Clients that wait for a text still get it.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error> {
         let purged = self.purge_all(Purge::Soft, now);
         Ok(Reloaded::Purged {
             texts: purged.texts,
         })
+    }
+}
+
+impl Control for Proxy {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        let fetches = FetchCounts {
+            running: self.dispatch.running() as u64,
+            waiting: self.dispatch.waiting() as u64,
+            ..FetchCounts::of(stats)
+        };
+        let cache = self.texts.cache();
+        let cache = CacheCounts {
+            keys: cache.len() as u64,
+            bytes: cache.held(),
+            capacity: self.settings.policy.capacity,
+        };
+
+        Snapshot {
+            fetches: Some(fetches),
+            cache: Some(cache),
+            ..Snapshot::of(stats, now)
+        }
+    }
+
+    fn purge(&self, request: Option<&[u8]>, now: Instant) -> u64 {
+        let purged = match request {
+            Some(request) => Proxy::purge(self, request, Purge::Soft, now),
+            None => self.purge_all(Purge::Soft, now),
+        };
+        purged.texts
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod plan;
 
-use crate::anthology::{Anthology, AtOnce, Pieces, Text};
+use crate::anthology::{Anthology, AtOnce, RecentPieces, Text};
+use crate::control::{Control, Snapshot};
 use crate::error::Error;
 use crate::observe::{CacheStatus, Event, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::script::Script;
 use crate::server::{Handler, Request, Response, Wire};
+use crate::stats::Stats;
 use crate::trickle::Pace;
 use plan::Plan;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +49,7 @@ pub struct Serve {
     script: Script,
     observer: Arc<dyn Observer>,
     /// What is held of large files.
-    pieces: Pieces,
+    pieces: RecentPieces,
     turn: AtomicUsize,
 }
 
@@ -65,7 +67,7 @@ impl Serve {
             settings,
             script,
             observer,
-            pieces: Pieces::default(),
+            pieces: RecentPieces::default(),
             turn: AtomicUsize::new(0),
         };
         serve.report_left_out();
@@ -148,5 +150,16 @@ impl Handler for Serve {
         *self.anthology.write().expect(UNPOISONED) = fresh;
         self.report_left_out();
         Ok(Reloaded::Poems { poems })
+    }
+}
+
+impl Control for Serve {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        Snapshot::of(stats, now)
+    }
+
+    /// Nothing is cached.
+    fn purge(&self, _request: Option<&[u8]>, _now: Instant) -> u64 {
+        0
     }
 }

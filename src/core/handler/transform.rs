@@ -1,12 +1,14 @@
 //! `transform --listen`: `NAME.POEM` in, the transformed poem out, both as netstrings.
 
 use crate::budget::{Budget, Charge};
+use crate::control::{Control, Snapshot};
 use crate::error::Error;
 use crate::flight::{self, Reader};
 use crate::observe::{CacheStatus, Event, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
+use crate::stats::Stats;
 use crate::transform::{PREFIX_BYTES_MAX, Registry, Transform};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -108,6 +110,17 @@ impl Handler for TransformService {
 
     fn reload(&self, _now: Instant) -> Result<Reloaded, Error> {
         Ok(Reloaded::Nothing)
+    }
+}
+
+impl Control for TransformService {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        Snapshot::of(stats, now)
+    }
+
+    /// Nothing is cached.
+    fn purge(&self, _request: Option<&[u8]>, _now: Instant) -> u64 {
+        0
     }
 }
 

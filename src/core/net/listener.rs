@@ -6,9 +6,11 @@ use super::resolve::resolve;
 use super::stream::Accepted;
 use crate::addr::Addr;
 use crate::error::{Error, reason};
+use crate::rt;
 use async_io::Async;
 use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -44,6 +46,11 @@ impl Listener {
     /// # Errors
     /// [`Error::Unresolved`] for a name, [`Error::Local`] if no address can be bound.
     pub async fn bind(addr: &Addr) -> Result<Listener, Error> {
+        let _until_it_listens = match addr {
+            Addr::Unix(path) => lock_folder(path).await,
+            Addr::Tcp { .. } => None,
+        };
+
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
         for target in resolve(addr, RESOLVE_TIMEOUT).await? {
             match Listener::bind_one(addr, &target) {
@@ -176,6 +183,33 @@ impl SocketFile {
             let _stale = std::fs::remove_file(&self.path); // the next bind removes a stale one
         }
     }
+}
+
+/// How long to wait while another start holds the lock of a folder, which takes it less
+/// than a millisecond. Any process may hold that lock for ever, so the wait has an end.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// Locks the folder of a socket file, so that one start at a time looks for a stale
+/// file, removes it, binds and listens. Of two at once, each would take the other's
+/// file for a stale one, because it has no listener yet.
+///
+/// Returns the lock, or nothing if the folder can't be opened or stays locked. The bind
+/// is tried all the same.
+async fn lock_folder(path: &Path) -> Option<File> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let folder = File::open(folder).ok()?;
+
+    let locked = async {
+        while let Err(TryLockError::WouldBlock) = folder.try_lock() {
+            rt::sleep(LOCK_RETRY).await;
+        }
+    };
+    rt::within(LOCK_TIMEOUT, locked).await?;
+    Some(folder)
 }
 
 /// Removes a socket file without a listener. Any other file stays: the bind then fails.

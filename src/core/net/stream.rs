@@ -23,11 +23,15 @@ impl Accepted {
         Accepted { socket, peer }
     }
 
-    /// The client's address, for logs.
+    /// The client's address, for logs. A socket for IPv6 and IPv4 shows a client by
+    /// IPv4 as `::ffff:1.2.3.4`; here it is IPv4.
     pub(crate) fn peer(&self) -> Peer {
         match self.peer {
             Some(SocketAddr::V4(addr)) => Peer::V4(addr),
-            Some(SocketAddr::V6(addr)) => Peer::V6(Box::new(addr)),
+            Some(SocketAddr::V6(addr)) => match addr.ip().to_ipv4_mapped() {
+                Some(ip) => Peer::V4(SocketAddrV4::new(ip, addr.port())),
+                None => Peer::V6(Box::new(addr)),
+            },
             None => Peer::Unix,
         }
     }

@@ -21,7 +21,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Acceptor {
     accepted: usize,
     pause: Duration,
-    /// The slot for the next connection. A connection that is answered at once leaves it.
+    /// The slot for the next connection. A connection that is answered at once leaves
+    /// it.
     spare: Option<Slot>,
 }
 
@@ -34,8 +35,8 @@ impl Acceptor {
         }
     }
 
-    /// Accepts and handles the next connection, once there is a slot for it. False if none is
-    /// waiting.
+    /// Accepts and handles the next connection, once there is a slot for it. False if
+    /// none is waiting.
     pub(super) async fn accept_next<H: Handler>(
         &mut self,
         server: &Arc<Server<H>>,
@@ -73,7 +74,8 @@ impl Acceptor {
     }
 }
 
-/// Whether an error of `accept` concerns the connection, which is gone, and not this process.
+/// Whether an error of `accept` concerns the connection, which is gone, and not this
+/// process.
 fn is_about_one_connection(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     let about_one = [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM];

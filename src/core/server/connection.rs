@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-/// How long, and for how many bytes, a polite close reads from a client whose poem is on the
-/// wire.
+/// How long, and for how many bytes, a polite close reads from a client whose poem is
+/// on the wire.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u32 = 64 << 10;
 
@@ -28,7 +28,8 @@ const RESET_CHECK: Duration = Duration::from_millis(500);
 /// The part of a request that logs show, in bytes.
 const REQUEST_LOGGED: usize = 1024;
 
-/// How long the first part of a failed answer may take to leave the kernel before the reset.
+/// How long the first part of a failed answer may take to leave the kernel before the
+/// reset.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// An answer on its way to one client.
@@ -144,8 +145,8 @@ pub(super) struct ClientInput {
 }
 
 impl ClientInput {
-    /// Reads and discards what has arrived. The buffer is this call's own: one that lived
-    /// across an await would be part of every waiting client's task.
+    /// Reads and discards what has arrived. The buffer is this call's own: one that
+    /// lived across an await would be part of every waiting client's task.
     fn try_recv(&mut self, stream: &Stream) -> Received {
         let received = stream.try_recv(&mut [0; 1024]);
         match received {
@@ -173,20 +174,20 @@ impl<H: Handler> Connection<H> {
                 self.deliver(&mut responding).await;
             }
             Err(outcome) => {
-                if outcome == Outcome::Declined {
+                if matches!(outcome, Outcome::Declined | Outcome::Unasked) {
                     let input = ClientInput {
                         received: 1,
-                        is_over: false,
+                        is_over: outcome == Outcome::Unasked,
                     };
-                    let _declined = Box::pin(self.close_politely(0, input)).await;
+                    let _closed = Box::pin(self.close_politely(0, input)).await;
                 }
                 self.server.record_unanswered(&self.peer, outcome, accepted);
             }
         }
     }
 
-    /// The handler's answer. A long request is hashed for its key: that runs on a thread of
-    /// its own.
+    /// The handler's answer. A long request is hashed for its key: that runs on a
+    /// thread of its own.
     async fn respond(&self, body: Bytes, accepted: Instant) -> Response {
         let is_long = rt::is_long_work(body.len());
         let handler = self.server.handler.clone();
@@ -208,15 +209,23 @@ impl<H: Handler> Connection<H> {
         let wire = &self.server.wire;
         let mut decoder = RequestDecoder::new(wire.protocol, wire.longest_request);
         let mut charge = self.server.budget.for_request(wire.longest_request);
+        let mut is_unasked = true;
         let mut turns = CoopBudget::default();
 
         loop {
-            // The buffer lives for the call: a slow client costs no more than what it has sent.
+            // The buffer lives for the call: a slow client costs no more than what it
+            // has sent.
             let decoded = {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
-                    Received::Bytes(count) => Some(decoder.push(&buffer[..count])),
+                    Received::Bytes(count) => {
+                        is_unasked = false;
+                        Some(decoder.push(&buffer[..count]))
+                    }
                     Received::Nothing => None,
+                    Received::Eof | Received::Broken if is_unasked => {
+                        return Err(Outcome::Unasked);
+                    }
                     Received::Eof => Some(decoder.eof().map(Some)),
                     Received::Broken => return Err(Outcome::Left),
                 }
@@ -244,8 +253,8 @@ impl<H: Handler> Connection<H> {
 
     /// Sends the answer, from wherever it stands to its end.
     ///
-    /// What is rare or late here is boxed: a task is as large as its largest wait, and ten
-    /// thousand clients wait for a poem, not for its end.
+    /// What is rare or late here is boxed: a task is as large as its largest wait, and
+    /// ten thousand clients wait for a poem, not for its end.
     pub(super) async fn deliver(&self, responding: &mut Responding) {
         let outcome = loop {
             let send = |bytes: &[u8], then| self.stream.send(bytes, then);
@@ -273,7 +282,8 @@ impl<H: Handler> Connection<H> {
                     }
                 }
                 Progress::Ended => {
-                    // The kernel has it all: a client that is slow to close holds no memory.
+                    // The kernel has it all: a client that is slow to close holds no
+                    // memory.
                     responding.stored = responding.is_stored();
                     responding.delivery.reader.release();
                     let sent = responding.delivery.sent;
@@ -292,8 +302,8 @@ impl<H: Handler> Connection<H> {
 
     /// Ends an answer that will never be whole.
     async fn abort(&self, responding: &Responding, error: Arc<Error>) -> Outcome {
-        // Only where answers are framed does an end without one decline. Elsewhere it would
-        // look like a poem's.
+        // Only where answers are framed does an end without one decline. Elsewhere it
+        // would look like a poem's.
         let can_decline = self.server.wire.protocol == Protocol::Netstring;
         let is_declined = matches!(*error, Error::Declined { .. });
         if can_decline && is_declined && responding.delivery.sent == 0 {
@@ -314,10 +324,17 @@ impl<H: Handler> Connection<H> {
 
     fn record(&self, responding: &Responding, outcome: Outcome) {
         let total = responding.accepted.elapsed();
+        let is_fetched = matches!(
+            responding.status,
+            CacheStatus::Miss | CacheStatus::Coalesced
+        );
+        let upstream = self.server.handler.upstream();
+
         self.server.record(AccessRecord {
             peer: &self.peer,
             request: &responding.request,
             status: responding.status,
+            upstream: upstream.filter(|_| is_fetched),
             outcome,
             bytes: responding.delivery.sent,
             wait: responding.wait.unwrap_or(total),
@@ -326,9 +343,9 @@ impl<H: Handler> Connection<H> {
         });
     }
 
-    /// Ends when the client's connection breaks, and discards what it sends. A client that
-    /// has only closed its sending side is not gone: it may read on. (No `async fn`, which
-    /// would be twice as large: every waiting client has one.)
+    /// Ends when the client's connection breaks, and discards what it sends. A client
+    /// that has only closed its sending side is not gone: it may read on. (No `async
+    /// fn`, which would be twice as large: every waiting client has one.)
     fn gone<'a>(&'a self, input: &'a mut ClientInput) -> impl Future<Output = ()> + 'a {
         let mut is_reset = None;
         poll_fn(move |cx| {
@@ -342,8 +359,8 @@ impl<H: Handler> Connection<H> {
                 }
             }
 
-            // From now on there is always something to read, or the end, so readiness does
-            // not tell of a reset.
+            // From now on there is always something to read, or the end, so readiness
+            // does not tell of a reset.
             let is_reset = is_reset.get_or_insert_with(|| Box::pin(self.reset()));
             is_reset.as_mut().poll(cx)
         })
@@ -356,8 +373,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Sends FIN and closes without cutting anything off: a close with unread input would
-    /// make the kernel reset the connection and discard what it has not sent yet.
+    /// Sends FIN and closes without cutting anything off: a close with unread input
+    /// would make the kernel reset the connection and discard what it has not sent yet.
     async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
         let is_on_the_wire = sent <= ON_THE_WIRE;
         self.stream.disarm();
@@ -370,7 +387,8 @@ impl<H: Handler> Connection<H> {
             return Outcome::Whole;
         }
 
-        // Whatever a client sends, the end of a long poem may still be on its way to it.
+        // Whatever a client sends, the end of a long poem may still be on its way to
+        // it.
         let (time, bytes) = if is_on_the_wire {
             (LINGER, LINGER_BYTES)
         } else {
@@ -404,9 +422,6 @@ impl<H: Handler> Connection<H> {
 fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     if protocol == Protocol::Netstring {
         return Outcome::Declined;
-    }
-    if why == Malformed::Missing {
-        return Outcome::Left; // a health check, perhaps
     }
 
     Outcome::Failed(Arc::new(Error::BadRequest {

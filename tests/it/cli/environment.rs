@@ -179,6 +179,48 @@ fn an_error_in_a_variable_names_it() {
 }
 
 #[test]
+fn servers_can_come_from_the_environment() {
+    let refused = [unused_addr(), unused_addr()].map(|addr| addr.to_string());
+    for separator in [",", " ", ", "] {
+        let addrs = refused.join(separator);
+        let out = run_with(&[("POEM_FETCH_ADDR", &addrs)], &["fetch"]);
+        let error = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(7));
+        assert_eq!(error.lines().count(), 2, "{error}");
+        assert!(error.contains(&refused[0]) && error.contains(&refused[1]));
+    }
+
+    let other = unused_addr().to_string();
+    let out = run_with(&[("POEM_FETCH_ADDR", &refused[0])], &["fetch", &other]);
+    assert!(!text(&out.stderr).contains(&refused[0]), "the line wins");
+
+    let builtin = [("POEM_PROXY_UPSTREAM", "builtin")];
+    let server = ServerProcess::start_command(command_with(&builtin, &["proxy", "-l", "0"]));
+    assert!(server.ready.starts_with("Proxying builtin on "));
+}
+
+#[test]
+fn a_bad_server_in_the_environment_is_told_with_its_variable() {
+    for (variables, args, expected) in [
+        (
+            [("POEM_FETCH_ADDR", "1, h")],
+            ["fetch"],
+            "'h' for 'POEM_FETCH_ADDR': no port given; try h:10000",
+        ),
+        (
+            [("POEM_PROXY_UPSTREAM", "builtin,1")],
+            ["proxy"],
+            "builtin cannot be used with other upstreams",
+        ),
+    ] {
+        let out = run_with(&variables, &args);
+        let error = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn help_is_printed_whatever_the_variables_are() {
     let out = run_with(&[("POEM_FETCH_MAX_POEM", "none")], &["fetch", "--help"]);
 

@@ -16,21 +16,37 @@ fn assert_usage_error(args: &[&str], expected: &str) {
 
 #[test]
 fn an_address_is_checked_and_the_error_says_what_is_wanted() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 14] = [
         (
-            &["fetch", "http://x"],
+            &["fetch", "70000"],
             "wanted [HOST:]PORT, [IPV6]:PORT or unix:PATH",
         ),
         (
             &["fetch", "http://localhost:10001/"],
-            "a scheme like http:// has no place in it; wanted [HOST:]PORT",
+            "a scheme like http:// has no place in it; try localhost:10001\n",
         ),
-        (&["fetch", "[::1]"], "no port after the brackets; wanted"),
+        (
+            &["fetch", "[::1]"],
+            "no port after the brackets; try [::1]:10000\n",
+        ),
+        (
+            &["fetch", "localhost"],
+            "no port given; try localhost:10000\n",
+        ),
+        (
+            &["proxy", "localhost"],
+            "no port given; try localhost:10001\n",
+        ),
+        (&["serve", "-l", "localhost"], "try localhost:10001\n"),
+        (&["fetch", "1", "--via", "h"], "try h:11000\n"),
+        (&["fetch", "poem.txt"], "a file, not a server; to serve it"),
+        (&["serve", "-l", ":80"], "try 0.0.0.0:80 or [::]:80\n"),
+        (&["serve", "-l", "*:80"], "try 0.0.0.0:80 or [::]:80\n"),
         (
             &["proxy", "0"],
             "port 0 cannot be connected to; wanted a port from 1 to 65535\n",
         ),
-        (&["proxy", "built-in"], "unix:PATH, or builtin"),
+        (&["proxy", "70000"], "unix:PATH, or builtin"),
         (&["fetch", "0"], "port 0 cannot be connected to"),
         (&["transform", "shout", "--listen"], "--listen"),
     ];
@@ -42,10 +58,25 @@ fn an_address_is_checked_and_the_error_says_what_is_wanted() {
 
 #[test]
 fn a_number_is_checked_and_the_error_says_what_is_wanted() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 14] = [
         (
             &["proxy", "--ttl", "soon"],
             "wanted a duration like 500ms, 30s or 2h",
+        ),
+        (&["proxy", "--ttl", "2"], "no unit given; try 2s or 2h\n"),
+        (&["proxy", "--ttl", "-1s"], "must not be negative; wanted"),
+        (
+            &["proxy", "--capacity", "-1"],
+            "must not be negative; wanted",
+        ),
+        (&["fetch", "--retry", "-1"], "must not be negative; wanted"),
+        (
+            &["fetch", "--timeout", "2S"],
+            "units are written small; try 2s\n",
+        ),
+        (
+            &["proxy", "--ttl", "--whole"],
+            "a value is missing before it; wanted",
         ),
         (
             &["proxy", "--max-poem", "99999999999999999999GiB"],
@@ -81,7 +112,8 @@ fn a_number_is_checked_and_the_error_says_what_is_wanted() {
 
 #[test]
 fn a_name_or_text_is_checked_and_the_error_says_why() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["proxy", "built-in"], "not an address; try builtin\n"),
         (&["serve", "--num-bytes", "3"], "--delay"),
         (&["fetch", "--ask", "a\nb"], "wanted one line of text"),
         (&["proxy", "--transform", "shuot"], "'shout'"),

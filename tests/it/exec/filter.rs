@@ -35,7 +35,7 @@ fn a_program_that_hangs_ends_with_its_group_at_the_deadline() {
     let timeout = ["--timeout", "300ms"];
     let out = filter(&folder, &hanging_program(&folder), b"poem", &timeout);
 
-    let expected = "poetry: x: the program did not end within 300ms\n";
+    let expected = "poetry: x: the program did not end within 300ms (--timeout)\n";
     assert_eq!(error(&out), (expected.into(), Some(28)));
     wait_until_group_is_dead(&folder);
 }

@@ -221,7 +221,7 @@ fn a_thousand_stuck_clients_cost_little_memory_and_no_other() {
     raise_descriptor_limit();
     let folder = Folder::new();
     let file = folder.write("large.txt", large());
-    let args = ["serve", "--port", "0", "--client-timeout", "3s", &file];
+    let args = ["serve", "--port", "0", "--client-timeout", "8s", &file];
     let mut server = ServerProcess::start(&args);
     let (memory, descriptors) = (server.memory(), server.descriptors());
 

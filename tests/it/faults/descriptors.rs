@@ -57,7 +57,7 @@ fn with_few_descriptors_all_clients_are_served_in_turn() {
     let cpu_time = server.cpu_time();
     assert!(cpu_time < Duration::from_secs(1), "it spins: {cpu_time:?}");
     let log = server.stop_and_read_log();
-    assert!(log.contains("serving at most 31 clients at once"), "{log}");
+    assert!(log.contains("serving at most 19 clients at once"), "{log}");
     assert!(!log.contains("accepting pauses"), "{log}");
     assert!(log.lines().count() < 12, "it is a flood: {log}");
 }
@@ -114,7 +114,7 @@ fn connections_to_the_upstream_count_as_descriptors() {
     }
 
     let log = server.stop_and_read_log();
-    assert!(log.contains("serving at most 35 clients at once"), "{log}");
+    assert!(log.contains("serving at most 23 clients at once"), "{log}");
     assert!(!log.contains("too many open files"), "{log}");
 }
 

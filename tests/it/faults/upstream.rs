@@ -31,10 +31,13 @@ fn after_a_refused_connection_the_next_upstream_is_tried() {
 fn both_forms_of_the_log_name_the_next_upstream() {
     let upstream = FakeUpstream::new();
     let (dead, alive) = (unused_addr().to_string(), upstream.addr.to_string());
-    let notice = format!("{dead}: could not connect: connection refused; trying {alive}");
+    let reason = format!("{dead}: could not connect: connection refused");
     let forms = [
-        ("text", format!("poetry: {notice}")),
-        ("json", format!("\"notice\":\"{notice}\"")),
+        ("text", format!("poetry: {reason}; trying {alive}")),
+        (
+            "json",
+            format!("\"next\":\"{alive}\",\"outcome\":\"refused\",\"reason\":\"{reason}\""),
+        ),
     ];
 
     for (format, expected) in forms {
@@ -47,7 +50,12 @@ fn both_forms_of_the_log_name_the_next_upstream() {
         upstream.serve_once(b"poem");
         assert_eq!(client.rest().unwrap(), b"poem");
 
-        let line = log.recv_timeout(LONG).unwrap();
+        let line = loop {
+            let line = log.recv_timeout(LONG).unwrap();
+            if line.contains("; trying ") {
+                break line;
+            }
+        };
         let is_whole_line = format == "text";
         assert!(line.contains(&expected), "{line}");
         assert!(!is_whole_line || line == expected, "{line}");

@@ -2,7 +2,7 @@
 
 use super::{fetch, outcome};
 use crate::support::{
-    Connection, FakeUpstream, Folder, LONG, Process, Signal, command, shell, text, wait_until,
+    Connection, FakeUpstream, Folder, LONG, Process, Signal, command, run, shell, text, wait_until,
 };
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -151,21 +151,90 @@ fn with_json_the_file_gets_the_objects_of_failures_too() {
 
 #[test]
 fn a_signal_removes_the_part_and_sets_the_exit_code() {
+    for signal in [Signal::TERM, Signal::QUIT, Signal::USR1, Signal::XCPU] {
+        let upstream = FakeUpstream::new();
+        let folder = Folder::new();
+        let file = folder.write("poem.txt", "the old one");
+        let (fetch, connection) = fetch_into(&file, &[], &upstream);
+        let connection = connection.send(b"half");
+        wait_for_size(&folder, 15);
+
+        fetch.signal(signal);
+
+        let out = fetch.finish();
+        assert_eq!(out.status.code(), Some(128 + signal.as_raw()));
+        assert_eq!(text(&out.stderr), "");
+        assert_eq!(folder.read("poem.txt"), "the old one");
+        assert_eq!(folder.count(), 1, "nothing else is left in the folder");
+        drop(connection);
+    }
+}
+
+#[test]
+fn beyond_the_limit_on_file_sizes_it_is_23_and_leaves_nothing() {
     let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    upstream.serve_each(|_, connection| drop(connection.flood()));
     let folder = Folder::new();
-    let file = folder.write("poem.txt", "the old one");
-    let (fetch, connection) = fetch_into(&file, &[], &upstream);
-    let connection = connection.send(b"half");
-    wait_for_size(&folder, 15);
+    let path = folder.arg("poem.txt");
 
-    fetch.signal(Signal::TERM);
+    let limited = |script: &str, args: &[&str]| {
+        let script = format!("ulimit -f 8; {script}");
+        let out = run(shell(&script, args));
+        assert_eq!(out.status.code(), Some(23), "{script}");
+        text(&out.stderr)
+    };
 
-    let out = fetch.finish();
-    assert_eq!(out.status.code(), Some(128 + 15));
-    assert_eq!(text(&out.stderr), "");
-    assert_eq!(folder.read("poem.txt"), "the old one");
-    assert_eq!(folder.count(), 1, "nothing else is left in the folder");
-    drop(connection);
+    let error = limited("exec \"$0\" \"$@\"", &["fetch", "-o", &path, &addr]);
+    let expected = format!("poetry: {path}: could not be written: file too large\n");
+    assert_eq!(error, expected);
+    assert_eq!(folder.count(), 0);
+
+    let error = limited("exec \"$0\" fetch \"$1\" >\"$2\"", &[&addr, &path]);
+    let expected = "poetry: standard output: could not be written: file too large\n";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn another_name_of_standard_output_is_written_where_it_stands() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    upstream.serve_always(b"poem\n");
+    let folder = Folder::new();
+    let file = folder.arg("out");
+    std::os::unix::fs::symlink("/dev/stdout", folder.path("link")).unwrap();
+
+    let link = folder.arg("link");
+    for name in ["/dev/stdout", "/dev/fd/1", "/dev/fd/5", &link] {
+        let script = "exec >\"$1\" 5>&1; echo header; \"$0\" fetch -o \"$2\" \"$3\"; echo footer";
+        let out = run(shell(script, &[&file, name, &addr]));
+
+        assert_eq!(text(&out.stderr), "", "{name}");
+        assert_eq!(folder.read("out"), "header\npoem\nfooter\n", "{name}");
+    }
+    assert_eq!(folder.count(), 2, "nothing else is left in the folder");
+}
+
+#[test]
+fn a_link_stays_and_its_target_is_written() {
+    for old in [None, Some("the old one")] {
+        let folder = Folder::new();
+        if let Some(old) = old {
+            folder.write("target", old);
+        }
+        std::os::unix::fs::symlink("target", folder.path("link")).unwrap();
+        std::os::unix::fs::symlink(folder.path("link"), folder.path("twice")).unwrap();
+
+        let serve = |connection: Connection| connection.send(b"poem").close();
+        let link = folder.arg("twice");
+        assert_eq!(fetch(&["-o", &link], serve), outcome("", "", 0));
+
+        assert_eq!(folder.read("target"), "poem");
+        for link in ["link", "twice"] {
+            assert!(folder.path(link).is_symlink(), "{link}");
+        }
+        assert_eq!(folder.count(), 3, "nothing else is left in the folder");
+    }
 }
 
 #[test]

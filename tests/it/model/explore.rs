@@ -1,6 +1,6 @@
-//! All orders of acts, up to a size: breadth first over the states of the model, each by its
-//! shortest way, and every single order up to a smaller depth. The real parts can't be
-//! copied, so each order is played from the start.
+//! All orders of acts, up to a size: breadth first over the states of the model, each
+//! by its shortest way, and every single order up to a smaller depth. The real parts
+//! can't be copied, so each order is played from the start.
 
 use super::obvious::{Act, Hours, Limits, Model};
 use super::real::{Broken, Flaw, Rule, World};
@@ -49,8 +49,8 @@ impl Counterexample {
     }
 }
 
-/// After which acts everything is compared. A look asks, and asking makes the cache look at
-/// the clock.
+/// After which acts everything is compared. A look asks, and asking makes the cache
+/// look at the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Looks {
     Last,

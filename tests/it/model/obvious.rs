@@ -1,6 +1,6 @@
-//! The slow and obvious model: what one key, its fetches and its clients come to, without a
-//! lock, a waker or a chunk. It counts pieces instead of bytes and hours instead of instants,
-//! and names a text by its fetch.
+//! The slow and obvious model: what one key, its fetches and its clients come to,
+//! without a lock, a waker or a chunk. It counts pieces instead of bytes and hours
+//! instead of instants, and names a text by its fetch.
 //!
 //! | act | when | what happens |
 //! |---|---|---|
@@ -92,7 +92,8 @@ pub struct Fetch {
     pub said: usize,
     /// The fetch whose entry it fills: itself, or one that was too long to share.
     ticket: usize,
-    /// The stale text that it refreshes. It holds that until its own is settled or passes.
+    /// The stale text that it refreshes. It holds that until its own is settled or
+    /// passes.
     replaces: Option<usize>,
     /// Its text passes through, and this many pieces of it were counted then.
     passing: Option<usize>,
@@ -201,8 +202,8 @@ pub struct Model {
     client_starts: usize,
 }
 
-/// A model without what no act can reach any more, and with its fetches renumbered: two that
-/// have the same essence go on alike.
+/// A model without what no act can reach any more, and with its fetches renumbered: two
+/// that have the same essence go on alike.
 #[derive(PartialEq, Eq, Hash)]
 pub struct Essence {
     fetches: Vec<Fetch>,
@@ -212,7 +213,8 @@ pub struct Essence {
     client_starts: usize,
 }
 
-/// Of a client: what it reads, whether that is kept, from where, how far, whether it leads.
+/// Of a client: what it reads, whether that is kept, from where, how far, whether it
+/// leads.
 type Sight = (bool, usize, usize, usize, bool);
 
 /// What a fetch says, from one piece to another.
@@ -226,6 +228,9 @@ pub fn word(fetch: usize, piece: usize) -> String {
 
 /// What an entry weighs beside its value, as the cache counts it.
 const ENTRY: u64 = poetry::cache::ENTRY_WEIGHT;
+
+/// What it weighs more while it has a flight.
+const FLIGHT: u64 = poetry::cache::FLIGHT_WEIGHT;
 
 /// While both wait, one start in this many is a refresh's.
 const REFRESH_TURN: usize = poetry::queue::REFRESH_TURN as usize;
@@ -299,12 +304,12 @@ impl Model {
         let current = self.unexpired();
 
         let bytes = (0..self.fetches.len()).map(|at| self.weight_held(at));
-        let failure = current.is_some_and(|current| match current.state {
-            State::Failed { .. } => !self.fetches[current.fetch].rejected,
-            State::HitForMiss { .. } => true,
-            State::InFlight | State::Paused => false,
+        let failure = current.map_or(0, |current| match current.state {
+            State::Failed { .. } if self.fetches[current.fetch].rejected => 0,
+            State::Failed { .. } => ENTRY + FLIGHT,
+            State::HitForMiss { .. } => ENTRY,
+            State::InFlight | State::Paused => 0,
         });
-        let failure = if failure { ENTRY } else { 0 };
         let entries = usize::from(kept.is_some() || current.is_some());
         (entries, bytes.sum::<u64>() + failure)
     }
@@ -312,7 +317,8 @@ impl Model {
     /// What a fetch's text and entry cost at this moment.
     fn weight_held(&self, at: usize) -> u64 {
         let fetch = &self.fetches[at];
-        let weight = |pieces: usize| ENTRY + text(at, 0, pieces).len() as u64;
+        let entry = if fetch.kept { ENTRY } else { ENTRY + FLIGHT };
+        let weight = |pieces: usize| entry + text(at, 0, pieces).len() as u64;
 
         let is_kept = self.servable().is_some_and(|kept| kept.fetch == at);
         let is_refreshed = self.fetches.iter().any(|other| other.replaces == Some(at));
@@ -327,7 +333,7 @@ impl Model {
             });
 
         let is_held = match fetch.phase {
-            Phase::Waiting => return ENTRY,
+            Phase::Waiting => return ENTRY + FLIGHT,
             Phase::Running | Phase::Settled => fetch.loaded || fetch.kept,
             Phase::Landed | Phase::Failed => {
                 let for_readers = (fetch.kept || fetch.loaded) && is_read;
@@ -366,8 +372,8 @@ impl Model {
         reading.seen < said || self.told(reading) != Told::Nothing
     }
 
-    /// All that may happen next. Clients differ by their names alone, so of those that are
-    /// out only the first asks.
+    /// All that may happen next. Clients differ by their names alone, so of those that
+    /// are out only the first asks.
     pub fn possible(&self, limits: Limits) -> Vec<Act> {
         let mut acts = Vec::new();
         let clients = &CLIENTS[..limits.clients];
@@ -421,8 +427,8 @@ impl Model {
             || self.possible(all).contains(&act)
     }
 
-    /// The whole act. The end of a fetch comes in two steps for those that look between them:
-    /// [`Model::settle`] and [`Model::announce`].
+    /// The whole act. The end of a fetch comes in two steps for those that look between
+    /// them: [`Model::settle`] and [`Model::announce`].
     pub fn act(&mut self, act: Act) {
         self.last = None;
         match act {
@@ -656,8 +662,8 @@ impl Model {
         }
     }
 
-    /// Frees the key, or lets the next refresh of a stale text wait. A pause is shorter than
-    /// an hour.
+    /// Frees the key, or lets the next refresh of a stale text wait. A pause is shorter
+    /// than an hour.
     fn pause(&mut self, at: usize) {
         let Some(current) = self.own(at) else { return };
         if current.state != State::InFlight {

@@ -1,5 +1,6 @@
-//! The real parts, driven act by act without a runtime: the coalescer with its cache and
-//! flights, and the queue with its dispatch. What they come to is compared with the model.
+//! The real parts, driven act by act without a runtime: the coalescer with its cache
+//! and flights, and the queue with its dispatch. What they come to is compared with the
+//! model.
 
 use super::obvious::{Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word};
 use poetry::cache::{Policy, Purge, Remember};
@@ -216,8 +217,8 @@ impl World {
         self.clients.iter_mut().flatten().for_each(Seat::wait);
     }
 
-    /// Plays the act. `between` sees the world when a fetch has settled its key and no reader
-    /// has been told.
+    /// Plays the act. `between` sees the world when a fetch has settled its key and no
+    /// reader has been told.
     pub fn act(&mut self, act: Act, between: impl FnOnce(&mut World)) {
         self.last = None;
         match act {
@@ -499,7 +500,8 @@ impl World {
         })
     }
 
-    /// What a client would get. A lead that it is given is dropped: the key is as it was.
+    /// What a client would get. A lead that it is given is dropped: the key is as it
+    /// was.
     fn probe(&self) -> Answer {
         let text = |mut reader: Reader| {
             let mut text = String::new();

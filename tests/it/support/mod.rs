@@ -2,7 +2,8 @@
 //! in this process, and the program itself.
 //!
 //! Every wait here has a deadline, so that a hang fails its test within [`LONG`]. Tests
-//! reach the crate's API through this module: a rename in `src` changes only these files.
+//! reach the crate's API through this module: a rename in `src` changes only these
+//! files.
 
 mod client;
 mod exchange;

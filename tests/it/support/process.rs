@@ -290,7 +290,8 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     })
 }
 
-/// Calls `work`, which may block, on a thread: its result is waited for with a deadline.
+/// Calls `work`, which may block, on a thread: its result is waited for with a
+/// deadline.
 fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, result) = channel();
     spawn(move || {

@@ -29,7 +29,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
     };
     let settings = ProxySettings {
         protocol: Protocol::Poem,
-        upstream: Upstream::Servers(vec![upstream.addr.into()]),
+        upstream: Upstream::servers(vec![upstream.addr.into()]),
         timeouts,
         policy,
         max_poem: 16 << 20,
@@ -68,14 +68,14 @@ impl Builder<ProxyParts> {
     /// Asks these addresses, in this order, instead.
     pub fn upstreams(mut self, addrs: &[SocketAddr]) -> Self {
         let addrs = addrs.iter().map(|addr| (*addr).into());
-        self.of.settings.upstream = Upstream::Servers(addrs.collect());
+        self.of.settings.upstream = Upstream::servers(addrs.collect());
         self
     }
 
     /// The same, for addresses as they are written on the command line.
     pub fn upstreams_named(mut self, addrs: &[&str]) -> Self {
         let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
-        self.of.settings.upstream = Upstream::Servers(addrs.collect());
+        self.of.settings.upstream = Upstream::servers(addrs.collect());
         self
     }
 
@@ -183,7 +183,9 @@ impl Builder<ProxyParts> {
         let stats = self.common.stats.clone();
         let handler = Proxy::new(self.of.settings, self.of.observer, stats);
         let wire = handler.wire();
-        Service::start(handler, wire, self.common)
+        let mut service = Service::start(handler.clone(), wire, self.common);
+        service.proxy = Some(handler);
+        service
     }
 
     /// Starts it, and has it keep `poem`.

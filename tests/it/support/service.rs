@@ -10,6 +10,7 @@ use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
+use poetry::handler::proxy::Proxy;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::handler::transform::{TransformLimits, TransformService};
 use poetry::net::Listener;
@@ -32,6 +33,7 @@ pub struct Service {
     pub addr: SocketAddr,
     pub stats: Arc<Stats>,
     handler: Arc<dyn Handler>,
+    pub(super) proxy: Option<Arc<Proxy>>,
     stop: Option<oneshot::Sender<()>>,
     ended: Receiver<()>,
     /// Large files are read when they are sent.
@@ -66,6 +68,7 @@ impl Service {
             addr,
             stats,
             handler,
+            proxy: None,
             stop: Some(stop),
             ended,
             folder: None,
@@ -95,9 +98,14 @@ impl Service {
 
     /// Asks without a connection, as if it were `now`.
     pub fn get_at(&self, now: Instant) -> Answer {
+        self.ask_at(b"", now)
+    }
+
+    /// Sends this request without a connection, as if it were `now`.
+    pub fn ask_at(&self, body: &[u8], now: Instant) -> Answer {
         let request = Request {
             from: None,
-            body: Bytes::new(),
+            body: Bytes::copy_from_slice(body),
             accepted: now,
         };
         Answer(self.handler.clone().respond(request, now))
@@ -120,6 +128,14 @@ impl Service {
 
     pub fn has_ended_within(&self, time: Duration) -> bool {
         self.ended.recv_timeout(time).is_ok()
+    }
+
+    /// Waits until exactly `wanted` fetches wait for their turn.
+    pub fn wait_for_waiting(&self, wanted: usize) {
+        let proxy = self.proxy.as_ref().expect("only a proxy has a queue");
+        wait_until(&format!("{wanted} fetches wait"), || {
+            proxy.waiting_fetches() == wanted
+        });
     }
 
     /// Waits until exactly `wanted` connections are open.

@@ -1,7 +1,7 @@
 //! One fetch, from its place in the queue to its end.
 //!
-//! It belongs to no client. It streams where it can: without a transformation, and unless the
-//! whole text is wanted first.
+//! It belongs to no client. It streams where it can: without a transformation, and
+//! unless the whole text is wanted first.
 
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
@@ -17,19 +17,19 @@ use crate::poem::{Poem, packed};
 use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
 use crate::transform::Pipeline;
-use crate::upstream::Reply;
+use crate::upstream::{Reply, Source};
 use bytes::Bytes;
 use futures::future::{FutureExt, abortable};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// What a waiting fetch costs beside its cache entry and its request, in bytes (measured, see
-/// `tests/it/memory.rs`).
+/// What a waiting fetch costs beside its cache entry and its request, in bytes
+/// (measured, see `tests/it/memory.rs`).
 const WAITING_WEIGHT: u64 = 1024;
 
-/// Texts in several pieces that are matched with `--reject` at once. Each is copied into one
-/// piece for that, so they must be few.
+/// Texts in several pieces that are matched with `--reject` at once. Each is copied
+/// into one piece for that, so they must be few.
 const SCANS: usize = 2;
 
 static SCAN_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(SCANS));
@@ -42,6 +42,17 @@ pub(super) struct Fetch {
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
     rejected: Option<&'static str>,
+    /// How long readers that are too slow have held it up.
+    held_up: Duration,
+}
+
+/// In which form a text is wanted.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// Passed on as it comes.
+    AsItComes,
+    /// Once it is complete.
+    Whole,
 }
 
 /// Why a fetch ends without a whole text.
@@ -72,6 +83,7 @@ impl Fetch {
             request,
             original: Bytes::new(),
             rejected: None,
+            held_up: Duration::ZERO,
         }
     }
 
@@ -95,8 +107,18 @@ impl Fetch {
         fetch.fail(error, now);
     }
 
-    /// Fetches, from the connect to the end. The place is held until then, and until the
-    /// text is read if there was no room for it.
+    /// Ends a fetch that has waited too long for its turn.
+    pub(super) fn expire(self, now: Instant) {
+        let error = Error::Timeout {
+            subject: self.proxy.name.clone(),
+            stage: Stage::Turn,
+            limit: self.proxy.settings.timeouts.total,
+        };
+        self.fail(error, now);
+    }
+
+    /// Fetches, from the connect to the end. The place is held until then, and until
+    /// the text is read if there was no room for it.
     async fn run(mut self, place: Place<Fetch>) {
         let proxy = self.proxy.clone();
         let begun = Instant::now();
@@ -198,30 +220,72 @@ impl Fetch {
     async fn attempt(&mut self) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         if let Some(pipeline) = &proxy.settings.pipeline {
-            return self.transform(pipeline).await;
+            let poem = self.fetch(Wanted::Whole).await?;
+            return self.transform(poem, pipeline).await;
         }
         if !proxy.settings.whole {
-            return self.stream().await;
+            self.fetch(Wanted::AsItComes).await?;
+            return Ok(());
         }
 
-        let poem = self.collect().await?;
+        let poem = self.fetch(Wanted::Whole).await?;
         self.guard.append(poem);
         Ok(())
     }
 
+    /// Asks one source after the other, until one brings a whole text, or until a part
+    /// has been passed on. Returns the text if it was not passed on.
+    async fn fetch(&mut self, wanted: Wanted) -> Result<Bytes, Stop> {
+        let proxy = self.proxy.clone();
+        let upstream = &proxy.settings.upstream;
+        let observer = &*proxy.observer;
+        let mut order = upstream.order(Instant::now()).into_iter().peekable();
+        loop {
+            let source = order.next().expect("an upstream has a source");
+            let result = match wanted {
+                Wanted::Whole => self.collect(source).await,
+                Wanted::AsItComes => self.stream(source).await.map(|()| Bytes::new()),
+            };
+            let Err(Stop::Failed(error)) = result else {
+                upstream.note(source, Ok(()), Instant::now(), observer);
+                return result;
+            };
+
+            let is_servers = error.is_worth_another_server();
+            if is_servers {
+                upstream.note(source, Err(&error), Instant::now(), observer);
+            }
+            let Some(next) = order.peek() else {
+                return Err(error.into());
+            };
+            if !is_servers || !self.guard.rewind() {
+                return Err(error.into());
+            }
+            let fetch = FetchName {
+                upstream: &upstream.name(source),
+                request: &self.request,
+            };
+            observer.event(Event::NextUpstream {
+                fetch,
+                error: &error,
+                next: &upstream.name(*next),
+            });
+        }
+    }
+
     /// Passes the text on as it comes.
-    async fn stream(&mut self) -> Result<(), Stop> {
+    async fn stream(&mut self, source: Source) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
-        let mut reply = proxy.ask(&request).await?;
+        let mut reply = proxy.ask(source, &request).await?;
         let mut turns = CoopBudget::default();
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
             self.await_readers().await?;
             let more = bytes.len() as u64;
-            self.guard
-                .reserve_or_pass(more, proxy.settings.longest(), Instant::now());
+            let longest = proxy.settings.longest();
+            self.guard.reserve_or_pass(more, longest, Instant::now());
 
             if reply.is_over() {
                 self.guard.append_last(bytes);
@@ -239,11 +303,11 @@ impl Fetch {
     }
 
     /// The whole reply, once it is complete.
-    async fn collect(&mut self) -> Result<Bytes, Error> {
+    async fn collect(&mut self, source: Source) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
         let limit = proxy.settings.longest();
-        let mut reply = proxy.ask(&request).await?;
+        let mut reply = proxy.ask(source, &request).await?;
         let mut turns = CoopBudget::default();
         let mut poem = Vec::new();
 
@@ -252,7 +316,7 @@ impl Fetch {
             let length = (poem.len() + bytes.len()) as u64;
             if length > limit {
                 let subject = proxy.name.clone();
-                return Err(Error::TooLong { subject, limit });
+                return Err(Error::TooLong { subject, limit }.into());
             }
             self.reserve(length)?;
             poem.extend_from_slice(&bytes);
@@ -263,11 +327,10 @@ impl Fetch {
         Ok(poem)
     }
 
-    /// Fetches the whole text and transforms it. Nothing can be passed on before.
-    async fn transform(&mut self, pipeline: &Pipeline) -> Result<(), Stop> {
+    /// Transforms the whole text. Nothing can be passed on before.
+    async fn transform(&mut self, poem: Bytes, pipeline: &Pipeline) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         let settings = &proxy.settings;
-        let poem = self.collect().await?;
 
         // The original is not counted, so it is held only where it may be of use: for a
         // refresh. A second attempt's always is, for it is compared with the first's.
@@ -281,8 +344,10 @@ impl Fetch {
             (Ok(done), _) => done,
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(original)) => {
-                let error = &error;
-                proxy.observer.event(Event::SentOriginal { error });
+                proxy.observer.event(Event::SentOriginal {
+                    fetch: self.name(&proxy),
+                    error: &error,
+                });
                 self.guard.pass(Instant::now()); // the next request may have more luck
                 original
             }
@@ -298,10 +363,11 @@ impl Fetch {
         Ok(())
     }
 
-    /// Doubts a refresh that brings a strict prefix of the text it would replace: it may have
-    /// been cut. One more fetch decides: the same prefix again is believed, and so is
-    /// anything that is no prefix. Transformed texts can't be compared like that (the end may
-    /// come first), so there any shorter one is doubted, and the originals decide.
+    /// Doubts a refresh that brings a strict prefix of the text it would replace: it
+    /// may have been cut. One more fetch decides: the same prefix again is believed,
+    /// and so is anything that is no prefix. Transformed texts can't be compared like
+    /// that (the end may come first), so there any shorter one is doubted, and the
+    /// originals decide.
     async fn verify_refresh(&mut self) -> Result<(), Stop> {
         if self.rejected.is_some() {
             return Ok(()); // it won't be kept
@@ -341,11 +407,17 @@ impl Fetch {
         new.is_cut_from(old).then(|| new.bytes())
     }
 
-    /// Waits for the readers of a text over the window. It flows at the pace of its fastest
-    /// reader, but other fetches wait for that no longer than [`Patience`] says.
-    async fn await_readers(&self) -> Result<(), Stop> {
-        let proxy = &self.proxy;
+    /// Waits for the readers of a text over the window. It flows at the pace of its
+    /// slowest reader as far as that is good enough, and else of its fastest; but other
+    /// fetches wait for that no longer than [`Patience`] says.
+    async fn await_readers(&mut self) -> Result<(), Stop> {
+        if self.guard.is_keeping() {
+            return Ok(()); // it fits the window
+        }
+        let proxy = self.proxy.clone();
         let patience = Patience(proxy.settings.patience);
+        self.await_slowest(patience).await?;
+
         loop {
             let look = patience.next_look(proxy.waited());
             if let Some(writable) = rt::within(look, self.guard.writable()).await {
@@ -356,6 +428,32 @@ impl Fetch {
                 return Err(Error::TooSlow { subject }.into());
             }
         }
+    }
+
+    /// Waits for the slowest reader while it takes 64 KiB every tenth of a second, and
+    /// for slower ones as long as the patience in all. Then they are left behind.
+    async fn await_slowest(&mut self, patience: Patience) -> Result<(), Stop> {
+        self.guard.wait_for_all(true);
+        while !patience.is_exhausted(self.proxy.waited()) {
+            let begun = Instant::now();
+            let look = patience.pace_look();
+            if let Some(writable) = rt::within(look, self.guard.writable()).await {
+                return Ok(writable?);
+            }
+            if self.guard.keeps_pace(PACE_BYTES) {
+                continue;
+            }
+
+            self.held_up += begun.elapsed();
+            if self.held_up >= patience.0 {
+                self.held_up = Duration::ZERO;
+                self.guard.leave_laggards();
+                break;
+            }
+        }
+
+        self.guard.wait_for_all(false);
+        Ok(())
     }
 
     /// Counts bytes that can't be passed on before the text is whole.
@@ -401,14 +499,14 @@ impl Job for Fetch {
 }
 
 impl Proxy {
-    async fn ask<'a>(&self, request: &'a [u8]) -> Result<Reply<'a>, Error> {
+    async fn ask<'a>(&self, source: Source, request: &'a [u8]) -> Result<Reply<'a>, Error> {
         let query = Query {
             protocol: self.settings.protocol,
             request,
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
         };
-        self.settings.upstream.ask(&query, &*self.observer).await
+        self.settings.upstream.ask(source, &query).await
     }
 
     /// How long the oldest client has waited for a place before the upstream.
@@ -416,8 +514,9 @@ impl Proxy {
         self.dispatch.oldest_client().map(|since| since.elapsed())
     }
 
-    /// Waits until a text without room is read, so that no more than `upstream_conns` of them
-    /// are there at a time. Readers that make no progress lose it as [`Patience`] says.
+    /// Waits until a text without room is read, so that no more than `upstream_conns`
+    /// of them are there at a time. Readers that make no progress lose it as
+    /// [`Patience`] says.
     async fn await_slow_readers(&self, readers: PendingReaders) {
         let patience = Patience(self.settings.patience);
         let mut before = readers.remaining();

@@ -1,37 +1,37 @@
-//! What is asked for, as the key of a cache: a version, then everything that makes two
-//! requests different, each as a netstring. So no two requests share a key.
+//! What is asked for, as the key of a cache.
+//!
+//! A whole key is a version, then everything that makes two requests different, each as a
+//! netstring. So no two requests share a key. All keys of one proxy begin alike: that part
+//! is held once, as the [`Scope`], and only the rest is in each entry.
 
 use crate::protocol::{Protocol, netstring};
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
-/// The first byte of every key. It changes when the encoding does.
+/// The first byte of every whole key. It changes when the encoding does.
 const VERSION: u8 = 1;
 
 /// The longest request that stands in its key as it is, in bytes.
 const LITERAL_MAX: usize = 256;
 
-/// A key. Cloning shares it.
+/// The part of a key that stands for the request. Cloning shares it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Bytes);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> u64 {
         self.0.len() as u64
     }
-
-    /// The key as bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// The part that all keys of one proxy share: protocol, upstreams and transformations.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
-    prefix: Bytes,
+    prefix: Vec<u8>,
     protocol: Protocol,
+    /// The key of the poem protocol, which has no request.
+    only: Key,
 }
 
 impl Scope {
@@ -45,25 +45,30 @@ impl Scope {
             prefix.extend(netstring(part));
         }
         Scope {
-            prefix: prefix.into(),
+            prefix,
             protocol,
+            only: Key([].into()),
         }
     }
 
-    /// The key of a request. In the poem protocol, which has none, it is the scope itself.
+    /// The key of a request.
     pub(super) fn key(&self, request: &[u8]) -> Key {
         match self.protocol {
-            Protocol::Poem => Key(self.prefix.clone()),
-            Protocol::Line | Protocol::Netstring => {
-                Key([&self.prefix[..], &name(request)].concat().into())
-            }
+            Protocol::Poem => self.only.clone(),
+            Protocol::Line | Protocol::Netstring => Key(name(request).into()),
         }
+    }
+
+    /// The whole key, which tells a request from those of other proxies as well.
+    pub(super) fn whole(&self, key: &Key) -> Vec<u8> {
+        [&self.prefix[..], &key.0].concat()
     }
 }
 
-/// What stands for a request: itself as a netstring or, where it is long, its length and
-/// SHA-256 behind a byte that begins no netstring. No two texts with the same SHA-256 are
-/// known. Requests may be as large as poems, and would be held a second time by their keys.
+/// What stands for a request: itself as a netstring or, where it is long, its length
+/// and SHA-256 behind a byte that begins no netstring. No two texts with the same
+/// SHA-256 are known. Requests may be as large as poems, and would be held a second
+/// time by their keys.
 fn name(request: &[u8]) -> Vec<u8> {
     if request.len() <= LITERAL_MAX {
         return netstring(request);
@@ -119,7 +124,8 @@ mod tests {
             let asked = if is_poem { &requests[..1] } else { &requests };
             for request in asked {
                 let what = format!("{what} {request:?}");
-                let other = seen.insert(scope.key(request), what.clone());
+                let whole = scope.whole(&scope.key(request));
+                let other = seen.insert(whole, what.clone());
                 assert_eq!(other, None, "the same key as {what}");
             }
         }

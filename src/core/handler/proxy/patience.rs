@@ -1,8 +1,16 @@
 //! How long a slow reader may delay other fetches.
 //!
-//! A text over the window, or without room, flows at its readers' pace, and holds its place
-//! before the upstream meanwhile. While no client waits for a place, that may take as long
-//! as it likes. From the moment a client waits:
+//! A text over the window, or without room, flows at its readers' pace, and holds its
+//! place before the upstream meanwhile. Of several readers the slowest sets the pace:
+//!
+//! | the slowest reader | it |
+//! |---|---|
+//! | takes 64 KiB every fiftieth of the patience (0.1 s) | sets the pace |
+//! | is slower | holds the others up for the patience (5 s) in all, and is left behind then |
+//!
+//! While no client waits for a place, the fastest may take as long as it likes. From
+//! the moment a client waits, none holds the others up, and the fastest has limits,
+//! too:
 //!
 //! | the client has waited | the readers have |
 //! |---|---|
@@ -22,7 +30,8 @@ const PACE_PARTS: u32 = 50;
 /// What an upstream is read by, in bytes, and what a reader must take to make progress.
 pub(super) const PACE_BYTES: u64 = 64 << 10;
 
-/// What readers have at last. Even the fastest needs it: it reads after we have written.
+/// What readers have at last. Even the fastest needs it: it reads after we have
+/// written.
 const TURN: Duration = Duration::from_millis(1);
 
 /// The rule, without a clock.
@@ -30,8 +39,8 @@ const TURN: Duration = Duration::from_millis(1);
 pub(super) struct Patience(pub(super) Duration);
 
 impl Patience {
-    /// How long to wait for readers before the next look. `waited` is how long the oldest
-    /// client has waited for a place, if any does.
+    /// How long to wait for readers before the next look. `waited` is how long the
+    /// oldest client has waited for a place, if any does.
     pub(super) fn next_look(self, waited: Option<Duration>) -> Duration {
         let waited = waited.unwrap_or_default();
         if waited >= 2 * self.0 {
@@ -40,6 +49,11 @@ impl Patience {
 
         let rest = self.0.saturating_sub(waited);
         rest.max(self.0 / PACE_PARTS)
+    }
+
+    /// How long to wait for the slowest reader before its pace is looked at.
+    pub(super) fn pace_look(self) -> Duration {
+        self.0 / PACE_PARTS
     }
 
     /// Whether readers that make no progress lose the text.

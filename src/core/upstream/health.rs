@@ -1,0 +1,165 @@
+//! Which of several servers is asked first: the first that has not just failed.
+//!
+//! Plain data; time is an argument.
+//!
+//! | a server is | it is asked | success | failure |
+//! |---|---|---|---|
+//! | up | in its place | up | down, for 1 s |
+//! | down | after those that are up | up | down, twice as long, up to 30 s |
+//! | down, and its time is over | by one fetch in its place, by others as if down | up | down, twice as long |
+
+use std::time::{Duration, Instant};
+
+/// How long a server that has failed is not asked first. It doubles with each failure
+/// in a row, from the first to the second.
+const DOWN_MIN: Duration = Duration::from_secs(1);
+const DOWN_MAX: Duration = Duration::from_secs(30);
+
+/// How long a probe may take before another fetch may probe as well: one that was
+/// aborted reports nothing.
+const PROBE_TIME: Duration = Duration::from_secs(60);
+
+/// The health of servers, by their place in the list.
+#[derive(Debug)]
+pub(super) struct Health {
+    servers: Vec<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Up,
+    Down {
+        since: Instant,
+        until: Instant,
+        failures: u32,
+        /// When a fetch last began to probe it.
+        probed: Option<Instant>,
+    },
+}
+
+/// A change worth reporting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It was up, and is not asked first for this long.
+    WentDown(Duration),
+    /// It was down for this long.
+    CameUp(Duration),
+}
+
+impl Health {
+    pub(super) fn new(servers: usize) -> Health {
+        Health {
+            servers: vec![State::Up; servers],
+        }
+    }
+
+    /// The servers in the order in which a fetch that starts now asks them.
+    pub(super) fn order(&mut self, now: Instant) -> Vec<usize> {
+        let mut first = Vec::new();
+        let mut last = Vec::new();
+
+        for (at, state) in self.servers.iter_mut().enumerate() {
+            let State::Down { until, probed, .. } = state else {
+                first.push(at);
+                continue;
+            };
+            let is_free = probed.is_none_or(|since| now >= since + PROBE_TIME);
+            if now >= *until && is_free {
+                *probed = Some(now);
+                first.push(at);
+            } else {
+                last.push(at);
+            }
+        }
+
+        first.extend(last);
+        first
+    }
+
+    /// The server has answered.
+    pub(super) fn succeeded(&mut self, server: usize, now: Instant) -> Option<Change> {
+        let before = std::mem::replace(&mut self.servers[server], State::Up);
+        match before {
+            State::Up => None,
+            State::Down { since, .. } => Some(Change::CameUp(now - since)),
+        }
+    }
+
+    /// The server has failed.
+    pub(super) fn failed(&mut self, server: usize, now: Instant) -> Option<Change> {
+        let state = &mut self.servers[server];
+        match *state {
+            State::Up => {
+                *state = State::Down {
+                    since: now,
+                    until: now + DOWN_MIN,
+                    failures: 1,
+                    probed: None,
+                };
+                Some(Change::WentDown(DOWN_MIN))
+            }
+            State::Down { until, .. } if now < until => None, // asked as a last resort
+            State::Down {
+                since, failures, ..
+            } => {
+                let pause = DOWN_MIN.saturating_mul(1 << failures.min(5)).min(DOWN_MAX);
+                *state = State::Down {
+                    since,
+                    until: now + pause,
+                    failures: failures + 1,
+                    probed: None,
+                };
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_server_that_has_failed_is_asked_last() {
+        let mut health = Health::new(3);
+        let now = Instant::now();
+        assert_eq!(health.order(now), [0, 1, 2]);
+
+        assert_eq!(health.failed(0, now), Some(Change::WentDown(SECOND)));
+        assert_eq!(health.order(now), [1, 2, 0]);
+        assert_eq!(health.failed(0, now), None, "it is reported once");
+    }
+
+    #[test]
+    fn one_fetch_probes_a_server_when_its_time_is_over() {
+        let mut health = Health::new(2);
+        let now = Instant::now();
+        health.failed(0, now);
+
+        let later = now + SECOND;
+        assert_eq!(health.order(later), [0, 1]);
+        assert_eq!(health.order(later), [1, 0], "one probe at a time");
+        assert_eq!(health.order(later + PROBE_TIME), [0, 1], "it was lost");
+
+        assert_eq!(health.succeeded(0, later), Some(Change::CameUp(SECOND)));
+        assert_eq!(health.succeeded(0, later), None);
+        assert_eq!(health.order(later), [0, 1]);
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_time_up_to_thirty_seconds() {
+        let mut health = Health::new(2);
+        let mut now = Instant::now();
+        health.failed(0, now);
+
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let nearly = now + SECOND * seconds - Duration::from_nanos(1);
+            assert_eq!(health.order(nearly), [1, 0], "{seconds} s");
+            now += SECOND * seconds;
+            assert_eq!(health.order(now), [0, 1], "{seconds} s");
+            assert_eq!(health.failed(0, now), None);
+        }
+    }
+}

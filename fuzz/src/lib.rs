@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod cache;
+pub mod coalesce;
 pub mod line;
 pub mod log_escape;
 pub mod netstring;
@@ -18,9 +19,10 @@ pub type Check = fn(&[u8]);
 
 /// Every target and its check. Each has a file in `fuzz_targets` and a folder in
 /// `corpus`.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 9] = [
     ("addr", addr::check),
     ("cache", cache::check),
+    ("coalesce", coalesce::check),
     ("line", line::check),
     ("log_escape", log_escape::check),
     ("netstring", netstring::check),

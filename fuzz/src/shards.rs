@@ -2,16 +2,20 @@
 //! can predict what is evicted. But each value shows whether it has been dropped, and
 //! from that follows what every answer must be:
 //!
-//! * only what must be evicted is: the last one that went was needed, and no value goes
-//!   before all negative entries have gone;
+//! * only what must be evicted is: the last one that went was needed, no value goes
+//!   before all negative entries have gone, and none while it is refreshed;
 //! * what lives is what is counted, to the byte, and what look-ups return;
-//! * nothing lives after a purge, and nothing is held when everything is dropped.
+//! * a refresh that fails is not tried again before its pause is over;
+//! * nothing lives after a hard purge, and nothing is held when everything is dropped.
 //!
 //! A fault may take a few replays to show again, because the hash differs each time.
 
+mod ends;
+mod kept;
+
 use super::head;
-use poetry::cache::{Cache, Fill, Lookup, Policy};
-use std::collections::{BTreeMap, BTreeSet};
+use kept::{Given, Kept, Pause};
+use poetry::cache::{Cache, Fill, Lookup, Policy, Purge};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -24,6 +28,8 @@ const KEYS: u8 = 64;
 const HELD_MAX: usize = 24;
 /// What an entry costs, in bytes. Keys hold nothing here.
 const ENTRY_WEIGHT: u64 = 256;
+/// What a refresh may hold beyond the weight of the old value, in bytes.
+const REFRESH_SLACK: u64 = 64 << 10;
 
 /// Two bytes choose the policy. After that, three bytes each are an action: what to do,
 /// to which key or fill, and with how many bytes.
@@ -40,26 +46,16 @@ pub fn check(data: &[u8]) {
     run.end();
 }
 
-/// A value or a negative entry. It lives for as long as the cache keeps it.
-struct Given {
-    alive: Weak<u32>,
-    /// When a value was committed, or when a negative entry ends.
-    time: u64,
-    bytes: u64,
-}
-
-impl Given {
-    fn lives(&self) -> bool {
-        self.alive.strong_count() > 0
-    }
-}
-
 /// An open fill.
 struct OpenFill {
     fill: Fill<u8, Arc<u32>, Arc<u32>>,
     key: u8,
     bytes: u64,
     flight: Weak<u32>,
+    /// The weight of the value that it refreshes.
+    replaces: Option<u64>,
+    /// Refreshes that had failed in a row before it.
+    failures: usize,
 }
 
 impl OpenFill {
@@ -80,8 +76,15 @@ struct ShardsRun {
     now: u64,
     count: u32,
     open: Vec<OpenFill>,
-    values: BTreeMap<u8, Given>,
-    negatives: BTreeMap<u8, Given>,
+    kept: Kept,
+}
+
+/// How bytes are reserved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Growing,
+    Whole,
+    Waiting,
 }
 
 impl ShardsRun {
@@ -104,23 +107,25 @@ impl ShardsRun {
             now: 0,
             count: 0,
             open: Vec::new(),
-            values: BTreeMap::new(),
-            negatives: BTreeMap::new(),
+            kept: Kept::default(),
         }
     }
 
+    /// The low half of `action` chooses what to do, the high half how.
     fn act(&mut self, action: u8, which: u8, size: u8) {
-        match action % 16 {
+        let how = action >> 4;
+        match action & 15 {
             0..=2 => self.look_up(which % KEYS),
             // A miss is committed or fails at once: that fills the cache.
             3..=6 => self.with_miss(which % KEYS, |run, at| run.commit(at, size)),
-            7 | 8 => self.with_miss(which % KEYS, |run, at| run.fail(at)),
-            9 | 10 => self.with_one(which, |run, at| run.reserve(at, size)),
+            7 | 8 => self.with_miss(which % KEYS, |run, at| run.fail(at, how)),
+            9 | 10 => self.with_one(which, |run, at| run.reserve(at, size, how)),
             11 => self.with_one(which, |run, at| run.commit(at, size)),
-            12 => self.with_one(which, |run, at| run.fail(at)),
+            12 => self.with_one(which, |run, at| run.fail(at, how)),
             13 => self.with_one(which, |run, at| drop(run.open.swap_remove(at))),
             14 => self.now += u64::from(which % 16),
-            _ if which < 32 => self.purge(),
+            _ if which < 32 => self.purge(None, how),
+            _ if which < 128 => self.purge(Some(which % KEYS), how),
             _ => {}
         }
     }
@@ -161,199 +166,162 @@ impl ShardsRun {
             return;
         }
 
-        let value = self.value(key);
+        self.kept.expire(key, self.now);
+        let due = self.kept.values.get(&key);
+        let due = due.and_then(|given| Some((given.alive.upgrade()?, given.fresh_until)));
         let in_flight = self.is_in_flight(key);
+        let is_paused = self.kept.is_paused(key, self.now);
         let flight = self.numbered();
         let alive = Arc::downgrade(&flight);
-        let answer = self.cache.lookup(&key, self.at(), || ((), flight));
-        let fill = self.check_answer(key, answer, value, in_flight);
 
-        if let Some(fill) = fill {
-            self.open.push(OpenFill {
-                fill,
-                key,
-                bytes: ENTRY_WEIGHT,
-                flight: alive,
-            });
-        }
-        // Time alone may have ended the value that was asked for; all others live.
-        self.values.retain(|at, given| given.lives() || *at != key);
-        self.forget();
-    }
-
-    /// The living value of a key, and its age in seconds.
-    fn value(&self, key: u8) -> Option<(Arc<u32>, u64)> {
-        let given = self.values.get(&key)?;
-        Some((given.alive.upgrade()?, self.now - given.time))
-    }
-
-    /// Whether the key has a flight or a negative entry.
-    fn is_in_flight(&self, key: u8) -> bool {
-        let negative = self.negatives.get(&key);
-        let is_negative = negative.is_some_and(|given| given.lives() && self.now < given.time);
-        let mut fills = self.open.iter();
-        is_negative || fills.any(|fill| fill.key == key && fill.is_own())
-    }
-
-    /// Checks an answer against the key's value and flight. Returns the new fill, if
-    /// there is one.
-    fn check_answer<W: std::fmt::Debug>(
-        &self,
-        key: u8,
-        answer: Lookup<u8, Arc<u32>, Arc<u32>, W>,
-        value: Option<(Arc<u32>, u64)>,
-        in_flight: bool,
-    ) -> Option<Fill<u8, Arc<u32>, Arc<u32>>> {
-        let kept_for = self.ttl + self.grace;
-        let has_none = value.as_ref().is_none_or(|(_, age)| *age >= kept_for);
-
-        match (answer, value) {
-            (Lookup::Hit(got, _), Some((value, age))) if got == value && age < self.ttl => None,
-            (Lookup::Stale(got, lead), Some((value, age)))
-                if got == value && lead.is_none() == in_flight =>
+        let lead = match (self.cache.lookup(&key, self.at(), || ((), flight)), due) {
+            (Lookup::Hit(got, _), Some((value, end))) if got == value && self.now < end => None,
+            (Lookup::Stale(got, lead), Some((value, end)))
+                if got == value && lead.is_none() == (in_flight || is_paused) =>
             {
-                let is_stale = (self.ttl..kept_for).contains(&age);
-                assert!(is_stale, "stale {age} s after its commit");
-                lead.map(|lead| lead.fill)
+                assert!(self.now >= end, "it is still fresh");
+                lead
             }
-            (Lookup::Coalesced(_), _) if in_flight && has_none => None,
-            (Lookup::Miss(lead), _) if !in_flight && has_none => Some(lead.fill),
-            (answer, value) => {
-                panic!("key {key}: {answer:?}, but {value:?}, in flight: {in_flight}")
+            (Lookup::Coalesced(_), None) if in_flight => None,
+            (Lookup::Miss(lead), None) if !in_flight => Some(lead),
+            (answer, due) => {
+                panic!("key {key}: {answer:?}, but {due:?}, {in_flight}, {is_paused}")
             }
-        }
-    }
-
-    fn reserve(&mut self, at: usize, size: u8) {
-        let total = self.bytes(size) + ENTRY_WEIGHT;
-        let in_flight = self.flight_bytes() - self.open[at].bytes + total;
-
-        let fits = self.open[at].fill.reserve(total - ENTRY_WEIGHT);
-        assert_eq!(fits, in_flight <= self.capacity);
-        if fits {
-            self.open[at].bytes = total;
-            self.check_evicted();
-        }
-    }
-
-    fn commit(&mut self, at: usize, size: u8) {
-        let open = self.open.swap_remove(at);
-        let is_own = open.is_own();
-        let value = self.numbered();
-        let bytes = self.bytes(size);
-        let given = Given {
-            alive: Arc::downgrade(&value),
-            time: self.now,
-            bytes: bytes + ENTRY_WEIGHT,
         };
-
-        let kept = open.fill.commit(value, bytes, self.at()).is_ok();
-        assert_eq!(kept, is_own && self.ttl + self.grace > 0);
-        if is_own {
-            let old = self.values.remove(&open.key);
-            assert!(old.is_none_or(|old| !old.lives()), "the old value lives on");
-        }
-        if kept {
-            self.values.insert(open.key, given);
-            self.check_evicted();
+        if let Some(lead) = lead {
+            self.opened(lead.fill, key, alive);
         }
     }
 
-    fn fail(&mut self, at: usize) {
-        let open = self.open.swap_remove(at);
-        let is_cached = open.is_own() && self.fail_ttl > 0;
+    /// Whether the key has a flight, or a negative entry that can be joined.
+    fn is_in_flight(&self, key: u8) -> bool {
+        let negative = self.kept.negatives.get(&key);
+        let is_negative = negative.is_some_and(|given| self.now < given.stale_until);
+        is_negative || self.is_pinned(key)
+    }
 
-        let reservation = open.fill.fail(self.at());
-        if is_cached {
-            let negative = Given {
-                alive: open.flight,
-                time: self.now + self.fail_ttl,
-                bytes: ENTRY_WEIGHT,
-            };
-            self.negatives.insert(open.key, negative);
-            self.check_evicted();
+    /// Whether a fetch of the key is under way, so that its value must stay.
+    fn is_pinned(&self, key: u8) -> bool {
+        let mut fills = self.open.iter();
+        fills.any(|fill| fill.key == key && fill.is_own())
+    }
+
+    /// Takes a new fill in. What is known of the fetch before it is gone.
+    fn opened(&mut self, fill: Fill<u8, Arc<u32>, Arc<u32>>, key: u8, flight: Weak<u32>) {
+        self.kept.negatives.remove(&key);
+        let pause = self.kept.pauses.remove(&key);
+        let replaces = self.kept.values.get(&key).map(|given| given.bytes);
+        assert_eq!(fill.replaces().is_some(), replaces.is_some());
+
+        self.open.push(OpenFill {
+            fill,
+            key,
+            bytes: ENTRY_WEIGHT,
+            flight,
+            replaces,
+            failures: pause.map_or(0, |pause| pause.failures),
+        });
+    }
+
+    fn reserve(&mut self, at: usize, size: u8, how: u8) {
+        let way = [Way::Growing, Way::Growing, Way::Whole, Way::Waiting][usize::from(how % 4)];
+        let times = if how & 4 > 0 { 3 } else { 1 };
+        let total = self.bytes(size) * times + ENTRY_WEIGHT;
+        let before = std::mem::replace(&mut self.open[at].bytes, total);
+        let due = self.can_reserve(at, way);
+
+        let fill = &mut self.open[at].fill;
+        let fits = match way {
+            Way::Growing => fill.reserve(total - ENTRY_WEIGHT),
+            Way::Whole => fill.reserve_whole(total - ENTRY_WEIGHT),
+            Way::Waiting => fill.reserve_waiting(total - ENTRY_WEIGHT),
+        };
+        assert_eq!(fits, due, "{way:?} {total}");
+
+        if self.can_evict(at, way) {
+            self.check_evicted(self.flights());
         }
-        drop(reservation);
-        self.forget();
-    }
-
-    fn purge(&mut self) {
-        self.cache.purge();
-        assert!(self.given().all(|given| !given.lives()));
-        assert!(!self.open.iter().any(OpenFill::is_own));
-        self.values.clear();
-        self.negatives.clear();
-    }
-
-    /// Forgets negative entries whose time has passed. They may live until the next
-    /// look-up.
-    fn forget(&mut self) {
-        let now = self.now;
-        self.negatives
-            .retain(|_, given| given.lives() || now < given.time);
-    }
-
-    /// Checks that everything that was evicted had to be, and in its order.
-    fn check_evicted(&mut self) {
-        let is_dead = |given: &&Given| !given.lives();
-        let values: Vec<&Given> = self.values.values().filter(is_dead).collect();
-        let negatives: Vec<&Given> = self.negatives.values().filter(is_dead).collect();
-        let held = self.cache.held();
-
-        let is_early = negatives.iter().any(|given| self.now < given.time);
-        if is_early || !values.is_empty() {
-            let evicted = values.iter().chain(&negatives);
-            let largest = evicted.map(|given| given.bytes).max().unwrap_or(0);
-            let is_needed = held + largest > self.capacity;
-            assert!(is_needed, "{held} bytes: the last one did not have to go");
+        if !fits {
+            self.open[at].bytes = before;
         }
-        let has_negatives = self.negatives.values().any(Given::lives);
-        assert!(
-            values.is_empty() || !has_negatives,
-            "negative entries go first"
-        );
-
-        // The reservation of a failed flight counts as a flight until it is dropped.
-        let in_flight = held - self.living_bytes();
-        assert!(held <= self.capacity.max(in_flight), "{held} bytes");
-        self.values.retain(|_, given| given.lives());
-        self.negatives.retain(|_, given| given.lives());
     }
 
-    /// All values and negative entries.
-    fn given(&self) -> impl Iterator<Item = &Given> {
-        self.values.values().chain(self.negatives.values())
+    /// Whether a reservation, made already, may evict what is kept.
+    fn can_evict(&self, at: usize, way: Way) -> bool {
+        let open = &self.open[at];
+        let is_short = way == Way::Whole || open.bytes <= self.capacity / 4;
+        open.replaces.is_none() && way != Way::Waiting && is_short
     }
 
-    fn flight_bytes(&self) -> u64 {
-        self.open.iter().map(|open| open.bytes).sum()
+    /// Whether there is room for a reservation that was made already.
+    fn can_reserve(&self, at: usize, way: Way) -> bool {
+        let open = &self.open[at];
+        let kept = self.kept.bytes();
+        if way == Way::Waiting {
+            return self.flights() + self.refreshes() <= self.capacity / 2;
+        }
+        if let Some(old) = open.replaces {
+            let held = self.flights() + self.refreshes() + kept;
+            return open.bytes <= old + REFRESH_SLACK || held <= self.capacity;
+        }
+
+        let stays = if self.can_evict(at, way) {
+            self.pinned_bytes()
+        } else {
+            kept
+        };
+        self.flights() + stays <= self.capacity
     }
 
-    /// The bytes of living values and negative entries.
-    fn living_bytes(&self) -> u64 {
-        let living = self.given().filter(|given| given.lives());
-        living.map(|given| given.bytes).sum()
+    /// The bytes of fetches under way that replace nothing.
+    fn flights(&self) -> u64 {
+        let flights = self.open.iter().filter(|open| open.replaces.is_none());
+        flights.map(|open| open.bytes).sum()
     }
 
-    fn compare(&self) {
-        assert!(self.given().all(Given::lives), "evicted without need");
-        let bytes = self.flight_bytes() + self.living_bytes();
-        assert_eq!(self.cache.held(), bytes);
+    /// The bytes of fetches under way that replace a value.
+    fn refreshes(&self) -> u64 {
+        let refreshes = self.open.iter().filter(|open| open.replaces.is_some());
+        refreshes.map(|open| open.bytes).sum()
+    }
 
+    /// The bytes of values that are being refreshed.
+    fn pinned_bytes(&self) -> u64 {
+        let values = self.kept.values.iter();
+        let pinned = values.filter(|(key, _)| self.is_pinned(**key));
+        pinned.map(|(_, given)| given.bytes).sum()
+    }
+
+    fn purge(&mut self, key: Option<u8>, how: u8) {
+        let is_soft = how % 2 == 1;
+        let spares = how & 2 > 0;
+        let kind = if is_soft { Purge::Soft } else { Purge::Hard };
+        let picked = |at: u8| key.is_none_or(|key| key == at);
         let own = self.open.iter().filter(|open| open.is_own());
-        let keys: BTreeSet<&u8> = self
-            .values
-            .keys()
-            .chain(self.negatives.keys())
-            .chain(own.map(|open| &open.key))
-            .collect();
-        assert_eq!(self.cache.len(), keys.len());
+        let own = own.filter(|open| picked(open.key)).count();
+        let values = self.kept.values.keys().filter(|at| picked(**at)).count();
+
+        let (count, detached) = match key {
+            None => self.cache.purge(kind, self.at(), |_| spares),
+            Some(key) => {
+                let (found, detached) = self.cache.remove(&key, kind, self.at(), |_| spares);
+                (found.into(), detached)
+            }
+        };
+        assert_eq!(count, values as u64);
+        assert_eq!(detached.len(), if spares { 0 } else { own });
+        drop(detached);
+
+        let gone = self
+            .kept
+            .purge(picked, self.now, if is_soft { self.grace } else { 0 });
+        assert!(!gone.iter().any(|given| self.lives(given)), "it lives on");
     }
 
     fn end(mut self) {
         self.open.clear();
         self.compare();
-        self.purge();
+        self.purge(None, 0);
         assert_eq!((self.cache.held(), self.cache.len()), (0, 0));
     }
 }

@@ -3,11 +3,12 @@
 use super::failure::{Failure, Usage};
 use super::flags::{ColorWhen, Output};
 use super::help::{self, Asked};
-use super::{advice, deadlines, env, fetch, generate, log, proxy, serve, transform};
+use super::{advice, env, fetch, generate, log, proxy, serve, transform};
 use clap::{
     ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 use poetry::{process, rt};
+use std::pin::pin;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +58,11 @@ pub(crate) fn main() {
     log::report_panics_in_one_line();
 
     match parse() {
-        Ok((cli, matches)) => rt::run(async { exit(run(cli, &matches).await) }),
+        Ok((cli, matches)) => {
+            // Pinned here, because it is large, and would be copied on its way.
+            let work = pin!(async { exit(run(cli, &matches).await) });
+            rt::run(work)
+        }
         Err(error) => exit(print(&error)),
     }
 }
@@ -79,7 +84,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
     match execute(cli.command, &cli.output).await {
         Ok(code) => code,
         Err(Failure::Work(error)) => {
-            log::error(&error, &deadlines::explain(&error, "--timeout"));
+            log::error(&error);
             error.exit_code()
         }
         Err(Failure::Usage(usage)) => print(&usage_error(usage, matches)),

@@ -23,20 +23,17 @@ use download::{Pending, Plan};
 use futures::{StreamExt, stream};
 use futures_lite::future;
 use poetry::addr::Addr;
+use poetry::client::Timeouts;
 use poetry::protocol::check_line;
 use poetry::rt;
 use poetry::transform::{Pipeline, Registry};
 use print::Printer;
 use progress::Progress;
-use rustix::fs::FileType;
 use sink::{Sink, Target, output_error};
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// The option that limits the time of a whole fetch.
-const TOTAL_OPTION: &str = "--timeout";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +51,8 @@ Examples:
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Servers: [HOST:]PORT, [IPV6]:PORT or unix:PATH
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000", value_parser = connect_addr(PROXY_PORT))]
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:10000",
+          value_parser = connect_addr(PROXY_PORT))]
     addrs: Vec<Addr>,
     /// Write to FILE once every poem is whole; on failure, an existing FILE stays as it
     /// was
@@ -84,7 +82,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     transform: Vec<String>,
     /// Have the netstring service at ADDR transform the poems
-    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr(TRANSFORM_PORT))]
+    #[arg(long, value_name = "ADDR", requires = "transform",
+          value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
     /// Print one JSON object per server instead of its poem
     ///
@@ -103,13 +102,13 @@ fn request_line(text: &str) -> Result<String, String> {
 /// Fetches and prints; returns the exit code.
 pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
+    let _a_file_too_large_is_an_error = signals::outlive_file_limit();
     let progress = Progress::new(output.quiet);
 
     let name = args.output_name();
     let target = Target::of(args.output.as_deref());
     let target = target.map_err(|error| output_error(name.clone(), &error))?;
     let is_file = matches!(target, Target::File(_));
-    let _size_limit = writes_file(&target).then(signals::outlive_file_limit);
 
     let plan = args.plan(pipeline, is_file, &progress, output);
     let (pending_poems, downloads): (Vec<Pending>, Vec<_>) =
@@ -150,6 +149,11 @@ impl Args {
         path.map_or("standard output".into(), |path| path.display().to_string())
     }
 
+    fn timeouts(&self) -> Timeouts {
+        let total = self.timeout.unwrap_or(MAX_DURATION);
+        self.connecting.timeouts(total)
+    }
+
     fn plan(
         &self,
         pipeline: Option<Pipeline>,
@@ -158,9 +162,7 @@ impl Args {
         output: &Output,
     ) -> Plan {
         Plan {
-            timeouts: self
-                .connecting
-                .timeouts(self.timeout.unwrap_or(MAX_DURATION)),
+            timeouts: self.timeouts(),
             ask: self.ask.clone(),
             retry: self.retry,
             pipeline,
@@ -189,25 +191,33 @@ async fn download_all(downloads: Vec<impl Future<Output = ()>>) {
     downloads.for_each(|()| future::ready(())).await;
 }
 
-/// Whether the poems end up in a file, so that the limit on file sizes counts.
-fn writes_file(target: &Target) -> bool {
-    let stdout_is_file = || {
-        let stdout = rustix::fs::fstat(std::io::stdout());
-        stdout.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
-    };
-    match target {
-        Target::Special(_) => false,
-        Target::File(_) => true,
-        Target::Descriptor(1) => stdout_is_file(),
-        Target::Descriptor(_) => true,
-    }
-}
-
 /// Waits for a signal, if there is an incomplete file that must be removed. Otherwise a
 /// signal does what it does by default.
 async fn interrupted(is_file: bool) -> Signal {
     if !is_file {
         return pending().await;
     }
-    signals::next(signals::deadly()).await
+    signals::next(signals::not_ignored()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches};
+
+    #[test]
+    fn a_poem_that_flows_is_fetched_for_as_long_as_it_takes() {
+        let timeouts = |args: &[&str]| {
+            let command = <Args as clap::Args>::augment_args(Command::new("fetch"));
+            let matches = command.try_get_matches_from(args).expect("it is correct");
+            let args = Args::from_arg_matches(&matches).expect("it is correct");
+            args.timeouts()
+        };
+
+        let default = timeouts(&["fetch"]);
+        assert_eq!(default.total, MAX_DURATION);
+        assert_eq!(default.idle, Duration::from_secs(30));
+        let limited = timeouts(&["fetch", "--timeout", "5s"]);
+        assert_eq!(limited.total, Duration::from_secs(5));
+    }
 }

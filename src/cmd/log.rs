@@ -4,6 +4,7 @@ mod json;
 mod lines;
 mod text;
 
+use super::deadlines::explain;
 use super::flags::{ColorWhen, LogFormat, Output};
 use lines::{Answer, Lines};
 use poetry::control::Snapshot;
@@ -41,13 +42,14 @@ fn set_color(when: ColorWhen) {
     choice.write_global();
 }
 
-/// Prints an error in one line, in the words of `text`. Waits for it at most a second
-/// where a log is running: the process may be about to end.
-pub(super) fn error(error: &Error, text: &str) {
+/// Prints an error in one line. Waits for it at most a second where a log is running:
+/// the process may be about to end.
+pub(super) fn error(error: &Error) {
+    let text = explain(error, "--timeout");
     add_or_print(if is_json() {
-        json::error(error, text)
+        json::error(error, &text)
     } else {
-        text::error(text)
+        text::error(&text)
     });
     flush();
 }

@@ -5,11 +5,12 @@
 //! serve proxy fetch transform    one file per command
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
-//! announce env generate sockets signals deadlines values failure
+//! env advice sockets             variables, warnings, what to listen on
+//! addrs announce deadlines failure generate help signals values
 //! ```
 //!
 //! A module uses only modules on lower lines, except that `log` reads `flags`. Those on
-//! the last line use nothing else here; `flags` parses with `values`.
+//! the last line use nothing else here.
 
 mod addrs;
 mod advice;

@@ -92,7 +92,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     transform: Vec<String>,
     /// Have the netstring service at ADDR transform the poems
-    #[arg(long, value_name = "ADDR", requires = "transform", value_parser = connect_addr(TRANSFORM_PORT))]
+    #[arg(long, value_name = "ADDR", requires = "transform",
+          value_parser = connect_addr(TRANSFORM_PORT))]
     via: Option<Addr>,
     /// What clients get if the transformation fails; an original is not kept
     #[arg(

@@ -72,7 +72,7 @@ pub(super) fn all() -> Result<Signals, Error> {
 /// Every signal that would end this process, but for those that were ignored when it
 /// started, as by nohup(1): they stay ignored. Only Linux tells which those are;
 /// elsewhere none counts as ignored.
-pub(super) fn deadly() -> io::Result<Signals> {
+pub(super) fn not_ignored() -> io::Result<Signals> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
         .lines()

@@ -144,6 +144,7 @@ async fn filter(args: Args, registry: &Registry) -> Result<u8, Failure> {
     let Some(pipeline) = pipeline(&names, args.via.as_ref(), registry)? else {
         return Ok(0);
     };
+    let _a_file_too_large_is_an_error = signals::outlive_file_limit();
 
     let poem = read(args.file.as_deref(), args.max_poem)?;
     let timeouts = args.connecting.timeouts(args.timeout);

@@ -4,7 +4,7 @@
 
 mod cli;
 mod coalesce;
-// mod corpus; (its fuzz bodies are being adapted)
+mod corpus;
 mod exec;
 mod faults;
 mod fetch;

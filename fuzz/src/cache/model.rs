@@ -3,9 +3,12 @@
 //!
 //! It holds for a cache of one shard, which is what a capacity under 128 KiB makes.
 
+mod ends;
 mod entry;
+mod evict;
 
-use entry::{Counted, Entry, Flight, Kept, Negative};
+pub use ends::Offer;
+use entry::{Counted, Entry, Fetch, Kept, State};
 use std::collections::BTreeMap;
 
 /// The policy, in seconds and bytes.
@@ -17,33 +20,70 @@ pub struct Rules {
     pub capacity: u64,
 }
 
+/// What a refresh may hold beyond the weight of the old value, in bytes.
+pub const REFRESH_SLACK: u64 = 64 << 10;
+
 /// The model's side of a fill: the right to fill a key, and the bytes reserved for it.
 #[derive(Debug)]
 pub struct Claim {
     pub key: u8,
-    flight: u32,
+    /// The number of the flight.
+    fetch: u32,
     pub bytes: u64,
+    pub replaced: Option<Replaced>,
+}
+
+/// The stale value that a fetch refreshes.
+#[derive(Debug)]
+pub struct Replaced {
+    pub value: u32,
+    pub weight: u64,
+    /// What counts the value, where the fill's copy of it shares that.
+    held: Option<u64>,
 }
 
 /// What a look-up should answer.
 #[derive(Debug)]
 pub enum Expected {
-    /// The value, and until when it is fresh.
-    Hit(u32, u64),
+    /// The value, until when it is fresh, and until when it is served at all.
+    Hit(u32, [u64; 2]),
     Stale(u32, Option<Claim>),
     Coalesced(u32),
     Miss(Claim),
+}
+
+/// How bytes are reserved.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// As they come.
+    Growing,
+    /// For a value that is of use only when it is complete.
+    Whole,
+    /// For a fetch that waits for its turn.
+    Waiting,
+}
+
+/// What a purge does.
+pub struct PurgeOf<'a> {
+    /// The key; `None` for all.
+    pub key: Option<u8>,
+    /// Whether a purged value may be served for the grace.
+    pub is_soft: bool,
+    /// Flights that stay what they are.
+    pub spares: &'a dyn Fn(u32) -> bool,
 }
 
 /// All that the cache holds.
 pub struct Model {
     rules: Rules,
     entries: BTreeMap<u8, Entry>,
-    /// The bytes of flights under way, and of what is read but not kept, or no longer
-    /// kept.
-    pub flight_bytes: u64,
-    /// Numbers and bytes of what the cache has dropped and readers still hold.
-    read_on: BTreeMap<u64, u64>,
+    /// The bytes of fetches under way that replace nothing, and of what is read but not
+    /// kept, or no longer kept.
+    pub flights: u64,
+    /// The bytes of fetches under way that replace a value.
+    pub refreshes: u64,
+    /// Numbers of what the cache has dropped and others still hold.
+    held_on: BTreeMap<u64, Counted>,
     /// The last number given out.
     last_number: u64,
     /// The number of the value that was last considered for eviction.
@@ -65,8 +105,9 @@ impl Model {
         Model {
             rules,
             entries: BTreeMap::new(),
-            flight_bytes: 0,
-            read_on: BTreeMap::new(),
+            flights: 0,
+            refreshes: 0,
+            held_on: BTreeMap::new(),
             last_number: 0,
             hand: 0,
         }
@@ -76,41 +117,18 @@ impl Model {
         self.entries.len()
     }
 
+    /// The bytes of values and negative entries.
+    fn kept(&self) -> u64 {
+        self.entries.values().map(Entry::bytes).sum()
+    }
+
+    /// What the capacity bounds.
+    fn bounded(&self) -> u64 {
+        self.flights + self.kept()
+    }
+
     pub fn held(&self) -> u64 {
-        let entries = self.entries.values();
-        self.flight_bytes + entries.map(Entry::bytes).sum::<u64>()
-    }
-
-    pub fn purge(&mut self) {
-        for entry in std::mem::take(&mut self.entries).into_values() {
-            self.release(entry.value, entry.flight);
-        }
-    }
-
-    /// Drops these. What is still read counts as a flight from now on.
-    fn release(&mut self, value: Option<Kept>, flight: Option<Flight>) {
-        let value = value.map(|kept| kept.counted);
-        let negative = flight.and_then(|flight| flight.negative);
-        let counted = value
-            .into_iter()
-            .chain(negative.map(|negative| negative.counted));
-
-        for counted in counted.filter(|counted| counted.is_read) {
-            self.flight_bytes += counted.bytes;
-            self.read_on.insert(counted.number, counted.bytes);
-        }
-    }
-
-    /// Records that the readers of what has this number are gone.
-    pub fn unread(&mut self, number: u64) {
-        let mut counted = self.entries.values_mut().flat_map(Entry::counted);
-        if let Some(counted) = counted.find(|counted| counted.number == number) {
-            counted.is_read = false;
-            return;
-        }
-
-        let bytes = self.read_on.remove(&number);
-        self.flight_bytes -= bytes.expect("what is read was once kept");
+        self.bounded() + self.refreshes
     }
 
     /// Looks a key up. `flight` is the number of the flight that a miss would start.
@@ -119,123 +137,164 @@ impl Model {
         let fresh = entry.value.as_mut().filter(|kept| now < kept.fresh_until);
         if let Some(kept) = fresh {
             kept.asked_for = true;
-            return Expected::Hit(kept.value, kept.fresh_until);
+            return Expected::Hit(kept.value, [kept.fresh_until, kept.stale_until]);
         }
 
-        let expired = entry.value.take_if(|kept| now >= kept.stale_until);
-        let forgotten = entry.flight.take_if(|flight| flight.is_expired(now));
-        self.release(expired, forgotten);
-
+        let failures = self.expire(key, now);
         let entry = self.entries.entry(key).or_default();
         let stale = entry.value.as_mut().map(|kept| {
             kept.asked_for = true;
             kept.value
         });
-        let starts = entry.flight.is_none();
-        let current = entry.flight.get_or_insert(Flight {
+        let starts = entry.fetch.is_none();
+        let fetch = entry.fetch.get_or_insert(Fetch {
             id: flight,
-            joined: Some(flight),
-            negative: None,
+            state: State::InFlight,
+            failures,
+            not_before: now,
         });
-        let id = current.id;
-        let joined = current.joined;
+        let id = fetch.id;
+        let is_alone = matches!(fetch.state, State::HitForMiss(_));
 
-        match (stale, joined) {
-            (Some(value), _) => Expected::Stale(value, starts.then(|| self.claim(key, id))),
-            (None, Some(joined)) if !starts => Expected::Coalesced(joined),
-            (None, _) => Expected::Miss(self.claim(key, id)),
+        match stale {
+            Some(value) => Expected::Stale(value, starts.then(|| self.claim(key, id))),
+            None if starts || is_alone => Expected::Miss(self.claim(key, id)),
+            None => Expected::Coalesced(id),
         }
     }
 
-    fn claim(&mut self, key: u8, flight: u32) -> Claim {
-        let bytes = entry_weight(key);
-        self.flight_bytes += bytes;
-        Claim { key, flight, bytes }
+    /// Drops what has expired of a key. Returns how many refreshes had failed in a row.
+    fn expire(&mut self, key: u8, now: u64) -> u32 {
+        let entry = self.entries.entry(key).or_default();
+        let value = entry.value.take_if(|kept| now >= kept.stale_until);
+        let has_value = entry.value.is_some();
+        let fetch = entry.fetch.take_if(|fetch| fetch.is_over(now, has_value));
+
+        let failures = fetch.as_ref().map_or(0, |fetch| fetch.failures);
+        let failures = if value.is_some() { 0 } else { failures };
+        self.release_value(value);
+        self.release_fetch(fetch);
+        failures
     }
 
-    /// The value that a commit would replace.
-    pub fn replaces(&self, claim: &Claim) -> Option<u32> {
-        let entry = self.entries.get(&claim.key);
-        let entry = entry.filter(|_| self.own_flight(claim).is_some())?;
-        entry.value.as_ref().map(|kept| kept.value)
+    /// The claim of a fetch that starts. It holds the stale value, if there is one.
+    fn claim(&mut self, key: u8, fetch: u32) -> Claim {
+        let value = self.entries.entry(key).or_default().value.as_mut();
+        let replaced = value.map(|kept| {
+            kept.counted.holders += usize::from(kept.is_shared);
+            Replaced {
+                value: kept.value,
+                weight: kept.counted.bytes,
+                held: kept.is_shared.then_some(kept.counted.number),
+            }
+        });
+
+        let mut claim = Claim {
+            key,
+            fetch,
+            bytes: 0,
+            replaced,
+        };
+        self.set(&mut claim, entry_weight(key));
+        claim
     }
 
-    /// The flight of the claim's key, if it is the claim's.
-    fn own_flight(&self, claim: &Claim) -> Option<&Flight> {
-        let flight = self.entries.get(&claim.key)?.flight.as_ref();
-        flight.filter(|flight| flight.id == claim.flight)
+    /// Counts `bytes` for a claim.
+    fn set(&mut self, claim: &mut Claim, bytes: u64) {
+        let counter = match claim.replaced {
+            Some(_) => &mut self.refreshes,
+            None => &mut self.flights,
+        };
+        *counter = *counter - claim.bytes + bytes;
+        claim.bytes = bytes;
     }
 
-    /// Whether the claim's flight is the key's, and has not failed.
-    fn is_under_way(&self, claim: &Claim) -> bool {
-        let flight = self.own_flight(claim);
-        flight.is_some_and(|flight| flight.negative.is_none())
-    }
+    /// Whether `total` bytes of a value can be reserved. If not, nothing changes but
+    /// for what was evicted in vain.
+    pub fn reserve(&mut self, claim: &mut Claim, total: u64, way: Way) -> bool {
+        let before = claim.bytes;
+        self.set(claim, entry_weight(claim.key) + total);
 
-    pub fn reserve(&mut self, claim: &mut Claim, total: u64) -> bool {
-        let bytes = entry_weight(claim.key) + total;
-        let flight_bytes = self.flight_bytes - claim.bytes + bytes;
-        if flight_bytes > self.rules.capacity {
-            return false;
-        }
+        let capacity = self.rules.capacity;
+        let fits = match (way, &claim.replaced) {
+            (Way::Waiting, _) => self.flights + self.refreshes <= capacity / 2,
+            (_, Some(old)) => claim.bytes <= old.weight + REFRESH_SLACK || self.held() <= capacity,
+            (Way::Whole, None) => self.evict(),
+            (Way::Growing, None) if claim.bytes <= capacity / 4 => self.evict(),
+            (Way::Growing, None) => self.bounded() <= capacity,
+        };
 
-        let before = std::mem::replace(&mut claim.bytes, bytes);
-        self.flight_bytes = flight_bytes;
-        self.evict();
-
-        let fits = self.held() <= self.rules.capacity; // what was evicted may still be read
         if !fits {
-            self.flight_bytes = self.flight_bytes + before - bytes;
-            claim.bytes = before;
+            self.set(claim, before);
         }
         fits
     }
 
-    /// Commits a value. Returns its number, or the claim's bytes if it is not kept.
-    pub fn commit(
-        &mut self,
-        claim: Claim,
-        (value, is_read): (u32, bool),
-        bytes: u64,
-        now: u64,
-    ) -> Result<u64, u64> {
-        if self.own_flight(&claim).is_none() {
-            return Err(claim.bytes);
+    /// Detaches fetches, drops negative entries, and makes values stale or drops them.
+    /// Returns how many values there were, and the flights that were detached.
+    pub fn purge(&mut self, of: &PurgeOf<'_>, now: u64) -> (u64, Vec<u32>) {
+        let grace = if of.is_soft { self.rules.grace } else { 0 };
+        let mut purged = 0;
+        let mut detached = Vec::new();
+
+        for key in self.keys(of.key) {
+            let entry = self.entries.entry(key).or_default();
+            let is_spared = |fetch: &Fetch| fetch.is_in_flight() && (of.spares)(fetch.id);
+            let fetch = entry.fetch.take_if(|fetch| !is_spared(fetch));
+            let in_flight = fetch.as_ref().filter(|fetch| fetch.is_in_flight());
+            detached.extend(in_flight.map(|fetch| fetch.id));
+
+            if let Some(kept) = &mut entry.value {
+                purged += 1;
+                kept.fresh_until = kept.fresh_until.min(now);
+                kept.stale_until = kept.stale_until.min(now + grace);
+            }
+            let value = entry.value.take_if(|kept| kept.stale_until <= now);
+            self.release_value(value);
+            self.release_fetch(fetch);
         }
 
-        let entry = self.entries.entry(claim.key).or_default();
-        let flight = entry.flight.take();
-        let weight = bytes + entry_weight(claim.key);
-        if self.rules.ttl + self.rules.grace == 0 || weight > self.rules.capacity {
-            self.release(None, flight);
-            self.clear();
-            return Err(claim.bytes); // and the old value stays
+        self.clear();
+        (purged, detached)
+    }
+
+    fn keys(&self, only: Option<u8>) -> Vec<u8> {
+        let keys = self.entries.keys().copied();
+        keys.filter(|key| only.is_none_or(|only| only == *key))
+            .collect()
+    }
+
+    fn release_value(&mut self, value: Option<Kept>) {
+        self.release(value.map(|kept| kept.counted));
+    }
+
+    fn release_fetch(&mut self, fetch: Option<Fetch>) {
+        self.release(fetch.and_then(|fetch| fetch.state.into_counted()));
+    }
+
+    /// Drops what was counted. What others still hold counts as a flight from now on.
+    fn release(&mut self, counted: Option<Counted>) {
+        if let Some(counted) = counted.filter(|counted| counted.holders > 0) {
+            self.flights += counted.bytes;
+            self.held_on.insert(counted.number, counted);
+        }
+    }
+
+    /// Records that one holder of what has this number is gone.
+    pub fn let_go(&mut self, number: u64) {
+        let mut counted = self.entries.values_mut().flat_map(Entry::counted);
+        if let Some(counted) = counted.find(|counted| counted.number == number) {
+            counted.holders -= 1;
+            return;
         }
 
-        let old = entry.value.take();
-        self.release(old, flight);
-        self.flight_bytes -= claim.bytes;
-        let number = self.next_number();
-        let fresh_until = now + self.rules.ttl;
-        let kept = Kept {
-            value,
-            fresh_until,
-            stale_until: fresh_until + self.rules.grace,
-            counted: Counted {
-                number,
-                bytes: weight,
-                is_read,
-            },
-            asked_for: false,
-        };
-        let entry = Entry {
-            value: Some(kept),
-            flight: None,
-        };
-        self.entries.insert(claim.key, entry);
-
-        self.evict();
-        Ok(number)
+        let counted = self.held_on.get_mut(&number);
+        let counted = counted.expect("what is held was once kept");
+        counted.holders -= 1;
+        if counted.holders == 0 {
+            self.flights -= counted.bytes;
+            self.held_on.remove(&number);
+        }
     }
 
     fn next_number(&mut self) -> u64 {
@@ -243,137 +302,8 @@ impl Model {
         self.last_number
     }
 
-    /// Fails a flight. Returns the bytes of the claim, which its readers still need.
-    pub fn fail(&mut self, claim: Claim, now: u64, is_joined: bool) -> u64 {
-        // The flight is counted by its own reservation, not by the negative entry.
-        let counted = (entry_weight(claim.key), false);
-        self.mark(&claim, now, is_joined, counted);
-        claim.bytes
-    }
-
-    /// Rejects an answer. Returns the number of the negative entry, if there is one.
-    pub fn reject(&mut self, claim: Claim, now: u64) -> Option<u64> {
-        self.flight_bytes -= claim.bytes;
-        let number = self.mark(&claim, now, true, (claim.bytes, true));
-        if number.is_none() {
-            self.flight_bytes += claim.bytes;
-        }
-        number
-    }
-
-    /// Makes a negative entry of a flight, counted with `bytes`, and returns its
-    /// number. `None` if it is not kept.
-    fn mark(
-        &mut self,
-        claim: &Claim,
-        now: u64,
-        is_joined: bool,
-        (bytes, is_read): (u64, bool),
-    ) -> Option<u64> {
-        if self.rules.fail_ttl == 0 {
-            self.leave(claim);
-            return None;
-        }
-
-        self.release_expired(now);
-        if !self.is_under_way(claim) {
-            return None;
-        }
-
-        let number = self.next_number();
-        let counted = Counted {
-            number,
-            bytes,
-            is_read,
-        };
-        let flight = Flight {
-            id: claim.flight,
-            joined: is_joined.then_some(claim.flight),
-            negative: Some(Negative {
-                until: now + self.rules.fail_ttl,
-                counted,
-            }),
-        };
-        self.entries.entry(claim.key).or_default().flight = Some(flight);
-
-        self.evict();
-        Some(number)
-    }
-
-    /// Drops all negative entries whose time has passed.
-    fn release_expired(&mut self, now: u64) {
-        let expire = |entry: &mut Entry| entry.flight.take_if(|flight| flight.is_expired(now));
-        let expired: Vec<Flight> = self.entries.values_mut().filter_map(expire).collect();
-        for flight in expired {
-            self.release(None, Some(flight));
-        }
-        self.clear();
-    }
-
-    pub fn drop_fill(&mut self, claim: Claim) {
-        self.leave(&claim);
-        self.flight_bytes -= claim.bytes;
-    }
-
-    pub fn give_up(&mut self, claim: Claim) -> u64 {
-        self.leave(&claim);
-        claim.bytes
-    }
-
-    /// Sets the key back to what it was before the flight, if that is still under way.
-    fn leave(&mut self, claim: &Claim) {
-        if self.is_under_way(claim) {
-            self.entries.entry(claim.key).or_default().flight = None;
-        }
-        self.clear();
-    }
-
     /// Removes empty entries.
     fn clear(&mut self) {
-        self.entries
-            .retain(|_, entry| entry.value.is_some() || entry.flight.is_some());
-    }
-
-    /// Evicts until everything fits: negative entries first, the oldest before others,
-    /// then values by SIEVE.
-    fn evict(&mut self) {
-        while self.held() > self.rules.capacity && self.evict_negative() {}
-        while self.held() > self.rules.capacity && self.advance_hand() {}
-    }
-
-    /// Drops the oldest negative entry. Returns whether there was one.
-    fn evict_negative(&mut self) -> bool {
-        let entries = self.entries.values_mut();
-        let negatives = entries.filter(|entry| entry.negative().is_some());
-        let number = |entry: &&mut Entry| entry.negative().map(|n| n.counted.number);
-        let Some(oldest) = negatives.min_by_key(number) else {
-            return false;
-        };
-
-        let forgotten = oldest.flight.take();
-        self.release(None, forgotten);
-        self.clear();
-        true
-    }
-
-    /// One step of SIEVE: the hand goes to the next newer value, or from the newest to
-    /// the oldest, and evicts it or spares it once. Returns whether there was a value.
-    fn advance_hand(&mut self) -> bool {
-        let hand = self.hand;
-        let entries = self.entries.values_mut();
-        let kept = entries.filter(|entry| entry.value.is_some());
-        let order = |entry: &&mut Entry| (entry.number() <= hand, entry.number());
-        let Some(next) = kept.min_by_key(order) else {
-            return false;
-        };
-
-        self.hand = next.number();
-        let evicted = next.value.take_if(|kept| !kept.asked_for);
-        if let Some(spared) = &mut next.value {
-            spared.asked_for = false;
-        }
-        self.release(evicted, None);
-        self.clear();
-        true
+        self.entries.retain(|_, entry| !entry.is_void());
     }
 }

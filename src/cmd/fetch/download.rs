@@ -1,8 +1,8 @@
 //! Downloads of `fetch`: each fetches from one server, with retries, into a flight.
 
-use super::TOTAL_OPTION;
 use super::progress::Progress;
-use crate::cmd::{deadlines, log};
+use crate::cmd::deadlines::explain;
+use crate::cmd::log;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use poetry::addr::Addr;
@@ -145,7 +145,7 @@ impl Plan {
         if !self.has_notices {
             return;
         }
-        let error = deadlines::explain(error, TOTAL_OPTION);
+        let error = explain(error, "--timeout");
         let pause = humantime::format_duration(pause);
         let text = format!("{error}; retrying in {pause}, {left} left");
         self.progress.suspend(|| log::warning(&text));

@@ -1,10 +1,9 @@
 //! Prints what `fetch` downloads: the poems, or a JSON object for each server.
 
-use super::TOTAL_OPTION;
 use super::download::{Pending, Timing};
 use super::progress::Progress;
 use super::sink::{Sink, Stop};
-use crate::cmd::{deadlines, log};
+use crate::cmd::log;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use poetry::addr::Addr;
@@ -41,8 +40,7 @@ impl Printer {
                 Err(Stop::ClosedOutput) => return Ok(0),
                 Err(Stop::Failed(error @ Error::Output { .. })) => return Err(error),
                 Err(Stop::Failed(error)) => {
-                    let text = deadlines::explain(&error, TOTAL_OPTION);
-                    self.progress.suspend(|| log::error(&error, &text));
+                    self.progress.suspend(|| log::error(&error));
                     first_failure.get_or_insert(error.exit_code());
                 }
             }

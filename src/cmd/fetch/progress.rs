@@ -96,7 +96,7 @@ impl Progress {
                 rt::sleep(TICK).await;
             }
         };
-        match rt::race(signals::next(signals::deadly()), draw).await {
+        match rt::race(signals::next(signals::not_ignored()), draw).await {
             Ok(signal) => signal,
             Err(never) => never,
         }

@@ -131,9 +131,9 @@ fn descriptor(number: u32) -> io::Result<File> {
     own.map(File::from)
 }
 
-/// A second descriptor for one that std has no name for. It is asked for as from another
-/// process, the way that needs no unsafe code. Where that is not allowed, what it stands
-/// for is opened again.
+/// A second descriptor for one that std has no name for. It is asked for as from
+/// another process, the way that needs no unsafe code. Where that is not allowed, what
+/// it stands for is opened again.
 #[cfg(target_os = "linux")]
 fn other_descriptor(number: u32) -> io::Result<OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -155,8 +155,8 @@ fn open_again(number: u32) -> io::Result<OwnedFd> {
     open_special(Path::new(&format!("/dev/fd/{number}"))).map(OwnedFd::from)
 }
 
-/// Opens a device, a pipe, or another process's descriptor. The last may be a file: what
-/// it holds stays.
+/// Opens a device, a pipe, or another process's descriptor. The last may be a file:
+/// what it holds stays.
 fn open_special(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }

@@ -4,9 +4,9 @@ use super::completions::{Completable, Program, Subcommand, Value};
 
 /// The functions that do not depend on the command line.
 ///
-/// bash itself splits words at the characters of `COMP_WORDBREAKS`, also `unix:/tmp` and
-/// `--ttl=1h`. So the line is split here at white space, and a reply leaves out what
-/// bash keeps: everything up to the last such character.
+/// bash itself splits words at the characters of `COMP_WORDBREAKS`, also `unix:/tmp`
+/// and `--ttl=1h`. So the line is split here at white space, and a reply leaves out
+/// what bash keeps: everything up to the last such character.
 const FUNCTIONS: &str = r#"# Completions of poetry for bash, made by `poetry generate`.
 
 _poetry_words() {

@@ -15,7 +15,7 @@ use colored::Colorize;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,6 +43,9 @@ pub(super) fn print(line: &str) -> io::Result<()> {
 /// How many lines may wait for a slow stderr. Further ones are lost, because a log must
 /// not stop the service.
 const QUEUE: usize = 4096;
+
+/// How long the end of the process waits for the log.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// How long repeats are counted before the count is printed.
 const COUNTING: Duration = Duration::from_secs(1);
@@ -162,12 +165,22 @@ impl Lines {
         }
     }
 
-    /// Waits until everything added so far is written, at most [`COUNTING`].
+    /// Waits until everything added so far is written, at most [`FLUSH`].
     pub fn flush(&self) {
+        let deadline = Instant::now() + FLUSH;
         let (done, written) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            let _late = written.recv_timeout(COUNTING);
+
+        // There is no `send` with a deadline. The queue is full only behind a slow stderr.
+        let mut flush = Message::Flush(done);
+        while let Err(TrySendError::Full(unsent)) = self.queue.try_send(flush) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            flush = unsent;
+            thread::sleep(FLUSH / 100);
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _late = written.recv_timeout(left);
     }
 }
 

@@ -1,12 +1,16 @@
 //! The log for people. Each line names what was asked for, if there was a request.
 
 use super::lines::{Answer, thousands};
+use crate::cmd::deadlines::explain;
 use colored::{Color, Colorize};
 use poetry::control::{CacheCounts, ConnectionCounts, FetchCounts, Snapshot};
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded};
 use std::time::Duration;
+
+/// The option that limits the time of a whole fetch.
+const FETCH_OPTION: &str = "--fetch-timeout";
 
 /// A request, where every request gets a line.
 pub(super) fn request(record: &AccessRecord<'_>) -> String {
@@ -107,20 +111,26 @@ fn words(event: &Event<'_>) -> String {
             let kept = if *kept { "kept" } else { "not kept" };
             format!("fetched {bytes} bytes in {}, {kept}", short(*time))
         }
-        Event::FetchFailed { error, .. } => error.to_string(),
+        Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
             format!("gave up after {bytes} bytes: no client is left, and the poem can't be kept")
         }
         Event::Rejected { fetch, why } => format!("{}: rejected: {why}", fetch.upstream),
-        Event::NextUpstream { error, next, .. } => format!("{error}; trying {next}"),
+        Event::NextUpstream { error, next, .. } => {
+            format!("{}; trying {next}", explain(error, FETCH_OPTION))
+        }
         Event::UpstreamDown { error, pause, .. } => {
+            let error = explain(error, FETCH_OPTION);
             format!("{error}; not asked first for {}", short(*pause))
         }
         Event::UpstreamUp { upstream, after } => {
             format!("{upstream}: answers again, after {}", short(*after))
         }
-        Event::SentOriginal { error, .. } => format!("sending the original: {error}"),
-        Event::Declined { error } | Event::PoemSkipped { error } => error.to_string(),
+        Event::SentOriginal { error, .. } => {
+            format!("sending the original: {}", explain(error, FETCH_OPTION))
+        }
+        Event::Declined { error } => explain(error, "--timeout"),
+        Event::PoemSkipped { error } => error.to_string(),
         Event::FewDescriptors { clients } => format!(
             "serving at most {clients} clients at once: the limit on open files allows no more"
         ),

@@ -1,6 +1,6 @@
 //! Help, the version and warnings: what they say, and where.
 
-use crate::support::{ServerProcess, command, poetry, run, text, unused_addr};
+use crate::support::{FakeUpstream, RESET, ServerProcess, command, poetry, run, text, unused_addr};
 
 const COMMANDS: [&str; 4] = ["serve", "proxy", "fetch", "transform"];
 
@@ -108,4 +108,20 @@ fn an_unknown_variable_is_warned_of_with_the_nearest() {
         let warning = format!("poetry: {variable}: no such variable; {nearest}\n");
         assert!(error.starts_with(&warning), "{error}");
     }
+}
+
+#[test]
+fn the_log_names_the_option_behind_a_deadline() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    let args = ["proxy", "-l", "0", &addr, "--idle-timeout", "50ms"];
+    let mut server = ServerProcess::start(&args);
+
+    assert_eq!(server.connect().rest(), RESET);
+
+    let log = server.stop_and_read_log();
+    assert!(
+        log.contains("no reply within 50ms (--idle-timeout)"),
+        "{log}"
+    );
 }

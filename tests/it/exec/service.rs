@@ -104,7 +104,7 @@ fn a_failed_request_is_declined_and_the_log_says_why() {
         "poetry: missing: could not run /no/such/program: no such file or directory\n",
         "poetry: fail: the program ended with exit code 1\n",
         "poetry: flood: longer than 1024 bytes\n",
-        "poetry: hang: the program did not end within 1s\n",
+        "poetry: hang: the program did not end within 1s (--timeout)\n",
     ] {
         assert!(log.contains(line), "{line} is not in {log}");
     }

@@ -12,8 +12,8 @@ const LINKS_MAX: usize = 40;
 /// What the path of an output is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cmd::fetch) enum Target {
-    /// An open descriptor of this process, such as `/dev/stdout`. It is written to where
-    /// it stands: the file behind it is not replaced.
+    /// An open descriptor of this process, such as `/dev/stdout`. It is written to
+    /// where it stands: the file behind it is not replaced.
     Descriptor(u32),
     /// A device or a pipe, which cannot be replaced.
     Special(PathBuf),

@@ -2,8 +2,9 @@
 //! for, so the proxy has to ask the upstream. HAProxy and nginx pass the same requests
 //! on to the same upstream.
 //!
-//! The upstream shares the load generator's core. Packets are not steered to the proxy's
-//! core: it would get the kernel's work for the client and for the upstream as well.
+//! The upstream shares the load generator's core. Packets are not steered to the
+//! proxy's core: it would get the kernel's work for the client and for the upstream as
+//! well.
 
 use crate::contenders::{Comparison, Contender, Series, rounds, sound_rate};
 use crate::context::Context;

@@ -82,7 +82,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -91,7 +91,7 @@ _poetry_complete() {
             ;;
         fetch)
             if [[ $cur == -* ]]; then
-                _poetry_words "-o --output --timeout --connect-timeout --idle-timeout --retry --ask --max-poem --transform --via --json -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-o --output --timeout --connect-timeout --idle-timeout --retry --ask --half-close --max-poem --transform --via --json -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

@@ -29,6 +29,7 @@ fn main() -> Result<(), Error> {
         handler: proxy,
         limits: Limits {
             max_clients: 1000,
+            max_half_closed: 1000,
             client_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
         },
@@ -75,6 +76,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             idle: Duration::from_secs(30),
             total: Duration::from_secs(600),
         },
+        half_close: false,
         policy: Policy {
             ttl: Duration::from_secs(7200),
             grace: Duration::ZERO,

@@ -1,5 +1,5 @@
-//! What the cache says that it holds, against the counters of the allocator. One test, for
-//! the counters are the whole process's.
+//! What the cache says that it holds, against the counters of the allocator. One test,
+//! for the counters are the whole process's.
 
 use bytes::Bytes;
 use poetry::cache::{Policy, Remember};

@@ -99,8 +99,8 @@ pub struct Demand {
     pub time: Duration,
 }
 
-/// The demand for hits: enough clients to keep a burst in the server's queue, few enough
-/// to stay in its caches.
+/// The demand for hits: enough clients to keep a burst in the server's queue, few
+/// enough to stay in its caches.
 pub const HITS: Demand = Demand {
     asking: 128,
     time: Duration::from_secs(1),

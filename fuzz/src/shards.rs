@@ -15,7 +15,7 @@ mod kept;
 
 use super::head;
 use kept::{Given, Kept, Pause};
-use poetry::cache::{Cache, Fill, Lookup, Policy, Purge};
+use poetry::cache::{Cache, ENTRY_WEIGHT, FLIGHT_WEIGHT, Fill, Lookup, Policy, Purge};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,9 @@ const CAPACITIES: [u64; 4] = [128 << 10, 256 << 10, 600 << 10, 4 << 20];
 const KEYS: u8 = 64;
 /// How many fills may be open at once.
 const HELD_MAX: usize = 24;
-/// What an entry costs, in bytes. Keys hold nothing here.
-const ENTRY_WEIGHT: u64 = 256;
+/// What an entry costs while it is fetched, and as a cached failure, in bytes. Keys
+/// hold nothing here.
+const FETCHED_WEIGHT: u64 = ENTRY_WEIGHT + FLIGHT_WEIGHT;
 /// What a refresh may hold beyond the weight of the old value, in bytes.
 const REFRESH_SLACK: u64 = 64 << 10;
 
@@ -216,7 +217,7 @@ impl ShardsRun {
         self.open.push(OpenFill {
             fill,
             key,
-            bytes: ENTRY_WEIGHT,
+            bytes: FETCHED_WEIGHT,
             flight,
             replaces,
             failures: pause.map_or(0, |pause| pause.failures),
@@ -226,15 +227,15 @@ impl ShardsRun {
     fn reserve(&mut self, at: usize, size: u8, how: u8) {
         let way = [Way::Growing, Way::Growing, Way::Whole, Way::Waiting][usize::from(how % 4)];
         let times = if how & 4 > 0 { 3 } else { 1 };
-        let total = self.bytes(size) * times + ENTRY_WEIGHT;
+        let total = self.bytes(size) * times + FETCHED_WEIGHT;
         let before = std::mem::replace(&mut self.open[at].bytes, total);
         let due = self.can_reserve(at, way);
 
         let fill = &mut self.open[at].fill;
         let fits = match way {
-            Way::Growing => fill.reserve(total - ENTRY_WEIGHT),
-            Way::Whole => fill.reserve_whole(total - ENTRY_WEIGHT),
-            Way::Waiting => fill.reserve_waiting(total - ENTRY_WEIGHT),
+            Way::Growing => fill.reserve(total - FETCHED_WEIGHT),
+            Way::Whole => fill.reserve_whole(total - FETCHED_WEIGHT),
+            Way::Waiting => fill.reserve_waiting(total - FETCHED_WEIGHT),
         };
         assert_eq!(fits, due, "{way:?} {total}");
 

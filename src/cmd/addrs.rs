@@ -1,6 +1,6 @@
 //! Addresses on the command line, and what to type instead of one that cannot be used.
 
-use poetry::addr::{Addr, BadAddr};
+use poetry::addr::{Addr, BadAddr, ListenAddr};
 use poetry::error::Error;
 use std::net::Ipv6Addr;
 use std::path::Path;
@@ -16,7 +16,7 @@ const FIRST_FREE_PORT: u16 = 1024;
 
 /// A parser of addresses to listen on; port 0 picks a free one. `port` is proposed
 /// where none is given.
-pub(super) fn listen_addr(port: u16) -> impl Fn(&str) -> Result<Addr, String> + Clone {
+pub(super) fn listen_addr(port: u16) -> impl Fn(&str) -> Result<ListenAddr, String> + Clone {
     move |text| {
         let every_host = |port| format!("0.0.0.0:{port} or [::]:{port}");
         text.parse().map_err(|error: BadAddr| {
@@ -68,6 +68,9 @@ fn port_alone(text: &str) -> Option<u16> {
 fn nearest(text: &str, port: u16) -> Option<String> {
     if text.starts_with(['/', '.']) {
         return Some(format!("unix:{text}"));
+    }
+    if text.starts_with("unix:") {
+        return None;
     }
 
     let has_scheme = text.contains("://");

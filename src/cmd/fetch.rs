@@ -75,6 +75,10 @@ pub(super) struct Args {
     /// Send this request line first (the line protocol: finger, whois, gopher)
     #[arg(long, value_name = "TEXT", value_parser = request_line)]
     ask: Option<String>,
+    /// Close the sending side after the request line, for servers that read to its end
+    /// before they answer; others take that for a hang-up
+    #[arg(long, requires = "ask")]
+    half_close: bool,
     /// Longest poem to accept; by default there is no limit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_poem: Option<u64>,
@@ -164,6 +168,7 @@ impl Args {
         Plan {
             timeouts: self.timeouts(),
             ask: self.ask.clone(),
+            half_close: self.half_close,
             retry: self.retry,
             pipeline,
             max_poem: self.max_poem.unwrap_or(u64::MAX),

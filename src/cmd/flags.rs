@@ -69,8 +69,7 @@ pub(super) struct Listening {
 /// The time limits of every command that connects to a server.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Connecting {
-    /// How long to wait for a name to resolve, and for a connection to each of its
-    /// addresses
+    /// How long to wait for a name to resolve, and again for a connection
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
     pub connect_timeout: Duration,
     /// How long a server may send nothing

@@ -9,10 +9,10 @@ use super::sockets::{self, FdBudget};
 use super::transforms::{most_similar, pipeline};
 use super::values::{duration, number, positive_duration, size};
 use clap::ValueEnum;
-use poetry::addr::Addr;
+use poetry::addr::{Addr, ListenAddr};
 use poetry::cache::Policy;
 use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
-use poetry::net::{self, Listener};
+use poetry::net::Listener;
 use poetry::protocol::Protocol;
 use poetry::transform::{Pipeline, Registry};
 use poetry::upstream::Upstream;
@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
     #[arg(short, long, visible_alias = "port", value_name = "ADDR",
           default_value = "127.0.0.1:10000", value_parser = listen_addr(PROXY_PORT))]
-    listen: Vec<Addr>,
+    listen: Vec<ListenAddr>,
     /// The protocol of clients and upstream; with line and netstring, the request is
     /// passed on, and each request has its own cached answer
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
@@ -85,6 +85,10 @@ pub(super) struct Args {
     /// Fetches that may wait for a connection; a request beyond that fails at once
     #[arg(long, value_name = "N", default_value = "1000", value_parser = number(0u32))]
     upstream_queue: u32,
+    /// Close the sending side after each request, for upstreams that read to its end
+    /// before they answer; others take that for a hang-up
+    #[arg(long)]
+    half_close: bool,
     /// How long a whole fetch may take, from its connection on
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
     fetch_timeout: Duration,
@@ -183,6 +187,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["transform", "protocol"],
             "--transform cannot be used with --protocol netstring",
         ),
+        ProxyProtocol::Poem if args.half_close => (
+            ["half_close", "protocol"],
+            "--half-close cannot be used with --protocol poem, which has no request",
+        ),
         _ if is_builtin && args.upstreams.len() > 1 => (
             ["upstreams", "upstreams"],
             "builtin cannot be used with other upstreams",
@@ -260,6 +268,7 @@ fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> Prox
         protocol: args.protocol.into(),
         upstream,
         timeouts: args.connecting.timeouts(args.fetch_timeout),
+        half_close: args.half_close,
         policy: Policy {
             ttl: args.ttl,
             grace: args.grace,
@@ -289,7 +298,7 @@ async fn refuse_loop(
 ) -> Result<(), Failure> {
     for server in upstream.addrs().iter().chain(via) {
         for listener in listeners {
-            if net::leads_to(server, listener.addr()).await {
+            if listener.is_reached_by(server).await {
                 return Err(Failure::conflict(format!(
                     "'{server}' is where this proxy listens: it would wait for itself"
                 )));

@@ -7,7 +7,7 @@ use super::service::{Service, listen};
 use super::sockets::{self, FdBudget};
 use super::values::{duration, number};
 use clap::ValueEnum;
-use poetry::addr::Addr;
+use poetry::addr::ListenAddr;
 use poetry::anthology::{Anthology, PoemSource};
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::protocol::Protocol;
@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
     #[arg(short, long, visible_alias = "port", value_name = "ADDR",
           default_value = "127.0.0.1:10001", value_parser = listen_addr(SERVE_PORT))]
-    listen: Vec<Addr>,
+    listen: Vec<ListenAddr>,
     /// The protocol that clients speak
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ServeProtocol,

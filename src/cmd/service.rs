@@ -114,6 +114,7 @@ impl Service<'_> {
 
         Limits {
             max_clients: wanted.min(possible),
+            max_half_closed: wanted.min(possible.saturating_sub(wanted)),
             client_timeout: self.listening.client_timeout,
             drain_timeout: self.listening.drain_timeout,
         }

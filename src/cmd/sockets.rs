@@ -2,7 +2,7 @@
 
 use super::addrs::explain_refusal;
 use listenfd::ListenFd;
-use poetry::addr::Addr;
+use poetry::addr::ListenAddr;
 use poetry::error::{Error, reason};
 use poetry::net::Listener;
 use poetry::rt;
@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 /// # Errors
 /// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if there is
 /// no thread left.
-pub(super) async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
+pub(super) async fn open(addrs: &[ListenAddr]) -> Result<Vec<Listener>, Error> {
     let passed = ListenFd::from_env();
     rt::start()?;
     let mut listeners = inherited(passed).map_err(|error| Error::Local {
@@ -31,7 +31,7 @@ pub(super) async fn open(addrs: &[Addr]) -> Result<Vec<Listener>, Error> {
     if listeners.is_empty() {
         for addr in addrs {
             let listener = Listener::bind(addr).await;
-            listeners.push(listener.map_err(|error| explain_refusal(addr, error))?);
+            listeners.push(listener.map_err(|error| explain_refusal(&addr.addr, error))?);
         }
     }
     Ok(listeners)

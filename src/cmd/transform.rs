@@ -9,7 +9,7 @@ use super::sockets::{self, FdBudget};
 use super::transforms::pipeline;
 use super::values::{positive_duration, size};
 use async_signal::Signal;
-use poetry::addr::Addr;
+use poetry::addr::{Addr, ListenAddr};
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::{TransformLimits, TransformService};
@@ -45,7 +45,7 @@ pub(super) struct Args {
     #[arg(short, long, visible_alias = "port", value_name = "ADDR", num_args = 0..=1,
           default_missing_value = "127.0.0.1:11000", conflicts_with_all = ["names", "via"],
           value_parser = listen_addr(TRANSFORM_PORT))]
-    listen: Option<Vec<Addr>>,
+    listen: Option<Vec<ListenAddr>>,
     /// Add a transformation NAME that runs a program, without a shell: the poem is its
     /// stdin, its stdout the result; repeatable; for example up='tr a-z A-Z'
     #[arg(long, value_name = "NAME=COMMAND", conflicts_with = "via", value_parser = program)]
@@ -102,7 +102,7 @@ fn registry(programs: &[Program]) -> Result<Registry, Failure> {
 }
 
 async fn serve(
-    addrs: &[Addr],
+    addrs: &[ListenAddr],
     args: &Args,
     registry: Registry,
     output: &Output,

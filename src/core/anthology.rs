@@ -15,7 +15,7 @@ mod text;
 use crate::error::{Error, reason};
 use crate::poem::Poem;
 use crate::protocol::check_line;
-pub(crate) use pull::{AtOnce, RecentPieces};
+pub(crate) use pull::{AtOnce, LastPieces};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 pub(crate) use text::Text;

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Deadlines of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For looking up the name, and again for connecting to each of its addresses.
+    /// For looking up the name, and again for connecting to one of its addresses.
     pub connect: Duration,
     /// The longest silence: the server takes nothing of the request and sends nothing.
     pub idle: Duration,
@@ -37,6 +37,10 @@ pub struct Query<'a> {
     pub limit: u64,
     /// The deadlines.
     pub timeouts: Timeouts,
+    /// Whether to close the sending side once the request is sent. Some servers read
+    /// to the end before they answer; others take the end for a hang-up. In the poem
+    /// protocol, which has no request, nothing is closed.
+    pub half_close: bool,
 }
 
 /// Connects to a server. The request is sent while the reply is read.
@@ -59,6 +63,7 @@ pub(crate) async fn open<'a>(
     Ok(Exchange {
         stream,
         request,
+        end_due: query.half_close && query.protocol != Protocol::Poem,
         decoder: ReplyDecoder::new(query.protocol, addr.to_string(), query.limit),
         idle: query.timeouts.idle,
         turns: CoopBudget::default(),
@@ -76,6 +81,8 @@ pub struct Exchange<'a> {
     stream: Stream,
     /// The part of the request still to be sent; empty once sending has failed.
     request: Frame<'a>,
+    /// Whether to close the sending side once the request is sent.
+    end_due: bool,
     decoder: ReplyDecoder,
     /// The longest silence.
     idle: Duration,
@@ -150,6 +157,7 @@ impl Exchange<'_> {
             let result = match self.stream.send_parts(self.request.rest()) {
                 Ok(count) => {
                     self.request.advance(count);
+                    self.send_end();
                     return Poll::Ready(());
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -161,10 +169,19 @@ impl Exchange<'_> {
 
             if let Err(e) = result {
                 self.request = Frame::default();
+                self.end_due = false;
                 self.send_error = Some(e).filter(cuts_the_reply);
             }
         }
         Poll::Pending
+    }
+
+    /// Closes the sending side if that is due.
+    fn send_end(&mut self) {
+        if self.end_due && self.request.is_sent() {
+            self.end_due = false;
+            let _broken = self.stream.finish(); // then reading says why
+        }
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -3,10 +3,15 @@
 //! An acceptor takes a [`Slot`] before it accepts, so the count is right before the
 //! connection exists. A connection that is answered on the spot leaves the slot with
 //! the acceptor; one that needs a task takes it along.
+//!
+//! A client that has closed its sending side and waits may be gone: nothing tells. It
+//! lends its slot to others until its answer comes. It takes it back at once then, even
+//! over the limit, for a reader that waits would delay others. The number of lent slots
+//! has a limit of its own, which is the number of connections over the first limit.
 
 use event_listener::Event;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A fixed number of slots. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -18,6 +23,10 @@ pub(crate) struct Slots {
 struct Counter {
     limit: u64,
     taken: AtomicU64,
+    lent_limit: u64,
+    lent: AtomicU64,
+    /// Those taken and those lent.
+    held: AtomicU64,
     /// Wakes what waits for a slot, or for all of them to be free.
     freed: Event,
 }
@@ -26,14 +35,19 @@ struct Counter {
 #[derive(Debug)]
 pub(crate) struct Slot {
     shared: Arc<Counter>,
+    is_lent: AtomicBool,
 }
 
 impl Slots {
-    pub(crate) fn new(limit: u64) -> Slots {
+    /// `limit` slots, of which `lent_limit` may be lent to others at a time.
+    pub(crate) fn new(limit: u64, lent_limit: u64) -> Slots {
         Slots {
             shared: Arc::new(Counter {
                 limit,
                 taken: AtomicU64::new(0),
+                lent_limit,
+                lent: AtomicU64::new(0),
+                held: AtomicU64::new(0),
                 freed: Event::new(),
             }),
         }
@@ -56,27 +70,27 @@ impl Slots {
 
     fn try_acquire(&self) -> Option<Slot> {
         let counter = &self.shared;
-        let taken = counter
-            .taken
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-                (taken < counter.limit).then_some(taken + 1)
-            });
+        if !raise(&counter.taken, counter.limit) {
+            return None;
+        }
 
-        taken.ok().map(|_| Slot {
+        counter.held.fetch_add(1, Ordering::AcqRel);
+        Some(Slot {
             shared: counter.clone(),
+            is_lent: AtomicBool::new(false),
         })
     }
 
-    /// Slots taken at this moment.
-    pub(crate) fn taken(&self) -> u64 {
-        self.shared.taken.load(Ordering::Acquire)
+    /// Connections at this moment: slots taken and slots lent.
+    pub(crate) fn held(&self) -> u64 {
+        self.shared.held.load(Ordering::Acquire)
     }
 
-    /// Waits until all slots are free.
+    /// Waits until no connection is left.
     pub(crate) async fn all_free(&self) {
-        while self.taken() > 0 {
+        while self.held() > 0 {
             let freed = self.shared.freed.listen(); // before the second look, or a wake is lost
-            if self.taken() == 0 {
+            if self.held() == 0 {
                 return;
             }
             freed.await;
@@ -84,10 +98,50 @@ impl Slots {
     }
 }
 
+/// Adds one, unless that goes over the limit. Returns whether it was added.
+fn raise(count: &AtomicU64, limit: u64) -> bool {
+    let raised = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+        (count < limit).then_some(count + 1)
+    });
+    raised.is_ok()
+}
+
+impl Slot {
+    /// Lends the slot to others, if not too many are lent. Does nothing if it is lent.
+    pub(crate) fn lend(&self) {
+        let counter = &self.shared;
+        if self.is_lent.load(Ordering::Acquire) || !raise(&counter.lent, counter.lent_limit) {
+            return;
+        }
+
+        self.is_lent.store(true, Ordering::Release);
+        counter.taken.fetch_sub(1, Ordering::AcqRel);
+        counter.freed.notify(usize::MAX);
+    }
+
+    /// Takes a slot that was lent, even if none is free. Does nothing if it is not
+    /// lent.
+    pub(crate) fn take_back(&self) {
+        if self.is_lent.swap(false, Ordering::AcqRel) {
+            self.shared.taken.fetch_add(1, Ordering::AcqRel);
+            self.shared.lent.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.taken.fetch_sub(1, Ordering::AcqRel);
-        self.shared.freed.notify(usize::MAX);
+        let counter = &self.shared;
+        let is_lent = *self.is_lent.get_mut();
+        counter.held.fetch_sub(1, Ordering::AcqRel); // before another can take the slot
+
+        let count = if is_lent {
+            &counter.lent
+        } else {
+            &counter.taken
+        };
+        count.fetch_sub(1, Ordering::AcqRel);
+        counter.freed.notify(usize::MAX);
     }
 }
 
@@ -98,14 +152,14 @@ mod tests {
 
     #[test]
     fn a_slot_that_is_freed_goes_to_a_waiter() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 0);
         let slot = slots.acquire().now_or_never().expect("it is free");
         let mut waits = Box::pin(slots.acquire());
         assert!(waits.as_mut().now_or_never().is_none());
 
         drop(slot);
         let slot = waits.now_or_never().expect("it was freed");
-        assert_eq!(slots.taken(), 1);
+        assert_eq!(slots.held(), 1);
 
         let mut idle = Box::pin(slots.all_free());
         assert!(idle.as_mut().now_or_never().is_none());
@@ -114,19 +168,73 @@ mod tests {
     }
 
     #[test]
+    fn a_lent_slot_goes_to_another_and_comes_back_over_the_limit() {
+        let slots = Slots::new(1, 1);
+        let lender = slots.acquire().now_or_never().expect("it is free");
+        assert!(slots.try_acquire().is_none());
+
+        lender.lend();
+        lender.lend();
+        let other = slots.try_acquire().expect("it was lent");
+        assert_eq!(slots.held(), 2);
+
+        lender.take_back();
+        lender.take_back();
+        assert_eq!(slots.held(), 2);
+        drop(other);
+        assert!(slots.try_acquire().is_none(), "the lender has it again");
+        drop(lender);
+        assert_eq!(slots.held(), 0);
+    }
+
+    #[test]
+    fn no_more_slots_are_lent_than_allowed() {
+        let slots = Slots::new(2, 1);
+        let held: Vec<_> = (0..2).filter_map(|_| slots.try_acquire()).collect();
+        held.iter().for_each(Slot::lend);
+
+        let third = slots.try_acquire();
+        assert!(third.is_some());
+        assert!(slots.try_acquire().is_none(), "the second was not lent");
+
+        drop((held, third));
+        assert_eq!(slots.held(), 0);
+    }
+
+    #[test]
+    fn lenders_on_several_threads_lose_no_slot() {
+        let slots = Slots::new(4, 2);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let Some(slot) = slots.try_acquire() else {
+                            continue;
+                        };
+                        slot.lend();
+                        assert!(slots.held() <= 6);
+                        slot.take_back();
+                    }
+                });
+            }
+        });
+        assert_eq!(slots.held(), 0);
+    }
+
+    #[test]
     fn no_order_of_acceptors_overshoots_the_limit() {
-        let slots = Slots::new(10);
+        let slots = Slots::new(10, 0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
                         let held: Vec<_> = (0..5).filter_map(|_| slots.try_acquire()).collect();
-                        assert!(slots.taken() <= 10);
+                        assert!(slots.held() <= 10);
                         drop(held);
                     }
                 });
             }
         });
-        assert_eq!(slots.taken(), 0);
+        assert_eq!(slots.held(), 0);
     }
 }

@@ -9,6 +9,7 @@ mod evict;
 
 pub use ends::Offer;
 use entry::{Counted, Entry, Fetch, Kept, State};
+use poetry::cache::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 use std::collections::BTreeMap;
 
 /// The policy, in seconds and bytes.
@@ -95,9 +96,14 @@ pub fn weigh(key: &u8) -> u64 {
     u64::from(*key) * 50
 }
 
-/// What an entry costs beside its value: 256 bytes and its key.
+/// What an entry costs beside its value, in bytes.
 pub fn entry_weight(key: u8) -> u64 {
-    256 + weigh(&key)
+    ENTRY_WEIGHT + weigh(&key)
+}
+
+/// What an entry costs while it is fetched, and as a cached failure, in bytes.
+pub fn flight_weight(key: u8) -> u64 {
+    entry_weight(key) + FLIGHT_WEIGHT
 }
 
 impl Model {
@@ -195,7 +201,7 @@ impl Model {
             bytes: 0,
             replaced,
         };
-        self.set(&mut claim, entry_weight(key));
+        self.set(&mut claim, flight_weight(key));
         claim
     }
 
@@ -213,7 +219,7 @@ impl Model {
     /// for what was evicted in vain.
     pub fn reserve(&mut self, claim: &mut Claim, total: u64, way: Way) -> bool {
         let before = claim.bytes;
-        self.set(claim, entry_weight(claim.key) + total);
+        self.set(claim, flight_weight(claim.key) + total);
 
         let capacity = self.rules.capacity;
         let fits = match (way, &claim.replaced) {

@@ -304,5 +304,5 @@ fn bytes(rules: &Rules, claim: &Claim, size: u8) -> u64 {
     };
 
     let one_more = u64::from(matches!(size, 243 | 245 | 247 | 253..=255));
-    most.saturating_sub(model::entry_weight(claim.key)) + one_more
+    most.saturating_sub(model::flight_weight(claim.key)) + one_more
 }

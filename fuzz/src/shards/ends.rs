@@ -1,7 +1,7 @@
 //! How fetches end, what that evicts, and what is counted then.
 
 use super::kept::take_if;
-use super::{ENTRY_WEIGHT, Given, OpenFill, Pause, ShardsRun};
+use super::{FETCHED_WEIGHT, Given, OpenFill, Pause, ShardsRun};
 use poetry::cache::Remember;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl ShardsRun {
             alive: Arc::downgrade(&value),
             fresh_until: self.now + self.ttl,
             stale_until: self.now + self.ttl + self.grace,
-            bytes: bytes + ENTRY_WEIGHT,
+            bytes: bytes + poetry::cache::ENTRY_WEIGHT,
         };
 
         let result = open.fill.commit(value, bytes, freshness, self.at());
@@ -62,7 +62,7 @@ impl ShardsRun {
                 alive: open.flight,
                 fresh_until: 0,
                 stale_until: self.now + self.fail_ttl,
-                bytes: ENTRY_WEIGHT,
+                bytes: FETCHED_WEIGHT,
             };
             self.kept.negatives.insert(open.key, negative);
         }

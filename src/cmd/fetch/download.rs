@@ -32,6 +32,7 @@ pub(super) struct Plan {
     /// The total is for all attempts together.
     pub timeouts: Timeouts,
     pub ask: Option<String>,
+    pub half_close: bool,
     pub retry: u32,
     pub pipeline: Option<Pipeline>,
     pub max_poem: u64,
@@ -184,6 +185,7 @@ impl Plan {
             request,
             limit: self.max_poem,
             timeouts: self.timeouts,
+            half_close: self.half_close,
         }
     }
 
@@ -253,6 +255,7 @@ mod tests {
             timeouts,
             has_notices: false,
             ask: None,
+            half_close: false,
             retry: 0,
             pipeline: None,
             max_poem,

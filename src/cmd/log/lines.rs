@@ -170,7 +170,8 @@ impl Lines {
         let deadline = Instant::now() + FLUSH;
         let (done, written) = sync_channel(1);
 
-        // There is no `send` with a deadline. The queue is full only behind a slow stderr.
+        // There is no `send` with a deadline. The queue is full only behind a slow
+        // stderr.
         let mut flush = Message::Flush(done);
         while let Err(TrySendError::Full(unsent)) = self.queue.try_send(flush) {
             if Instant::now() >= deadline {

@@ -2,7 +2,7 @@
 //!
 //! A client holds a descriptor and an offset, and no bytes: a thousand clients that
 //! take nothing cost no more memory than one. Bytes are read once the kernel can take
-//! some from us. What it then leaves of a piece stays among the [`RecentPieces`] for a
+//! some from us. What it then leaves of a piece stays among the [`LastPieces`] for a
 //! while. If the client goes on too late for that, the rest is read once more.
 //!
 //! Where the kernel has the bytes in memory, they are read on the spot, which takes as
@@ -84,11 +84,11 @@ impl Piece {
 
 /// The pieces read last, of all files. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RecentPieces {
+pub(crate) struct LastPieces {
     held: Arc<Mutex<VecDeque<Arc<Piece>>>>,
 }
 
-impl RecentPieces {
+impl LastPieces {
     /// Holds a piece instead of the oldest one.
     fn hold(&self, piece: Arc<Piece>) {
         let mut held = self.lock();
@@ -132,7 +132,7 @@ pub(super) struct FileReader {
     /// The offset of the next byte.
     at: u64,
     at_once: AtOnce,
-    pieces: RecentPieces,
+    pieces: LastPieces,
     state: Mutex<FileState>,
 }
 
@@ -164,7 +164,7 @@ enum Loaded {
 type Loading = Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send>>;
 
 impl FileReader {
-    pub(super) fn new(path: Arc<Path>, pieces: RecentPieces, at_once: AtOnce) -> FileReader {
+    pub(super) fn new(path: Arc<Path>, pieces: LastPieces, at_once: AtOnce) -> FileReader {
         FileReader {
             path,
             at: 0,

@@ -1,7 +1,7 @@
 //! The bytes of a poem: in memory, or in a file that is read while it is sent.
 
 use super::file::OpenFile;
-use super::pull::{AtOnce, FileReader, RecentPieces};
+use super::pull::{AtOnce, FileReader, LastPieces};
 use crate::flight::Reader;
 use crate::poem::{Poem, packed};
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Text {
     }
 
     /// A reader of this text. All that read files share `pieces`.
-    pub(crate) fn reader(self, pieces: &RecentPieces, at_once: AtOnce) -> Reader {
+    pub(crate) fn reader(self, pieces: &LastPieces, at_once: AtOnce) -> Reader {
         match self {
             Text::Held(poem) => Reader::of(poem),
             Text::InFile(path) => {

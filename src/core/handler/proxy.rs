@@ -44,6 +44,8 @@ pub struct ProxySettings {
     pub upstream: Upstream,
     /// The deadlines of a fetch.
     pub timeouts: Timeouts,
+    /// Whether a fetch closes its sending side once its request is sent.
+    pub half_close: bool,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
     /// The longest text that is kept, in bytes. A longer one passes through a window of

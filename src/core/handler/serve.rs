@@ -2,7 +2,7 @@
 
 mod plan;
 
-use crate::anthology::{Anthology, AtOnce, RecentPieces, Text};
+use crate::anthology::{Anthology, AtOnce, LastPieces, Text};
 use crate::control::{Control, Snapshot};
 use crate::error::Error;
 use crate::observe::{CacheStatus, Event, Observer, Reloaded};
@@ -49,7 +49,7 @@ pub struct Serve {
     script: Script,
     observer: Arc<dyn Observer>,
     /// What is held of large files.
-    pieces: RecentPieces,
+    pieces: LastPieces,
     turn: AtomicUsize,
 }
 
@@ -67,7 +67,7 @@ impl Serve {
             settings,
             script,
             observer,
-            pieces: RecentPieces::default(),
+            pieces: LastPieces::default(),
             turn: AtomicUsize::new(0),
         };
         serve.report_left_out();

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 use super::UNSENT_BYTES;
+use super::race;
 use super::resolve::resolve;
 use super::stream::Stream;
 use crate::addr::Addr;
@@ -14,35 +15,46 @@ use socket2::{SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Connects to the address. If a name has several, connects to the first that answers.
-/// The limit is for the look-up and again for each address.
+/// Connects to the address. If a name has several, the first that answers wins (RFC
+/// 8305). The limit is for the look-up, and again for connecting.
 ///
 /// # Errors
 /// [`Error::Unresolved`], [`Error::Unreachable`], [`Error::Timeout`]; [`Error::Reset`]
 /// if the connection was made and broke at once.
 pub(crate) async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Error> {
-    let mut last = Error::Unreachable {
-        subject: addr.to_string(),
-        why: "no address to try".into(),
-    };
-    for target in resolve(addr, limit).await? {
-        last = match within(limit, connect_one(&target)).await {
-            Some(Ok(stream)) => return Ok(stream),
-            Some(Err(e)) => failed(addr, &e),
-            None => Error::Timeout {
+    let found = resolve(addr, limit).await?;
+    let has_several = found.len() > 1;
+    let targets = race::order(addr, found);
+
+    let attempts = targets.into_iter().map(attempt);
+    let (stream, target) = match within(limit, race::first_ok(attempts)).await {
+        Some(Ok(winner)) => winner,
+        Some(Err(error)) => return Err(failed(addr, error)),
+        None => {
+            return Err(Error::Timeout {
                 subject: addr.to_string(),
                 stage: Stage::Connect,
                 limit,
-            },
-        };
-    }
+            });
+        }
+    };
 
-    Err(last)
+    if has_several {
+        race::remember(addr, target);
+    }
+    Ok(stream)
 }
 
-fn failed(addr: &Addr, error: &io::Error) -> Error {
+/// Why no address could be connected to: the last error, or none if there is no
+/// address.
+fn failed(addr: &Addr, error: Option<io::Error>) -> Error {
     let subject = addr.to_string();
-    let why = reason(error);
+    let Some(error) = error else {
+        let why = "no address to try".into();
+        return Error::Unreachable { subject, why };
+    };
+
+    let why = reason(&error);
     if error.kind() == ErrorKind::ConnectionReset {
         Error::Reset {
             subject,
@@ -52,6 +64,12 @@ fn failed(addr: &Addr, error: &io::Error) -> Error {
     } else {
         Error::Unreachable { subject, why }
     }
+}
+
+/// Connects to a target, and returns it, too.
+async fn attempt(target: SockAddr) -> io::Result<(Stream, SockAddr)> {
+    let stream = connect_one(&target).await?;
+    Ok((stream, target))
 }
 
 async fn connect_one(target: &SockAddr) -> io::Result<Stream> {

@@ -2,19 +2,19 @@
 
 #[cfg(target_os = "linux")]
 use super::UNSENT_BYTES;
-use super::resolve::resolve;
+use super::resolve::{leads_to, resolve};
 use super::stream::Accepted;
-use crate::addr::Addr;
+use crate::addr::{Addr, ListenAddr};
 use crate::error::{Error, reason};
 use crate::rt;
 use async_io::Async;
 use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::{File, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,12 +40,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on the address. If a name has several, listens on the first that can be
-    /// bound.
+    /// Listens on the address. If a name has several, listens on the first that can
+    /// be bound. An IPv6 address takes no IPv4 clients, so that `0.0.0.0:P` and
+    /// `[::]:P` can be listened on together.
     ///
     /// # Errors
     /// [`Error::Unresolved`] for a name, [`Error::Local`] if no address can be bound.
-    pub async fn bind(addr: &Addr) -> Result<Listener, Error> {
+    pub async fn bind(at: &ListenAddr) -> Result<Listener, Error> {
+        let addr = &at.addr;
         let _until_it_listens = match addr {
             Addr::Unix(path) => lock_folder(path).await,
             Addr::Tcp { .. } => None,
@@ -53,7 +55,7 @@ impl Listener {
 
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
         for target in resolve(addr, RESOLVE_TIMEOUT).await? {
-            match Listener::bind_one(addr, &target) {
+            match Listener::bind_one(at, &target) {
                 Ok(listener) => return Ok(listener),
                 Err(e) => last = e,
             }
@@ -65,28 +67,27 @@ impl Listener {
         })
     }
 
-    fn bind_one(addr: &Addr, target: &SockAddr) -> io::Result<Listener> {
+    fn bind_one(at: &ListenAddr, target: &SockAddr) -> io::Result<Listener> {
         let socket = Socket::new(target.domain(), Type::STREAM, None)?;
-        match addr {
-            Addr::Unix(path) => remove_stale(path)?,
+        let file = match &at.addr {
+            Addr::Unix(path) => Some(bind_unix(&socket, path, target, at.mode)?),
             Addr::Tcp { .. } => {
                 socket.set_reuse_address(true)?;
+                if target.is_ipv6() {
+                    socket.set_only_v6(true)?;
+                }
                 set_options(&socket)?;
+                socket.bind(target)?;
+                None
             }
-        }
-
-        socket.bind(target)?;
-        let file = match addr {
-            Addr::Unix(path) => SocketFile::at(path),
-            Addr::Tcp { .. } => None,
         };
 
         socket.listen(BACKLOG.into())?;
-        let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
+        let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| at.addr.clone());
         Ok(Listener {
             socket: Async::new(socket)?,
             addr,
-            file,
+            file: file.flatten(),
         })
     }
 
@@ -115,6 +116,13 @@ impl Listener {
         &self.addr
     }
 
+    /// Whether a connection to `target` would arrive here. Detours through other
+    /// machines can't be seen.
+    pub async fn is_reached_by(&self, target: &Addr) -> bool {
+        let takes_ipv4 = !self.socket.get_ref().only_v6().unwrap_or(true);
+        leads_to(target, &self.addr, takes_ipv4).await
+    }
+
     /// Waits until a connection can be accepted.
     pub(crate) async fn ready(&self) -> io::Result<()> {
         self.socket.readable().await
@@ -139,6 +147,30 @@ impl Drop for Listener {
             file.remove();
         }
     }
+}
+
+/// Binds a unix socket to its path. With a mode, the file has no more rights at any
+/// moment.
+fn bind_unix(
+    socket: &Socket,
+    path: &Path,
+    target: &SockAddr,
+    mode: Option<u32>,
+) -> io::Result<Option<SocketFile>> {
+    remove_stale(path)?;
+    let Some(mode) = mode else {
+        socket.bind(target)?;
+        return Ok(SocketFile::at(path));
+    };
+
+    // On Linux the file gets the socket's own mode, less the umask; the rest is added
+    // here.
+    let mode = Permissions::from_mode(mode);
+    File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(mode.clone())?;
+    socket.bind(target)?;
+    let file = SocketFile::at(path);
+    std::fs::set_permissions(path, mode)?;
+    Ok(file)
 }
 
 /// Sets the options that accepted connections inherit: here they cost nothing per

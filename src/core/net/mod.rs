@@ -8,16 +8,18 @@
 mod connect;
 mod listener;
 mod pipe;
+mod race;
 mod resolve;
 mod stream;
+mod tcp_info;
 
 pub(crate) use connect::connect;
 pub(crate) use listener::BACKLOG;
 pub use listener::Listener;
 pub(crate) use pipe::Pipe;
-pub use resolve::leads_to;
 pub use stream::Peer;
 pub(crate) use stream::{Accepted, Received, Stream, Then};
+pub(crate) use tcp_info::TcpInfo;
 
 /// Bytes the kernel accepts before the network has taken the earlier ones
 /// (TCP_NOTSENT_LOWAT). It does not limit packets on their way.

@@ -104,9 +104,9 @@ async fn look_up<T: Send + 'static>(
     .await
 }
 
-/// Whether a connection to `target` would reach the listener on `listening`. Detours
-/// through other machines can't be seen from here.
-pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
+/// Whether a connection to `target` would reach a listener on `listening`, which may
+/// take IPv4 clients if it listens on all IPv6 addresses.
+pub(super) async fn leads_to(target: &Addr, listening: &Addr, takes_ipv4: bool) -> bool {
     match (target, listening) {
         (Addr::Unix(target), Addr::Unix(listening)) => real_path(target) == real_path(listening),
         (Addr::Tcp { port, .. }, Addr::Tcp { port: own, .. }) if port == own => {
@@ -114,7 +114,7 @@ pub async fn leads_to(target: &Addr, listening: &Addr) -> bool {
             let own = ips(listening).await;
             targets
                 .iter()
-                .any(|target| own.iter().any(|own| reaches(*target, *own)))
+                .any(|target| own.iter().any(|own| reaches(*target, *own, takes_ipv4)))
         }
         _ => false,
     }
@@ -135,7 +135,7 @@ async fn ips(addr: &Addr) -> Vec<IpAddr> {
 
 /// Whether a connection to `target` arrives at a socket of this machine that listens on
 /// `own`, at the same port.
-fn reaches(target: IpAddr, own: IpAddr) -> bool {
+fn reaches(target: IpAddr, own: IpAddr, takes_ipv4: bool) -> bool {
     // The kernel takes an unspecified target for loopback.
     let target = match target.to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -145,7 +145,9 @@ fn reaches(target: IpAddr, own: IpAddr) -> bool {
 
     match own {
         IpAddr::V4(own) if own.is_unspecified() => target.is_ipv4() && is_ours(target),
-        IpAddr::V6(own) if own.is_unspecified() => is_ours(target), // of either family
+        IpAddr::V6(own) if own.is_unspecified() => {
+            (takes_ipv4 || target.is_ipv6()) && is_ours(target)
+        }
         own => own.to_canonical() == target,
     }
 }
@@ -176,6 +178,22 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_listener_on_all_ipv6_addresses_is_not_reached_by_ipv4() {
+        let leads = |target: &str, own: &str, takes_ipv4: bool| {
+            let (target, own) = (target.parse().unwrap(), own.parse().unwrap());
+            block_on(leads_to(&target, &own, takes_ipv4))
+        };
+
+        assert!(leads("127.0.0.1:9", "0.0.0.0:9", false));
+        assert!(!leads("[::1]:9", "0.0.0.0:9", false));
+        assert!(!leads("127.0.0.1:9", "[::]:9", false));
+        assert!(leads("127.0.0.1:9", "[::]:9", true));
+        assert!(leads("[::1]:9", "[::]:9", false));
+        assert!(leads("[::]:9", "[::1]:9", false));
+        assert!(!leads("[::1]:10", "[::]:9", true));
+    }
 
     #[test]
     fn a_resolver_that_hangs_costs_only_its_deadline_and_permits() {

@@ -1,5 +1,6 @@
 //! Connections: just accepted, or registered with the reactor.
 
+use super::tcp_info::TcpInfo;
 use async_io::Async;
 use futures_lite::future;
 use rustix::io::Errno;
@@ -36,6 +37,12 @@ impl Accepted {
         }
     }
 
+    /// Whether the client is on this machine, by the loopback.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.peer
+            .is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
     /// Sends as many bytes as the kernel takes at once, and returns their number.
     pub(crate) fn send(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
         send(&self.socket, bytes, then)
@@ -49,6 +56,11 @@ impl Accepted {
     /// Looks for what the client has sent.
     pub(crate) fn try_recv(&self, into: &mut [u8]) -> Received {
         try_recv(&self.socket, into)
+    }
+
+    /// What the kernel knows of the connection. `None` for a unix socket.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        TcpInfo::of(&self.socket)
     }
 
     /// From now until [`Stream::disarm`], any close is a reset, also when our process
@@ -164,6 +176,11 @@ impl Stream {
         Stream { socket }
     }
 
+    /// From now on closing is a reset.
+    pub(crate) fn arm(&self) {
+        let _ = self.socket.get_ref().set_linger(Some(Duration::ZERO));
+    }
+
     /// From now on closing is a clean end. Call it for a whole poem only.
     pub(crate) fn disarm(&self) {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not
@@ -193,6 +210,11 @@ impl Stream {
     /// Looks for what the other side has sent.
     pub(crate) fn try_recv(&self, into: &mut [u8]) -> Received {
         try_recv(self.socket.get_ref(), into)
+    }
+
+    /// What the kernel knows of the connection. `None` for a unix socket.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        TcpInfo::of(self.socket.get_ref())
     }
 
     /// Whether the connection has broken. The kernel reports that once.

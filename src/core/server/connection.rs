@@ -1,6 +1,7 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
-use super::{Handler, ON_THE_WIRE, Request, Response, Server};
+use super::ending::LINGER_BYTES;
+use super::{Handler, Request, Response, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
 use crate::net::{Peer, Received, Stream, Then};
@@ -15,11 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
-
-/// How long, and for how many bytes, a polite close reads from a client whose poem is
-/// on the wire.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u32 = 64 << 10;
 
 /// How often to look whether a client that is not read from any more has reset its
 /// connection.
@@ -90,7 +86,7 @@ pub(super) struct Connection<H: Handler> {
     pub(super) server: Arc<Server<H>>,
     pub(super) stream: Stream,
     pub(super) peer: Peer,
-    pub(super) _slot: Slot,
+    pub(super) slot: Slot,
 }
 
 impl<H: Handler> Drop for Connection<H> {
@@ -141,13 +137,16 @@ impl Responding {
 #[derive(Clone, Copy, Default)]
 pub(super) struct ClientInput {
     pub(super) received: u32,
-    is_over: bool,
+    pub(super) is_over: bool,
+    /// Whether a client that sends no more lends its slot. True until its answer
+    /// begins.
+    may_lend: bool,
 }
 
 impl ClientInput {
     /// Reads and discards what has arrived. The buffer is this call's own: one that
     /// lived across an await would be part of every waiting client's task.
-    fn try_recv(&mut self, stream: &Stream) -> Received {
+    pub(super) fn try_recv(&mut self, stream: &Stream) -> Received {
         let received = stream.try_recv(&mut [0; 1024]);
         match received {
             Received::Bytes(count) => self.received = self.received.saturating_add(count as u32),
@@ -178,6 +177,7 @@ impl<H: Handler> Connection<H> {
                     let input = ClientInput {
                         received: 1,
                         is_over: outcome == Outcome::Unasked,
+                        ..ClientInput::default()
                     };
                     let _closed = Box::pin(self.close_politely(0, input)).await;
                 }
@@ -253,8 +253,8 @@ impl<H: Handler> Connection<H> {
 
     /// Sends the answer, from wherever it stands to its end.
     ///
-    /// What is rare or late here is boxed: a task is as large as its largest wait, and
-    /// ten thousand clients wait for a poem, not for its end.
+    /// What is rare or late here is boxed: a task is as large as its largest wait,
+    /// and ten thousand clients wait for a poem, not for its end.
     pub(super) async fn deliver(&self, responding: &mut Responding) {
         let outcome = loop {
             let send = |bytes: &[u8], then| self.stream.send(bytes, then);
@@ -264,20 +264,17 @@ impl<H: Handler> Connection<H> {
             }
 
             match progress {
-                Progress::Full => {
-                    let limit = self.server.limits.client_timeout;
-                    match Box::pin(rt::within(limit, self.stream.writable())).await {
-                        Some(Ok(())) => {}
-                        Some(Err(_)) => break Outcome::Left,
-                        None => break Outcome::Stuck,
-                    }
-                }
+                Progress::Full => match Box::pin(self.writable()).await {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => break Outcome::Left,
+                    None => break Outcome::Stuck,
+                },
                 Progress::Waiting => {
+                    responding.input.may_lend = responding.delivery.sent == 0;
                     let ready = responding.delivery.reader.ready();
-                    if rt::race(ready, self.gone(&mut responding.input))
-                        .await
-                        .is_err()
-                    {
+                    let waited = rt::race(ready, self.gone(&mut responding.input)).await;
+                    self.slot.take_back();
+                    if waited.is_err() {
                         break Outcome::Left;
                     }
                 }
@@ -359,6 +356,10 @@ impl<H: Handler> Connection<H> {
                 }
             }
 
+            if input.is_over && input.may_lend {
+                self.slot.lend(); // it may be gone, or wait
+            }
+
             // From now on there is always something to read, or the end, so readiness
             // does not tell of a reset.
             let is_reset = is_reset.get_or_insert_with(|| Box::pin(self.reset()));
@@ -370,49 +371,6 @@ impl<H: Handler> Connection<H> {
     async fn reset(&self) {
         while !self.stream.is_broken() {
             rt::sleep(RESET_CHECK).await;
-        }
-    }
-
-    /// Sends FIN and closes without cutting anything off: a close with unread input
-    /// would make the kernel reset the connection and discard what it has not sent yet.
-    async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
-        let is_on_the_wire = sent <= ON_THE_WIRE;
-        self.stream.disarm();
-        if self.stream.finish().is_err() || input.is_over {
-            return Outcome::Whole;
-        }
-
-        let is_silent = || self.stream.try_recv(&mut [0; 64]) == Received::Nothing;
-        if is_on_the_wire && input.received == 0 && is_silent() {
-            return Outcome::Whole;
-        }
-
-        // Whatever a client sends, the end of a long poem may still be on its way to
-        // it.
-        let (time, bytes) = if is_on_the_wire {
-            (LINGER, LINGER_BYTES)
-        } else {
-            (self.server.limits.client_timeout, u32::MAX)
-        };
-        input.received = 0;
-        let closed = rt::within(time, self.discard(&mut input, bytes)).await;
-
-        if closed.is_some() || is_on_the_wire || input.received == 0 {
-            Outcome::Whole
-        } else {
-            Outcome::Stuck // it sends on, so closing may cut the poem's end
-        }
-    }
-
-    /// Reads and discards until the client closes, or has sent this many bytes.
-    async fn discard(&self, input: &mut ClientInput, most: u32) {
-        let mut turns = CoopBudget::default();
-        while input.received < most {
-            match input.try_recv(&self.stream) {
-                Received::Bytes(_) => turns.take().await, // it may send without a pause
-                Received::Nothing if self.stream.readable().await.is_ok() => {}
-                _ => return,
-            }
         }
     }
 }

@@ -48,6 +48,7 @@ impl Pipeline {
                         request: &poem,
                         limit,
                         timeouts,
+                        half_close: false,
                     };
                     poem = apply_via(addr, name, &query).await?;
                 }

@@ -166,7 +166,7 @@ fn a_proxy_of_itself_is_refused_at_the_start() {
         &[&port, &port],
         &[&at("localhost"), &at("127.0.0.1")],
         &[&at("0.0.0.0"), &unused_addr().to_string(), &at("localhost")],
-        &[&at("[::]"), &at("127.0.0.1")],
+        &[&at("[::]"), &at("[::1]")],
         &[&port, &at("0.0.0.0")],
         &[&socket, &socket],
     ];

@@ -3,8 +3,10 @@
 use crate::support::{
     Client, Folder, LONG, ServerProcess, Signal, poetry, shell, text, unused_addr,
 };
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 
 #[test]
@@ -47,6 +49,52 @@ fn several_addresses_have_a_ready_line_each() {
 
     assert!(server.ready.contains(" on 127.0.0.1:"), "{}", server.ready);
     assert!(second.contains(" on [::1]:"), "{second}");
+}
+
+#[test]
+fn all_addresses_of_both_families_can_be_listened_on_at_one_port() {
+    let ipv4 = ServerProcess::start(&["serve", "--port", "0.0.0.0:0", "poetry/furuike.txt"]);
+    let port = ipv4.addr.port();
+    let ipv6 = format!("[::]:{port}");
+    let ipv6 = ServerProcess::start(&["serve", "--port", &ipv6, "poetry/furuike.txt"]);
+
+    let poem = std::fs::read("poetry/furuike.txt").unwrap();
+    let ports = [
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+    ];
+    for addr in ports {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        assert_eq!(received, poem, "{addr}");
+    }
+    drop(ipv6);
+}
+
+#[test]
+fn a_unix_socket_has_the_mode_it_was_given() {
+    let folder = Folder::new();
+    let path = folder.path("socket").display().to_string();
+    for (mode, wanted) in [("0660", 0o660), ("600", 0o600), ("0777", 0o777)] {
+        let addr = format!("unix:{path},mode={mode}");
+        let script = "umask 077; exec \"$0\" \"$@\"";
+        let start = shell(script, &["serve", "--port", &addr, "poetry/furuike.txt"]);
+        let server = ServerProcess::start_command(start);
+        assert_eq!(server.ready, format!("Serving 1 poem on unix:{path}"));
+
+        let meta = std::fs::metadata(&path).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, wanted, "{mode}");
+        drop(server);
+    }
+
+    let out = poetry(&["fetch", &format!("unix:{path},mode=0660")]);
+    assert_eq!(out.status.code(), Some(2));
+    let error = text(&out.stderr);
+    assert!(
+        error.contains("a mode is only for an address to listen on"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Clients that send what no one asked for, are slow, are stuck, or vanish.
 
 use crate::support::{
-    Client, FakeUpstream, Folder, LONG, RESET, ServerProcess, Service, count, long_poem, proxy,
-    raise_descriptor_limit, transform_service, wait_for_count, wait_until,
+    Client, FakeUpstream, Folder, LONG, RESET, SHORT, ServerProcess, Service, count, long_poem,
+    proxy, raise_descriptor_limit, transform_service, wait_for_count, wait_until,
 };
 use std::io::{ErrorKind, Read, Write};
-use std::time::Duration;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
 /// A poem of which some part is always in some buffer.
 fn large() -> Vec<u8> {
@@ -125,6 +126,59 @@ fn an_unasked_megabyte_does_not_cut_what_the_kernel_holds() {
 
     client.half_close();
     proxy.wait_for_open(0);
+}
+
+#[test]
+fn a_late_byte_cuts_no_short_poem_behind_a_small_window() {
+    for length in [700, 1024, 1152, 1153, 12_000, 14_480] {
+        let poem = long_poem(length);
+        let proxy = proxy_with(&poem);
+
+        let mut narrow = Client::narrow(proxy.addr);
+        assert!(
+            proxy.get().unwrap() == poem,
+            "and the narrow one was before it"
+        );
+        narrow.try_send(b"x");
+
+        let all = narrow.rest();
+        assert!(all.is_ok_and(|all| all == poem), "of {length} bytes");
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_a_short_hit_is_reset() {
+    let poem = long_poem(12_000);
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).client_timeout(SHORT).max_clients(2);
+    let proxy = builder.start_with(&upstream, &poem);
+
+    let mut stuck: Vec<Client> = (0..4).map(|_| Client::narrow(proxy.addr)).collect();
+    wait_for_count("failures", &proxy.stats.failures, 4);
+    for client in &mut stuck {
+        assert_eq!(client.rest(), RESET);
+    }
+    assert!(proxy.get().unwrap() == poem);
+}
+
+#[test]
+fn a_client_that_takes_a_little_now_and_then_is_not_stuck() {
+    let poem = large();
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).client_timeout(SHORT);
+    let proxy = builder.start_with(&upstream, &poem);
+
+    // Less than the kernel needs to take more from the server within the timeout.
+    let mut slow = Client::narrow(proxy.addr);
+    let started = Instant::now();
+    while started.elapsed() < 4 * SHORT {
+        assert_eq!(slow.read(200).len(), 200);
+        park_timeout(SHORT / 20);
+    }
+    assert_eq!(count(&proxy.stats.failures), 0);
+
+    wait_for_count("failures", &proxy.stats.failures, 1);
+    assert_eq!(slow.rest(), RESET, "once it takes nothing");
 }
 
 #[test]

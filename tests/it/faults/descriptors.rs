@@ -2,6 +2,7 @@
 
 use crate::support::{Client, FakeUpstream, LONG, SHORT, ServerProcess, proxy, wait_until};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -17,6 +18,71 @@ fn over_max_clients_the_backlog_waits_and_all_are_served() {
         assert_eq!(client.rest().unwrap(), b"poem");
     }
     assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn several_listeners_share_max_clients() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    let listeners = ["--port", "0", "--port", "127.0.0.1:0", "--port", "0"];
+    let args = [&["proxy", "--max-clients", "2", &addr], &listeners[..]].concat();
+    let server = ServerProcess::start(&args);
+    let port = |line: Option<String>| {
+        let line = line.unwrap();
+        let addr = line.rsplit(' ').next().unwrap();
+        addr.parse().unwrap()
+    };
+    let addrs = [
+        server.addr,
+        port(server.next_line()),
+        port(server.next_line()),
+    ];
+    let before = server.descriptors();
+
+    let clients = addrs.iter().flat_map(|addr| [*addr; 5]);
+    let clients: Vec<Client> = clients.map(Client::connect).collect();
+    let connection = upstream.accept();
+    wait_until("both places are taken", || {
+        server.descriptors() >= before + 3 // and a connection to the upstream
+    });
+    for _ in 0..50 {
+        assert_eq!(server.descriptors(), before + 3);
+        park_timeout(Duration::from_millis(1));
+    }
+
+    connection.send(b"poem").close();
+    for mut client in clients {
+        assert_eq!(client.rest().unwrap(), b"poem");
+    }
+}
+
+#[test]
+fn waiting_clients_that_closed_leave_their_places_to_others() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).line().max_clients(2);
+    let proxy = builder.start();
+    let mut client = proxy.request(b"kept\n");
+    upstream.accept().skip(6).send(b"a hit").close();
+    assert_eq!(client.rest().unwrap(), b"a hit");
+    proxy.wait_for_open(0);
+
+    // One may still read, the other can't.
+    let mut half_closed = proxy.request(b"slow\n");
+    half_closed.half_close();
+    drop(proxy.request(b"slow\n"));
+    let slow = upstream.accept().skip(6);
+    proxy.wait_for_open(2);
+    for _ in 0..10 {
+        assert_eq!(proxy.ask(b"kept\n").unwrap(), b"a hit");
+    }
+
+    let mut missed = proxy.request(b"other\n");
+    upstream.accept().skip(7).send(b"a miss").close();
+    assert_eq!(missed.rest().unwrap(), b"a miss");
+
+    slow.send(b"at last").close();
+    assert_eq!(half_closed.rest().unwrap(), b"at last");
+    proxy.wait_for_open(0);
 }
 
 #[test]

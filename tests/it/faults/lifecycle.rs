@@ -1,8 +1,8 @@
 //! Stopping, dying and reloading, while clients are there.
 
 use crate::support::{
-    Client, FakeUpstream, LONG, Protocol, RESET, ServerProcess, Signal, answering, command, proxy,
-    raise_descriptor_limit, wait_until,
+    Client, FakeUpstream, Folder, LONG, Protocol, RESET, ServerProcess, Signal, answering, command,
+    long_poem, proxy, raise_descriptor_limit, wait_until,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::io::IsTerminal;
@@ -233,6 +233,42 @@ fn stuck_clients_delay_a_drain_no_longer_than_drain_timeout() {
         assert_eq!(client.rest(), RESET);
     }
     sending.join().unwrap();
+}
+
+#[test]
+fn served_clients_that_stay_delay_no_stop_and_are_not_cut() {
+    let folder = Folder::new();
+    let poem = long_poem(1 << 20);
+    let file = folder.write("long.txt", &poem);
+    let args = ["serve", "--port", "0", "--drain-timeout", "50s", &file];
+    let mut server = ServerProcess::start(&args);
+
+    let mut silent = server.connect();
+    assert!(silent.read(poem.len()) == poem);
+    let mut talker = server.connect();
+    talker.send(b"?");
+    assert!(talker.read(poem.len()) == poem);
+
+    let started = Instant::now();
+    let log = server.stop_and_read_log();
+    assert!(started.elapsed() < Duration::from_secs(25));
+    assert!(!log.contains("cutting"), "{log}");
+    assert_eq!(silent.rest().unwrap(), b"");
+}
+
+#[test]
+fn an_answer_that_is_sent_is_not_called_cut() {
+    let folder = Folder::new();
+    let file = folder.write("short.txt", long_poem(12_000));
+    let args = ["serve", "--port", "0", "--drain-timeout", "50ms", &file];
+    let mut server = ServerProcess::start(&args);
+    let mut stuck = Client::narrow(server.addr);
+    assert!(server.get().is_ok(), "and the stuck one was before it");
+
+    let log = server.stop_and_read_log();
+    assert!(log.contains("stopping: finishing 1 connection"), "{log}");
+    assert!(!log.contains("cutting"), "{log}");
+    assert_eq!(stuck.rest().unwrap().len(), 12_000, "the kernel goes on");
 }
 
 #[test]

@@ -1,12 +1,61 @@
 //! Requests to an upstream that reads them slowly or not at all, and replies that lie
 //! about their length.
 
-use crate::support::{FakeUpstream, Folder, RESET, SHORT, netstring, proxy};
+use crate::support::{
+    FakeUpstream, Folder, Process, RESET, SHORT, Service, command, netstring, poetry, proxy, text,
+};
 use socket2::SockRef;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::thread::{park_timeout, spawn};
 use std::time::{Duration, Instant};
+
+#[test]
+fn with_half_close_an_upstream_may_read_to_the_end_of_a_line() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().half_close().start();
+    ask_one_that_reads_to_the_end(&upstream, &proxy, b"name\r\n", b"poem");
+}
+
+#[test]
+fn with_half_close_an_upstream_may_read_to_the_end_of_a_netstring() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).netstring().half_close().start();
+    ask_one_that_reads_to_the_end(&upstream, &proxy, b"3:a.A,", b"1:a,");
+}
+
+fn ask_one_that_reads_to_the_end(
+    upstream: &FakeUpstream,
+    proxy: &Service,
+    request: &[u8],
+    answer: &[u8],
+) {
+    let mut client = proxy.request(request);
+    let (connection, received) = upstream.accept().read_to_end();
+    assert_eq!(received, request);
+
+    connection.send(answer).close();
+    assert_eq!(client.rest().unwrap(), answer);
+}
+
+#[test]
+fn fetch_half_closes_after_its_line_where_asked() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr.to_string();
+    let fetch = command(&["fetch", "--ask", "name", "--half-close", &addr]);
+    let fetch = Process::spawn(fetch);
+
+    let (connection, received) = upstream.accept().read_to_end();
+    assert_eq!(received, b"name\r\n");
+    connection.send(b"poem").close();
+    let out = fetch.finish();
+    assert_eq!(text(&out.stdout), "poem");
+
+    let out = poetry(&["fetch", "--half-close", &addr]);
+    assert_eq!(out.status.code(), Some(2), "without a request");
+    let out = poetry(&["proxy", "--port", "0", "--half-close", &addr]);
+    assert_eq!(out.status.code(), Some(2), "without a request");
+}
 
 #[test]
 fn an_upstream_that_never_reads_our_request_is_given_up() {

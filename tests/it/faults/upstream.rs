@@ -52,7 +52,7 @@ fn both_forms_of_the_log_name_the_next_upstream() {
 
         let line = loop {
             let line = log.recv_timeout(LONG).unwrap();
-            if line.contains("; trying ") {
+            if line.contains("; trying ") || line.contains("\"next_upstream\"") {
                 break line;
             }
         };

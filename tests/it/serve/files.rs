@@ -179,10 +179,7 @@ fn with_few_descriptors_all_clients_get_a_large_file() {
     }
 
     let log = server.stop_and_read_log();
-    let (_, limit) = log.split_once("serving at most ").expect(&log);
-    let (limit, _) = limit.split_once(' ').unwrap();
-    let limit: usize = limit.parse().unwrap();
-    assert!(limit <= 64 / 2, "each has a connection and a file: {log}");
+    assert!(log.contains("serving at most 13 clients at once"), "{log}");
     assert!(!log.contains("too many open files"), "{log}");
 }
 
@@ -214,13 +211,10 @@ fn a_json_log_has_the_files_left_out_as_objects() {
     let mut server = serve(&["--log-format", "json", &folder.arg("")]);
 
     let log = server.stop_and_read_log();
-    let objects = log.lines().map(serde_json::from_str);
-    let objects: Vec<serde_json::Value> = objects.map(Result::unwrap).collect();
-    let is_left_out = |object: &serde_json::Value| {
-        let reason = object["reason"].as_str();
-        reason.is_some_and(|reason| reason.contains("zero.txt: left out: "))
-    };
-    assert!(objects.iter().any(is_left_out), "{log}");
+    let object: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    assert_eq!(object["event"], "poem_skipped");
+    let reason = object["reason"].as_str().unwrap();
+    assert!(reason.contains("zero.txt: left out: "), "{log}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub fn ask_and_interfere(
         request,
         limit: 1 << 20,
         timeouts,
+        half_close: false,
     };
 
     let result = rt::block_on(async {

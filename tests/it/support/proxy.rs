@@ -31,6 +31,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         protocol: Protocol::Poem,
         upstream: Upstream::servers(vec![upstream.addr.into()]),
         timeouts,
+        half_close: false,
         policy,
         max_poem: 16 << 20,
         whole: false,
@@ -54,6 +55,11 @@ pub struct ProxyParts {
 impl Builder<ProxyParts> {
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.of.settings.protocol = protocol;
+        self
+    }
+
+    pub fn half_close(mut self) -> Self {
+        self.of.settings.half_close = true;
         self
     }
 

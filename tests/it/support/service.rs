@@ -192,6 +192,7 @@ impl<T> Builder<T> {
     pub(super) fn new(of: T) -> Builder<T> {
         let limits = Limits {
             max_clients: 10_000,
+            max_half_closed: 10_000,
             client_timeout: LONG,
             drain_timeout: LONG,
         };

@@ -127,6 +127,13 @@ impl Connection {
         (self, request)
     }
 
+    /// Reads the request until the other end closes its sending half.
+    pub fn read_to_end(mut self) -> (Connection, Vec<u8>) {
+        let mut request = Vec::new();
+        self.stream.read_to_end(&mut request).unwrap();
+        (self, request)
+    }
+
     /// Reads exactly `count` bytes of the request, and forgets them.
     pub fn skip(self, count: usize) -> Connection {
         self.read(count).0

@@ -1,7 +1,7 @@
 //! How fetches end in the model.
 
 use super::entry::{Cached, Counted, Fetch, Kept, State};
-use super::{Claim, Model, entry_weight};
+use super::{Claim, Model, entry_weight, flight_weight};
 
 /// A value that is to be kept.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Model {
             // The flight is counted by its own reservation, not by the negative entry.
             let mark = Mark {
                 state: State::Negative,
-                bytes: entry_weight(claim.key),
+                bytes: flight_weight(claim.key),
                 holders: 0,
             };
             self.mark(&claim, mark, now);

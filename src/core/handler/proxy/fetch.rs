@@ -505,6 +505,7 @@ impl Proxy {
             request,
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
+            half_close: self.settings.half_close,
         };
         self.settings.upstream.ask(source, &query).await
     }

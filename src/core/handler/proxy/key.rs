@@ -1,8 +1,8 @@
 //! What is asked for, as the key of a cache.
 //!
-//! A whole key is a version, then everything that makes two requests different, each as a
-//! netstring. So no two requests share a key. All keys of one proxy begin alike: that part
-//! is held once, as the [`Scope`], and only the rest is in each entry.
+//! A whole key is a version, then everything that makes two requests different, each as
+//! a netstring. So no two requests share a key. All keys of one proxy begin alike: that
+//! part is held once, as the [`Scope`], and only the rest is in each entry.
 
 use crate::protocol::{Protocol, netstring};
 use sha2::{Digest, Sha256};

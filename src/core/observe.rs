@@ -136,7 +136,6 @@ impl AccessRecord<'_> {
     /// The class this connection is counted in. A service that declines has answered.
     pub fn class(&self) -> Class {
         match (&self.outcome, self.status) {
-            (Outcome::Left, CacheStatus::NoRequest) => Class::NoRequest,
             (Outcome::Failed(_) | Outcome::FellBehind(_) | Outcome::Left | Outcome::Stuck, _) => {
                 Class::Failure
             }

@@ -392,9 +392,6 @@ fn refusal(protocol: Protocol, peer: &Peer, why: Malformed) -> Outcome {
     if protocol == Protocol::Netstring {
         return Outcome::Declined;
     }
-    if why == Malformed::Missing {
-        return Outcome::Left; // a health check, perhaps
-    }
 
     Outcome::Failed(Arc::new(Error::BadRequest {
         subject: peer.to_string(),

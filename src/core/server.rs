@@ -17,11 +17,12 @@ mod acceptor;
 mod closing;
 mod connection;
 mod ending;
+mod receipt;
 
 use crate::budget::Budget;
 use crate::error::{Error, reason};
 use crate::flight::Reader;
-use crate::net::{Accepted, Listener, Peer, Received, TcpInfo};
+use crate::net::{Accepted, Listener, Peer};
 use crate::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
@@ -33,6 +34,7 @@ use closing::{Closing, Unacknowledged};
 use connection::{Connection, Delivery, Progress, Responding};
 use ending::AckWatch;
 use futures::future::{FutureExt, join_all};
+use receipt::{Receipt, taken};
 use std::future::Future;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -104,11 +106,6 @@ pub struct Limits {
 /// An answer of at most this size, in bytes, goes out in one write, all or nothing: ten
 /// segments of 1448 bytes (RFC 6928's initial window). Its connection is not armed.
 const SHORT: u64 = 14_480;
-
-/// An answer and its end of at most this size, in bytes, are sent at once on the
-/// loopback: Linux gives no socket a window of less than 1152 bytes. The kernel needs
-/// not be asked then, which is 3 % of a hit's cost (measured).
-const SMALLEST_WINDOW: u64 = 1024;
 
 /// A running service.
 pub struct Server<H> {
@@ -383,47 +380,5 @@ impl Answer {
             total: now.duration_since(self.accepted),
             stored: false,
         }
-    }
-}
-
-/// What a client has taken of an answer that is sent.
-enum Receipt {
-    /// The answer and its end, and the client has sent nothing.
-    All,
-    /// Not all, as far as the kernel knows, and the client has sent nothing.
-    Part(TcpInfo),
-    /// The client has sent this many bytes.
-    HasSentBytes { received: u32 },
-}
-
-/// What the client has taken of an answer of `sent` bytes.
-///
-/// Most acknowledgements come a little later than this look. The loopback loses nothing
-/// that is sent, so there the end counts as taken once it is sent.
-fn taken(client: &Accepted, sent: u64) -> Receipt {
-    let is_local = client.is_loopback();
-    let fits = is_local && sent <= SMALLEST_WINDOW;
-    let info = if fits { None } else { client.tcp_info() };
-
-    let is_silent = info.is_some_and(|info| info.received == 0);
-    let received = if is_silent {
-        Received::Nothing
-    } else {
-        client.try_recv(&mut [0; 64])
-    };
-    let info = match received {
-        Received::Bytes(count) => {
-            let received = count as u32; // at most 64
-            return Receipt::HasSentBytes { received };
-        }
-        Received::Broken => client.tcp_info(), // what was acknowledged before the reset?
-        Received::Nothing | Received::Eof => info,
-    };
-
-    match info {
-        None => Receipt::All,
-        Some(info) if info.acked >= sent => Receipt::All,
-        Some(info) if !info.is_settled() && is_local && info.unsent == 0 => Receipt::All,
-        Some(info) => Receipt::Part(info),
     }
 }

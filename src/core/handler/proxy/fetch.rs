@@ -3,15 +3,19 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod pace;
+mod refresh;
+mod turn;
+
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
 use super::{Proxy, Rejects};
 use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
-use crate::dispatch::{Abort, Job, Place, Refused};
+use crate::dispatch::{Job, Place};
 use crate::error::{Error, Stage};
-use crate::flight::{Interest, NoReaders, PendingReaders};
+use crate::flight::{NoReaders, PendingReaders};
 use crate::observe::{Event, FetchName};
 use crate::poem::{Poem, packed};
 use crate::rt::{self, CoopBudget};
@@ -19,14 +23,10 @@ use crate::semaphore::Semaphore;
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
-use futures::future::{AbortHandle, AbortRegistration, Abortable, FutureExt};
+use futures::future::{AbortRegistration, Abortable, FutureExt};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
-
-/// What a waiting fetch costs beside its cache entry and its request, in bytes
-/// (measured).
-const WAITING_WEIGHT: u64 = 1024;
 
 /// Texts in several pieces that are matched with `--reject` at once. Each is copied
 /// into one piece for that, so they must be few.
@@ -85,36 +85,6 @@ impl Fetch {
             rejected: None,
             held_up: Duration::ZERO,
         }
-    }
-
-    /// Ends a fetch that may not wait for its turn.
-    pub(super) fn refuse(refused: Refused<Fetch>, now: Instant) {
-        let (fetch, error) = match refused {
-            Refused::QueueFull(fetch) => {
-                let subject = fetch.proxy.name.clone();
-                let waiting = fetch.proxy.settings.upstream_queue;
-                (fetch, Error::QueueFull { subject, waiting })
-            }
-            Refused::NoRoom(fetch) => {
-                let subject = fetch.proxy.name.clone();
-                let capacity = fetch.proxy.settings.policy.capacity;
-                (fetch, Error::NoRoom { subject, capacity })
-            }
-        };
-
-        let stats = fetch.proxy.stats.clone();
-        stats.refused_fetches.fetch_add(1, Ordering::Release);
-        fetch.fail(error, now);
-    }
-
-    /// Ends a fetch that has waited too long for its turn.
-    pub(super) fn expire(self, now: Instant) {
-        let error = Error::Timeout {
-            subject: self.proxy.name.clone(),
-            stage: Stage::Turn,
-            limit: self.proxy.settings.timeouts.total,
-        };
-        self.fail(error, now);
     }
 
     /// Fetches, from the connect to the end. The place is held until then, and until
@@ -369,99 +339,6 @@ impl Fetch {
         Ok(())
     }
 
-    /// Doubts a refresh that brings a strict prefix of the text it would replace: it
-    /// may have been cut. One more fetch decides: the same prefix again is believed,
-    /// and so is anything that is no prefix. Transformed texts can't be compared like
-    /// that (the end may come first), so there any shorter one is doubted, and the
-    /// originals decide.
-    async fn verify_refresh(&mut self) -> Result<(), Stop> {
-        if self.rejected.is_some() {
-            return Ok(()); // it won't be kept
-        }
-        let Some(old) = self.guard.replaces().cloned() else {
-            return Ok(());
-        };
-        let Some(first) = self.doubtful(&old) else {
-            return Ok(());
-        };
-
-        if !self.guard.rewind() {
-            self.guard.pass(Instant::now()); // readers have it; whether it is whole is open
-            return Ok(());
-        }
-        self.attempt().await?;
-        let Some(second) = self.doubtful(&old) else {
-            return Ok(());
-        };
-
-        let is_prefix = first.starts_with(&second) || second.starts_with(&first);
-        if first != second && is_prefix {
-            let subject = self.proxy.name.clone();
-            return Err(Error::Doubtful { subject }.into());
-        }
-        Ok(())
-    }
-
-    /// What came, before its transformation, if it looks like a part of the old text.
-    fn doubtful(&self, old: &Poem) -> Option<Bytes> {
-        let new = self.guard.writer().so_far()?;
-
-        if self.proxy.settings.pipeline.is_some() {
-            let is_shorter = new.len() < old.len();
-            return is_shorter.then(|| self.original.clone());
-        }
-        new.is_cut_from(old).then(|| new.bytes())
-    }
-
-    /// Waits for the readers of a text over the window. It flows at the pace of its
-    /// slowest reader as far as that is good enough, and else of its fastest; but other
-    /// fetches wait for that no longer than [`Patience`] says.
-    async fn await_readers(&mut self) -> Result<(), Stop> {
-        if self.guard.is_keeping() {
-            return Ok(()); // it fits the window
-        }
-        let proxy = self.proxy.clone();
-        let patience = Patience(proxy.settings.patience);
-        self.await_slowest(patience).await?;
-
-        loop {
-            let look = patience.next_look(proxy.waited());
-            if let Some(writable) = rt::within(look, self.guard.writable()).await {
-                return Ok(writable?);
-            }
-            if patience.is_exhausted(proxy.waited()) {
-                let subject = proxy.name.clone();
-                return Err(Error::TooSlow { subject }.into());
-            }
-        }
-    }
-
-    /// Waits for the slowest reader while it takes 64 KiB every tenth of a second, and
-    /// for slower ones as long as the patience in all. Then they are left behind.
-    async fn await_slowest(&mut self, patience: Patience) -> Result<(), Stop> {
-        self.guard.wait_for_all(true);
-        while !patience.is_exhausted(self.proxy.waited()) {
-            let begun = Instant::now();
-            let look = patience.pace_look();
-            if let Some(writable) = rt::within(look, self.guard.writable()).await {
-                return Ok(writable?);
-            }
-            if self.guard.keeps_pace(PACE_BYTES) {
-                continue;
-            }
-
-            self.held_up += begun.elapsed();
-            if self.held_up >= patience.0 {
-                self.held_up = Duration::ZERO;
-                self.guard.leave_laggards();
-                break;
-            }
-        }
-
-        self.guard.wait_for_all(false);
-        Ok(())
-    }
-
     /// Counts bytes that can't be passed on before the text is whole.
     fn reserve(&mut self, total: u64) -> Result<(), Error> {
         if self.guard.reserve_whole(total) {
@@ -472,35 +349,6 @@ impl Fetch {
             subject: self.proxy.name.clone(),
             capacity: self.proxy.settings.policy.capacity,
         })
-    }
-}
-
-impl Job for Fetch {
-    fn is_refresh(&self) -> bool {
-        self.guard.replaces().is_some()
-    }
-
-    fn has_readers(&self) -> bool {
-        self.guard.writer().readers() > 0
-    }
-
-    fn reserve_waiting(&mut self) -> bool {
-        let request = self.request.len() as u64;
-        self.guard.reserve_waiting(request + WAITING_WEIGHT)
-    }
-
-    fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
-        self.guard.on_interest(tell);
-    }
-
-    fn begin(&mut self) -> bool {
-        self.guard.begin()
-    }
-
-    fn start(self, place: Place<Fetch>) -> Abort {
-        let (handle, registration) = AbortHandle::new_pair();
-        rt::spawn(self.run(place, registration));
-        Box::new(move || handle.abort())
     }
 }
 

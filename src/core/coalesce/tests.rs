@@ -1,0 +1,116 @@
+//! What each of several clients gets.
+
+use super::*;
+use crate::flight::Read;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const POLICY: Policy = Policy {
+    ttl: HOUR,
+    grace: HOUR,
+    fail_ttl: Duration::ZERO,
+    capacity: 1 << 20,
+};
+
+fn missed(texts: &Coalescer<u8>, now: Instant) -> (Reader, FlightGuard<u8>) {
+    match texts.find(&0, now) {
+        Found::Missed(reader, guard) => (reader, guard),
+        _ => panic!("nothing was asked for yet"),
+    }
+}
+
+#[test]
+fn a_fetch_that_no_client_waits_for_does_not_begin() {
+    let texts = Coalescer::new(POLICY, 1 << 16);
+    let now = Instant::now();
+    let (reader, mut guard) = missed(&texts, now);
+    let Found::Joined(second) = texts.find(&0, now) else {
+        panic!("the flight can be joined")
+    };
+
+    drop(reader);
+    assert!(guard.writer().flight().join().is_some_and(|_| true));
+    drop(second);
+    assert!(!guard.begin());
+
+    // The next client starts afresh, also before the guard is dropped.
+    let (_, mut next) = missed(&texts, now);
+    drop(guard);
+    assert!(!next.begin(), "its reader is gone, too");
+    drop(next);
+    assert!(texts.cache().is_empty());
+}
+
+#[test]
+fn a_fetch_that_has_begun_belongs_to_no_client() {
+    let texts = Coalescer::new(POLICY, 1 << 16);
+    let now = Instant::now();
+    let (reader, mut guard) = missed(&texts, now);
+    assert!(guard.begin());
+
+    drop(reader);
+    guard.append("text".into());
+    assert!(guard.land(Verdict::Keep, now));
+    assert!(matches!(texts.find(&0, now), Found::Hit(..)));
+}
+
+#[test]
+fn a_purge_spares_what_has_not_begun_and_orphans_what_has() {
+    let texts = Coalescer::new(POLICY, 1 << 16);
+    let now = Instant::now();
+    let (_reader, mut guard) = missed(&texts, now);
+    assert_eq!(texts.purge_all(Purge::Hard, now).fetches, 0);
+    assert!(matches!(texts.find(&0, now), Found::Joined(_)));
+
+    assert!(guard.begin());
+    assert_eq!(texts.purge_all(Purge::Hard, now).fetches, 1);
+    let (_, next) = missed(&texts, now);
+    drop(next);
+    guard.append("old".into());
+    assert!(!guard.land(Verdict::Keep, now));
+    assert!(texts.cache().is_empty());
+}
+
+#[test]
+fn a_refresh_compares_with_the_old_text_whatever_the_capacity() {
+    let policy = Policy {
+        capacity: 2000,
+        ..POLICY
+    };
+    let texts = Coalescer::new(policy, 1 << 16);
+    let now = Instant::now();
+    let (_reader, mut guard) = missed(&texts, now);
+    assert!(guard.begin() && guard.reserve(600));
+    guard.append(vec![b'x'; 600].into());
+    assert!(guard.land(Verdict::Keep, now));
+
+    let later = now + HOUR;
+    let Found::Stale(_, Some(mut refresh)) = texts.find(&0, later) else {
+        panic!("it is stale")
+    };
+    assert!(refresh.begin() && refresh.reserve(500));
+    assert_eq!(refresh.replaces().map(Poem::len), Some(600));
+    refresh.fail(Error::Abandoned, Remember::No, later);
+
+    let Found::Stale(mut reader, None) = texts.find(&0, later) else {
+        panic!("the refresh is paused, and the text is still there")
+    };
+    assert!(matches!(reader.read(), Read::Chunk(bytes) if bytes.len() == 600));
+}
+
+#[test]
+fn a_text_without_room_passes_through_uncounted() {
+    let policy = Policy {
+        capacity: 1000,
+        ..POLICY
+    };
+    let texts = Coalescer::new(policy, 1 << 16);
+    let now = Instant::now();
+    let (_reader, mut guard) = missed(&texts, now);
+    assert!(guard.begin());
+
+    guard.reserve_or_pass(2000, 1 << 16, now);
+    assert!(!guard.is_keeping() && guard.unaccounted().is_some());
+    let (_, next) = missed(&texts, now);
+    assert!(next.is_keeping(), "its key is free");
+}

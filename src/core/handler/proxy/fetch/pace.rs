@@ -1,0 +1,58 @@
+//! The pace of a text over the window: that of its readers, within limits.
+
+use super::{Fetch, Stop};
+use crate::error::Error;
+use crate::handler::proxy::patience::{PACE_BYTES, Patience};
+use crate::rt;
+use std::time::{Duration, Instant};
+
+impl Fetch {
+    /// Waits for the readers of a text over the window. It flows at the pace of its
+    /// slowest reader as far as that is good enough, and else of its fastest; but other
+    /// fetches wait for that no longer than [`Patience`] says.
+    pub(super) async fn await_readers(&mut self) -> Result<(), Stop> {
+        if self.guard.is_keeping() {
+            return Ok(()); // it fits the window
+        }
+        let proxy = self.proxy.clone();
+        let patience = Patience(proxy.settings.patience);
+        self.await_slowest(patience).await?;
+
+        loop {
+            let look = patience.next_look(proxy.waited());
+            if let Some(writable) = rt::within(look, self.guard.writable()).await {
+                return Ok(writable?);
+            }
+            if patience.is_exhausted(proxy.waited()) {
+                let subject = proxy.name.clone();
+                return Err(Error::TooSlow { subject }.into());
+            }
+        }
+    }
+
+    /// Waits for the slowest reader while it takes 64 KiB every tenth of a second, and
+    /// for slower ones as long as the patience in all. Then they are left behind.
+    async fn await_slowest(&mut self, patience: Patience) -> Result<(), Stop> {
+        self.guard.wait_for_all(true);
+        while !patience.is_exhausted(self.proxy.waited()) {
+            let begun = Instant::now();
+            let look = patience.pace_look();
+            if let Some(writable) = rt::within(look, self.guard.writable()).await {
+                return Ok(writable?);
+            }
+            if self.guard.keeps_pace(PACE_BYTES) {
+                continue;
+            }
+
+            self.held_up += begun.elapsed();
+            if self.held_up >= patience.0 {
+                self.held_up = Duration::ZERO;
+                self.guard.leave_laggards();
+                break;
+            }
+        }
+
+        self.guard.wait_for_all(false);
+        Ok(())
+    }
+}

@@ -341,4 +341,31 @@ mod tests {
             rt::block_on(reap_orphans());
         }
     }
+
+    #[test]
+    fn the_end_waits_for_a_child_that_is_being_started() {
+        const NAME: &str = "process::tests::the_end_waits_for_a_child_that_is_being_started";
+        const ALONE: &str = "POETRY_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            // In a process of its own: no other test could start a child after it.
+            let mut command = Command::new(std::env::current_exe().expect("it runs"));
+            let out = command.args(["--exact", NAME]).env(ALONE, "1").output();
+            let out = out.expect("it can be run again");
+            assert!(out.status.success(), "{out:?}");
+            return;
+        }
+
+        let starting = Starting::open().expect("nothing is closed");
+        let starts = std::thread::spawn(move || {
+            while !groups().closed {
+                std::thread::yield_now();
+            }
+            std::thread::park_timeout(START_WAIT / 5); // as a slow disk would
+            drop(starting);
+        });
+        kill_all();
+        assert_eq!(groups().starting, 0);
+        assert!(Starting::open().is_err(), "no further child starts");
+        starts.join().expect("it waits and ends");
+    }
 }

@@ -188,8 +188,35 @@ impl CoopBudget {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::sync::mpsc::{Sender, channel};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// As many blocking calls as may run at once. They end when this is dropped.
+    pub(crate) type Occupied = (Vec<Sender<()>>, MutexGuard<'static, ()>);
+
+    /// Starts them. One test at a time does that: two would wait for each other.
+    pub(crate) fn occupy_blocking() -> Occupied {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, starts) = channel();
+        let call = |_| {
+            let start = start.clone();
+            let (end, ended) = channel::<()>();
+            spawn(unblock(move || {
+                let _told = start.send(());
+                let _ended = ended.recv();
+            }));
+            end
+        };
+
+        let ends = (0..BLOCKING_MAX).map(call).collect();
+        for _ in 0..BLOCKING_MAX {
+            starts.recv().expect("each call starts");
+        }
+        (ends, alone)
+    }
 
     #[test]
     fn a_loop_that_never_waits_lets_others_run_now_and_then() {
@@ -198,5 +225,15 @@ mod tests {
             .map(|_| turns.take().now_or_never().is_none())
             .collect();
         assert_eq!(waits, [[false, false, false, true]; 3].concat());
+    }
+
+    #[test]
+    fn a_blocking_call_keeps_its_permit_until_it_ends() {
+        let occupied = occupy_blocking();
+        let mut more = Box::pin(unblock(|| "done"));
+        assert!(more.as_mut().now_or_never().is_none());
+        assert!(BLOCKING_PERMITS.oldest_waiter().is_some(), "it waits");
+        drop(occupied);
+        assert_eq!(block_on(more), "done");
     }
 }

@@ -5,6 +5,7 @@ use crate::support::{
     Client, FakeUpstream, HOUR, RESET, SHORT, Service, proxy, text, wait_for_count,
 };
 use std::io::Read;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, park_timeout, spawn};
@@ -261,4 +262,24 @@ fn a_stuck_reader_holds_a_long_poem_up_no_longer_than_the_patience() {
     assert!(started.elapsed() >= SHORT / 2);
     sending.join().unwrap();
     assert!(stuck.rest().is_err(), "it was left behind");
+}
+
+#[test]
+fn a_poem_without_room_keeps_its_place_until_it_is_read() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).line().upstream_conns(1);
+    let proxy = builder.capacity(32 << 10).start();
+    let mut slow = Client::narrow(proxy.addr);
+    slow.send(b"long\n");
+    let poem = crate::support::long_poem(100 << 10);
+    let connection = upstream.accept().skip(6).send(&poem);
+    connection.stream.shutdown(Shutdown::Write).unwrap();
+    connection.wait_for_hangup(); // by now the proxy has all of it
+
+    let mut other = proxy.request(b"short\n");
+    proxy.wait_for_waiting(1);
+    assert_eq!(upstream.connections(), 1);
+    assert!(slow.rest().unwrap() == poem);
+    upstream.accept().skip(7).send(b"poem").close();
+    assert_eq!(other.rest().unwrap(), b"poem");
 }

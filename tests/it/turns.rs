@@ -265,3 +265,55 @@ fn a_failure_of_our_own_is_not_cached() {
     upstream.serve_once(b"poem");
     assert_eq!(client.rest().unwrap(), b"poem");
 }
+
+#[test]
+fn a_transformation_keeps_the_place_of_its_fetch() {
+    let upstream = FakeUpstream::new();
+    let service = FakeUpstream::new();
+    let builder = proxy(&upstream).line().upstream_conns(1);
+    let proxy = builder.via(service.addr, &["shout"]).start();
+    let mut first = proxy.request(b"one1\n");
+    let (connection, _) = next(&upstream, 6);
+    connection.send(b"poem").close();
+    let (working, asked) = next(&service, 14);
+    assert_eq!(asked, b"10:shout.poem,");
+
+    let mut second = proxy.request(b"two2\n");
+    proxy.wait_for_waiting(1);
+    assert_eq!(upstream.connections(), 1);
+    working.send(b"4:POEM,").close();
+    assert_eq!(first.rest().unwrap(), b"POEM");
+    let (connection, asked) = next(&upstream, 6);
+    assert_eq!(asked, b"two2\r\n");
+    connection.close();
+    assert_eq!(second.rest(), RESET);
+}
+
+#[test]
+fn a_refresh_that_its_last_client_has_left_waits_behind_clients_again() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).line().upstream_conns(1);
+    let proxy = builder.ttl(ZERO).grace(SHORT).start();
+    let mut client = proxy.request(b"old1\n");
+    upstream.accept().skip(6).send(b"old").close();
+    assert_eq!(client.rest().unwrap(), b"old");
+
+    let _busy = proxy.request(b"busy\n");
+    let (busy, _) = next(&upstream, 6);
+    assert_eq!(proxy.ask(b"old1\n").unwrap(), b"old");
+    proxy.wait_for_waiting(1);
+    let joined = loop {
+        let mut client = proxy.request(b"old1\n");
+        client.set_patience(Duration::from_millis(100));
+        if client.rest().is_err() {
+            break client;
+        }
+    };
+    joined.reset();
+    proxy.wait_for_open(1);
+
+    let _later = proxy.request(b"new0\n");
+    proxy.wait_for_waiting(2);
+    busy.close();
+    assert_eq!(next(&upstream, 6).1, b"new0\r\n");
+}

@@ -114,3 +114,27 @@ fn a_text_without_room_passes_through_uncounted() {
     let (_, next) = missed(&texts, now);
     assert!(next.is_keeping(), "its key is free");
 }
+
+#[test]
+fn a_text_that_passes_through_counts_until_it_is_read() {
+    let policy = Policy {
+        capacity: 10_000,
+        ..POLICY
+    };
+    let now = Instant::now();
+    for (why, longest) in [("no room", 1 << 16), ("too long", 7000)] {
+        let texts = Coalescer::new(policy, 1 << 16);
+        let (reader, mut guard) = missed(&texts, now);
+        assert!(guard.begin() && guard.reserve(6000));
+        guard.append(vec![b'x'; 6000].into());
+
+        guard.reserve_or_pass(20_000, longest, now);
+        assert!(!guard.is_keeping(), "{why}");
+        assert!(texts.cache().held() >= 6000, "{why}");
+        guard.append(vec![b'x'; 20_000].into());
+        assert!(!guard.land(Verdict::Keep, now), "{why}");
+        assert!(texts.cache().held() >= 6000, "{why}: it is still read");
+        drop(reader);
+        assert!(texts.cache().held() < 6000, "{why}");
+    }
+}

@@ -124,3 +124,35 @@ fn is_own_peer(socket: &Socket) -> bool {
     };
     own.as_socket().is_some() && own.as_socket() == peer.as_socket()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::Domain;
+    use std::net::SocketAddr;
+
+    fn bound() -> Socket {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&any_port.into()).expect("a free port");
+        socket
+    }
+
+    fn connect_to(socket: &Socket, target: &Socket) {
+        let addr = target.local_addr().expect("it is bound");
+        socket.connect(&addr).expect("it is on this machine");
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_told_from_others() {
+        let own = bound();
+        connect_to(&own, &own);
+        assert!(is_own_peer(&own));
+
+        let (other, listener) = (bound(), bound());
+        listener.listen(1).expect("it is bound");
+        assert!(!is_own_peer(&other), "it has no peer");
+        connect_to(&other, &listener);
+        assert!(!is_own_peer(&other));
+    }
+}

@@ -188,5 +188,20 @@ mod tests {
 
         drop(slots);
         assert_eq!(rt::block_on(long), Ok(100_000));
+
+        // They keep their slots while they wait for a thread.
+        let occupied = rt::tests::occupy_blocking();
+        let mut long: Vec<_> = (0..CPU_SLOT_COUNT)
+            .map(|_| Box::pin(apply(100_000)))
+            .collect();
+        for one in &mut long {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        let slot = CPU_SLOTS.acquire(Instant::now()).now_or_never();
+        assert!(slot.is_none(), "each has its slot");
+        drop(occupied);
+        for one in long {
+            assert_eq!(rt::block_on(one), Ok(100_000));
+        }
     }
 }

@@ -327,4 +327,22 @@ mod tests {
             (100_002, 100_002)
         );
     }
+
+    #[test]
+    fn a_program_keeps_its_run_until_it_has_ended() {
+        use futures::FutureExt;
+
+        let program: Program = "x=sh -c 'echo; exec sleep 100'".parse().expect("a program");
+        let acquire = || program.runs.acquire(Instant::now());
+        let others: Vec<_> = (1..RUNS_MAX).map(|_| acquire().now_or_never()).collect();
+        assert!(others.iter().all(Option::is_some));
+        let running = rt::block_on(program.start()).expect("sh starts");
+        let said = rt::block_on(running.stdout.read(&mut [0]));
+        assert_eq!(said.expect("it runs"), 1);
+
+        let mut next = Box::pin(acquire());
+        assert!(next.as_mut().now_or_never().is_none(), "all runs are taken");
+        drop(running); // kills it
+        rt::block_on(next);
+    }
 }

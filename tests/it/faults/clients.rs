@@ -405,3 +405,21 @@ fn a_client_that_sends_without_end_is_not_read_without_end() {
     assert_eq!(talker.read(4), b"poem", "and it is served all the same");
     let _reset_or_end = talker.stream.read(&mut [0]);
 }
+
+#[test]
+fn a_slow_client_gets_the_part_before_its_reset() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).start();
+    let part = long_poem(10_000); // the kernel takes it all, and such a client little
+    let mut slow = Client::narrow(proxy.addr);
+    let connection = upstream.accept().send(&part);
+    let mut got = slow.read(1);
+    connection.reset();
+    wait_for_count("failed", &proxy.stats.failed_fetches, 1);
+
+    let end = slow.stream.read_to_end(&mut got);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(part.starts_with(&got));
+    // The last packet may be lost.
+    assert!(got.len() > part.len() / 2, "{} bytes", got.len());
+}

@@ -1,6 +1,5 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
-use super::ending::LINGER_BYTES;
 use super::{Handler, Request, Response, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
@@ -16,6 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
+
+/// Bytes that are read and discarded from a client that waits. More stay in the kernel, so
+/// that a client that sends without end is stopped.
+const INPUT_MOST: u32 = 64 << 10;
 
 /// How often to look whether a client that is not read from any more has reset its
 /// connection.
@@ -357,7 +360,7 @@ impl<H: Handler> Connection<H> {
     fn gone<'a>(&'a self, input: &'a mut ClientInput) -> impl Future<Output = ()> + 'a {
         let mut is_reset = None;
         poll_fn(move |cx| {
-            while !input.is_over && input.received < LINGER_BYTES {
+            while !input.is_over && input.received < INPUT_MOST {
                 match input.try_recv(&self.stream) {
                     Received::Broken => return Poll::Ready(()),
                     Received::Nothing if ready!(self.stream.poll_readable(cx)).is_err() => {

@@ -8,11 +8,10 @@ use crate::rt::{self, CoopBudget};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long, and for how many bytes, a polite close reads from a client that has
-/// acknowledged its answer but has sent bytes. A close beside bytes that are still to
-/// be read is a reset, and some systems then discard what the client has yet to read.
+/// How long a polite close reads from a client that has acknowledged its answer but has
+/// sent bytes. A close beside bytes that are still to be read is a reset, and some
+/// systems then discard what the client has yet to read.
 const LINGER: Duration = Duration::from_secs(1);
-pub(super) const LINGER_BYTES: u32 = 64 << 10;
 
 /// The shortest and the longest time between two looks at a connection. The first is
 /// due after a round trip, but not before 10 ms: most near clients have closed by then,
@@ -112,8 +111,7 @@ impl<H: Handler> Connection<H> {
         if outcome == Outcome::Stuck {
             self.stream.arm();
         } else if input.received > 0 && !input.is_over {
-            input.received = 0;
-            let _closed = rt::within(LINGER, self.discard(&mut input, LINGER_BYTES)).await;
+            let _closed = rt::within(LINGER, self.discard(&mut input)).await;
         }
         outcome
     }
@@ -153,10 +151,10 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Reads and discards until the client closes, or has sent this many bytes.
-    async fn discard(&self, input: &mut ClientInput, most: u32) {
+    /// Reads and discards until the client closes.
+    async fn discard(&self, input: &mut ClientInput) {
         let mut turns = CoopBudget::default();
-        while input.received < most {
+        loop {
             match input.try_recv(&self.stream) {
                 Received::Bytes(_) => turns.take().await, // it may send without a pause
                 Received::Nothing if self.stream.readable().await.is_ok() => {}

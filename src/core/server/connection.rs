@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Bytes that are read and discarded from a client that waits. More stay in the kernel, so
-/// that a client that sends without end is stopped.
+/// Bytes that are read and discarded from a client that waits. More stay in the
+/// kernel, so that a client that sends without end is stopped.
 const INPUT_MOST: u32 = 64 << 10;
 
 /// How often to look whether a client that is not read from any more has reset its

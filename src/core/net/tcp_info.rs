@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TcpInfo {
     state: u8,
+    /// The longest segment to the other side, in bytes.
+    pub(crate) segment: u64,
     /// Bytes the kernel holds and has not sent yet.
     pub(crate) unsent: u64,
     /// The smoothed round-trip time.
@@ -36,6 +38,7 @@ impl TcpInfo {
         let info = linux::TcpInfoOption.get(socket).ok()?;
         Some(TcpInfo {
             state: info[0],
+            segment: linux::number::<4>(&info, 16),
             unsent: linux::number::<4>(&info, 144),
             rtt: Duration::from_micros(linux::number::<4>(&info, 68)),
             acked: linux::number::<8>(&info, 120),

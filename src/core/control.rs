@@ -97,7 +97,7 @@ impl Snapshot {
             miss: count(&stats.misses),
             own: count(&stats.own),
             failure: count(&stats.failures),
-            unasked: count(&stats.no_request),
+            unasked: count(&stats.unasked),
             open: count(&stats.open),
         };
         Snapshot {

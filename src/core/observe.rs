@@ -41,7 +41,7 @@ pub enum Outcome {
     /// reset.
     FellBehind(u64),
     /// The client closed before it had sent a byte of a request: a health check.
-    Unasked,
+    NothingSent,
     /// The client went away.
     Left,
     /// The client sent or took nothing for too long, and was reset.
@@ -56,7 +56,7 @@ impl Outcome {
             Outcome::Declined => "declined",
             Outcome::Failed(error) => error.word(),
             Outcome::FellBehind(_) => "fell_behind",
-            Outcome::Unasked => "unasked",
+            Outcome::NothingSent => "unasked",
             Outcome::Left => "client_left",
             Outcome::Stuck => "client_timeout",
         }
@@ -65,7 +65,7 @@ impl Outcome {
     /// Why the answer is not whole, where it should be.
     pub fn reason(&self) -> Option<String> {
         match self {
-            Outcome::Whole | Outcome::Declined | Outcome::Unasked => None,
+            Outcome::Whole | Outcome::Declined | Outcome::NothingSent => None,
             Outcome::Failed(error) => Some(error.to_string()),
             Outcome::FellBehind(window) => Some(format!(
                 "the client was too slow for a text over {window} bytes"
@@ -114,7 +114,7 @@ pub enum Class {
     /// Not whole.
     Failure,
     /// No request, and no failure.
-    NoRequest,
+    Unasked,
 }
 
 impl Class {
@@ -127,7 +127,7 @@ impl Class {
             Class::Miss => "miss",
             Class::Own => "own",
             Class::Failure => "failure",
-            Class::NoRequest => "unasked",
+            Class::Unasked => "unasked",
         }
     }
 }
@@ -144,7 +144,7 @@ impl AccessRecord<'_> {
             (_, CacheStatus::Coalesced) => Class::Coalesced,
             (_, CacheStatus::Miss) => Class::Miss,
             (_, CacheStatus::Own) => Class::Own,
-            (_, CacheStatus::NoRequest) => Class::NoRequest,
+            (_, CacheStatus::NoRequest) => Class::Unasked,
         }
     }
 }

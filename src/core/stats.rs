@@ -19,7 +19,7 @@ pub struct Stats {
     /// Connections answered whole by this process itself.
     pub own: AtomicU64,
     /// Connections that ended before there was a request.
-    pub no_request: AtomicU64,
+    pub unasked: AtomicU64,
     /// Connections that did not get a whole answer.
     pub failures: AtomicU64,
     /// Fetches begun.
@@ -53,7 +53,7 @@ impl Stats {
             coalesced: zero(),
             misses: zero(),
             own: zero(),
-            no_request: zero(),
+            unasked: zero(),
             failures: zero(),
             fetches: zero(),
             kept: zero(),
@@ -77,7 +77,7 @@ impl Stats {
             Class::Coalesced => &self.coalesced,
             Class::Miss => &self.misses,
             Class::Own => &self.own,
-            Class::NoRequest => &self.no_request,
+            Class::Unasked => &self.unasked,
             Class::Failure => &self.failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -178,7 +178,7 @@ fn a_half_close_without_a_byte_is_no_request() {
     client.half_close();
     assert_eq!(client.rest().unwrap(), b"");
 
-    wait_for_count("connections without a request", &proxy.stats.no_request, 1);
+    wait_for_count("connections without a request", &proxy.stats.unasked, 1);
     assert_eq!(count(&proxy.stats.failures), 0);
     assert_eq!(upstream.connections(), 0);
 }

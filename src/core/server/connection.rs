@@ -186,10 +186,10 @@ impl<H: Handler> Connection<H> {
                 self.deliver(&mut responding).await;
             }
             Err(outcome) => {
-                if matches!(outcome, Outcome::Declined | Outcome::Unasked) {
+                if matches!(outcome, Outcome::Declined | Outcome::NothingSent) {
                     let input = ClientInput {
                         received: 1,
-                        is_over: outcome == Outcome::Unasked,
+                        is_over: outcome == Outcome::NothingSent,
                         ..ClientInput::default()
                     };
                     let _closed = Box::pin(self.close_politely(0, input)).await;
@@ -237,7 +237,7 @@ impl<H: Handler> Connection<H> {
                     }
                     Received::Nothing => None,
                     Received::Eof | Received::Broken if is_unasked => {
-                        return Err(Outcome::Unasked);
+                        return Err(Outcome::NothingSent);
                     }
                     Received::Eof => Some(decoder.eof().map(Some)),
                     Received::Broken => return Err(Outcome::Left),

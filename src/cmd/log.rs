@@ -115,7 +115,7 @@ enum Level {
 }
 
 impl Log {
-    /// Starts the thread that writes the log, unless it runs already.
+    /// Starts the thread that writes the log. Called once.
     ///
     /// # Errors
     /// [`Error::Local`] if the system has no thread left.
@@ -124,10 +124,6 @@ impl Log {
             LogFormat::Text => text::lost,
             LogFormat::Json => json::lost,
         };
-        if let Some(log) = LOG.get() {
-            return Ok(log.clone());
-        }
-
         let lines = Lines::start(lost_line).map_err(|error| Error::Local {
             subject: "log".into(),
             why: reason(&error),

@@ -245,7 +245,7 @@ impl<H: Handler> Connection<H> {
             };
 
             match decoded {
-                // A request that came at once is not worth charging.
+                // What came in one read was never charged: `with` adds no wrapper then.
                 Some(Ok(Some(request))) => return Ok(charge.with(request)),
                 Some(Ok(None)) => {
                     if let Err(capacity) = charge.grow(decoder.held()) {

@@ -1,10 +1,18 @@
-//! What an operator may ask of a service: its figures, and to forget what it keeps.
+//! What an operator may ask of a service: its figures, its texts and fetches, and to
+//! forget or fetch a text.
 
+mod figures;
+
+use crate::cache::Purge;
 use crate::stats::Stats;
-use std::sync::atomic::{AtomicU64, Ordering};
+pub use figures::{
+    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts,
+    REASONS, Snapshot, TransformCounts, UpstreamCounts, UpstreamState,
+};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A service as an operator sees it.
+/// A service as an operator sees it. Each call may come from any thread.
 ///
 /// The server counts connections, and the handler knows the rest, so the totals are an
 /// argument.
@@ -12,117 +20,166 @@ pub trait Control: Send + Sync {
     /// The figures at this moment.
     fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot;
 
-    /// Makes the text of one request stale, or all texts. Returns the number of texts
-    /// that became stale.
-    fn purge(&self, request: Option<&[u8]>, now: Instant) -> u64;
+    /// The fetches that run or wait, the oldest first, at most `most` of them.
+    fn flights(&self, _most: usize, _now: Instant) -> Vec<FlightView> {
+        Vec::new()
+    }
+
+    /// Some of the texts that are cached, on their way, or remembered as failures.
+    fn keys(&self, _page: &KeyPage<'_>, _now: Instant) -> KeyList {
+        KeyList::default()
+    }
+
+    /// Purges texts. Clients that wait for one still get it, but it is not kept.
+    /// Returns the number of texts.
+    fn purge(&self, _texts: Texts<'_>, _how: Purge, _now: Instant) -> u64 {
+        0
+    }
+
+    /// Fetches a text although no client asks for it. What is cached stays until the
+    /// new text is complete.
+    fn refresh(self: Arc<Self>, _name: &[u8], _now: Instant) -> Refresh {
+        Refresh::Unsupported
+    }
 }
 
-/// The figures of a service at one moment.
+/// Which texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts<'a> {
+    /// All of them.
+    All,
+    /// Those whose name begins like this.
+    Prefix(&'a [u8]),
+    /// The one of this name.
+    Named(&'a [u8]),
+}
+
+/// What became of [`Control::refresh`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// A fetch has started, or waits for its turn.
+    Started,
+    /// A fetch of this text was under way already.
+    UnderWay,
+    /// The text is known by its digest only, so it can't be asked for.
+    Unknown,
+    /// The service fetches nothing.
+    Unsupported,
+}
+
+/// Which keys [`Control::keys`] is to list.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyPage<'a> {
+    /// Only those whose name begins like this.
+    pub prefix: &'a [u8],
+    /// Where the last page ended; `None` for the first page.
+    pub cursor: Option<u64>,
+    /// The most keys of one page.
+    pub limit: usize,
+}
+
+/// A page of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyList {
+    /// The keys, in no order.
+    pub keys: Vec<KeyView>,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<u64>,
+    /// All keys, whatever their names.
+    pub total: u64,
+}
+
+/// A key, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Time since the start.
-    pub uptime: Duration,
-    /// Connections that have ended, by their class, and those still open.
-    pub connections: ConnectionCounts,
-    /// Fetches; `None` for a service that fetches nothing.
-    pub fetches: Option<FetchCounts>,
-    /// The cache; `None` for a service without one.
-    pub cache: Option<CacheCounts>,
-}
-
-/// Numbers of connections. All but `open` have ended, and each is in one of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ConnectionCounts {
-    /// Answered whole from the cache, fresh.
-    pub hit: u64,
-    /// Answered whole from the cache, past the ttl.
-    pub stale: u64,
-    /// Answered whole by a fetch that another had started.
-    pub coalesced: u64,
-    /// Answered whole by a fetch of their own.
-    pub miss: u64,
-    /// Answered whole by the process itself.
-    pub own: u64,
-    /// Not answered whole.
-    pub failure: u64,
-    /// Without a request.
-    pub unasked: u64,
-    /// Open at this moment.
-    pub open: u64,
-}
-
-impl ConnectionCounts {
-    /// The number of connections that have ended.
-    pub fn ended(&self) -> u64 {
-        let whole = self.hit + self.stale + self.coalesced + self.miss + self.own;
-        whole + self.failure + self.unasked
-    }
-}
-
-/// Numbers of fetches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FetchCounts {
-    /// Under way at this moment.
-    pub running: u64,
-    /// Waiting for their turn at this moment.
-    pub waiting: u64,
-    /// Begun since the start.
-    pub begun: u64,
-    /// Ended in a text that was kept.
-    pub kept: u64,
-    /// Failed, or ended in a text that was rejected.
-    pub failed: u64,
-    /// Refused because too many waited.
-    pub refused: u64,
-}
-
-/// What a cache holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CacheCounts {
-    /// Keys with a text, a cached failure or a fetch.
-    pub keys: u64,
-    /// Bytes held, in flight and kept.
+pub struct KeyView {
+    /// The request; `#LENGTH:SHA-256` for one over 256 bytes; empty in the poem
+    /// protocol.
+    pub name: Vec<u8>,
+    /// What the cache knows of it.
+    pub state: KeyState,
+    /// Whether a fetch is under way.
+    pub is_in_flight: bool,
+    /// The length of its text, in bytes; 0 without one.
     pub bytes: u64,
-    /// The most that may be held, in bytes.
-    pub capacity: u64,
+    /// Time since the end of the fetch that brought the text.
+    pub age: Option<Duration>,
+    /// For how long it is still fresh.
+    pub fresh_for: Duration,
+    /// For how long it may still be served.
+    pub served_for: Duration,
 }
 
-impl Snapshot {
-    /// The figures that every service has.
-    pub fn of(stats: &Stats, now: Instant) -> Snapshot {
-        let connections = ConnectionCounts {
-            hit: count(&stats.hits),
-            stale: count(&stats.stale),
-            coalesced: count(&stats.coalesced),
-            miss: count(&stats.misses),
-            own: count(&stats.own),
-            failure: count(&stats.failures),
-            unasked: count(&stats.unasked),
-            open: count(&stats.open),
-        };
-        Snapshot {
-            uptime: now.saturating_duration_since(stats.started()),
-            connections,
-            fetches: None,
-            cache: None,
+/// What the cache knows of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// A text within its ttl.
+    Fresh,
+    /// A text past its ttl, within its grace.
+    Stale,
+    /// No text: a cached failure.
+    Failed,
+    /// No text yet.
+    Empty,
+}
+
+impl KeyState {
+    /// The one word for this state in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            KeyState::Fresh => "fresh",
+            KeyState::Stale => "stale",
+            KeyState::Failed => "failed",
+            KeyState::Empty => "empty",
         }
     }
 }
 
-impl FetchCounts {
-    /// The totals; how many run and wait is for the caller to add.
-    pub fn of(stats: &Stats) -> FetchCounts {
-        FetchCounts {
-            running: 0,
-            waiting: 0,
-            begun: count(&stats.fetches),
-            kept: count(&stats.kept),
-            failed: count(&stats.failed_fetches),
-            refused: count(&stats.refused_fetches),
-        }
-    }
+/// A fetch, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlightView {
+    /// What is fetched; empty in the poem protocol.
+    pub name: Vec<u8>,
+    /// How far it has got.
+    pub phase: Phase,
+    /// The server that is asked, once one is.
+    pub upstream: Option<String>,
+    /// Time since it was asked for.
+    pub age: Duration,
+    /// Bytes of the text until now.
+    pub bytes: u64,
+    /// Clients that wait for it or read it.
+    pub readers: u64,
+    /// Whether it refreshes a cached text.
+    pub is_refresh: bool,
 }
 
-fn count(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+/// How far a fetch has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It waits for its turn.
+    InQueue,
+    /// It connects, and sends its request.
+    Connecting,
+    /// It waits for the first byte.
+    Waiting,
+    /// Its bytes come.
+    Streaming,
+    /// Its bytes come, and its text will not be kept: it is too long, or has no room.
+    Passing,
+    /// It is transformed.
+    Transforming,
+}
+
+impl Phase {
+    /// The words for this phase.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::InQueue => "in queue",
+            Phase::Connecting => "connects",
+            Phase::Waiting => "waits for the first byte",
+            Phase::Streaming => "streams",
+            Phase::Passing => "passes through",
+            Phase::Transforming => "is transformed",
+        }
+    }
 }

@@ -55,10 +55,10 @@
 //!
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`],
-//!   [`stats`], [`control`].
+//!   [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
-//!   [`protocol`].
+//!   [`protocol`], [`control`].
 //! * the world: [`rt`] (the one file that names the runtime), [`net`], [`process`],
 //!   [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`], [`server`].
 //! * [`handler`]: what each service does with a request.

@@ -118,6 +118,17 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Class; 7] = [
+        Class::Hit,
+        Class::Stale,
+        Class::Coalesced,
+        Class::Miss,
+        Class::Own,
+        Class::Failure,
+        Class::Unasked,
+    ];
+
     /// The one word for this class in JSON.
     pub fn word(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ mod patience;
 use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
-use crate::control::{CacheCounts, Control, FetchCounts, Snapshot};
+use crate::control::{CacheCounts, Control, FetchCounts, Snapshot, Texts};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Observer, Reloaded};
@@ -240,6 +240,7 @@ impl Control for Proxy {
             keys: cache.len() as u64,
             bytes: cache.held(),
             capacity: self.settings.policy.capacity,
+            ..CacheCounts::default()
         };
 
         Snapshot {
@@ -249,10 +250,10 @@ impl Control for Proxy {
         }
     }
 
-    fn purge(&self, request: Option<&[u8]>, now: Instant) -> u64 {
-        let purged = match request {
-            Some(request) => Proxy::purge(self, request, Purge::Soft, now),
-            None => self.purge_all(Purge::Soft, now),
+    fn purge(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
+        let purged = match texts {
+            Texts::Named(request) => Proxy::purge(self, request, how, now),
+            Texts::All | Texts::Prefix(_) => self.purge_all(how, now),
         };
         purged.texts
     }

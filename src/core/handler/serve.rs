@@ -157,9 +157,4 @@ impl Control for Serve {
     fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
         Snapshot::of(stats, now)
     }
-
-    /// Nothing is cached.
-    fn purge(&self, _request: Option<&[u8]>, _now: Instant) -> u64 {
-        0
-    }
 }

@@ -117,11 +117,6 @@ impl Control for TransformService {
     fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
         Snapshot::of(stats, now)
     }
-
-    /// Nothing is cached.
-    fn purge(&self, _request: Option<&[u8]>, _now: Instant) -> u64 {
-        0
-    }
 }
 
 fn declined() -> Error {

@@ -1,9 +1,10 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, ConnectionCounts, FetchCounts};
+use poetry::control::{CacheCounts, FetchCounts};
 use poetry::error::Stage;
 use poetry::observe::{FetchName, Outcome};
+use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -94,10 +95,9 @@ fn all_events() -> Vec<Value> {
         Event::PoemSkipped { error },
     ];
     let figures = Snapshot {
-        uptime: TIME,
-        connections: ConnectionCounts::default(),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
+        ..Snapshot::of(&Stats::default(), Instant::now())
     };
     let others = [
         summary(&figures),

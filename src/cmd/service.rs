@@ -84,7 +84,7 @@ pub(super) async fn listen<H: Handler + Control>(
     });
     let serving = server.run(service.listeners, stopped.map(drop));
 
-    match rt::race(serving, operator.obey(signals, levers)).await {
+    match rt::race_apart(serving, operator.obey(signals, levers)).await {
         Ok(()) => {
             log::flush();
             announcer.finish();

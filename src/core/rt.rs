@@ -1,11 +1,15 @@
 //! The runtime: tasks, timers and threads for blocking work. Only this file names
 //! async-std and its executor. Sockets and signals also need the reactor, `async-io`.
 
+mod timers;
+
 use crate::error::Error;
 use crate::semaphore::Semaphore;
 use async_executor::LocalExecutor;
 use async_io::Timer;
+use futures::StreamExt;
 use futures::future::FutureExt;
+use futures::stream::FuturesUnordered;
 use futures_lite::future;
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,6 +17,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{LazyLock, Once};
 use std::time::{Duration, Instant};
+use timers::Sleep;
 
 /// Threads that run tasks, beside the main one. The work here is the kernel's, so one
 /// is enough, and starting threads is a part of `fetch`'s time.
@@ -81,9 +86,21 @@ pub fn run<T>(work: impl Future<Output = T>) -> T {
     let executor = Rc::new(LocalExecutor::new());
     LOCAL.set(Some(executor.clone()));
 
-    let done = async_io::block_on(executor.run(work));
+    let timers = timers::Driver::new();
+    let done = async_io::block_on(executor.run(race_apart(work, timers)));
     LOCAL.set(None);
-    done
+    done.unwrap_or_else(|never| match never {})
+}
+
+/// Like [`race`], but each of the two is polled only when it is woken itself: for two
+/// that live long, wake often, and do system calls each time they look.
+pub fn race_apart<'a, A: 'a, B: 'a>(
+    first: impl Future<Output = A> + 'a,
+    second: impl Future<Output = B> + 'a,
+) -> impl Future<Output = Result<A, B>> + 'a {
+    let both = [first.map(Ok).boxed_local(), second.map(Err).boxed_local()];
+    let mut both = FuturesUnordered::from_iter(both);
+    async move { both.next().await.expect("there are two") }
 }
 
 /// Starts a task: on this thread if that is in [`run`], and else on the runtime's. A
@@ -135,7 +152,7 @@ pub(crate) async fn busy<T: Send + 'static>(
 
 /// Waits.
 pub async fn sleep(time: Duration) {
-    async_std::task::sleep(time).await;
+    Sleep::new(time).await;
 }
 
 /// Lets the other tasks of this thread run.
@@ -151,7 +168,7 @@ pub fn within<T>(
     limit: Duration,
     work: impl Future<Output = T>,
 ) -> impl Future<Output = Option<T>> {
-    future::or(work.map(Some), Timer::after(limit).map(|_| None))
+    future::or(work.map(Some), Sleep::new(limit).map(|()| None))
 }
 
 /// The output of the future that ends first: `Ok` of the first, `Err` of the second.

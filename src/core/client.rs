@@ -12,7 +12,9 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// Bytes read from a server in one go.
+/// Bytes read from a server in one go: most replies are short, and a buffer is zeroed
+/// before it is read into. Once a reply fills the first size, it is read by the second.
+const FIRST_READ_BYTES: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
 
 /// Deadlines of a fetch.
@@ -118,8 +120,10 @@ impl Exchange<'_> {
             return Ok(None);
         }
 
+        if self.buffer.is_empty() {
+            self.buffer.resize(FIRST_READ_BYTES, 0);
+        }
         while self.end.is_none() {
-            self.buffer.resize(READ_BYTES, 0);
             match rt::within(self.idle, poll_fn(|cx| self.poll_advance(cx))).await {
                 None => return Err(self.timeout()),
                 Some(Advance::Sent) => self.turns.take().await,
@@ -213,6 +217,9 @@ impl Exchange<'_> {
     /// with the last bytes.
     fn received(&mut self, mut count: usize) -> Result<Bytes, Error> {
         while count < READ_BYTES && self.end.is_none() {
+            if count == self.buffer.len() {
+                self.buffer.resize(READ_BYTES, 0);
+            }
             match self.stream.read_now(&mut self.buffer[count..]) {
                 Ok(0) => self.end = Some(self.closed()),
                 Ok(more) => count += more,

@@ -73,8 +73,7 @@ async fn attempt(target: SockAddr) -> io::Result<(Stream, SockAddr)> {
 }
 
 async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
-    let socket = Socket::new(target.domain(), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
+    let socket = Socket::new(target.domain(), Type::STREAM.nonblocking(), None)?;
     // Bytes of a large request that only our kernel has taken are not progress: the
     // deadline for the server's silence would start megabytes too early.
     #[cfg(target_os = "linux")]
@@ -85,7 +84,7 @@ async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     socket.writable().await?;
 
     check_connected(socket.get_ref())?;
-    if is_own_peer(socket.get_ref()) {
+    if is_bound_to(socket.get_ref(), target) {
         return Err(ErrorKind::ConnectionRefused.into());
     }
     Ok(Stream::new(socket))
@@ -116,13 +115,14 @@ fn check_connected(socket: &Socket) -> io::Result<()> {
     }
 }
 
-/// Whether the socket is connected to itself: on loopback that happens at a closed port
-/// of the ephemeral range. A broken connection has no peer.
-fn is_own_peer(socket: &Socket) -> bool {
-    let (Ok(own), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else {
+/// Whether a socket that is connected to `target` is connected to itself: that happens
+/// at a closed port of this machine's ephemeral range.
+fn is_bound_to(socket: &Socket, target: &SockAddr) -> bool {
+    let Some(target) = target.as_socket() else {
         return false;
     };
-    own.as_socket().is_some() && own.as_socket() == peer.as_socket()
+    let own = socket.local_addr().ok();
+    own.and_then(|own| own.as_socket()) == Some(target)
 }
 
 #[cfg(test)]
@@ -138,21 +138,24 @@ mod tests {
         socket
     }
 
+    fn addr_of(socket: &Socket) -> SockAddr {
+        socket.local_addr().expect("it is bound")
+    }
+
     fn connect_to(socket: &Socket, target: &Socket) {
-        let addr = target.local_addr().expect("it is bound");
-        socket.connect(&addr).expect("it is on this machine");
+        let connected = socket.connect(&addr_of(target));
+        connected.expect("it is on this machine");
     }
 
     #[test]
     fn a_connection_to_itself_is_told_from_others() {
         let own = bound();
         connect_to(&own, &own);
-        assert!(is_own_peer(&own));
+        assert!(is_bound_to(&own, &addr_of(&own)));
 
         let (other, listener) = (bound(), bound());
         listener.listen(1).expect("it is bound");
-        assert!(!is_own_peer(&other), "it has no peer");
         connect_to(&other, &listener);
-        assert!(!is_own_peer(&other));
+        assert!(!is_bound_to(&other, &addr_of(&listener)));
     }
 }

@@ -74,7 +74,7 @@ fn alternate(found: Vec<SockAddr>) -> Vec<SockAddr> {
 /// # Errors
 /// The error of the attempt that failed last; `None` if there is no attempt.
 pub(super) async fn first_ok<T, E>(
-    attempts: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
+    attempts: impl IntoIterator<Item = impl Future<Output = Result<T, E>>, IntoIter: ExactSizeIterator>,
 ) -> Result<T, Option<E>> {
     let mut attempts = attempts.into_iter();
     let mut running = FuturesUnordered::new();
@@ -84,6 +84,9 @@ pub(super) async fn first_ok<T, E>(
         let ended = match attempts.next() {
             Some(attempt) => {
                 running.push(attempt);
+                if attempts.len() == 0 {
+                    continue; // there is no rival to wait for
+                }
                 match within(HEAD_START, running.next()).await {
                     Some(ended) => ended,
                     None => continue,

@@ -4,14 +4,13 @@ use super::announce::Announcer;
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
 use super::signals::{self, ServiceSignals, Terminals};
-use super::sockets::FdBudget;
+use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
-use poetry::net::Listener;
 use poetry::observe::{Event, Observer};
 use poetry::server::{Handler, Limits, Parts, Server, Wire};
 use poetry::stats::Stats;
@@ -28,7 +27,7 @@ const REQUEST_MEMORY: u64 = 256 << 20;
 
 /// A service that is ready to start.
 pub(super) struct Service<'a> {
-    pub listeners: Vec<Listener>,
+    pub sockets: Sockets,
     pub listening: &'a Listening,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
@@ -46,6 +45,7 @@ pub(super) async fn listen<H: Handler + Control>(
     service: Service<'_>,
     handler: impl FnOnce(&Shared) -> (Arc<H>, Wire),
 ) -> Result<u8, Error> {
+    service.warn();
     let signals = ServiceSignals::new()?;
     let terminals = Terminals::now();
     reap_orphans()?;
@@ -82,7 +82,7 @@ pub(super) async fn listen<H: Handler + Control>(
         observer: shared.observer,
         stats: shared.stats,
     });
-    let serving = server.run(service.listeners, stopped.map(drop));
+    let serving = server.run(service.sockets.listeners, stopped.map(drop));
 
     match rt::race(serving, operator.obey(signals, levers)).await {
         Ok(()) => {
@@ -103,11 +103,25 @@ pub(super) struct Shared {
 }
 
 impl Service<'_> {
+    /// Tells which inherited descriptors are not used.
+    fn warn(&self) {
+        if self.output.quiet {
+            return;
+        }
+        self.sockets
+            .left_alone
+            .iter()
+            .for_each(|text| log::warning(text));
+        if !self.sockets.admin.is_empty() {
+            log::warning("the inherited socket 'admin' is not served");
+        }
+    }
+
     /// The limits of the server. Reports if there are descriptors for fewer clients
     /// than `--max-clients`.
     fn limits(&self, observer: &dyn Observer) -> Limits {
         let wanted = self.listening.max_clients;
-        let possible = self.fds.max_clients(self.listeners.len());
+        let possible = self.fds.max_clients(self.sockets.listeners.len());
         if possible < wanted {
             observer.event(Event::FewDescriptors { clients: possible });
         }
@@ -122,7 +136,7 @@ impl Service<'_> {
 
     /// Prints a ready line for each address, and tells the service manager.
     fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
-        let addrs = self.listeners.iter();
+        let addrs = self.sockets.listeners.iter();
         let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();
         let lines = addrs
             .iter()

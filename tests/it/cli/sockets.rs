@@ -1,13 +1,9 @@
 //! Where the program listens, the ready line, and an orderly end.
 
-use crate::support::{
-    Client, Folder, LONG, ServerProcess, Signal, poetry, shell, text, unused_addr,
-};
+use crate::support::{Folder, ServerProcess, Signal, poetry, shell, text, unused_addr};
 use std::io::Read;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 
 #[test]
 fn the_ready_line_has_the_real_port_and_sigterm_ends_with_0() {
@@ -120,34 +116,4 @@ fn a_missing_file_is_an_error_of_one_line() {
     assert_eq!(out.status.code(), Some(1));
     assert_eq!(text(&out.stdout), "");
     assert_eq!(text(&out.stderr), expected);
-}
-
-#[test]
-fn a_service_manager_passes_a_socket_and_hears_when_it_is_ready() {
-    let folder = Folder::new();
-    let manager = UnixDatagram::bind(folder.path("notify")).unwrap();
-    manager.set_read_timeout(Some(LONG)).unwrap();
-    let message = || {
-        let mut buffer = [0; 64];
-        let count = manager.recv(&mut buffer).unwrap();
-        text(&buffer[..count])
-    };
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
-
-    // The shell makes the socket descriptor 3, where sd_listen_fds(3) looks for it.
-    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
-    let mut inheriting = shell(script, &["serve", "poetry/furuike.txt"]);
-    inheriting.env("NOTIFY_SOCKET", folder.path("notify"));
-    inheriting.stdin(OwnedFd::from(socket));
-    let mut server = ServerProcess::start_command(inheriting);
-    assert!(message().contains("READY=1"));
-
-    let poem = Client::connect(addr).rest().unwrap();
-    assert_eq!(poem, std::fs::read("poetry/furuike.txt").unwrap());
-
-    server.stop();
-    assert!(message().contains("STOPPING=1"));
-    assert_eq!(server.ready, format!("Serving 1 poem on {addr}"));
-    assert_eq!(server.next_line(), None);
 }

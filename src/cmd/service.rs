@@ -1,6 +1,6 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
-use super::announce::Announcer;
+use super::announce::{Announcer, Reloads};
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
 use super::signals::{self, ServiceSignals, Terminals};
@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
+use poetry::heartbeat::Heartbeat;
 use poetry::observe::{Event, Observer};
 use poetry::server::{Handler, Limits, Parts, Server, Wire};
 use poetry::stats::Stats;
@@ -51,20 +52,24 @@ pub(super) async fn listen<H: Handler + Control>(
     reap_orphans()?;
 
     let log = Log::start(service.output)?;
-    let announcer = Announcer::start()?;
     let shared = Shared {
         observer: Arc::new(log.clone()),
         stats: Arc::default(),
         budget: Budget::new(REQUEST_MEMORY),
     };
     let (handler, wire) = handler(&shared);
+    let announcer = announcer(&handler, &shared.stats)?;
 
     let limits = service.limits(&log);
     service.announce(&announcer, &log);
 
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
-        reload: reloads(handler.clone(), shared.observer.clone()),
+        reload: reloads(
+            handler.clone(),
+            shared.observer.clone(),
+            announcer.reloads(),
+        ),
         stop,
     };
     let operator = Operator {
@@ -92,6 +97,17 @@ pub(super) async fn listen<H: Handler + Control>(
         }
         Err(signal) => Ok(signals::exit_code(signal)),
     }
+}
+
+/// Starts what tells a service manager of this service. The executor's heartbeat starts
+/// with it, if a watchdog asks for that.
+fn announcer<H: Handler + Control>(
+    handler: &Arc<H>,
+    stats: &Arc<Stats>,
+) -> Result<Announcer, Error> {
+    let (handler, stats) = (handler.clone(), stats.clone());
+    let look = move |now| handler.snapshot(&stats, now);
+    Announcer::start(Box::new(look), || Heartbeat::start(Instant::now()))
 }
 
 /// What the parts of a service share.
@@ -227,15 +243,24 @@ impl<H: Handler + Control> Operator<'_, H> {
 /// Starts a task that reloads the handler on request. It is a task because a disk may
 /// be slow, and neither clients nor the next signal must wait for it. Requests that
 /// arrive while one is pending are merged into it.
-fn reloads<H: Handler>(handler: Arc<H>, observer: Arc<dyn Observer>) -> mpsc::Sender<()> {
+fn reloads<H: Handler>(
+    handler: Arc<H>,
+    observer: Arc<dyn Observer>,
+    manager: Reloads,
+) -> mpsc::Sender<()> {
     let (request, mut requests) = mpsc::channel(0); // plus one slot for each sender
     rt::spawn(async move {
         while requests.next().await.is_some() {
+            let reloading = manager.begin();
             let handler = handler.clone();
-            match rt::unblock(move || handler.reload(Instant::now())).await {
-                Ok(what) => observer.event(Event::Reloaded { what }),
-                Err(error) => observer.event(Event::ReloadFailed { error: &error }),
-            }
+            let done = rt::unblock(move || handler.reload(Instant::now())).await;
+
+            let event = match &done {
+                Ok(what) => Event::Reloaded { what: *what },
+                Err(error) => Event::ReloadFailed { error },
+            };
+            reloading.end(log::words(&event));
+            observer.event(event);
         }
     });
     request

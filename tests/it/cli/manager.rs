@@ -1,6 +1,10 @@
 //! What a service manager passes, and what it is told.
 
-use crate::support::{Client, Folder, Manager, Process, ServerProcess, inheriting, run, text};
+use crate::support::{
+    Client, Folder, Manager, Process, SHORT, ServerProcess, Signal, command, inheriting, run,
+    shell, text,
+};
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -98,4 +102,85 @@ fn a_passed_descriptor_that_should_be_a_socket_and_is_none_is_an_error() {
     let expected = "poetry: inherited descriptor 3 (cache): \
                     not a TCP socket or a unix stream socket\n";
     assert_eq!(text(&out.stderr), expected);
+}
+
+/// Starts it with this manager, and waits until it is ready.
+fn start(manager: &Manager, mut command: std::process::Command) -> ServerProcess {
+    manager.hears(&mut command);
+    let server = ServerProcess::start_command(command);
+    manager.next("READY=1");
+    server
+}
+
+fn monotonic_micros() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
+}
+
+#[test]
+fn a_service_manager_is_shown_how_the_service_is() {
+    let manager = Manager::new();
+    let _server = start(&manager, command(&SERVE));
+    assert_eq!(manager.next("STATUS="), "STATUS=0 clients\n");
+}
+
+#[test]
+fn a_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
+    let manager = Manager::new();
+    let server = start(&manager, command(&SERVE));
+    for _ in 0..2 {
+        let before = monotonic_micros();
+        server.signal(Signal::HUP);
+
+        let begin = manager.next("RE");
+        let time = begin.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        let time: i64 = time.trim_end().parse().unwrap();
+        assert!((before..=monotonic_micros()).contains(&time), "{begin}");
+        let end = manager.next("RE");
+        assert_eq!(end, "READY=1\nSTATUS=read 1 poem again\n");
+    }
+}
+
+#[test]
+fn a_service_manager_hears_that_a_reload_has_failed() {
+    let folder = Folder::new();
+    folder.write("a.txt", "a poem");
+    folder.write("b\n.txt", "its name fits no line");
+    let path = folder.path("").display().to_string();
+    let serve = ["serve", "--port", "0", "--protocol", "line", &path];
+    let manager = Manager::new();
+    let server = start(&manager, command(&serve));
+
+    std::fs::remove_file(folder.path("a.txt")).unwrap();
+    server.signal(Signal::HUP);
+    assert!(manager.next("RE").starts_with("RELOADING=1\n"));
+    let end = manager.next("RE");
+    assert!(end.starts_with("READY=1\nSTATUS=not reloaded: "), "{end}");
+}
+
+#[test]
+fn a_watchdog_is_fed_until_the_process_is_stopped() {
+    let manager = Manager::new();
+    let script = "WATCHDOG_USEC=100000 WATCHDOG_PID=$$ exec \"$0\" \"$@\"";
+    let server = start(&manager, shell(script, &SERVE));
+    for _ in 0..3 {
+        manager.next("WATCHDOG=1");
+    }
+
+    server.freeze();
+    while manager.next_within(SHORT, "WATCHDOG=1").is_some() {}
+    server.signal(Signal::CONT);
+    manager.next("WATCHDOG=1");
+}
+
+#[test]
+fn no_watchdog_is_fed_that_is_not_for_this_process() {
+    for script in [
+        "WATCHDOG_USEC=1000 WATCHDOG_PID=1 exec \"$0\" \"$@\"",
+        "WATCHDOG_USEC=0 exec \"$0\" \"$@\"",
+    ] {
+        let manager = Manager::new();
+        let _server = start(&manager, shell(script, &SERVE));
+        assert_eq!(manager.next_within(SHORT, "WATCHDOG=1"), None);
+    }
 }

@@ -30,8 +30,8 @@ impl Sockets {
     /// environment variables, and another thread could be reading the environment.
     ///
     /// # Errors
-    /// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if there
-    /// is no thread left.
+    /// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if
+    /// there is no thread left.
     pub async fn open(addrs: &[ListenAddr]) -> Result<Sockets, Error> {
         let passed = Passed::from_env();
         rt::start()?;

@@ -8,8 +8,8 @@ use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the figures: fresh for a person who calls `systemctl
-/// status`, and a look costs less than a request.
+/// Time between two looks at the figures: recent enough for `systemctl status`, and a
+/// look costs little.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How old the executor's heartbeat may be. Older than that it is stuck. One long

@@ -58,8 +58,8 @@ impl Passed {
     /// Looks at each descriptor. Needs the runtime.
     ///
     /// # Errors
-    /// [`Error::Local`], with number and name, for a descriptor that is for us and can't
-    /// be listened on.
+    /// [`Error::Local`], with number and name, for a descriptor of ours that can't be
+    /// listened on.
     pub fn sort(mut self) -> Result<Inherited, Error> {
         let mut sorted = Inherited::default();
         for at in 0..self.descriptors.len() {

@@ -9,7 +9,7 @@ pub(super) fn explain(error: &Error, total: &str) -> String {
         return error.to_string();
     };
     let option = match stage {
-        Stage::Connect => "--connect-timeout",
+        Stage::Resolve | Stage::Connect => "--connect-timeout",
         Stage::Send | Stage::FirstByte | Stage::NextByte => "--idle-timeout",
         Stage::Turn | Stage::Complete | Stage::Transform | Stage::Program => total,
     };
@@ -29,6 +29,10 @@ mod tests {
             limit: Duration::from_secs(5),
         };
         for (stage, text) in [
+            (
+                Stage::Resolve,
+                "h:1: the resolver did not answer within 5s (--connect-timeout)",
+            ),
             (
                 Stage::Connect,
                 "h:1: no connection within 5s (--connect-timeout)",

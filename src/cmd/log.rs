@@ -9,6 +9,7 @@ use super::flags::{ColorWhen, LogFormat, Output};
 use lines::{Answer, Lines};
 use poetry::control::Snapshot;
 use poetry::error::{Error, reason};
+use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -61,6 +62,11 @@ pub(super) fn warning(text: &str) {
     } else {
         text::warning(text)
     });
+}
+
+/// An event in plain words, as the log for people has them.
+pub(super) fn words(event: &Event<'_>) -> String {
+    escape::text(&text::words(event))
 }
 
 /// Has a panic print one line without a backtrace. A panic ends one task: its clients

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
 use super::service::{Service, listen};
-use super::sockets::{self, FdBudget};
+use super::sockets::{FdBudget, Sockets};
 use super::transforms::{most_similar, pipeline};
 use super::values::{duration, number, positive_duration, size};
 use clap::ValueEnum;
@@ -242,11 +242,11 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let upstream = upstream(&args.upstreams);
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
-    let listeners = sockets::open(&args.listen).await?;
-    refuse_loop(&upstream, args.via.as_ref(), &listeners).await?;
+    let sockets = Sockets::open(&args.listen).await?;
+    refuse_loop(&upstream, args.via.as_ref(), &sockets.listeners).await?;
 
     let service = Service {
-        listeners,
+        sockets,
         listening: &args.listening,
         output,
         verb: format!("Proxying {upstream}"),

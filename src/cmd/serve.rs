@@ -4,7 +4,7 @@ use super::addrs::{SERVE_PORT, listen_addr};
 use super::failure::Failure;
 use super::flags::{Listening, Output};
 use super::service::{Service, listen};
-use super::sockets::{self, FdBudget};
+use super::sockets::{FdBudget, Sockets};
 use super::values::{duration, number};
 use clap::ValueEnum;
 use poetry::addr::ListenAddr;
@@ -88,7 +88,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
-    let listeners = sockets::open(&args.listen).await?;
+    let sockets = Sockets::open(&args.listen).await?;
     let anthology = Anthology::read(source(args.protocol, args.poems))?;
     let fds = FdBudget {
         fixed: 0,
@@ -98,7 +98,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let count = anthology.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
-        listeners,
+        sockets,
         listening: &args.listening,
         output,
         verb: format!("Serving {count} {poems}"),

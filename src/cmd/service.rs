@@ -1,17 +1,17 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
-use super::announce::Announcer;
+use super::announce::{Announcer, Reloads};
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
 use super::signals::{self, ServiceSignals, Terminals};
-use super::sockets::FdBudget;
+use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
-use poetry::net::Listener;
+use poetry::heartbeat::Heartbeat;
 use poetry::observe::{Event, Observer};
 use poetry::server::{Handler, Limits, Parts, Server, Wire};
 use poetry::stats::Stats;
@@ -28,7 +28,7 @@ const REQUEST_MEMORY: u64 = 256 << 20;
 
 /// A service that is ready to start.
 pub(super) struct Service<'a> {
-    pub listeners: Vec<Listener>,
+    pub sockets: Sockets,
     pub listening: &'a Listening,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
@@ -46,25 +46,30 @@ pub(super) async fn listen<H: Handler + Control>(
     service: Service<'_>,
     handler: impl FnOnce(&Shared) -> (Arc<H>, Wire),
 ) -> Result<u8, Error> {
+    service.warn();
     let signals = ServiceSignals::new()?;
     let terminals = Terminals::now();
     reap_orphans()?;
 
     let log = Log::start(service.output)?;
-    let announcer = Announcer::start()?;
     let shared = Shared {
         observer: Arc::new(log.clone()),
         stats: Arc::default(),
         budget: Budget::new(REQUEST_MEMORY),
     };
     let (handler, wire) = handler(&shared);
+    let announcer = announcer(&handler, &shared.stats)?;
 
     let limits = service.limits(&log);
     service.announce(&announcer, &log);
 
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
-        reload: reloads(handler.clone(), shared.observer.clone()),
+        reload: reloads(
+            handler.clone(),
+            shared.observer.clone(),
+            announcer.reloads(),
+        ),
         stop,
     };
     let operator = Operator {
@@ -82,7 +87,7 @@ pub(super) async fn listen<H: Handler + Control>(
         observer: shared.observer,
         stats: shared.stats,
     });
-    let serving = server.run(service.listeners, stopped.map(drop));
+    let serving = server.run(service.sockets.listeners, stopped.map(drop));
 
     match rt::race_apart(serving, operator.obey(signals, levers)).await {
         Ok(()) => {
@@ -94,6 +99,17 @@ pub(super) async fn listen<H: Handler + Control>(
     }
 }
 
+/// Starts what tells a service manager of this service. The executor's heartbeat starts
+/// with it, if a watchdog asks for that.
+fn announcer<H: Handler + Control>(
+    handler: &Arc<H>,
+    stats: &Arc<Stats>,
+) -> Result<Announcer, Error> {
+    let (handler, stats) = (handler.clone(), stats.clone());
+    let look = move |now| handler.snapshot(&stats, now);
+    Announcer::start(Box::new(look), || Heartbeat::start(Instant::now()))
+}
+
 /// What the parts of a service share.
 pub(super) struct Shared {
     pub observer: Arc<dyn Observer>,
@@ -103,11 +119,25 @@ pub(super) struct Shared {
 }
 
 impl Service<'_> {
+    /// Tells which inherited descriptors are not used.
+    fn warn(&self) {
+        if self.output.quiet {
+            return;
+        }
+        self.sockets
+            .left_alone
+            .iter()
+            .for_each(|text| log::warning(text));
+        if !self.sockets.admin.is_empty() {
+            log::warning("the inherited socket 'admin' is not served");
+        }
+    }
+
     /// The limits of the server. Reports if there are descriptors for fewer clients
     /// than `--max-clients`.
     fn limits(&self, observer: &dyn Observer) -> Limits {
         let wanted = self.listening.max_clients;
-        let possible = self.fds.max_clients(self.listeners.len());
+        let possible = self.fds.max_clients(self.sockets.listeners.len());
         if possible < wanted {
             observer.event(Event::FewDescriptors { clients: possible });
         }
@@ -122,7 +152,7 @@ impl Service<'_> {
 
     /// Prints a ready line for each address, and tells the service manager.
     fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
-        let addrs = self.listeners.iter();
+        let addrs = self.sockets.listeners.iter();
         let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();
         let lines = addrs
             .iter()
@@ -213,15 +243,24 @@ impl<H: Handler + Control> Operator<'_, H> {
 /// Starts a task that reloads the handler on request. It is a task because a disk may
 /// be slow, and neither clients nor the next signal must wait for it. Requests that
 /// arrive while one is pending are merged into it.
-fn reloads<H: Handler>(handler: Arc<H>, observer: Arc<dyn Observer>) -> mpsc::Sender<()> {
+fn reloads<H: Handler>(
+    handler: Arc<H>,
+    observer: Arc<dyn Observer>,
+    manager: Reloads,
+) -> mpsc::Sender<()> {
     let (request, mut requests) = mpsc::channel(0); // plus one slot for each sender
     rt::spawn(async move {
         while requests.next().await.is_some() {
+            let reloading = manager.begin();
             let handler = handler.clone();
-            match rt::unblock(move || handler.reload(Instant::now())).await {
-                Ok(what) => observer.event(Event::Reloaded { what }),
-                Err(error) => observer.event(Event::ReloadFailed { error: &error }),
-            }
+            let done = rt::unblock(move || handler.reload(Instant::now())).await;
+
+            let event = match &done {
+                Ok(what) => Event::Reloaded { what: *what },
+                Err(error) => Event::ReloadFailed { error },
+            };
+            reloading.end(log::words(&event));
+            observer.event(event);
         }
     });
     request

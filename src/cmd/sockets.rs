@@ -1,59 +1,58 @@
 //! The sockets to listen on, and the file descriptors that clients may use.
 
+mod inherited;
+
 use super::addrs::explain_refusal;
-use listenfd::ListenFd;
+use inherited::{Inherited, Passed};
 use poetry::addr::ListenAddr;
-use poetry::error::{Error, reason};
+use poetry::error::Error;
 use poetry::net::Listener;
 use poetry::rt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::io;
 use std::os::fd::OwnedFd;
 
-/// Opens the sockets to listen on: those from a service manager if there are any, or
-/// else one for each of `addrs`. Starts the runtime's threads before, so that a service
-/// is not reachable without the threads that serve.
-///
-/// Call this before any thread is started: it removes the service manager's environment
-/// variables, and another thread could be reading the environment.
-///
-/// # Errors
-/// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if there is
-/// no thread left.
-pub(super) async fn open(addrs: &[ListenAddr]) -> Result<Vec<Listener>, Error> {
-    let passed = ListenFd::from_env();
-    rt::start()?;
-    let mut listeners = inherited(passed).map_err(|error| Error::Local {
-        subject: "inherited sockets".into(),
-        why: reason(&error),
-    })?;
-
-    if listeners.is_empty() {
-        for addr in addrs {
-            let listener = Listener::bind(addr).await;
-            listeners.push(listener.map_err(|error| explain_refusal(&addr.addr, error))?);
-        }
-    }
-    Ok(listeners)
+/// The sockets of a service.
+pub(super) struct Sockets {
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// Those that a service manager opened for the operator, named `admin`.
+    pub admin: Vec<OwnedFd>,
+    /// A warning for each inherited descriptor that is left alone.
+    pub left_alone: Vec<String>,
 }
 
-/// The sockets that a service manager opened for this process (sd_listen_fds(3)).
-fn inherited(mut inherited: ListenFd) -> io::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for at in 0..inherited.len() {
-        if let Some(socket) = take(&mut inherited, at)? {
-            listeners.push(Listener::inherit(socket)?);
-        }
-    }
-    Ok(listeners)
-}
+impl Sockets {
+    /// Opens the sockets: those from a service manager, and if none of them is for
+    /// clients, one for each of `addrs`. Starts the runtime's threads before, so that a
+    /// service is not reachable without the threads that serve.
+    ///
+    /// Call this before any thread is started: it removes the service manager's
+    /// environment variables, and another thread could be reading the environment.
+    ///
+    /// # Errors
+    /// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if
+    /// there is no thread left.
+    pub async fn open(addrs: &[ListenAddr]) -> Result<Sockets, Error> {
+        let passed = Passed::from_env();
+        rt::start()?;
+        let Inherited {
+            mut listeners,
+            admin,
+            left_alone,
+        } = passed.sort()?;
 
-fn take(inherited: &mut ListenFd, at: usize) -> io::Result<Option<OwnedFd>> {
-    if let Ok(Some(socket)) = inherited.take_unix_listener(at) {
-        return Ok(Some(socket.into()));
+        if listeners.is_empty() {
+            for addr in addrs {
+                let listener = Listener::bind(addr).await;
+                listeners.push(listener.map_err(|error| explain_refusal(&addr.addr, error))?);
+            }
+        }
+        Ok(Sockets {
+            listeners,
+            admin,
+            left_alone,
+        })
     }
-    let socket = inherited.take_tcp_listener(at)?;
-    Ok(socket.map(OwnedFd::from))
 }
 
 /// The file descriptors that a command needs beside one for each client.

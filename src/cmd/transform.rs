@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::service::{Service, listen};
 use super::signals;
-use super::sockets::{self, FdBudget};
+use super::sockets::{FdBudget, Sockets};
 use super::transforms::pipeline;
 use super::values::{positive_duration, size};
 use async_signal::Signal;
@@ -110,7 +110,7 @@ async fn serve(
     // Two pipes of a program; their other ends and one more pipe while it starts.
     let per_client = if args.exec.is_empty() { 0 } else { 6 };
     let service = Service {
-        listeners: sockets::open(addrs).await?,
+        sockets: Sockets::open(addrs).await?,
         listening: &args.listening,
         output,
         verb: "Transforming".into(),

@@ -1,6 +1,9 @@
 //! Addresses as people write them, to listen on or to connect to: `[HOST:]PORT`,
 //! `[IPV6]:PORT` or `unix:PATH`.
 
+mod listen;
+
+pub use listen::ListenAddr;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -36,45 +39,6 @@ impl Addr {
             Addr::Unix(path) => [b"unix:", path.as_os_str().as_encoded_bytes()].concat(),
         }
     }
-}
-
-/// An address to listen on: an [`Addr`], or `unix:PATH,mode=OCTAL`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddr {
-    /// The address.
-    pub addr: Addr,
-    /// The rights of a unix socket's file. Connecting takes the right to write.
-    pub mode: Option<u32>,
-}
-
-impl From<Addr> for ListenAddr {
-    fn from(addr: Addr) -> ListenAddr {
-        ListenAddr { addr, mode: None }
-    }
-}
-
-impl FromStr for ListenAddr {
-    type Err = BadAddr;
-
-    fn from_str(text: &str) -> Result<ListenAddr, BadAddr> {
-        let Some((unix, mode)) = split_mode(text) else {
-            return text.parse::<Addr>().map(ListenAddr::from);
-        };
-
-        let digits = mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-        let mode = u32::from_str_radix(mode, 8).ok().filter(|_| digits);
-        let mode = mode.filter(|mode| *mode <= 0o777);
-        let bad_mode = BadAddr("the mode is not an octal number up to 777, like mode=0660");
-        Ok(ListenAddr {
-            addr: parse_unix(unix)?,
-            mode: Some(mode.ok_or(bad_mode)?),
-        })
-    }
-}
-
-/// The path and the mode of `unix:PATH,mode=MODE`.
-fn split_mode(text: &str) -> Option<(&str, &str)> {
-    text.strip_prefix("unix:")?.rsplit_once(",mode=")
 }
 
 fn parse_unix(path: &str) -> Result<Addr, BadAddr> {
@@ -119,8 +83,8 @@ impl FromStr for Addr {
     type Err = BadAddr;
 
     fn from_str(text: &str) -> Result<Addr, BadAddr> {
-        if split_mode(text).is_some() {
-            return Err(BadAddr("a mode is only for an address to listen on"));
+        if let Some(why) = listen::only_to_listen(text) {
+            return Err(BadAddr(why));
         }
         if let Some(path) = text.strip_prefix("unix:") {
             return parse_unix(path);
@@ -263,34 +227,6 @@ mod tests {
             let why = shown(text).expect_err(text);
             assert_eq!(why.split("; ").next(), Some(reason), "{text}");
         }
-    }
-
-    #[test]
-    fn a_socket_to_listen_on_may_have_a_mode() {
-        let parse = |text: &str| text.parse::<ListenAddr>();
-        let listen = parse("unix:/run/poem,mode=0660").unwrap();
-        assert_eq!(listen.addr.to_string(), "unix:/run/poem");
-        assert_eq!(listen.mode, Some(0o660));
-        assert_eq!(parse("unix:/run/poem").unwrap().mode, None);
-        assert_eq!(parse("10001").unwrap().mode, None);
-
-        for text in [
-            "unix:/p,mode=",
-            "unix:/p,mode=8",
-            "unix:/p,mode=1777",
-            "unix:/p,mode=+7",
-        ] {
-            let why = parse(text).expect_err(text).to_string();
-            assert!(why.starts_with("the mode is not an octal number"), "{why}");
-        }
-        assert!(parse("unix:,mode=0660").is_err());
-        assert_eq!(
-            shown("unix:/run/poem,mode=0660")
-                .unwrap_err()
-                .split("; ")
-                .next(),
-            Some("a mode is only for an address to listen on")
-        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// One failure: of a fetch, of a transformation, or of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The host name has no address, or the resolver did not answer in time.
+    /// The host name has no address.
     #[error("{subject}: could not resolve the name: {why}")]
     Unresolved {
         /// The address as given.
@@ -180,6 +180,8 @@ pub enum Error {
 pub enum Stage {
     /// No place before the upstream became free.
     Turn,
+    /// The resolver was silent: like [`Error::Unresolved`] in words and exit codes.
+    Resolve,
     /// The connection was not made.
     Connect,
     /// The server did not take the request.
@@ -200,6 +202,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stage::Turn => "no turn to ask it",
+            Stage::Resolve => "the resolver did not answer",
             Stage::Connect => "no connection",
             Stage::Send => "the request was not taken",
             Stage::FirstByte => "no reply",
@@ -215,7 +218,11 @@ impl Error {
     /// The process's exit code for this error. They are curl's, where curl has one.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Unresolved { .. } => 6,
+            Error::Unresolved { .. }
+            | Error::Timeout {
+                stage: Stage::Resolve,
+                ..
+            } => 6,
             Error::Unreachable { .. } => 7,
             Error::Output { .. } => 23,
             Error::Timeout { .. } => 28,
@@ -238,7 +245,7 @@ impl Error {
     pub fn is_unreached(&self) -> bool {
         match self {
             Error::Unresolved { .. } | Error::Unreachable { .. } => true,
-            Error::Timeout { stage, .. } => *stage == Stage::Connect,
+            Error::Timeout { stage, .. } => matches!(stage, Stage::Resolve | Stage::Connect),
             _ => false,
         }
     }
@@ -294,7 +301,11 @@ impl Error {
     /// The one word for this error in JSON.
     pub fn word(&self) -> &'static str {
         match self {
-            Error::Unresolved { .. } => "unresolved",
+            Error::Unresolved { .. }
+            | Error::Timeout {
+                stage: Stage::Resolve,
+                ..
+            } => "unresolved",
             Error::Unreachable { .. } => "refused",
             Error::Timeout { .. } => "timeout",
             Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => "reset",
@@ -342,6 +353,12 @@ mod tests {
         let error = timeout(Stage::Connect, Duration::from_secs(5));
         assert_eq!(error.to_string(), "127.0.0.1:1: no connection within 5s");
         assert_eq!(error.exit_code(), 28);
+        assert!(error.is_unreached());
+
+        let error = timeout(Stage::Resolve, Duration::from_secs(5));
+        let text = "127.0.0.1:1: the resolver did not answer within 5s";
+        assert_eq!(error.to_string(), text);
+        assert_eq!((error.exit_code(), error.word()), (6, "unresolved"));
         assert!(error.is_unreached());
 
         let silent = timeout(Stage::FirstByte, Duration::ZERO);

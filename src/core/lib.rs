@@ -59,8 +59,9 @@
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
 //!   [`protocol`], [`control`].
-//! * the world: [`rt`] (the one file that names the runtime), [`net`], [`process`],
-//!   [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`], [`server`].
+//! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
+//!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
+//!   [`server`].
 //! * [`handler`]: what each service does with a request.
 
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
@@ -77,6 +78,7 @@ pub mod error;
 pub mod escape;
 pub mod flight;
 pub mod handler;
+pub mod heartbeat;
 pub mod net;
 pub mod observe;
 pub mod poem;

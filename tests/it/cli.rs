@@ -5,4 +5,5 @@ mod environment;
 mod flags;
 mod help;
 mod logs;
+mod manager;
 mod sockets;

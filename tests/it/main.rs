@@ -21,3 +21,4 @@ mod support;
 mod tidy;
 mod transform;
 mod turns;
+mod units;

@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "sync",
     "semaphore",
     "error",
@@ -78,6 +78,7 @@ const ORDER: [&str; 29] = [
     "protocol",
     "control",
     "rt",
+    "heartbeat",
     "net",
     "process",
     "client",

@@ -102,7 +102,8 @@ pub(super) fn kind(event: &Event<'_>) -> String {
     }
 }
 
-fn words(event: &Event<'_>) -> String {
+/// An event in plain words, as they come: control characters may be among them.
+pub(super) fn words(event: &Event<'_>) -> String {
     match event {
         Event::Started { verb, addrs } => format!("{verb} on {}", addrs.join(" and ")),
         Event::Stopping { signal, .. } => format!("stopping: {signal}"),

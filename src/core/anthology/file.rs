@@ -3,7 +3,7 @@
 use crate::error::reason;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl OpenFile {
 fn read_cached(file: &File, buffer: &mut [u8], at: u64) -> rustix::io::Result<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
 
-    let mut buffer = [io::IoSliceMut::new(buffer)];
+    let mut buffer = [std::io::IoSliceMut::new(buffer)];
     preadv2(file, &mut buffer, at, ReadWriteFlags::NOWAIT)
 }
 

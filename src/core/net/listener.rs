@@ -4,18 +4,15 @@
 use super::UNSENT_BYTES;
 use super::resolve::{leads_to, resolve};
 use super::stream::Accepted;
+use super::unix_file::{Access, SocketFile, bind_unix, lock_folder};
 use crate::addr::{Addr, ListenAddr};
 use crate::error::{Error, reason};
-use crate::rt;
 use async_io::Async;
 use rustix::net::SocketFlags;
-use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::{File, Permissions, TryLockError};
+use socket2::{SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Connections that the kernel completes before they are accepted. With the 128 of std,
@@ -33,10 +30,10 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket that listens.
 pub struct Listener {
+    /// Dropped before the socket: see [`SocketFile`].
+    _file: Option<SocketFile>,
     socket: Async<Socket>,
     addr: Addr,
-    /// The socket file to remove when this is dropped.
-    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -45,17 +42,19 @@ impl Listener {
     /// `[::]:P` can be listened on together.
     ///
     /// # Errors
-    /// [`Error::Unresolved`] for a name, [`Error::Local`] if no address can be bound.
+    /// [`Error::Unresolved`] for a name; [`Error::Local`] if no address can be bound,
+    /// or for rights that a unix socket's file can't have.
     pub async fn bind(at: &ListenAddr) -> Result<Listener, Error> {
         let addr = &at.addr;
+        let access = Access::look_up(at).await?;
         let _until_it_listens = match addr {
             Addr::Unix(path) => lock_folder(path).await,
             Addr::Tcp { .. } => None,
         };
 
         let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
-        for target in resolve(addr, RESOLVE_TIMEOUT).await? {
-            match Listener::bind_one(at, &target) {
+        for target in resolve(addr, RESOLVE_TIMEOUT).await.map_err(unresolved)? {
+            match Listener::bind_one(addr, &target, &access) {
                 Ok(listener) => return Ok(listener),
                 Err(e) => last = e,
             }
@@ -67,10 +66,11 @@ impl Listener {
         })
     }
 
-    fn bind_one(at: &ListenAddr, target: &SockAddr) -> io::Result<Listener> {
+    fn bind_one(addr: &Addr, target: &SockAddr, access: &Access) -> io::Result<Listener> {
         let socket = Socket::new(target.domain(), Type::STREAM, None)?;
-        let file = match &at.addr {
-            Addr::Unix(path) => Some(bind_unix(&socket, path, target, at.mode)?),
+        // From here on the file goes if listening fails.
+        let file = match addr {
+            Addr::Unix(path) => bind_unix(&socket, path, target, access)?,
             Addr::Tcp { .. } => {
                 socket.set_reuse_address(true)?;
                 if target.is_ipv6() {
@@ -83,11 +83,11 @@ impl Listener {
         };
 
         socket.listen(BACKLOG.into())?;
-        let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| at.addr.clone());
+        let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
         Ok(Listener {
+            _file: file,
             socket: Async::new(socket)?,
             addr,
-            file: file.flatten(),
         })
     }
 
@@ -105,9 +105,9 @@ impl Listener {
         socket.listen(BACKLOG.into())?;
         let addr = to_addr(&local).ok_or(ErrorKind::AddrNotAvailable)?;
         Ok(Listener {
+            _file: None,
             socket: Async::new(socket)?,
             addr,
-            file: None,
         })
     }
 
@@ -141,38 +141,6 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            file.remove();
-        }
-    }
-}
-
-/// Binds a unix socket to its path. With a mode, the file has no more rights at any
-/// moment.
-fn bind_unix(
-    socket: &Socket,
-    path: &Path,
-    target: &SockAddr,
-    mode: Option<u32>,
-) -> io::Result<Option<SocketFile>> {
-    remove_stale(path)?;
-    let Some(mode) = mode else {
-        socket.bind(target)?;
-        return Ok(SocketFile::at(path));
-    };
-
-    // On Linux the file gets the socket's own mode, less the umask; the rest is added
-    // here.
-    let mode = Permissions::from_mode(mode);
-    File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(mode.clone())?;
-    socket.bind(target)?;
-    let file = SocketFile::at(path);
-    std::fs::set_permissions(path, mode)?;
-    Ok(file)
-}
-
 /// Sets the options that accepted connections inherit: here they cost nothing per
 /// connection.
 fn set_options(listener: &Socket) -> io::Result<()> {
@@ -183,78 +151,18 @@ fn set_options(listener: &Socket) -> io::Result<()> {
     Ok(())
 }
 
+/// A silent resolver is like one that knows no address: no option sets this deadline.
+fn unresolved(error: Error) -> Error {
+    match error {
+        Error::Timeout { subject, stage, .. } => Error::Unresolved {
+            subject,
+            why: stage.to_string(),
+        },
+        error => error,
+    }
+}
+
 fn to_addr(addr: &SockAddr) -> Option<Addr> {
     let tcp = addr.as_socket().map(Addr::from);
     tcp.or_else(|| addr.as_pathname().map(|path| Addr::Unix(path.into())))
-}
-
-/// The path of a unix socket, and which file was there after the bind: another process
-/// may bind the same path later.
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFile {
-    /// The file at this path, if it is a socket.
-    fn at(path: &Path) -> Option<SocketFile> {
-        let meta = std::fs::symlink_metadata(path).ok()?;
-        meta.file_type().is_socket().then(|| SocketFile {
-            path: path.into(),
-            device: meta.dev(),
-            inode: meta.ino(),
-        })
-    }
-
-    /// Removes the path if it still leads to this file. The inode number is not reused
-    /// as long as the socket is open.
-    fn remove(&self) {
-        let now = SocketFile::at(&self.path);
-        if now.is_some_and(|now| (now.device, now.inode) == (self.device, self.inode)) {
-            let _stale = std::fs::remove_file(&self.path); // the next bind removes a stale one
-        }
-    }
-}
-
-/// How long to wait while another start holds the lock of a folder, which takes it less
-/// than a millisecond. Any process may hold that lock for ever, so the wait has an end.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
-
-/// Locks the folder of a socket file, so that one start at a time looks for a stale
-/// file, removes it, binds and listens. Of two at once, each would take the other's
-/// file for a stale one, because it has no listener yet.
-///
-/// Returns the lock, or nothing if the folder can't be opened or stays locked. The bind
-/// is tried all the same.
-async fn lock_folder(path: &Path) -> Option<File> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let folder = File::open(folder).ok()?;
-
-    let locked = async {
-        while let Err(TryLockError::WouldBlock) = folder.try_lock() {
-            rt::sleep(LOCK_RETRY).await;
-        }
-    };
-    rt::within(LOCK_TIMEOUT, locked).await?;
-    Some(folder)
-}
-
-/// Removes a socket file without a listener. Any other file stays: the bind then fails.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let meta = std::fs::symlink_metadata(path);
-    if !meta.is_ok_and(|meta| meta.file_type().is_socket()) {
-        return Ok(());
-    }
-
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    probe.set_nonblocking(true)?; // connecting would wait where the backlog is full
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        _ => Ok(()),
-    }
 }

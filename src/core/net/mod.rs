@@ -12,6 +12,7 @@ mod race;
 mod resolve;
 mod stream;
 mod tcp_info;
+mod unix_file;
 
 pub(crate) use connect::connect;
 pub(crate) use listener::BACKLOG;

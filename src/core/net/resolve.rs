@@ -1,7 +1,7 @@
 //! Host names: their addresses, and whether an address leads back to our own listener.
 
 use crate::addr::Addr;
-use crate::error::{Error, reason};
+use crate::error::{Error, Stage, reason};
 use crate::rt::{BLOCKING_MAX, unblock, within};
 use crate::semaphore::Semaphore;
 use socket2::SockAddr;
@@ -28,8 +28,8 @@ const LEADS_TO_TIMEOUT: Duration = Duration::from_secs(1);
 /// The addresses of a name, in the resolver's order; at least one.
 ///
 /// # Errors
-/// [`Error::Unresolved`]; [`Error::Local`] for the path of a unix socket that is too
-/// long.
+/// [`Error::Unresolved`]; [`Error::Timeout`] if the resolver is silent;
+/// [`Error::Local`] for the path of a unix socket that is too long.
 pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr>, Error> {
     let subject = || addr.to_string();
 
@@ -41,11 +41,16 @@ pub(super) async fn resolve(addr: &Addr, limit: Duration) -> Result<Vec<SockAddr
                 why,
             }),
         },
-        Addr::Tcp { host, port } => match resolve_host(host, *port, limit).await {
-            Ok(found) => Ok(found),
-            Err(why) => Err(Error::Unresolved {
+        Addr::Tcp { host, port } => match within(limit, resolve_host(host, *port)).await {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(why)) => Err(Error::Unresolved {
                 subject: subject(),
                 why,
+            }),
+            None => Err(Error::Timeout {
+                subject: subject(),
+                stage: Stage::Resolve,
+                limit,
             }),
         },
     }
@@ -63,7 +68,7 @@ fn unix_addr(path: &Path) -> Result<SockAddr, String> {
 }
 
 /// The addresses of a host, by name or by number, or why there is none.
-async fn resolve_host(host: &str, port: u16, limit: Duration) -> Result<Vec<SockAddr>, String> {
+async fn resolve_host(host: &str, port: u16) -> Result<Vec<SockAddr>, String> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port).into()]);
     }
@@ -74,11 +79,10 @@ async fn resolve_host(host: &str, port: u16, limit: Duration) -> Result<Vec<Sock
         Ok(found.map(SockAddr::from).collect::<Vec<_>>())
     };
 
-    match within(limit, look_up(&LOOKUP_PERMITS, work)).await {
-        None => Err("the resolver did not answer".into()),
-        Some(Err(e)) => Err(resolver_reason(&e)),
-        Some(Ok(found)) if found.is_empty() => Err("the name has no address".into()),
-        Some(Ok(found)) => Ok(found),
+    match look_up(&LOOKUP_PERMITS, work).await {
+        Err(e) => Err(resolver_reason(&e)),
+        Ok(found) if found.is_empty() => Err("the name has no address".into()),
+        Ok(found) => Ok(found),
     }
 }
 
@@ -193,6 +197,25 @@ mod tests {
         assert!(leads("[::1]:9", "[::]:9", false));
         assert!(leads("[::]:9", "[::1]:9", false));
         assert!(!leads("[::1]:10", "[::]:9", true));
+    }
+
+    #[test]
+    fn a_silent_resolver_is_an_error_with_the_deadline() {
+        const BRIEF: Duration = Duration::from_millis(20);
+        let name = "localhost:1".parse().unwrap();
+        let found = block_on(async {
+            let mut held = Vec::new(); // as if as many look-ups hung
+            for _ in 0..LOOKUPS_MAX {
+                held.push(LOOKUP_PERMITS.acquire(Instant::now()).await);
+            }
+            resolve(&name, BRIEF).await
+        });
+
+        let error = found.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "localhost:1: the resolver did not answer within 20ms"
+        );
     }
 
     #[test]

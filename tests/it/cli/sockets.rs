@@ -1,13 +1,10 @@
 //! Where the program listens, the ready line, and an orderly end.
 
-use crate::support::{
-    Client, Folder, LONG, ServerProcess, Signal, poetry, shell, text, unused_addr,
-};
+use crate::support::{Folder, ServerProcess, Signal, poetry, run, shell, text, unused_addr};
+use rustix::process::geteuid;
 use std::io::Read;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
 fn the_ready_line_has_the_real_port_and_sigterm_ends_with_0() {
@@ -97,6 +94,97 @@ fn a_unix_socket_has_the_mode_it_was_given() {
     );
 }
 
+/// A group that this process may give a file: any, for root, and else one of its own.
+fn other_group() -> Option<u32> {
+    let groups = rustix::process::getgroups().unwrap();
+    let own = rustix::process::getegid();
+    let mut others = groups.iter().filter(|group| **group != own);
+    let other = others.next().map(|group| group.as_raw());
+    other.or(geteuid().is_root().then_some(12))
+}
+
+#[test]
+fn a_unix_socket_has_the_owner_and_the_group_it_was_given() {
+    let Some(group) = other_group() else {
+        eprintln!("skipped: this user has no second group");
+        return;
+    };
+    let owner = if geteuid().is_root() {
+        7
+    } else {
+        geteuid().as_raw()
+    };
+
+    let folder = Folder::new();
+    let path = folder.path("socket").display().to_string();
+    let addr = format!("unix:{path},mode=0660,owner={owner},group={group}");
+    let args = ["serve", "--port", &addr, "poetry/furuike.txt"];
+    let server = ServerProcess::start(&args);
+    assert_eq!(server.ready, format!("Serving 1 poem on unix:{path}"));
+
+    let meta = std::fs::metadata(&path).unwrap();
+    assert_eq!((meta.uid(), meta.gid()), (owner, group));
+    assert_eq!(meta.permissions().mode() & 0o777, 0o660);
+}
+
+#[test]
+fn rights_that_a_unix_socket_cannot_have_are_an_error_that_says_why() {
+    let folder = Folder::new();
+    let path = folder.path("socket").display().to_string();
+    for (rights, code, why) in [
+        ("owner=no-such-user", 1, "there is no user 'no-such-user'"),
+        (
+            "group=no-such-group",
+            1,
+            "there is no group 'no-such-group'",
+        ),
+        (
+            "owner=4294967295",
+            1,
+            "4294967295 is too large for the number of a user",
+        ),
+        ("owner=", 2, "no user after owner="),
+        ("mode=0660,mode=0600", 2, "the mode is given twice"),
+        (
+            "mode=0660,user=a",
+            2,
+            "beside mode=, owner= and group= a socket's file has no rights",
+        ),
+    ] {
+        let out = poetry(&["serve", "--port", &format!("unix:{path},{rights}")]);
+        let error = text(&out.stderr);
+        assert!(error.contains(why), "{rights}: {error}");
+        assert_eq!(out.status.code(), Some(code), "{rights}");
+        assert!(!folder.path("socket").exists(), "{rights}");
+    }
+}
+
+#[test]
+fn a_socket_file_goes_if_its_rights_cannot_be_set() {
+    // Root may give files away, unless it has lost that right.
+    let is_root = geteuid().is_root();
+    let script = if is_root {
+        "exec setpriv --bounding-set=-chown --inh-caps=-chown \"$0\" \"$@\""
+    } else {
+        "exec \"$0\" \"$@\""
+    };
+    if is_root && !run(shell("setpriv --version", &[])).status.success() {
+        eprintln!("skipped: there is no setpriv");
+        return;
+    }
+
+    let folder = Folder::new();
+    let path = folder.path("socket").display().to_string();
+    let addr = format!("unix:{path},owner=7");
+    let out = run(shell(script, &["serve", "--port", &addr]));
+
+    let why = "its owner and group could not be set: operation not permitted";
+    let expected = format!("poetry: unix:{path}: could not listen: {why}\n");
+    assert_eq!(text(&out.stderr), expected);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(!folder.path("socket").exists());
+}
+
 #[test]
 fn an_address_in_use_is_refused_and_its_holder_serves_on() {
     let server = ServerProcess::start(&["serve", "--port", "0", "poetry/furuike.txt"]);
@@ -120,34 +208,4 @@ fn a_missing_file_is_an_error_of_one_line() {
     assert_eq!(out.status.code(), Some(1));
     assert_eq!(text(&out.stdout), "");
     assert_eq!(text(&out.stderr), expected);
-}
-
-#[test]
-fn a_service_manager_passes_a_socket_and_hears_when_it_is_ready() {
-    let folder = Folder::new();
-    let manager = UnixDatagram::bind(folder.path("notify")).unwrap();
-    manager.set_read_timeout(Some(LONG)).unwrap();
-    let message = || {
-        let mut buffer = [0; 64];
-        let count = manager.recv(&mut buffer).unwrap();
-        text(&buffer[..count])
-    };
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
-
-    // The shell makes the socket descriptor 3, where sd_listen_fds(3) looks for it.
-    let script = "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
-    let mut inheriting = shell(script, &["serve", "poetry/furuike.txt"]);
-    inheriting.env("NOTIFY_SOCKET", folder.path("notify"));
-    inheriting.stdin(OwnedFd::from(socket));
-    let mut server = ServerProcess::start_command(inheriting);
-    assert!(message().contains("READY=1"));
-
-    let poem = Client::connect(addr).rest().unwrap();
-    assert_eq!(poem, std::fs::read("poetry/furuike.txt").unwrap());
-
-    server.stop();
-    assert!(message().contains("STOPPING=1"));
-    assert_eq!(server.ready, format!("Serving 1 poem on {addr}"));
-    assert_eq!(server.next_line(), None);
 }

@@ -8,6 +8,7 @@
 mod client;
 mod exchange;
 mod folder;
+mod manager;
 mod process;
 mod proxy;
 mod service;
@@ -17,6 +18,7 @@ mod upstream;
 pub use client::{Client, RESET, reset};
 pub use exchange::{Asked, ask_and_interfere};
 pub use folder::Folder;
+pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::proxy;

@@ -14,7 +14,7 @@ use poetry::handler::proxy::Proxy;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::handler::transform::{TransformLimits, TransformService};
 use poetry::net::Listener;
-use poetry::observe::{CacheStatus, Reloaded, Silent};
+use poetry::observe::{CacheStatus, Observer, Reloaded, Silent};
 use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::script::Script;
@@ -53,7 +53,7 @@ impl Service {
             wire,
             limits: common.limits,
             budget: common.budget,
-            observer: Arc::new(Silent),
+            observer: common.observer,
             stats: common.stats,
         });
 
@@ -180,6 +180,7 @@ pub struct Common {
     pub(super) limits: Limits,
     pub(super) budget: Budget,
     pub(super) stats: Arc<Stats>,
+    observer: Arc<dyn Observer>,
 }
 
 /// A service that is not running yet, with what is special about it.
@@ -200,6 +201,7 @@ impl<T> Builder<T> {
             limits,
             budget: Budget::new(1 << 30),
             stats: Arc::default(),
+            observer: Arc::new(Silent),
         };
         Builder { common, of }
     }
@@ -211,6 +213,12 @@ impl<T> Builder<T> {
 
     pub fn client_timeout(mut self, timeout: Duration) -> Self {
         self.common.limits.client_timeout = timeout;
+        self
+    }
+
+    /// What is told of connections, and of the server's own events.
+    pub fn server_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.common.observer = observer;
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod waits;
 
+use crate::error::Error;
 use crate::observe::{AccessRecord, CacheStatus, Class, Outcome, REASONS};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -225,9 +226,51 @@ impl Stats {
         (counts, self.waits.sum())
     }
 
-    /// Counts how a fetch that has begun ends.
-    pub(crate) fn fetch_ended(&self, cause: FetchCause, result: FetchResult) {
-        let counter = &self.ended_fetches[cause as usize][result as usize];
+    /// Counts a transformation, and how it failed if it did.
+    pub(crate) fn transform_ended(&self, error: Option<&Error>) {
+        let counter = match error {
+            None => &self.transformed,
+            Some(Error::Declined { .. }) => &self.declined_transforms,
+            Some(_) => &self.untransformed,
+        };
+        counter.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Counts a fetch that has begun, and how it ends. Dropped before that is known, it has
+/// failed.
+#[derive(Debug)]
+pub(crate) struct FetchEnd {
+    stats: Arc<Stats>,
+    cause: FetchCause,
+    result: Option<FetchResult>,
+    _panic: PanicCount,
+}
+
+impl FetchEnd {
+    pub(crate) fn new(stats: Arc<Stats>, cause: FetchCause) -> FetchEnd {
+        stats.fetches.fetch_add(1, Ordering::Relaxed);
+        FetchEnd {
+            _panic: PanicCount(stats.clone()),
+            stats,
+            cause,
+            result: None,
+        }
+    }
+
+    /// It has ended, and all else is counted.
+    pub(crate) fn settle(&mut self, result: FetchResult) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for FetchEnd {
+    fn drop(&mut self) {
+        let result = self.result.unwrap_or_else(|| {
+            self.stats.failed_fetches.fetch_add(1, Ordering::Release);
+            FetchResult::Failed
+        });
+        let counter = &self.stats.ended_fetches[self.cause as usize][result as usize];
         counter.fetch_add(1, Ordering::Release);
     }
 }

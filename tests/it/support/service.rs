@@ -247,7 +247,8 @@ impl Builder<Registry> {
             timeout: LONG,
         };
         let budget = self.common.budget.clone();
-        let handler = TransformService::new(self.of, limits, budget, Arc::new(Silent));
+        let (silent, stats) = (Arc::new(Silent), self.common.stats.clone());
+        let handler = TransformService::new(self.of, limits, budget, silent, stats);
         let wire = handler.wire();
         Service::start(handler, wire, self.common)
     }

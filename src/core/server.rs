@@ -18,6 +18,9 @@ mod closing;
 mod connection;
 mod ending;
 mod receipt;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use crate::budget::Budget;
 use crate::error::{Error, reason};
@@ -37,7 +40,6 @@ use futures::future::{FutureExt, join_all};
 use receipt::{Receipt, taken};
 use std::future::Future;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -348,53 +350,6 @@ impl<H: Handler> Server<H> {
             accepted,
         }));
         Ok(())
-    }
-
-    /// Records a connection that ended without an answer.
-    fn record_unanswered(&self, peer: &Peer, outcome: Outcome, accepted: Instant) {
-        self.record_cut(peer, outcome, (CacheStatus::NoRequest, 0), accepted);
-    }
-
-    /// Records a connection that ended before it had a task, after `sent` bytes.
-    fn record_cut(
-        &self,
-        peer: &Peer,
-        outcome: Outcome,
-        (status, sent): (CacheStatus, u64),
-        accepted: Instant,
-    ) {
-        let total = accepted.elapsed();
-        let wait = if sent > 0 { Duration::ZERO } else { total };
-        self.record(AccessRecord {
-            peer,
-            request: b"",
-            status,
-            upstream: None,
-            outcome,
-            bytes: sent,
-            wait,
-            total,
-            stored: false,
-        });
-    }
-
-    fn record(&self, record: AccessRecord<'_>) {
-        self.stats.count(&record);
-        self.guarded(|| self.observer.request(&record));
-    }
-
-    fn tell(&self, event: Event<'_>) {
-        self.guarded(|| self.observer.event(event));
-    }
-
-    /// Calls what is not ours. A panic in it ends that call only, not the acceptor or
-    /// the list of closing connections, and is counted.
-    fn guarded<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
-        let called = std::panic::catch_unwind(AssertUnwindSafe(call));
-        if called.is_err() {
-            self.stats.panics.fetch_add(1, Ordering::Relaxed);
-        }
-        called.ok()
     }
 }
 

@@ -134,8 +134,8 @@ pub struct FetchCounts {
     pub failed: u64,
     /// Refused because too many waited.
     pub refused: u64,
-    /// Ended after they had begun, by what they were for and how they ended. With those
-    /// that run, they add up to those begun.
+    /// Ended after they had begun, by what they were for and how they ended. With
+    /// those that run, they add up to those begun.
     pub ended: [[u64; FetchCounts::RESULTS.len()]; FetchCounts::CAUSES.len()],
 }
 

@@ -8,6 +8,8 @@ use futures::channel::oneshot;
 use poetry::addr::Addr;
 use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
+use poetry::cache::Purge;
+use poetry::control::{Control, Snapshot, Texts};
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
 use poetry::handler::proxy::Proxy;
@@ -115,6 +117,21 @@ impl Service {
     pub fn get_after_pause(&self) -> Vec<u8> {
         const LONGEST_PAUSE: Duration = Duration::from_secs(30);
         self.get_at(Instant::now() + LONGEST_PAUSE).read()
+    }
+
+    /// The figures at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        match &self.proxy {
+            Some(proxy) => proxy.snapshot(&self.stats, now),
+            None => Snapshot::of(&self.stats, now),
+        }
+    }
+
+    /// Purges texts of a proxy, as an operator does.
+    pub fn purge(&self, texts: Texts<'_>, how: Purge) {
+        let proxy = self.proxy.as_deref().expect("only a proxy has texts");
+        Control::purge(proxy, texts, how, Instant::now());
     }
 
     /// What a SIGHUP does.
@@ -303,6 +320,35 @@ where
     };
     let common = Builder::new(()).common;
     Service::start(Arc::new(Answering { answer }), wire, common)
+}
+
+/// Clients of a service that was told to stop before it accepted the first of them, and
+/// that has ended.
+pub fn serve_backlog(
+    clients: usize,
+    poem: &'static str,
+    observer: Arc<dyn Observer>,
+) -> Vec<Client> {
+    let listener = bind("0").unwrap();
+    let addr = listener.addr().to_string().parse().unwrap();
+    let clients = (0..clients).map(|_| Client::connect(addr)).collect();
+
+    let common = Builder::new(()).common;
+    let server = Server::new(Parts {
+        handler: Arc::new(Answering {
+            answer: move || poem,
+        }),
+        wire: Wire {
+            protocol: Protocol::Poem,
+            longest_request: 0,
+        },
+        limits: common.limits,
+        budget: common.budget,
+        observer,
+        stats: common.stats,
+    });
+    rt::block_on(server.run(vec![listener], std::future::ready(())));
+    clients
 }
 
 struct Answering<F> {

@@ -14,7 +14,7 @@ use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
 use crate::dispatch::{Job, Place};
-use crate::error::{Error, Stage};
+use crate::error::Error;
 use crate::flight::{NoReaders, PendingReaders};
 use crate::observe::{Event, FetchName};
 use crate::poem::{Poem, packed};
@@ -130,23 +130,6 @@ impl Fetch {
             proxy.await_slow_readers(readers).await;
         }
         drop(place);
-    }
-
-    /// It was not complete in time. That is a failure of the source that was asked
-    /// last, which is still asked first: it did answer.
-    fn late(&self, limit: Duration) -> Error {
-        let subject = self.proxy.name.clone();
-        let stage = Stage::Complete;
-        let error = Error::Timeout {
-            subject,
-            stage,
-            limit,
-        };
-        if let Some(source) = self.source {
-            let upstream = &self.proxy.settings.upstream;
-            upstream.note_failure(source, &error, Instant::now());
-        }
-        error
     }
 
     fn name<'a>(&'a self, proxy: &'a Proxy) -> FetchName<'a> {

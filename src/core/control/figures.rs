@@ -129,8 +129,8 @@ pub struct FetchCounts {
     pub kept: u64,
     /// Ended in a whole text that was not kept.
     pub passed: u64,
-    /// Failed, or ended in a text that was rejected. Fetches that were refused, or waited
-    /// for their turn in vain, are among them.
+    /// Failed, or ended in a text that was rejected. Fetches that were refused, or
+    /// waited for their turn in vain, are among them.
     pub failed: u64,
     /// Refused because too many waited.
     pub refused: u64,

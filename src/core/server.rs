@@ -18,6 +18,9 @@ mod closing;
 mod connection;
 mod ending;
 mod receipt;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use crate::budget::Budget;
 use crate::error::{Error, reason};
@@ -30,14 +33,13 @@ use crate::slots::{Slot, Slots};
 use crate::stats::Stats;
 use acceptor::Acceptor;
 use bytes::Bytes;
-use closing::{Closing, Unacknowledged};
+use closing::Closing;
 use connection::{Connection, Delivery, Progress, Responding};
 use ending::AckWatch;
 use futures::future::{FutureExt, join_all};
 use receipt::{Receipt, taken};
 use std::future::Future;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -139,6 +141,9 @@ pub struct Parts<H> {
 impl<H: Handler> Server<H> {
     /// A service that does not listen yet.
     pub fn new(parts: Parts<H>) -> Arc<Server<H>> {
+        let most = parts.limits.max_clients;
+        parts.stats.max_clients.store(most, Ordering::Release);
+
         Arc::new(Server {
             handler: parts.handler,
             wire: parts.wire,
@@ -166,12 +171,15 @@ impl<H: Handler> Server<H> {
         let backlogs = backlogs.map(|listener| self.drain_backlog(listener));
         let mut backlogs = Box::pin(join_all(backlogs));
         let is_drained = backlogs.as_mut().now_or_never().is_some();
-        let open = self.slots.held();
-        if is_drained && open == 0 {
+        if is_drained && self.slots.held() == 0 {
             return;
         }
 
-        self.observer.event(Event::Draining { open });
+        // Not the slots: an acceptor may hold one for the next connection.
+        let open = self.stats.open_now();
+        if open > 0 {
+            self.tell(Event::Draining { open });
+        }
         let finished = async {
             if !is_drained {
                 backlogs.await;
@@ -182,9 +190,9 @@ impl<H: Handler> Server<H> {
             .await
             .is_none()
         {
-            let open = self.slots.held().saturating_sub(self.closing.count());
+            let open = self.stats.unanswered();
             if open > 0 {
-                self.observer.event(Event::Cut { open });
+                self.tell(Event::Cut { open });
             }
         }
     }
@@ -200,11 +208,12 @@ impl<H: Handler> Server<H> {
     }
 
     /// Serves connections that the kernel has already completed. More may come all
-    /// the time, so it ends after one backlog and one more.
+    /// the time, so it ends after one backlog and one more. It looks before it waits
+    /// for a slot: an empty backlog needs none, and new clients are to be refused.
     async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
         let mut acceptor = Acceptor::new();
         for _ in 0..=crate::net::BACKLOG {
-            if !acceptor.accept_next(self, &listener).await {
+            if !listener.has_waiting() || !acceptor.accept_next(self, &listener).await {
                 return;
             }
         }
@@ -214,9 +223,10 @@ impl<H: Handler> Server<H> {
     /// otherwise. Returns the slot if it was not needed.
     fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
         if self.wire.protocol != Protocol::Poem {
-            self.spawn_connection(client, slot, |connection| async move {
-                connection.serve(now).await;
-            });
+            let serve = |connection: Connection<H>| async move { connection.serve().await };
+            if let Err((peer, outcome)) = self.spawn_connection((client, slot), now, serve) {
+                self.record_unanswered(&peer, outcome, now);
+            }
             return None;
         }
 
@@ -264,7 +274,7 @@ impl<H: Handler> Server<H> {
             Receipt::Part(info) => {
                 answer.delivery.reader.release();
                 let watch = AckWatch::new(&info, Instant::now());
-                self.close_later(Unacknowledged { answer, watch });
+                self.close_later(answer, watch);
             }
             Receipt::HasSentBytes { received } => self.go_on(answer, received),
         }
@@ -281,12 +291,16 @@ impl<H: Handler> Server<H> {
             delivery,
             accepted,
         } = answer;
-        let mut responding = Responding::new(b"", accepted, status, delivery);
+        let sent = delivery.sent;
+        let mut responding = Responding::new(b"", status, delivery);
         responding.input.received = received;
 
-        self.spawn_connection(client, slot, move |connection| async move {
+        let deliver = move |connection: Connection<H>| async move {
             connection.deliver(&mut responding).await;
-        });
+        };
+        if let Err((peer, outcome)) = self.spawn_connection((client, slot), accepted, deliver) {
+            self.record_cut(&peer, outcome, (status, sent), accepted);
+        }
     }
 
     /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug
@@ -298,20 +312,22 @@ impl<H: Handler> Server<H> {
             accepted,
         };
         let handler = self.handler.clone();
-        let respond = AssertUnwindSafe(|| handler.respond(request, accepted));
-        std::panic::catch_unwind(respond).ok()
+        self.guarded(|| handler.respond(request, accepted))
     }
 
     /// Gives a connection a task, which holds the slot until it ends, in whatever way.
+    ///
+    /// # Errors
+    /// How the connection ended, if the reactor could not take it.
     fn spawn_connection<F>(
         self: &Arc<Self>,
-        client: Accepted,
-        slot: Slot,
+        (client, slot): (Accepted, Slot),
+        accepted: Instant,
         serve: impl FnOnce(Connection<H>) -> F,
-    ) where
+    ) -> Result<(), (Peer, Outcome)>
+    where
         F: Future<Output = ()> + Send + 'static,
     {
-        let accepted = Instant::now();
         let peer = client.peer();
         let stream = match client.register() {
             Ok(stream) => stream,
@@ -320,8 +336,7 @@ impl<H: Handler> Server<H> {
                     subject: "connection".into(),
                     why: reason(&e),
                 };
-                let outcome = Outcome::Failed(Arc::new(error));
-                return self.record_unanswered(&peer, outcome, accepted);
+                return Err((peer, Outcome::Failed(Arc::new(error))));
             }
         };
 
@@ -332,28 +347,9 @@ impl<H: Handler> Server<H> {
             stream,
             peer,
             slot,
+            accepted,
         }));
-    }
-
-    /// Records a connection that ended without an answer.
-    fn record_unanswered(&self, peer: &Peer, outcome: Outcome, accepted: Instant) {
-        let total = accepted.elapsed();
-        self.record(AccessRecord {
-            peer,
-            request: b"",
-            status: CacheStatus::NoRequest,
-            upstream: None,
-            outcome,
-            bytes: 0,
-            wait: total,
-            total,
-            stored: false,
-        });
-    }
-
-    fn record(&self, record: AccessRecord<'_>) {
-        self.stats.count(&record);
-        self.observer.request(&record);
+        Ok(())
     }
 }
 

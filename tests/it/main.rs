@@ -5,6 +5,7 @@
 mod cli;
 mod coalesce;
 mod corpus;
+mod counts;
 mod exec;
 mod faults;
 mod fetch;

@@ -8,13 +8,15 @@ use futures::channel::oneshot;
 use poetry::addr::Addr;
 use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
+use poetry::cache::Purge;
+use poetry::control::{Control, Snapshot, Texts};
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
 use poetry::handler::proxy::Proxy;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::handler::transform::{TransformLimits, TransformService};
 use poetry::net::Listener;
-use poetry::observe::{CacheStatus, Reloaded, Silent};
+use poetry::observe::{CacheStatus, Observer, Reloaded, Silent};
 use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::script::Script;
@@ -53,7 +55,7 @@ impl Service {
             wire,
             limits: common.limits,
             budget: common.budget,
-            observer: Arc::new(Silent),
+            observer: common.observer,
             stats: common.stats,
         });
 
@@ -115,6 +117,21 @@ impl Service {
     pub fn get_after_pause(&self) -> Vec<u8> {
         const LONGEST_PAUSE: Duration = Duration::from_secs(30);
         self.get_at(Instant::now() + LONGEST_PAUSE).read()
+    }
+
+    /// The figures at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        match &self.proxy {
+            Some(proxy) => proxy.snapshot(&self.stats, now),
+            None => Snapshot::of(&self.stats, now),
+        }
+    }
+
+    /// Purges texts of a proxy, as an operator does.
+    pub fn purge(&self, texts: Texts<'_>, how: Purge) {
+        let proxy = self.proxy.as_deref().expect("only a proxy has texts");
+        Control::purge(proxy, texts, how, Instant::now());
     }
 
     /// What a SIGHUP does.
@@ -180,6 +197,7 @@ pub struct Common {
     pub(super) limits: Limits,
     pub(super) budget: Budget,
     pub(super) stats: Arc<Stats>,
+    observer: Arc<dyn Observer>,
 }
 
 /// A service that is not running yet, with what is special about it.
@@ -200,6 +218,7 @@ impl<T> Builder<T> {
             limits,
             budget: Budget::new(1 << 30),
             stats: Arc::default(),
+            observer: Arc::new(Silent),
         };
         Builder { common, of }
     }
@@ -211,6 +230,12 @@ impl<T> Builder<T> {
 
     pub fn client_timeout(mut self, timeout: Duration) -> Self {
         self.common.limits.client_timeout = timeout;
+        self
+    }
+
+    /// What is told of connections, and of the server's own events.
+    pub fn server_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.common.observer = observer;
         self
     }
 
@@ -239,7 +264,8 @@ impl Builder<Registry> {
             timeout: LONG,
         };
         let budget = self.common.budget.clone();
-        let handler = TransformService::new(self.of, limits, budget, Arc::new(Silent));
+        let (silent, stats) = (Arc::new(Silent), self.common.stats.clone());
+        let handler = TransformService::new(self.of, limits, budget, silent, stats);
         let wire = handler.wire();
         Service::start(handler, wire, self.common)
     }
@@ -294,6 +320,35 @@ where
     };
     let common = Builder::new(()).common;
     Service::start(Arc::new(Answering { answer }), wire, common)
+}
+
+/// Clients of a service that was told to stop before it accepted the first of them, and
+/// that has ended.
+pub fn serve_backlog(
+    clients: usize,
+    poem: &'static str,
+    observer: Arc<dyn Observer>,
+) -> Vec<Client> {
+    let listener = bind("0").unwrap();
+    let addr = listener.addr().to_string().parse().unwrap();
+    let clients = (0..clients).map(|_| Client::connect(addr)).collect();
+
+    let common = Builder::new(()).common;
+    let server = Server::new(Parts {
+        handler: Arc::new(Answering {
+            answer: move || poem,
+        }),
+        wire: Wire {
+            protocol: Protocol::Poem,
+            longest_request: 0,
+        },
+        limits: common.limits,
+        budget: common.budget,
+        observer,
+        stats: common.stats,
+    });
+    rt::block_on(server.run(vec![listener], std::future::ready(())));
+    clients
 }
 
 struct Answering<F> {

@@ -9,14 +9,15 @@
 //! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
 //! **The short way.** An answer that is there at once is sent on the socket just
-//! accepted, without a task, a timer or the reactor. Only a connection that has to
-//! wait becomes a task. `Delivery::step` is the same code for both. A short answer
+//! accepted, without a task, a timer or the reactor. So is the answer to a request that
+//! is there at accept. Only a connection that has to wait becomes a task. `Delivery::step` is the same code for both. A short answer
 //! that is not acknowledged at once waits for that in a list.
 
 mod acceptor;
 mod closing;
 mod connection;
 mod ending;
+mod first_look;
 mod receipt;
 mod record;
 #[cfg(test)]
@@ -34,8 +35,9 @@ use crate::stats::Stats;
 use acceptor::Acceptor;
 use bytes::Bytes;
 use closing::Closing;
-use connection::{Connection, Delivery, Progress, Responding};
+use connection::{Connection, Delivery, Progress, Responding, logged};
 use ending::AckWatch;
+use first_look::{Asked, FIRST_LOOK_BYTES, FirstLook};
 use futures::future::{FutureExt, join_all};
 use receipt::{Receipt, taken};
 use std::future::Future;
@@ -222,16 +224,35 @@ impl<H: Handler> Server<H> {
     /// Answers a connection at once where that is possible, and gives it a task
     /// otherwise. Returns the slot if it was not needed.
     fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
-        if self.wire.protocol != Protocol::Poem {
-            let serve = |connection: Connection<H>| async move { connection.serve().await };
-            if let Err((peer, outcome)) = self.spawn_connection((client, slot), now, serve) {
-                self.record_unanswered(&peer, outcome, now);
-            }
-            return None;
+        if self.wire.protocol == Protocol::Poem {
+            return self.answer(client, slot, Asked::nothing(), now);
         }
 
+        let mut buffer = [0; FIRST_LOOK_BYTES];
+        match FirstLook::of(&client, &self.wire, &mut buffer) {
+            FirstLook::Request(asked) => self.answer(client, slot, asked, now),
+            FirstLook::Begun(begun) => {
+                let begun: Box<[u8]> = begun.into();
+                let serve =
+                    |connection: Connection<H>| async move { connection.serve(begun).await };
+                if let Err((peer, outcome)) = self.spawn_connection((client, slot), now, serve) {
+                    self.record_unanswered(&peer, outcome, now);
+                }
+                None
+            }
+        }
+    }
+
+    /// Answers a request that is there, like [`Server::handle`].
+    fn answer(
+        self: &Arc<Self>,
+        client: Accepted,
+        slot: Slot,
+        asked: Asked,
+        now: Instant,
+    ) -> Option<Slot> {
         let peer = client.peer();
-        let Some(response) = self.respond(&peer, Bytes::new(), now) else {
+        let Some(response) = self.respond(&peer, asked.request.clone(), now) else {
             client.arm();
             let outcome = Outcome::Failed(Arc::new(Error::Abandoned));
             self.record_unanswered(&peer, outcome, now);
@@ -251,6 +272,7 @@ impl<H: Handler> Server<H> {
         let answer = Answer {
             client,
             slot,
+            asked,
             status: response.status,
             delivery,
             accepted: now,
@@ -266,7 +288,7 @@ impl<H: Handler> Server<H> {
     /// Closes a connection whose short answer and end are sent. Returns the slot if the
     /// client has taken both.
     fn close_short(self: &Arc<Self>, mut answer: Answer) -> Option<Slot> {
-        match taken(&answer.client, answer.delivery.sent) {
+        match taken(&answer.client, answer.asked.received, answer.delivery.sent) {
             Receipt::All => {
                 self.record(answer.record(Outcome::Whole, &answer.client.peer(), answer.accepted));
                 return Some(answer.slot);
@@ -287,16 +309,19 @@ impl<H: Handler> Server<H> {
         let Answer {
             client,
             slot,
+            asked,
             status,
             delivery,
             accepted,
         } = answer;
         let sent = delivery.sent;
-        let mut responding = Responding::new(b"", status, delivery);
+        let mut responding = Responding::new(&asked.request, status, delivery);
+        drop(asked);
         responding.input.received = received;
 
         let deliver = move |connection: Connection<H>| async move {
             connection.deliver(&mut responding).await;
+            drop(responding); // a client that sees the end finds its reader gone
         };
         if let Err((peer, outcome)) = self.spawn_connection((client, slot), accepted, deliver) {
             self.record_cut(&peer, outcome, (status, sent), accepted);
@@ -353,10 +378,11 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// An answer on the socket just accepted, without a request before it.
+/// An answer on the socket just accepted.
 struct Answer {
     client: Accepted,
     slot: Slot,
+    asked: Asked,
     status: CacheStatus,
     delivery: Delivery,
     accepted: Instant,
@@ -364,10 +390,10 @@ struct Answer {
 
 impl Answer {
     /// What to record of this answer if it ends `now`.
-    fn record<'a>(&self, outcome: Outcome, peer: &'a Peer, now: Instant) -> AccessRecord<'a> {
+    fn record<'a>(&'a self, outcome: Outcome, peer: &'a Peer, now: Instant) -> AccessRecord<'a> {
         AccessRecord {
             peer,
-            request: b"",
+            request: logged(&self.asked.request),
             status: self.status,
             upstream: None, // a short answer comes from the cache
             outcome,

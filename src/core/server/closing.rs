@@ -177,10 +177,11 @@ impl<H: Handler> Server<H> {
     fn look_again(self: &Arc<Self>, mut connection: Unacknowledged, now: Instant) {
         let client = &connection.answer.client;
         let info = client.tcp_info();
+        let asked = u64::from(connection.answer.asked.received);
         let limit = self.limits.client_timeout;
 
         let outcome = match info {
-            Some(info) if info.received > 0 && has_sent_bytes(client) => None,
+            Some(info) if info.received > asked && has_sent_bytes(client) => None,
             Some(info) if info.is_settled() => Some(end_of(&info, connection.answer.delivery.sent)),
             Some(info) if connection.watch.is_stuck(&info, limit, now) => {
                 client.arm();

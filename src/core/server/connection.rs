@@ -27,6 +27,11 @@ const RESET_CHECK: Duration = Duration::from_millis(500);
 /// The part of a request that logs show, in bytes.
 const REQUEST_LOGGED: usize = 1024;
 
+/// The part of a request that logs show.
+pub(super) fn logged(request: &[u8]) -> &[u8] {
+    &request[..request.len().min(REQUEST_LOGGED)]
+}
+
 /// How long the first part of a failed answer may take to leave the kernel before the
 /// reset.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -127,9 +132,8 @@ pub(super) struct Responding {
 
 impl Responding {
     pub(super) fn new(request: &[u8], status: CacheStatus, delivery: Delivery) -> Responding {
-        let shown = request.len().min(REQUEST_LOGGED);
         Responding {
-            request: request[..shown].into(),
+            request: logged(request).into(),
             status,
             wait: (delivery.sent > 0).then_some(Duration::ZERO),
             delivery,
@@ -168,10 +172,10 @@ impl ClientInput {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Reads the request and answers it.
-    pub(super) async fn serve(&self) {
+    /// Reads the rest of the request, whose first bytes are `begun`, and answers it.
+    pub(super) async fn serve(&self, begun: Box<[u8]>) {
         let limit = self.server.limits.client_timeout;
-        let request = Box::pin(rt::within(limit, self.request())).await;
+        let request = Box::pin(rt::within(limit, self.request(begun))).await;
 
         match request.unwrap_or(Err(Outcome::Stuck)) {
             Ok(request) => {
@@ -228,17 +232,20 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    async fn request(&self) -> Result<Bytes, Outcome> {
+    async fn request(&self, begun: Box<[u8]>) -> Result<Bytes, Outcome> {
         let wire = &self.server.wire;
         let mut decoder = RequestDecoder::new(wire.protocol, wire.longest_request);
         let mut charge = self.server.budget.for_request(wire.longest_request);
-        let mut is_unasked = true;
+        let mut is_unasked = begun.is_empty();
         let mut turns = CoopBudget::default();
+        let mut begun = Some(begun).filter(|begun| !begun.is_empty());
 
         loop {
             // The buffer lives for the call: a slow client costs no more than what it
             // has sent.
-            let decoded = {
+            let decoded = if let Some(begun) = begun.take() {
+                Some(decoder.push(&begun))
+            } else {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
                     Received::Bytes(count) => {

@@ -46,6 +46,7 @@ fn what_was_sent_counts_although_the_reactor_takes_the_connection_no_more() {
         Answer {
             client: Accepted::broken().expect("there is a file"),
             slot: slot.expect("it is free"),
+            asked: Asked::nothing(),
             status: CacheStatus::Stale,
             delivery,
             accepted: Instant::now(),

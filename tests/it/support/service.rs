@@ -277,15 +277,26 @@ pub fn serve(poems: &[&[u8]]) -> Builder<ServeParts> {
     for (number, poem) in poems.iter().enumerate() {
         folder.write(&format!("{number}.txt"), poem);
     }
-    Builder::new(ServeParts { folder, pace: None })
+    Builder::new(ServeParts {
+        folder,
+        pace: None,
+        protocol: Protocol::Poem,
+    })
 }
 
 pub struct ServeParts {
     folder: Folder,
     pace: Option<Pace>,
+    protocol: Protocol,
 }
 
 impl Builder<ServeParts> {
+    /// Clients name the poem: `0`, `1` and so on.
+    pub fn line(mut self) -> Self {
+        self.of.protocol = Protocol::Line;
+        self
+    }
+
     pub fn pace(mut self, bytes: usize, delay: Duration) -> Self {
         self.of.pace = Some(Pace { bytes, delay });
         self
@@ -294,7 +305,7 @@ impl Builder<ServeParts> {
     pub fn start(self) -> Service {
         let source = PoemSource::Paths(vec![self.of.folder.path("")]);
         let settings = ServeSettings {
-            protocol: Protocol::Poem,
+            protocol: self.of.protocol,
             pick: Pick::Cycle,
             pace: self.of.pace,
         };

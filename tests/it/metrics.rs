@@ -2,6 +2,7 @@
 
 mod cost;
 mod dist;
+mod live;
 mod page;
 mod prometheus;
 mod sample;

@@ -63,10 +63,13 @@
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`].
 //! * [`handler`]: what each service does with a request.
+//! * `admin`, with the feature of that name: what an operator looks at.
 
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod addr;
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod anthology;
 pub mod budget;
 pub mod cache;

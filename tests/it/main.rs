@@ -12,6 +12,8 @@ mod fetch;
 mod hit;
 mod limits;
 mod line;
+#[cfg(feature = "admin")]
+mod metrics;
 mod model;
 mod patience;
 mod proxy;

@@ -1,0 +1,4 @@
+//! What an operator looks at while a service runs.
+
+pub mod metrics;
+pub mod process;

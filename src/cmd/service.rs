@@ -50,7 +50,8 @@ pub(super) async fn listen<H: Handler + Control>(
     let terminals = Terminals::now();
     reap_orphans()?;
 
-    let log = Log::start(service.output)?;
+    let selection = service.listening.requests.selection();
+    let log = Log::start(service.output, selection)?;
     let shared = Shared {
         observer: Arc::new(log.clone()),
         stats: Arc::default(),
@@ -118,7 +119,7 @@ pub(super) struct Shared {
 }
 
 impl Service<'_> {
-    /// Tells which inherited descriptors are not used.
+    /// Tells which inherited descriptors are not used, and which options make no sense.
     fn warn(&self) {
         if self.output.quiet {
             return;
@@ -129,6 +130,9 @@ impl Service<'_> {
             .for_each(|text| log::warning(text));
         if !self.sockets.admin.is_empty() {
             log::warning("the inherited socket 'admin' is not served");
+        }
+        if let Some(text) = self.listening.requests.oddity(self.output) {
+            log::warning(text);
         }
     }
 

@@ -2,3 +2,5 @@
 
 pub mod metrics;
 pub mod process;
+pub mod tail;
+pub mod top;

@@ -149,6 +149,8 @@ fn the_wall_clock_is_read_for_the_log_and_for_nothing_else() {
         }
     }
 
+    // What an operator is shown has dates, too, and decides nothing.
+    readers.retain(|path| !path.starts_with(root.join("core/admin")));
     let log = root.join("core/observe/json.rs");
     assert_eq!(readers, [log]);
 }

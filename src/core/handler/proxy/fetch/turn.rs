@@ -4,6 +4,7 @@ use super::Fetch;
 use crate::dispatch::{Abort, Job, Place, Refused};
 use crate::error::{Error, Stage};
 use crate::flight::Interest;
+use crate::observe::FetchCause;
 use crate::rt;
 use futures::future::AbortHandle;
 use std::sync::atomic::Ordering;
@@ -64,7 +65,7 @@ impl Fetch {
 
 impl Job for Fetch {
     fn is_refresh(&self) -> bool {
-        self.guard.replaces().is_some()
+        self.cause != FetchCause::Miss
     }
 
     fn has_readers(&self) -> bool {
@@ -86,7 +87,7 @@ impl Job for Fetch {
 
     fn start(self, place: Place<Fetch>) -> Abort {
         let (handle, registration) = AbortHandle::new_pair();
-        rt::spawn(self.run(place, registration));
+        rt::spawn_home(self.run(place, registration));
         Box::new(move || handle.abort())
     }
 }

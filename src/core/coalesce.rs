@@ -409,6 +409,19 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         self.settle_failed(error, remember, now).announce();
     }
 
+    /// The fetch may not even wait for its turn. Settles the key, counts nothing any
+    /// more, and tells the readers: a burst of refused requests must not evict what is
+    /// kept until each client has its reset.
+    pub fn refuse(self, error: Error, now: Instant) {
+        let FlightGuard { mode, writer } = self;
+        if let Mode::Keeping(fill) = mode {
+            drop(fill.fail(Remember::No, now));
+        }
+
+        let end = Err(error);
+        Ended { writer, end }.announce();
+    }
+
     /// The first half of [`FlightGuard::land`]: what becomes of the key.
     pub fn settle(self, verdict: Verdict, now: Instant) -> Ended {
         let FlightGuard { mode, mut writer } = self;
@@ -428,12 +441,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     pub fn settle_failed(self, error: Error, remember: Remember, now: Instant) -> Ended {
         let FlightGuard { mode, mut writer } = self;
         if let Mode::Keeping(fill) = mode {
-            let reservation = fill.fail(remember, now);
-            // Without a byte there is nothing to read: a burst of requests that are
-            // refused must not count until each client has its reset, and evict.
-            if writer.len() > 0 {
-                writer.attach(reservation);
-            }
+            writer.attach(fill.fail(remember, now));
         }
         Ended {
             writer,

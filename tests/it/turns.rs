@@ -116,14 +116,17 @@ fn a_refresh_that_a_client_waits_for_goes_with_the_clients() {
     proxy.wait_for_waiting(1);
 
     // Once the grace is over, a client that asks joins the refresh that waits.
-    let mut joined = loop {
-        let mut client = proxy.request(b"old1\n");
-        client.set_patience(Duration::from_millis(100));
-        if client.rest().is_err() {
-            client.set_patience(crate::support::LONG);
-            break client;
-        }
-    };
+    wait_until("the grace is over", || {
+        let answer = proxy.ask_at(b"old1", std::time::Instant::now());
+        !answer.is_ready()
+    });
+    let mut joined = proxy.request(b"old1\n");
+    wait_until("it has joined", || {
+        proxy
+            .snapshot()
+            .fetches
+            .is_some_and(|fetches| fetches.readers == 2)
+    });
     let _later = proxy.request(b"new0\n");
     proxy.wait_for_waiting(2);
     busy.close();

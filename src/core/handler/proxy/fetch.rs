@@ -202,7 +202,11 @@ impl Fetch {
         } else {
             Remember::No
         };
-        self.guard.fail(error, remember, now);
+        if self.begun.is_some() {
+            self.guard.fail(error, remember, now);
+        } else {
+            self.guard.refuse(error, now);
+        }
         proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
     }
 

@@ -63,10 +63,13 @@
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`].
 //! * [`handler`]: what each service does with a request.
+//! * `admin`: what an operator asks of a running service (the feature "admin").
 
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod addr;
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod anthology;
 pub mod budget;
 pub mod cache;

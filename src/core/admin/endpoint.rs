@@ -1,0 +1,378 @@
+//! What the endpoint answers, in both languages: one source of figures, so that they
+//! can't disagree.
+
+use super::action::{Action, KeyQuery, Target};
+use super::rights::{Access, Denied, Rights};
+use super::{AdminParts, line, text, views};
+use crate::cache::Purge;
+use crate::control::{KeyPage, KeyView, Refresh, Snapshot, UpstreamState};
+use crate::rt;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt, unfold};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Answers without an end at the same time: each has a connection of the 16.
+const ENDLESS_MAX: usize = 4;
+
+/// The most fetches of one answer. More don't fit on a screen.
+const FLIGHTS_MAX: usize = 1000;
+
+/// A heartbeat of this age means that the executor is stuck. The longest that healthy
+/// work holds it is a transformation of a large poem, some seconds.
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// Time between two frames of a screen.
+const FRAME: Duration = Duration::from_secs(1);
+
+/// How long a refresh is waited for: a second less than an answer may take.
+const REFRESH_WAIT: Duration = Duration::from_secs(9);
+/// How often to look whether it has ended.
+const REFRESH_LOOK: Duration = Duration::from_millis(100);
+
+const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// The endpoint, as its connections share it.
+pub(super) struct Endpoint {
+    parts: AdminParts,
+    is_draining: AtomicBool,
+    endless: Arc<AtomicUsize>,
+}
+
+/// An answer over HTTP.
+pub(super) struct Page {
+    pub status: u16,
+    /// The type of its content.
+    pub kind: &'static str,
+    /// The methods to use instead.
+    pub allow: Option<&'static str>,
+    pub body: Body,
+}
+
+/// What an answer consists of.
+pub(super) enum Body {
+    Whole(Bytes),
+    /// Lines until either side closes.
+    Endless(BoxStream<'static, Bytes>),
+}
+
+/// An answer in the line language.
+pub(super) enum Spoken {
+    /// What was asked for.
+    Well(Body),
+    /// Why not. The connection is reset after it.
+    Badly(String),
+}
+
+impl Page {
+    /// A page of one text.
+    pub(super) fn text(status: u16, text: impl Into<Bytes>) -> Page {
+        Page::of(status, PLAIN, text)
+    }
+
+    fn of(status: u16, kind: &'static str, content: impl Into<Bytes>) -> Page {
+        Page {
+            status,
+            kind,
+            allow: None,
+            body: Body::Whole(content.into()),
+        }
+    }
+
+    fn json(value: &serde_json::Value) -> Page {
+        Page::of(200, JSON, format!("{value}\n"))
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(parts: AdminParts) -> Endpoint {
+        Endpoint {
+            parts,
+            is_draining: AtomicBool::new(false),
+            endless: Arc::default(),
+        }
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.parts.access
+    }
+
+    /// From now on the service takes no new clients.
+    pub(super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// The answer over HTTP. The caller has checked the rights; they say what of the
+    /// answer may be shown. `accept` names the types that the client takes.
+    pub(super) async fn answer(&self, action: Action, rights: Rights, accept: &str) -> Page {
+        let now = Instant::now();
+        match action {
+            Action::Help => Page::of(200, "text/html; charset=utf-8", views::PAGE),
+            Action::Style => Page::of(200, "text/css; charset=utf-8", views::STYLE),
+            Action::PageScript => Page::of(200, "text/javascript; charset=utf-8", views::SCRIPT),
+            Action::Metrics => {
+                let (kind, text) = views::metrics(&self.snapshot(now), accept);
+                Page::of(200, kind, text)
+            }
+            Action::Live => health(self.live(now), "live"),
+            Action::Ready { upstream } => health(self.ready(upstream, now), "ready"),
+            Action::Status { .. } => {
+                let shows_keys = rights.allow(super::action::Right::Keys).is_ok();
+                let flights = if shows_keys {
+                    self.flights(now)
+                } else {
+                    Vec::new()
+                };
+                Page::json(&views::status(
+                    &self.snapshot(now),
+                    &flights,
+                    self.state(now),
+                ))
+            }
+            Action::Keys(query) => Page::json(&views::keys(&self.keys(&query, now))),
+            Action::Key(name) => match self.key(&name, now) {
+                Some(key) => Page::json(&views::key(&key)),
+                None => Page::text(404, "nothing is known of this key\n"),
+            },
+            Action::Flights => Page::json(&views::flights(&self.flights(now))),
+            Action::Upstreams => Page::json(&views::upstreams(&self.snapshot(now).upstreams)),
+            Action::Notices => Page::json(&views::notices()),
+            Action::Log { .. } | Action::Top | Action::TopKeys => self.endless_page(&action),
+            Action::Purge(target, how) => {
+                let purged = self.purge(&target, how, now);
+                Page::json(&serde_json::json!({ "purged": purged }))
+            }
+            Action::Refresh { name, wait } => self.refresh_page(&name, wait, now).await,
+        }
+    }
+
+    /// The answer in the line language, for a client with these rights.
+    pub(super) fn speak(&self, action: &Action, rights: Rights) -> Spoken {
+        // The help is no page here, and names no figures.
+        let is_help = *action == Action::Help;
+        if let Err(denied) = rights.allow(action.right())
+            && !is_help
+        {
+            return Spoken::Badly(refusal(denied));
+        }
+
+        let now = Instant::now();
+        let whole = |text: String| Spoken::Well(Body::Whole(text.into()));
+        match action {
+            Action::Help | Action::Style | Action::PageScript => whole(line::HELP.into()),
+            Action::Live => spoken_health(self.live(now), "live"),
+            Action::Ready { upstream } => spoken_health(self.ready(*upstream, now), "ready"),
+            Action::Metrics => whole(views::metrics(&self.snapshot(now), "").1),
+            Action::Status { .. } => whole(text::status(&self.snapshot(now), &self.state(now))),
+            Action::Keys(query) => whole(text::keys(&self.keys(query, now))),
+            Action::Key(name) => whole(self.key(name, now).iter().map(text::key).collect()),
+            Action::Flights => whole(text::flights(&self.flights(now))),
+            Action::Upstreams => whole(text::upstreams(&self.snapshot(now).upstreams)),
+            Action::Notices => whole(format!("{}\n", views::notices())),
+            Action::Log { .. } | Action::Top | Action::TopKeys => match self.endless(action) {
+                Ok(lines) => Spoken::Well(Body::Endless(lines)),
+                Err(why) => Spoken::Badly(why.into()),
+            },
+            Action::Purge(target, how) => {
+                let purged = self.purge(target, *how, now);
+                whole(format!("purged {purged}\n"))
+            }
+            Action::Refresh { name, .. } => match self.refresh(name, now) {
+                Ok(started) => whole(format!("{started}\n")),
+                Err(why) => Spoken::Badly(why.into()),
+            },
+        }
+    }
+
+    fn snapshot(&self, now: Instant) -> Snapshot {
+        self.parts.control.snapshot(&self.parts.stats, now)
+    }
+
+    /// Whether the executor runs.
+    fn live(&self, now: Instant) -> Result<(), String> {
+        let age = self.parts.heartbeat.age(now);
+        if age > STUCK_AFTER {
+            return Err(format!("stuck for {}s", age.as_secs()));
+        }
+        Ok(())
+    }
+
+    /// Whether new clients are served. An upstream counts only where it is asked for: a
+    /// cache answers without, and else all proxies of a server were taken out at once.
+    fn ready(&self, upstream: bool, now: Instant) -> Result<(), String> {
+        if self.is_draining.load(Ordering::Acquire) {
+            return Err("draining".into());
+        }
+        let upstreams = self.snapshot(now).upstreams;
+        let is_down = |state| matches!(state, UpstreamState::Down(_));
+        let are_down = upstreams.iter().all(|upstream| is_down(upstream.state));
+        if upstream && !upstreams.is_empty() && are_down {
+            return Err("no upstream answers".into());
+        }
+        Ok(())
+    }
+
+    /// The state in words.
+    fn state(&self, now: Instant) -> String {
+        let live = self.live(now).and_then(|()| self.ready(false, now));
+        live.err().unwrap_or_else(|| "ok".into())
+    }
+
+    fn flights(&self, now: Instant) -> Vec<crate::control::FlightView> {
+        self.parts.control.flights(FLIGHTS_MAX, now)
+    }
+
+    fn keys(&self, query: &KeyQuery, now: Instant) -> crate::control::KeyList {
+        let page = KeyPage {
+            prefix: &query.prefix,
+            cursor: query.cursor,
+            limit: query.limit,
+        };
+        self.parts.control.keys(&page, now)
+    }
+
+    /// One key, looked for page by page.
+    fn key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
+        let mut query = KeyQuery {
+            prefix: name.to_vec(),
+            cursor: None,
+            limit: super::action::KEYS_MAX,
+        };
+        loop {
+            let list = self.keys(&query, now);
+            if let Some(key) = list.keys.into_iter().find(|key| key.name == name) {
+                return Some(key);
+            }
+            query.cursor = Some(list.next?);
+        }
+    }
+
+    fn purge(&self, target: &Target, how: Purge, now: Instant) -> u64 {
+        self.parts.control.purge(target.texts(), how, now)
+    }
+
+    /// Starts a fetch; says so, or why not.
+    fn refresh(&self, name: &[u8], now: Instant) -> Result<&'static str, &'static str> {
+        match self.parts.control.clone().refresh(name, now) {
+            Refresh::Started => Ok("started"),
+            Refresh::UnderWay => Ok("under way"),
+            Refresh::Unknown => Err("this key is known by its digest only"),
+            Refresh::Unsupported => Err("this service fetches nothing"),
+        }
+    }
+
+    async fn refresh_page(&self, name: &[u8], wait: bool, now: Instant) -> Page {
+        let started = match self.refresh(name, now) {
+            Ok(started) => started,
+            Err(why) => return Page::text(409, format!("{why}\n")),
+        };
+        let said = Page::json(&serde_json::json!({ "refresh": started }));
+        if !wait {
+            return Page {
+                status: 202,
+                ..said
+            };
+        }
+
+        let ended = async {
+            let is_in_flight = |key: KeyView| key.is_in_flight;
+            while self.key(name, Instant::now()).is_some_and(is_in_flight) {
+                rt::sleep(REFRESH_LOOK).await;
+            }
+        };
+        match rt::within(REFRESH_WAIT, ended).await {
+            Some(()) => Page::json(&serde_json::json!({ "refresh": "ended" })),
+            None => Page {
+                status: 202,
+                ..said
+            },
+        }
+    }
+
+    fn endless_page(&self, action: &Action) -> Page {
+        match self.endless(action) {
+            Ok(lines) => Page {
+                status: 200,
+                kind: LINES,
+                allow: None,
+                body: Body::Endless(lines),
+            },
+            Err(why) => Page::text(503, format!("{why}\n")),
+        }
+    }
+
+    /// An answer without an end, if there is a place for it.
+    fn endless(&self, action: &Action) -> Result<BoxStream<'static, Bytes>, &'static str> {
+        let place = EndlessPlace::take(&self.endless).ok_or("too many are watching already")?;
+        let control = self.parts.control.clone();
+        let stats = self.parts.stats.clone();
+        if *action != Action::Top {
+            return Err("not here");
+        }
+
+        let frames = unfold(place, move |place| {
+            let (control, stats) = (control.clone(), stats.clone());
+            async move {
+                if place.has_begun {
+                    rt::sleep(FRAME).await;
+                }
+                let frame = text::frame(&control.snapshot(&stats, Instant::now()), "ok");
+                Some((Bytes::from(frame), place.begun()))
+            }
+        });
+        Ok(frames.boxed())
+    }
+}
+
+/// One of the answers without an end; its place is free again once it is dropped.
+struct EndlessPlace {
+    taken: Arc<AtomicUsize>,
+    has_begun: bool,
+}
+
+impl EndlessPlace {
+    fn take(taken: &Arc<AtomicUsize>) -> Option<EndlessPlace> {
+        let place = EndlessPlace {
+            taken: taken.clone(),
+            has_begun: false,
+        };
+        let before = taken.fetch_add(1, Ordering::AcqRel);
+        (before < ENDLESS_MAX).then_some(place)
+    }
+
+    fn begun(mut self) -> EndlessPlace {
+        self.has_begun = true;
+        self
+    }
+}
+
+impl Drop for EndlessPlace {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn health(state: Result<(), String>, word: &str) -> Page {
+    match state {
+        Ok(()) => Page::text(200, format!("{word}\n")),
+        Err(why) => Page::text(503, format!("{why}\n")),
+    }
+}
+
+fn spoken_health(state: Result<(), String>, word: &str) -> Spoken {
+    match state {
+        Ok(()) => Spoken::Well(Body::Whole(format!("{word}\n").into())),
+        Err(why) => Spoken::Badly(why),
+    }
+}
+
+/// A line has no place for a token.
+fn refusal(denied: Denied) -> String {
+    match denied {
+        Denied::Never => "only over a unix socket".into(),
+        other => other.to_string(),
+    }
+}

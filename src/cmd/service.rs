@@ -1,5 +1,6 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
+use super::admin::AdminSockets;
 use super::announce::{Announcer, Reloads};
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
@@ -8,6 +9,7 @@ use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
+use poetry::admin::{Admin, AdminParts};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
@@ -29,6 +31,8 @@ const REQUEST_MEMORY: u64 = 256 << 20;
 /// A service that is ready to start.
 pub(super) struct Service<'a> {
     pub sockets: Sockets,
+    /// Where operators ask.
+    pub admin: AdminSockets,
     pub listening: &'a Listening,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
@@ -43,7 +47,7 @@ pub(super) struct Service<'a> {
 /// # Errors
 /// [`Error::Local`] if signals cannot be listened to, or a thread cannot be had.
 pub(super) async fn listen<H: Handler + Control>(
-    service: Service<'_>,
+    mut service: Service<'_>,
     handler: impl FnOnce(&Shared) -> (Arc<H>, Wire),
 ) -> Result<u8, Error> {
     service.warn();
@@ -61,6 +65,12 @@ pub(super) async fn listen<H: Handler + Control>(
     let announcer = announcer(&handler, &shared.stats)?;
 
     let limits = service.limits(&log);
+    let admin = service.admin.start(|access| AdminParts {
+        control: handler.clone(),
+        stats: shared.stats.clone(),
+        heartbeat: Heartbeat::start(Instant::now()),
+        access,
+    })?;
     service.announce(&announcer, &log);
 
     let (stop, stopped) = oneshot::channel();
@@ -78,6 +88,7 @@ pub(super) async fn listen<H: Handler + Control>(
         stats: shared.stats.clone(),
         log,
         announcer: &announcer,
+        admin: admin.as_ref(),
     };
     let server = Server::new(Parts {
         handler,
@@ -89,7 +100,11 @@ pub(super) async fn listen<H: Handler + Control>(
     });
     let serving = server.run(service.sockets.listeners, stopped.map(drop));
 
-    match rt::race_apart(serving, operator.obey(signals, levers)).await {
+    let ended = rt::race_apart(serving, operator.obey(signals, levers)).await;
+    if let Some(admin) = admin {
+        admin.finish();
+    }
+    match ended {
         Ok(()) => {
             log::flush();
             announcer.finish();
@@ -128,16 +143,17 @@ impl Service<'_> {
             .left_alone
             .iter()
             .for_each(|text| log::warning(text));
-        if !self.sockets.admin.is_empty() {
-            log::warning("the inherited socket 'admin' is not served");
-        }
     }
 
     /// The limits of the server. Reports if there are descriptors for fewer clients
     /// than `--max-clients`.
     fn limits(&self, observer: &dyn Observer) -> Limits {
         let wanted = self.listening.max_clients;
-        let possible = self.fds.max_clients(self.sockets.listeners.len());
+        let fds = FdBudget {
+            fixed: self.fds.fixed + self.admin.descriptors(),
+            ..self.fds
+        };
+        let possible = fds.max_clients(self.sockets.listeners.len());
         if possible < wanted {
             observer.event(Event::FewDescriptors { clients: possible });
         }
@@ -150,7 +166,7 @@ impl Service<'_> {
         }
     }
 
-    /// Prints a ready line for each address, and tells the service manager.
+    /// Prints a ready line for each address, those of operators last, and tells the service manager.
     fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
         let addrs = self.sockets.listeners.iter();
         let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();
@@ -162,7 +178,9 @@ impl Service<'_> {
             verb: &self.verb,
             addrs: &addrs,
         });
-        announcer.ready(lines.collect());
+        let admin = self.admin.addrs().iter();
+        let admin = admin.map(|addr| format!("Admin on {addr}\n"));
+        announcer.ready(lines.chain(admin).collect());
     }
 }
 
@@ -174,6 +192,7 @@ struct Operator<'a, H> {
     stats: Arc<Stats>,
     log: Log,
     announcer: &'a Announcer,
+    admin: Option<&'a Admin>,
 }
 
 /// What signals start.
@@ -236,6 +255,9 @@ impl<H: Handler + Control> Operator<'_, H> {
             signal: signals::name(signal),
             open: self.stats.open.load(Ordering::Acquire),
         });
+        if let Some(admin) = self.admin {
+            admin.drain();
+        }
         self.announcer.stopping();
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub const HELP: &str = "\
 status             the figures at a glance
 keys [PREFIX]      what is cached
-flights            the fetches under way
+flights            the fetches under way and in queue
 upstreams          the servers that are asked
 log [CLASS]        requests as they end: hit, stale, collapsed, miss, failure
 top                the figures, each second
@@ -22,8 +22,8 @@ purge KEY          remove one text; over unix: only
 purge --prefix P   remove those that begin with P
 purge --all        remove all
 refresh KEY        fetch one text now; over unix: only
-ready              one word if new clients are served, no answer if not
-live               one word if the executor runs, no answer if not
+ready              whether new clients are served: a reset if not
+live               whether the executor runs: a reset if not
 help               this
 ";
 

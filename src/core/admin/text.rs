@@ -82,7 +82,7 @@ pub(super) fn keys(list: &KeyList) -> String {
     if list.next.is_some() {
         let _never_fails = writeln!(text, "... and more; {} keys in all", list.total);
     }
-    text
+    or_none(text, "no keys")
 }
 
 /// One key: its state, the age and size of its text, its name.
@@ -112,7 +112,7 @@ pub(super) fn flights(list: &[FlightView]) -> String {
         let name = shown(&view.name);
         format!("{phase:<26}{age:>12} {bytes:>12} bytes {readers:>6} readers  {name}\n")
     };
-    list.iter().map(flight).collect()
+    or_none(list.iter().map(flight).collect(), "no fetches")
 }
 
 /// The servers, in the order of the command line.
@@ -128,7 +128,15 @@ pub(super) fn upstreams(list: &[UpstreamCounts]) -> String {
         let (name, asked) = (&upstream.name, upstream.asked);
         format!("{name:<width$}  asked {asked}, failed {failures}: {state}\n")
     };
-    list.iter().map(upstream).collect()
+    or_none(list.iter().map(upstream).collect(), "no upstreams")
+}
+
+/// A list; `none` if it is empty, because an empty answer is none.
+fn or_none(list: String, none: &str) -> String {
+    if list.is_empty() {
+        return format!("{none}\n");
+    }
+    list
 }
 
 fn upstream_state(upstream: &UpstreamCounts) -> String {

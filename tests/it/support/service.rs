@@ -8,6 +8,7 @@ use futures::channel::oneshot;
 use poetry::addr::Addr;
 use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
+use poetry::control::Control;
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
 use poetry::handler::proxy::Proxy;
@@ -115,6 +116,11 @@ impl Service {
     pub fn get_after_pause(&self) -> Vec<u8> {
         const LONGEST_PAUSE: Duration = Duration::from_secs(30);
         self.get_at(Instant::now() + LONGEST_PAUSE).read()
+    }
+
+    /// What an operator may ask of it; only a proxy has that here.
+    pub fn control(&self) -> Arc<dyn Control> {
+        self.proxy.clone().expect("only a proxy is controlled")
     }
 
     /// What a SIGHUP does.

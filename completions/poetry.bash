@@ -36,7 +36,7 @@ _poetry_keep_breaks() {
 
 _poetry_takes_value() {
     case "$1" in
-        --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
+        --admin | --admin-host | --admin-mode | --admin-token | --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
     esac
     return 1
 }
@@ -47,6 +47,8 @@ _poetry_complete() {
         "serve --protocol") _poetry_words "poem line"; return ;;
         "serve --pick") _poetry_words "random cycle"; return ;;
         "serve --script") _poetry_list "ok empty reset@ eof@ stall@ slow@ refuse"; return ;;
+        "serve --admin") _poetry_addr; return ;;
+        "serve --admin-token") _poetry_files; return ;;
         "serve --color") _poetry_words "auto always never"; return ;;
         "serve --log-format") _poetry_words "text json"; return ;;
         "proxy -l" | "proxy --listen" | "proxy --port") _poetry_addr; return ;;
@@ -54,6 +56,8 @@ _poetry_complete() {
         "proxy --transform") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
         "proxy --via") _poetry_addr; return ;;
         "proxy --on-transform-failure") _poetry_words "fail original"; return ;;
+        "proxy --admin") _poetry_addr; return ;;
+        "proxy --admin-token") _poetry_files; return ;;
         "proxy --color") _poetry_words "auto always never"; return ;;
         "proxy --log-format") _poetry_words "text json"; return ;;
         "fetch -o" | "fetch --output") _poetry_files; return ;;
@@ -63,6 +67,8 @@ _poetry_complete() {
         "fetch --log-format") _poetry_words "text json"; return ;;
         "transform -l" | "transform --listen" | "transform --port") _poetry_addr; return ;;
         "transform --via") _poetry_addr; return ;;
+        "transform --admin") _poetry_addr; return ;;
+        "transform --admin-token") _poetry_files; return ;;
         "transform --color") _poetry_words "auto always never"; return ;;
         "transform --log-format") _poetry_words "text json"; return ;;
         " --color") _poetry_words "auto always never"; return ;;
@@ -73,7 +79,7 @@ _poetry_complete() {
     case "$command" in
         serve)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -82,7 +88,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -100,7 +106,7 @@ _poetry_complete() {
             ;;
         transform)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

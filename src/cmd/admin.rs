@@ -77,8 +77,8 @@ impl Administration {
         self.check_token(self.admin.iter().map(|listen| &listen.addr))?;
 
         let with_mode = |listen: &ListenAddr| ListenAddr {
-            addr: listen.addr.clone(),
             mode: listen.mode.or(Some(self.admin_mode)),
+            ..listen.clone()
         };
         Ok(self.admin.iter().map(with_mode).collect())
     }

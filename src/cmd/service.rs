@@ -166,7 +166,8 @@ impl Service<'_> {
         }
     }
 
-    /// Prints a ready line for each address, those of operators last, and tells the service manager.
+    /// Prints a ready line for each address, those of operators last, and tells the
+    /// service manager.
     fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
         let addrs = self.sockets.listeners.iter();
         let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();

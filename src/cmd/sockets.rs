@@ -22,8 +22,9 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Opens the sockets: those from a service manager, and if none of them is for
-    /// clients, one for each of `addrs`; one for each of `admin` in any case. Starts the runtime's threads before, so that a
-    /// service is not reachable without the threads that serve.
+    /// clients, one for each of `addrs`; for operators one for each of `admin` in any
+    /// case. Starts the runtime's threads before, so that a service is not reachable
+    /// without the threads that serve.
     ///
     /// Call this before any thread is started: it removes the service manager's
     /// environment variables, and another thread could be reading the environment.

@@ -49,11 +49,11 @@ pub(super) struct Page {
     pub kind: &'static str,
     /// The methods to use instead.
     pub allow: Option<&'static str>,
-    pub body: Body,
+    pub body: Content,
 }
 
 /// What an answer consists of.
-pub(super) enum Body {
+pub(super) enum Content {
     Whole(Bytes),
     /// Lines until either side closes.
     Endless(BoxStream<'static, Bytes>),
@@ -62,7 +62,7 @@ pub(super) enum Body {
 /// An answer in the line language.
 pub(super) enum Spoken {
     /// What was asked for.
-    Well(Body),
+    Well(Content),
     /// Why not. The connection is reset after it.
     Badly(String),
 }
@@ -78,7 +78,7 @@ impl Page {
             status,
             kind,
             allow: None,
-            body: Body::Whole(content.into()),
+            body: Content::Whole(content.into()),
         }
     }
 
@@ -160,7 +160,7 @@ impl Endpoint {
         }
 
         let now = Instant::now();
-        let whole = |text: String| Spoken::Well(Body::Whole(text.into()));
+        let whole = |text: String| Spoken::Well(Content::Whole(text.into()));
         match action {
             Action::Help | Action::Style | Action::PageScript => whole(line::HELP.into()),
             Action::Live => spoken_health(self.live(now), "live"),
@@ -173,7 +173,7 @@ impl Endpoint {
             Action::Upstreams => whole(text::upstreams(&self.snapshot(now).upstreams)),
             Action::Notices => whole(format!("{}\n", views::notices())),
             Action::Log { .. } | Action::Top | Action::TopKeys => match self.endless(action) {
-                Ok(lines) => Spoken::Well(Body::Endless(lines)),
+                Ok(lines) => Spoken::Well(Content::Endless(lines)),
                 Err(why) => Spoken::Badly(why.into()),
             },
             Action::Purge(target, how) => {
@@ -298,7 +298,7 @@ impl Endpoint {
                 status: 200,
                 kind: LINES,
                 allow: None,
-                body: Body::Endless(lines),
+                body: Content::Endless(lines),
             },
             Err(why) => Page::text(503, format!("{why}\n")),
         }
@@ -364,7 +364,7 @@ fn health(state: Result<(), String>, word: &str) -> Page {
 
 fn spoken_health(state: Result<(), String>, word: &str) -> Spoken {
     match state {
-        Ok(()) => Spoken::Well(Body::Whole(format!("{word}\n").into())),
+        Ok(()) => Spoken::Well(Content::Whole(format!("{word}\n").into())),
         Err(why) => Spoken::Badly(why),
     }
 }

@@ -4,7 +4,7 @@
 //! would keep others out, and bytes that follow a request can't be taken for another.
 
 use super::action::Action;
-use super::endpoint::{Body, Endpoint, Page};
+use super::endpoint::{Content, Endpoint, Page};
 use super::first::HEAD_MAX;
 use super::rights::{HttpHead, Rights, Via};
 use super::route::{Misrouted, route};
@@ -137,7 +137,7 @@ async fn answer(endpoint: &Endpoint, via: Via, request: &Request<Incoming>) -> (
         }
         Err(page) => page,
     };
-    let is_endless = matches!(page.body, Body::Endless(_));
+    let is_endless = matches!(page.body, Content::Endless(_));
     (into_response(page), is_endless)
 }
 
@@ -187,8 +187,8 @@ fn text<'a>(fields: &'a HeaderMap, name: &HeaderName) -> &'a str {
 fn into_response(page: Page) -> Answered {
     let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = match page.body {
-        Body::Whole(bytes) => Full::new(bytes).boxed_unsync(),
-        Body::Endless(lines) => {
+        Content::Whole(bytes) => Full::new(bytes).boxed_unsync(),
+        Content::Endless(lines) => {
             StreamBody::new(lines.map(|line| Ok(Frame::data(line)))).boxed_unsync()
         }
     };

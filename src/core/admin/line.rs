@@ -24,6 +24,8 @@ purge --all        remove all
 refresh KEY        fetch one text now; over unix: only
 ready              whether new clients are served: a reset if not
 live               whether the executor runs: a reset if not
+metrics            the figures for Prometheus
+notices            what went wrong lately
 help               this
 ";
 
@@ -51,6 +53,8 @@ pub fn parse(line: &[u8]) -> Result<Action, String> {
         b"upstreams" => plain(Action::Upstreams),
         b"ready" => plain(Action::Ready { upstream: false }),
         b"live" => plain(Action::Live),
+        b"metrics" => plain(Action::Metrics),
+        b"notices" => plain(Action::Notices),
         b"help" | b"" => plain(Action::Help),
         b"top" if rest.map(<[u8]>::trim_ascii) == Some(b"keys") => Ok(Action::TopKeys),
         b"top" => plain(Action::Top),

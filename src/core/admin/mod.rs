@@ -32,7 +32,7 @@ use crate::heartbeat::Heartbeat;
 use crate::net::{Accepted, Listener, Stream};
 use crate::rt;
 use crate::stats::Stats;
-use endpoint::{Body, Endpoint, Spoken};
+use endpoint::{Content, Endpoint, Spoken};
 use first::{Opening, look};
 use futures::StreamExt;
 use futures::channel::oneshot;
@@ -208,13 +208,13 @@ async fn answer_line(endpoint: &Endpoint, via: Via, stream: &Stream, command: &[
     };
 
     match spoken {
-        Spoken::Well(Body::Whole(text)) => {
+        Spoken::Well(Content::Whole(text)) => {
             let sending = rt::within(ANSWER_TIMEOUT, socket::send_all(stream, &text));
             if matches!(sending.await, Some(Ok(()))) {
                 socket::close_politely(stream).await;
             }
         }
-        Spoken::Well(Body::Endless(mut lines)) => {
+        Spoken::Well(Content::Endless(mut lines)) => {
             while let Some(lines) = lines.next().await {
                 if socket::send_all(stream, &lines).await.is_err() {
                     return;

@@ -1,4 +1,4 @@
-//! Who may do what. Pure: a head in, the rights or the refusal out.
+//! Which client may do what. Pure: a head in, the rights or the refusal out.
 //!
 //! | the address | `open` | `read`, `keys` | `act` |
 //! |---|---|---|---|
@@ -83,7 +83,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Who is let in.
+/// Which clients are let in.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// The secret, if there is one.

@@ -88,6 +88,7 @@ const ORDER: [&str; 30] = [
     "upstream",
     "server",
     "handler",
+    "admin",
     "lib",
 ];
 

@@ -16,13 +16,22 @@
 //! | keys of one answer | 1000 | `action.rs` |
 
 pub mod action;
+pub mod clock;
 mod endpoint;
 pub mod first;
+pub mod health;
+pub mod history;
 mod http;
+pub mod keys;
 pub mod line;
+pub mod notices;
+pub mod page;
 pub mod rights;
 pub mod route;
+#[cfg(test)]
+mod sample;
 mod socket;
+pub mod status;
 mod text;
 mod views;
 

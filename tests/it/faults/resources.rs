@@ -4,6 +4,7 @@ use crate::support::{
     FakeUpstream, Folder, LONG, Process, ServerProcess, Signal, command, poetry, run, shell, text,
     wait_until,
 };
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -128,12 +129,13 @@ fn only_a_socket_file_without_a_listener_is_taken_over() {
 }
 
 /// A wall clock that jumps must make nothing old, fresh or late: all times are those of
-/// the monotonic clock, and the wall clock is read in one place, to date the lines of
-/// the log. No test can set the machine's clock, so this one reads the source.
+/// the monotonic clock, and the wall clock dates what is written, in two places. One is
+/// the JSON log. The other keeps it to itself, and gives away nothing but texts. No test
+/// can set the machine's clock, so this one reads the source.
 #[test]
-fn the_wall_clock_is_read_for_the_log_and_for_nothing_else() {
+fn the_wall_clock_dates_what_is_written_and_decides_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut readers: Vec<PathBuf> = Vec::new();
+    let mut readers: BTreeMap<PathBuf, String> = BTreeMap::new();
 
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
@@ -144,11 +146,29 @@ fn the_wall_clock_is_read_for_the_log_and_for_nothing_else() {
                 continue;
             }
             let source = std::fs::read_to_string(&path).unwrap();
-            let count = source.matches("SystemTime").count();
-            readers.extend(std::iter::repeat_n(path, count));
+            if source.contains("SystemTime") {
+                let name = path.strip_prefix(&root).unwrap().to_path_buf();
+                readers.insert(name, source);
+            }
         }
     }
 
-    assert_eq!(readers.len(), 1, "{readers:?}");
-    assert!(readers[0].starts_with(root.join("cmd")), "{readers:?}");
+    let names: Vec<&Path> = readers.keys().map(PathBuf::as_path).collect();
+    let (log, clock) = (
+        Path::new("cmd/log/json.rs"),
+        Path::new("core/admin/clock.rs"),
+    );
+    assert_eq!(names, [log, clock]);
+    assert_eq!(readers[log].matches("SystemTime").count(), 1);
+
+    let code = readers[clock].split("#[cfg(test)]").next().unwrap();
+    assert_eq!(code.matches("SystemTime::now()").count(), 1);
+    for line in code.lines().filter(|line| line.contains("pub fn")) {
+        let gives_it = line
+            .split("->")
+            .nth(1)
+            .is_some_and(|out| out.contains("SystemTime"));
+        assert!(!gives_it, "{line}");
+    }
+    assert!(!code.contains("pub wall"));
 }

@@ -20,7 +20,6 @@ use poetry::stats::Stats;
 use poetry::{process, rt};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The memory for the requests of all clients together, in bytes, and for answers made
@@ -254,7 +253,7 @@ impl<H: Handler + Control> Operator<'_, H> {
     fn report_stop(&self, signal: Signal) {
         self.log.event(Event::Stopping {
             signal: signals::name(signal),
-            open: self.stats.open.load(Ordering::Acquire),
+            open: self.stats.open_now(),
         });
         if let Some(admin) = self.admin {
             admin.drain();

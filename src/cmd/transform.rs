@@ -133,7 +133,8 @@ async fn serve(
     let code = listen(service, |shared| {
         let budget = shared.budget.clone();
         let observer = shared.observer.clone();
-        let service = TransformService::new(registry, limits, budget, observer);
+        let service =
+            TransformService::new(registry, limits, budget, observer, shared.stats.clone());
         let wire = service.wire();
         (service, wire)
     });

@@ -81,7 +81,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
 pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
-pub use usage::Reservation;
+pub use usage::{CacheUsage, Reservation};
 use usage::{Kind, Usage};
 
 /// How long values are kept, and how many bytes of them.
@@ -382,6 +382,9 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
                 Kind::Negative => table.evict_negative(&mut out),
                 Kind::Value => table.evict_value(&mut out),
             };
+            if found {
+                self.usage.evicted(kind);
+            }
             (found, out)
         })
     }
@@ -467,6 +470,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What is kept, by its purpose, and what was evicted.
+    pub fn usage(&self) -> CacheUsage {
+        self.usage.figures()
     }
 
     /// Bytes held by values, cached failures and fetches.

@@ -63,6 +63,7 @@ use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Rese
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
 use crate::poem::Poem;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub struct Coalescer<K> {
     /// The longest text that is kept, in bytes. A longer one flows through a window of
     /// this size.
     window: u64,
+    /// The readers of all flights.
+    readers: Arc<AtomicU64>,
 }
 
 /// What a client gets.
@@ -120,6 +123,7 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         Coalescer {
             cache: Cache::weighing(policy, weigh),
             window,
+            readers: Arc::new(AtomicU64::new(0)),
         }
     }
 
@@ -128,11 +132,16 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         &self.cache
     }
 
+    /// Clients that wait for a fetch, or read what one has brought.
+    pub fn readers(&self) -> u64 {
+        self.readers.load(Ordering::Relaxed)
+    }
+
     /// Decides what a client that asks for `key` gets.
     pub fn find(&self, key: &K, now: Instant) -> Found<K> {
         loop {
             let launch = || {
-                let writer = flight::launch(self.window);
+                let writer = flight::launch_counted(self.window, Some(self.readers.clone()));
                 let flight = writer.flight();
                 (writer, flight)
             };

@@ -89,6 +89,11 @@ impl<J: Job> Dispatch<J> {
         self.lock().queue.oldest_client()
     }
 
+    /// When the oldest job that waits came.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.lock().queue.oldest()
+    }
+
     /// The number of jobs that wait.
     pub fn waiting(&self) -> usize {
         self.lock().queue.len()

@@ -49,6 +49,7 @@ mod state;
 mod tests;
 mod writer;
 
+use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, MutexGuard, Notify};
 pub use reader::{Pull, Read, Reader};
 use state::FlightState;
@@ -71,8 +72,13 @@ pub fn pipe(window: u64) -> (Writer, Reader) {
 
 /// A new flight that holds at most `window` bytes, without a reader.
 pub fn launch(window: u64) -> Writer {
+    launch_counted(window, None)
+}
+
+/// Like [`launch`]. `readers` goes up and down with the flight's readers.
+pub fn launch_counted(window: u64, readers: Option<Arc<AtomicU64>>) -> Writer {
     let shared = Arc::new(Inner {
-        state: Mutex::new(FlightState::new(window)),
+        state: Mutex::new(FlightState::new(window, readers)),
         taken: Notify::new(),
     });
 

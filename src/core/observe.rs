@@ -48,6 +48,28 @@ pub enum Outcome {
     Stuck,
 }
 
+/// Why answers are not whole: the words of [`Outcome::word`] in the class
+/// [`Class::Failure`]. `limited` is for clients that are sent away.
+pub const REASONS: [&str; 17] = [
+    "client_left",
+    "client_timeout",
+    "unresolved",
+    "refused",
+    "timeout",
+    "reset",
+    "empty",
+    "too_long",
+    "untransformed",
+    "bad_request",
+    "no_room",
+    "queue_full",
+    "fell_behind",
+    "abandoned",
+    "rehearsed",
+    "limited",
+    "failed",
+];
+
 impl Outcome {
     /// The one word for this outcome in JSON.
     pub fn word(&self) -> &'static str {

@@ -9,15 +9,19 @@
 //! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
 //! **The short way.** An answer that is there at once is sent on the socket just
-//! accepted, without a task, a timer or the reactor. Only a connection that has to
-//! wait becomes a task. `Delivery::step` is the same code for both. A short answer
+//! accepted, without a task, a timer or the reactor. So is the answer to a request that
+//! is there at accept. Only a connection that has to wait becomes a task. `Delivery::step` is the same code for both. A short answer
 //! that is not acknowledged at once waits for that in a list.
 
 mod acceptor;
 mod closing;
 mod connection;
 mod ending;
+mod first_look;
 mod receipt;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use crate::budget::Budget;
 use crate::error::{Error, reason};
@@ -30,14 +34,14 @@ use crate::slots::{Slot, Slots};
 use crate::stats::Stats;
 use acceptor::Acceptor;
 use bytes::Bytes;
-use closing::{Closing, Unacknowledged};
-use connection::{Connection, Delivery, Progress, Responding};
+use closing::Closing;
+use connection::{Connection, Delivery, Progress, Responding, logged};
 use ending::AckWatch;
+use first_look::{Asked, FIRST_LOOK_BYTES, FirstLook};
 use futures::future::{FutureExt, join_all};
 use receipt::{Receipt, taken};
 use std::future::Future;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -139,6 +143,9 @@ pub struct Parts<H> {
 impl<H: Handler> Server<H> {
     /// A service that does not listen yet.
     pub fn new(parts: Parts<H>) -> Arc<Server<H>> {
+        let most = parts.limits.max_clients;
+        parts.stats.max_clients.store(most, Ordering::Release);
+
         Arc::new(Server {
             handler: parts.handler,
             wire: parts.wire,
@@ -166,12 +173,15 @@ impl<H: Handler> Server<H> {
         let backlogs = backlogs.map(|listener| self.drain_backlog(listener));
         let mut backlogs = Box::pin(join_all(backlogs));
         let is_drained = backlogs.as_mut().now_or_never().is_some();
-        let open = self.slots.held();
-        if is_drained && open == 0 {
+        if is_drained && self.slots.held() == 0 {
             return;
         }
 
-        self.observer.event(Event::Draining { open });
+        // Not the slots: an acceptor may hold one for the next connection.
+        let open = self.stats.open_now();
+        if open > 0 {
+            self.tell(Event::Draining { open });
+        }
         let finished = async {
             if !is_drained {
                 backlogs.await;
@@ -182,9 +192,9 @@ impl<H: Handler> Server<H> {
             .await
             .is_none()
         {
-            let open = self.slots.held().saturating_sub(self.closing.count());
+            let open = self.stats.unanswered();
             if open > 0 {
-                self.observer.event(Event::Cut { open });
+                self.tell(Event::Cut { open });
             }
         }
     }
@@ -200,11 +210,12 @@ impl<H: Handler> Server<H> {
     }
 
     /// Serves connections that the kernel has already completed. More may come all
-    /// the time, so it ends after one backlog and one more.
+    /// the time, so it ends after one backlog and one more. It looks before it waits
+    /// for a slot: an empty backlog needs none, and new clients are to be refused.
     async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
         let mut acceptor = Acceptor::new();
         for _ in 0..=crate::net::BACKLOG {
-            if !acceptor.accept_next(self, &listener).await {
+            if !listener.has_waiting() || !acceptor.accept_next(self, &listener).await {
                 return;
             }
         }
@@ -213,15 +224,35 @@ impl<H: Handler> Server<H> {
     /// Answers a connection at once where that is possible, and gives it a task
     /// otherwise. Returns the slot if it was not needed.
     fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
-        if self.wire.protocol != Protocol::Poem {
-            self.spawn_connection(client, slot, |connection| async move {
-                connection.serve(now).await;
-            });
-            return None;
+        if self.wire.protocol == Protocol::Poem {
+            return self.answer(client, slot, Asked::nothing(), now);
         }
 
+        let mut buffer = [0; FIRST_LOOK_BYTES];
+        match FirstLook::of(&client, &self.wire, &mut buffer) {
+            FirstLook::Request(asked) => self.answer(client, slot, asked, now),
+            FirstLook::Begun(begun) => {
+                let begun: Box<[u8]> = begun.into();
+                let serve =
+                    |connection: Connection<H>| async move { connection.serve(begun).await };
+                if let Err((peer, outcome)) = self.spawn_connection((client, slot), now, serve) {
+                    self.record_unanswered(&peer, outcome, now);
+                }
+                None
+            }
+        }
+    }
+
+    /// Answers a request that is there, like [`Server::handle`].
+    fn answer(
+        self: &Arc<Self>,
+        client: Accepted,
+        slot: Slot,
+        asked: Asked,
+        now: Instant,
+    ) -> Option<Slot> {
         let peer = client.peer();
-        let Some(response) = self.respond(&peer, Bytes::new(), now) else {
+        let Some(response) = self.respond(&peer, asked.request.clone(), now) else {
             client.arm();
             let outcome = Outcome::Failed(Arc::new(Error::Abandoned));
             self.record_unanswered(&peer, outcome, now);
@@ -241,6 +272,7 @@ impl<H: Handler> Server<H> {
         let answer = Answer {
             client,
             slot,
+            asked,
             status: response.status,
             delivery,
             accepted: now,
@@ -256,7 +288,7 @@ impl<H: Handler> Server<H> {
     /// Closes a connection whose short answer and end are sent. Returns the slot if the
     /// client has taken both.
     fn close_short(self: &Arc<Self>, mut answer: Answer) -> Option<Slot> {
-        match taken(&answer.client, answer.delivery.sent) {
+        match taken(&answer.client, answer.asked.received, answer.delivery.sent) {
             Receipt::All => {
                 self.record(answer.record(Outcome::Whole, &answer.client.peer(), answer.accepted));
                 return Some(answer.slot);
@@ -264,7 +296,7 @@ impl<H: Handler> Server<H> {
             Receipt::Part(info) => {
                 answer.delivery.reader.release();
                 let watch = AckWatch::new(&info, Instant::now());
-                self.close_later(Unacknowledged { answer, watch });
+                self.close_later(answer, watch);
             }
             Receipt::HasSentBytes { received } => self.go_on(answer, received),
         }
@@ -277,16 +309,23 @@ impl<H: Handler> Server<H> {
         let Answer {
             client,
             slot,
+            asked,
             status,
             delivery,
             accepted,
         } = answer;
-        let mut responding = Responding::new(b"", accepted, status, delivery);
+        let sent = delivery.sent;
+        let mut responding = Responding::new(&asked.request, status, delivery);
+        drop(asked);
         responding.input.received = received;
 
-        self.spawn_connection(client, slot, move |connection| async move {
+        let deliver = move |connection: Connection<H>| async move {
             connection.deliver(&mut responding).await;
-        });
+            drop(responding); // a client that sees the end finds its reader gone
+        };
+        if let Err((peer, outcome)) = self.spawn_connection((client, slot), accepted, deliver) {
+            self.record_cut(&peer, outcome, (status, sent), accepted);
+        }
     }
 
     /// The handler's answer. `None` if it panicked: on the acceptor's own task, a bug
@@ -298,20 +337,22 @@ impl<H: Handler> Server<H> {
             accepted,
         };
         let handler = self.handler.clone();
-        let respond = AssertUnwindSafe(|| handler.respond(request, accepted));
-        std::panic::catch_unwind(respond).ok()
+        self.guarded(|| handler.respond(request, accepted))
     }
 
     /// Gives a connection a task, which holds the slot until it ends, in whatever way.
+    ///
+    /// # Errors
+    /// How the connection ended, if the reactor could not take it.
     fn spawn_connection<F>(
         self: &Arc<Self>,
-        client: Accepted,
-        slot: Slot,
+        (client, slot): (Accepted, Slot),
+        accepted: Instant,
         serve: impl FnOnce(Connection<H>) -> F,
-    ) where
+    ) -> Result<(), (Peer, Outcome)>
+    where
         F: Future<Output = ()> + Send + 'static,
     {
-        let accepted = Instant::now();
         let peer = client.peer();
         let stream = match client.register() {
             Ok(stream) => stream,
@@ -320,8 +361,7 @@ impl<H: Handler> Server<H> {
                     subject: "connection".into(),
                     why: reason(&e),
                 };
-                let outcome = Outcome::Failed(Arc::new(error));
-                return self.record_unanswered(&peer, outcome, accepted);
+                return Err((peer, Outcome::Failed(Arc::new(error))));
             }
         };
 
@@ -332,35 +372,17 @@ impl<H: Handler> Server<H> {
             stream,
             peer,
             slot,
+            accepted,
         }));
-    }
-
-    /// Records a connection that ended without an answer.
-    fn record_unanswered(&self, peer: &Peer, outcome: Outcome, accepted: Instant) {
-        let total = accepted.elapsed();
-        self.record(AccessRecord {
-            peer,
-            request: b"",
-            status: CacheStatus::NoRequest,
-            upstream: None,
-            outcome,
-            bytes: 0,
-            wait: total,
-            total,
-            stored: false,
-        });
-    }
-
-    fn record(&self, record: AccessRecord<'_>) {
-        self.stats.count(&record);
-        self.observer.request(&record);
+        Ok(())
     }
 }
 
-/// An answer on the socket just accepted, without a request before it.
+/// An answer on the socket just accepted.
 struct Answer {
     client: Accepted,
     slot: Slot,
+    asked: Asked,
     status: CacheStatus,
     delivery: Delivery,
     accepted: Instant,
@@ -368,10 +390,10 @@ struct Answer {
 
 impl Answer {
     /// What to record of this answer if it ends `now`.
-    fn record<'a>(&self, outcome: Outcome, peer: &'a Peer, now: Instant) -> AccessRecord<'a> {
+    fn record<'a>(&'a self, outcome: Outcome, peer: &'a Peer, now: Instant) -> AccessRecord<'a> {
         AccessRecord {
             peer,
-            request: b"",
+            request: logged(&self.asked.request),
             status: self.status,
             upstream: None, // a short answer comes from the cache
             outcome,

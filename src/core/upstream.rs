@@ -1,10 +1,12 @@
 //! Where a proxy's poems come from: a list of servers, or the built-in poems.
 
 mod health;
+mod record;
 
 use crate::addr::Addr;
 use crate::anthology;
 use crate::client::{self, Exchange, Query};
+use crate::control::UpstreamCounts;
 use crate::error::Error;
 use crate::flight::Reader;
 use crate::observe::{Event, Observer};
@@ -12,18 +14,25 @@ use crate::poem::Poem;
 use crate::trickle::{Pace, Trickle};
 use bytes::Bytes;
 use health::{Change, Health};
+pub use record::DURATION_BOUNDS;
+use record::Record;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Where a proxy's poems come from.
+/// Where a proxy's poems come from, and what is known of each source.
 #[derive(Debug)]
-pub enum Upstream {
+pub struct Upstream {
+    origin: Origin,
+    records: Records,
+}
+
+#[derive(Debug)]
+enum Origin {
     /// Servers. When one fails, the next is asked.
     Servers(Servers),
     /// The built-in poems in turn, each over about two seconds.
     BuiltIn {
-        /// The poems.
         poems: Vec<Poem>,
         /// Number of poems asked for so far.
         turn: AtomicUsize,
@@ -32,7 +41,7 @@ pub enum Upstream {
 
 /// Servers, and which of them have just failed.
 #[derive(Debug)]
-pub struct Servers {
+struct Servers {
     addrs: Vec<Addr>,
     /// Held for one decision.
     health: Mutex<Health>,
@@ -55,56 +64,119 @@ impl Servers {
     }
 }
 
+/// One record for each source. Cloning shares them.
+#[derive(Debug, Clone)]
+struct Records {
+    /// Held for a few lines.
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl Records {
+    fn new(sources: usize) -> Records {
+        let records = (0..sources).map(|_| Record::new()).collect();
+        Records {
+            records: Arc::new(Mutex::new(records)),
+        }
+    }
+
+    fn with<T>(&self, source: Source, work: impl FnOnce(&mut Record) -> T) -> T {
+        let records = self.records.lock();
+        let mut records = records.expect("no code panics while it holds the records' lock");
+        work(&mut records[source.0])
+    }
+
+    /// Counts that a source is asked, and a connection to it until this is dropped.
+    fn asking(&self, source: Source, now: Instant) -> Asking {
+        self.with(source, Record::asked);
+        Asking {
+            records: self.clone(),
+            source,
+            since: now,
+        }
+    }
+}
+
+/// A connection to a source, as its record sees it.
+struct Asking {
+    records: Records,
+    source: Source,
+    since: Instant,
+}
+
+impl Asking {
+    fn received(&self, bytes: usize) {
+        let records = &self.records;
+        records.with(self.source, |record| record.received(bytes as u64));
+    }
+
+    fn succeeded(&self, now: Instant) {
+        let records = &self.records;
+        records.with(self.source, |record| record.succeeded(self.since, now));
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.records.with(self.source, Record::left);
+    }
+}
+
 impl Upstream {
     /// These servers, asked in this order.
     pub fn servers(addrs: Vec<Addr>) -> Upstream {
-        Upstream::Servers(Servers {
-            health: Mutex::new(Health::new(addrs.len())),
-            addrs,
-        })
+        Upstream {
+            records: Records::new(addrs.len()),
+            origin: Origin::Servers(Servers {
+                health: Mutex::new(Health::new(addrs.len())),
+                addrs,
+            }),
+        }
     }
 
     /// The built-in poems.
     pub fn built_in() -> Upstream {
-        Upstream::BuiltIn {
-            poems: anthology::recital(),
-            turn: AtomicUsize::new(0),
+        Upstream {
+            records: Records::new(1),
+            origin: Origin::BuiltIn {
+                poems: anthology::recital(),
+                turn: AtomicUsize::new(0),
+            },
         }
     }
 
     /// The servers' addresses; none for the built-in poems.
     pub fn addrs(&self) -> &[Addr] {
-        match self {
-            Upstream::Servers(servers) => &servers.addrs,
-            Upstream::BuiltIn { .. } => &[],
+        match &self.origin {
+            Origin::Servers(servers) => &servers.addrs,
+            Origin::BuiltIn { .. } => &[],
         }
     }
 
     /// What tells each server from all others, in the order in which they are asked.
     pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
-        match self {
-            Upstream::Servers(servers) => servers.addrs.iter().map(Addr::id).collect(),
-            Upstream::BuiltIn { .. } => vec![b"builtin".to_vec()],
+        match &self.origin {
+            Origin::Servers(servers) => servers.addrs.iter().map(Addr::id).collect(),
+            Origin::BuiltIn { .. } => vec![b"builtin".to_vec()],
         }
     }
 
     /// The sources in the order in which a fetch that starts now asks them: a server
     /// that has just failed comes after the others.
     pub(crate) fn order(&self, now: Instant) -> Vec<Source> {
-        match self {
-            Upstream::Servers(servers) => {
+        match &self.origin {
+            Origin::Servers(servers) => {
                 let order = servers.health().order(now);
                 order.into_iter().map(Source).collect()
             }
-            Upstream::BuiltIn { .. } => vec![Source(0)],
+            Origin::BuiltIn { .. } => vec![Source(0)],
         }
     }
 
     /// The name of a source, for logs.
     pub(crate) fn name(&self, source: Source) -> String {
-        match self {
-            Upstream::Servers(servers) => servers.addrs[source.0].to_string(),
-            Upstream::BuiltIn { .. } => "builtin".to_string(),
+        match &self.origin {
+            Origin::Servers(servers) => servers.addrs[source.0].to_string(),
+            Origin::BuiltIn { .. } => "builtin".to_string(),
         }
     }
 
@@ -117,21 +189,26 @@ impl Upstream {
         source: Source,
         query: &Query<'a>,
     ) -> Result<Reply<'a>, Error> {
-        match self {
-            Upstream::Servers(servers) => {
-                servers.health().asked(source.0, Instant::now());
-                let exchange = client::ask(&servers.addrs[source.0], query).await?;
-                Ok(Reply::Server(Box::new(exchange)))
-            }
-            Upstream::BuiltIn { poems, turn } => {
-                let at = turn.fetch_add(1, Ordering::Relaxed) % poems.len();
+        let now = Instant::now();
+        let asking = self.records.asking(source, now);
 
-                Ok(Reply::BuiltIn(trickle(&poems[at])))
+        let text = match &self.origin {
+            Origin::Servers(servers) => {
+                servers.health().asked(source.0, now);
+                let exchange = client::ask(&servers.addrs[source.0], query).await?;
+                ReplyText::Server(Box::new(exchange))
             }
-        }
+            Origin::BuiltIn { poems, turn } => {
+                let at = turn.fetch_add(1, Ordering::Relaxed) % poems.len();
+                ReplyText::BuiltIn(trickle(&poems[at]))
+            }
+        };
+        Ok(Reply { text, asking })
     }
 
-    /// Notes how a source did. A change between up and down is reported to `observer`.
+    /// Notes how a source did. A failure is recorded, and one that says that the
+    /// source does not answer is its end as the first to be asked. A change between up
+    /// and down is reported to `observer`.
     pub(crate) fn note(
         &self,
         source: Source,
@@ -139,14 +216,18 @@ impl Upstream {
         now: Instant,
         observer: &dyn Observer,
     ) {
-        let Upstream::Servers(servers) = self else {
+        if let Err(error) = result {
+            self.note_failure(source, error, now);
+        }
+        let Origin::Servers(servers) = &self.origin else {
             return;
         };
         let upstream = &servers.addrs[source.0].to_string();
 
         let change = match result {
-            Ok(()) => servers.health().succeeded(source.0, now),
-            Err(_) => servers.health().failed(source.0, now),
+            Err(error) if error.is_worth_another_server() => servers.health().failed(source.0, now),
+            Err(Error::Local { .. }) => None, // it says nothing about the source
+            Ok(()) | Err(_) => servers.health().succeeded(source.0, now),
         };
         match (change, result) {
             (Some(Change::WentDown(pause)), Err(error)) => {
@@ -164,6 +245,33 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// Records a failure that changes nothing in how the source is asked.
+    pub(crate) fn note_failure(&self, source: Source, error: &Error, now: Instant) {
+        self.records
+            .with(source, |record| record.failed(error, now));
+    }
+
+    /// What is known of each source, in the order of the command line.
+    pub(crate) fn counts(&self, now: Instant) -> Vec<UpstreamCounts> {
+        let down_since = |source: Source| match &self.origin {
+            Origin::Servers(servers) => servers.health().down_since(source.0),
+            Origin::BuiltIn { .. } => None,
+        };
+        let counts = |source: Source| {
+            let (name, down_since) = (self.name(source), down_since(source));
+            let records = &self.records;
+            records.with(source, |record| record.counts(name, down_since, now))
+        };
+
+        let sources = match &self.origin {
+            Origin::Servers(servers) => servers.addrs.len(),
+            Origin::BuiltIn { .. } => 1,
+        };
+        (0..sources).map(Source).map(counts).collect()
+    }
+}
+
 fn trickle(poem: &Poem) -> Trickle {
     let bytes = poem.len().div_ceil(TRICKLE_STEPS.into()).max(1) as usize;
     let delay = TRICKLE_TIME / TRICKLE_STEPS;
@@ -172,18 +280,23 @@ fn trickle(poem: &Poem) -> Trickle {
 
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Upstream::Servers(servers) => {
+        match &self.origin {
+            Origin::Servers(servers) => {
                 let servers: Vec<String> = servers.addrs.iter().map(Addr::to_string).collect();
                 f.write_str(&servers.join(", "))
             }
-            Upstream::BuiltIn { .. } => f.write_str("builtin"),
+            Origin::BuiltIn { .. } => f.write_str("builtin"),
         }
     }
 }
 
 /// A poem on its way.
-pub(crate) enum Reply<'a> {
+pub(crate) struct Reply<'a> {
+    text: ReplyText<'a>,
+    asking: Asking,
+}
+
+enum ReplyText<'a> {
     /// From a server.
     Server(Box<Exchange<'a>>),
     /// From this process.
@@ -191,22 +304,28 @@ pub(crate) enum Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// The next bytes; `None` when the reply is complete.
+    /// The next bytes; `None`, once, when the reply is complete.
     ///
     /// # Errors
     /// The reason why the reply is not complete: the bytes before it are only a part.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        match self {
-            Reply::Server(exchange) => exchange.next().await,
-            Reply::BuiltIn(trickle) => trickle.next().await,
+        let next = match &mut self.text {
+            ReplyText::Server(exchange) => exchange.next().await?,
+            ReplyText::BuiltIn(trickle) => trickle.next().await?,
+        };
+
+        match &next {
+            Some(bytes) => self.asking.received(bytes.len()),
+            None => self.asking.succeeded(Instant::now()),
         }
+        Ok(next)
     }
 
     /// Whether the reply is known to be complete: [`Reply::next`] would return `None`.
     pub(crate) fn is_over(&self) -> bool {
-        match self {
-            Reply::Server(exchange) => exchange.is_over(),
-            Reply::BuiltIn(trickle) => trickle.is_over(),
+        match &self.text {
+            ReplyText::Server(exchange) => exchange.is_over(),
+            ReplyText::BuiltIn(trickle) => trickle.is_over(),
         }
     }
 }

@@ -70,3 +70,45 @@ fn only_a_client_that_has_sent_bytes_is_lingered_for() {
     proxy.wait_for_open(0);
     assert!(count(&proxy.stats.tasks) <= 2);
 }
+
+/// Clients of the line protocol that have sent their request before they are accepted:
+/// the one place is taken until then.
+fn ask_before_accept(proxy: &Service, requests: &[&[u8]]) -> Vec<Client> {
+    let holder = proxy.connect();
+    proxy.wait_for_open(1);
+    let clients = requests.iter().map(|request| proxy.request(request));
+    let clients = clients.collect();
+
+    holder.reset();
+    clients
+}
+
+#[test]
+fn a_line_hit_whose_request_is_there_makes_no_task() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().max_clients(1).start();
+    let mut first = proxy.request(b"name\r\n");
+    upstream.accept().read(6).0.send(&POEM).close();
+    assert_eq!(first.rest().unwrap(), POEM);
+    proxy.wait_for_open(0);
+
+    let tasks = count(&proxy.stats.tasks);
+    for mut client in ask_before_accept(&proxy, &[&b"name\r\n"[..]; 100]) {
+        assert_eq!(client.rest().unwrap(), POEM);
+    }
+
+    wait_for_count("hits", &proxy.stats.hits, 100);
+    assert_eq!(count(&proxy.stats.tasks), tasks + 1, "the holder's alone");
+}
+
+#[test]
+fn a_request_in_two_pieces_is_read_to_its_end() {
+    let server = serve(&[&POEM]).line().max_clients(1).start();
+    let pieces: [&[u8]; 3] = [b"0", b"0\r\nand more", b"\r\n"];
+    let mut clients = ask_before_accept(&server, &pieces);
+
+    clients[0].send(b"\r\n");
+    assert_eq!(clients[0].rest().unwrap(), POEM);
+    assert_eq!(clients[1].rest().unwrap(), POEM);
+    assert_eq!(clients[2].rest().unwrap(), b"0\r\n", "the names");
+}

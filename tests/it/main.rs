@@ -7,6 +7,7 @@ mod browser;
 mod cli;
 mod coalesce;
 mod corpus;
+mod counts;
 mod exec;
 mod faults;
 mod fetch;

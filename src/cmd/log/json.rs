@@ -1,7 +1,7 @@
 //! The log for machines: one JSON object per line, for each request and for each event,
 //! in the terms of RFC 9211. docs/logs.md has the table of all fields.
 
-use poetry::control::Snapshot;
+use poetry::control::{ERRORS, REASONS, Snapshot, UpstreamCounts, UpstreamState};
 use poetry::error::Error;
 use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Reloaded};
@@ -129,7 +129,9 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
         "failure": connections.failure,
         "unasked": connections.unasked,
         "open": connections.open,
+        "limit": connections.limit,
     });
+    object["failures"] = counts(&REASONS, &snapshot.failures);
 
     if let Some(fetches) = &snapshot.fetches {
         object["fetches"] = json!({
@@ -148,7 +150,47 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
             "capacity": cache.capacity,
         });
     }
+    if !snapshot.upstreams.is_empty() {
+        let upstreams = snapshot.upstreams.iter();
+        object["upstreams"] = upstreams.map(upstream).collect();
+    }
     line(&object)
+}
+
+/// The figures of one upstream.
+fn upstream(figures: &UpstreamCounts) -> Value {
+    let mut object = json!({
+        "upstream": figures.name,
+        "connections": figures.connections,
+        "asked": figures.asked,
+        "failures": counts(&ERRORS, &figures.failures),
+        "bytes": figures.received,
+    });
+
+    object["state"] = json!(match figures.state {
+        UpstreamState::Unknown => "unknown",
+        UpstreamState::Up => "up",
+        UpstreamState::Down(_) => "down",
+    });
+    if let UpstreamState::Down(time) = figures.state {
+        object["down_ms"] = json!(millis(time));
+    }
+    if let Some(ago) = figures.last_success {
+        object["last_success_ms"] = json!(millis(ago));
+    }
+    if let Some((reason, ago)) = &figures.last_error {
+        object["last_error_ms"] = json!(millis(*ago));
+        object["reason"] = json!(reason);
+    }
+    object
+}
+
+/// Numbers by their names.
+fn counts(names: &[&str], counts: &[u64]) -> Value {
+    let pairs = names.iter().zip(counts);
+    pairs
+        .map(|(name, count)| (name.to_string(), json!(count)))
+        .collect()
 }
 
 /// How many lines were lost: the queue was full, or they could not be written.

@@ -3,7 +3,9 @@
 use super::lines::{Answer, thousands};
 use crate::cmd::deadlines::explain;
 use colored::{Color, Colorize};
-use poetry::control::{CacheCounts, ConnectionCounts, FetchCounts, Snapshot};
+use poetry::control::{
+    CacheCounts, ConnectionCounts, FetchCounts, REASONS, Snapshot, UpstreamCounts, UpstreamState,
+};
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded};
@@ -173,9 +175,46 @@ pub(super) fn summary(snapshot: &Snapshot) -> Vec<String> {
     )];
 
     lines.push(connection_counts(&snapshot.connections));
+    lines.extend(failure_counts(&snapshot.failures));
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
+    lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     lines
+}
+
+/// The reasons that there were, in the words of the JSON log without its underscores.
+fn failure_counts(counts: &[u64; REASONS.len()]) -> Option<String> {
+    let words = REASONS.map(|word| word.replace('_', " "));
+    let reasons = counts.iter().zip(&words);
+    let reasons = reasons.filter(|(count, _)| **count > 0);
+    let reasons: Vec<(u64, &str)> = reasons
+        .map(|(count, word)| (*count, word.as_str()))
+        .collect();
+    (!reasons.is_empty()).then(|| format!("failures: {}", list(&reasons)))
+}
+
+fn upstream_counts(counts: &UpstreamCounts) -> String {
+    let seconds = |time: Duration| short(Duration::from_secs(time.as_secs()));
+    let state = match counts.state {
+        UpstreamState::Unknown => "no answer yet".into(),
+        UpstreamState::Up => "up".into(),
+        UpstreamState::Down(time) => format!("down for {}", seconds(time)),
+    };
+    let failed = counts.failures.iter().sum();
+    let figures = [
+        (counts.connections, "open"),
+        (counts.asked, "asked"),
+        (failed, "failed"),
+    ];
+
+    let line = format!("upstream {}: {state}, {}", counts.name, list(&figures));
+    match &counts.last_error {
+        None => line,
+        Some((error, ago)) => {
+            let error = escape::text(error);
+            format!("{line}; {} ago: {error}", seconds(*ago))
+        }
+    }
 }
 
 fn connection_counts(counts: &ConnectionCounts) -> String {

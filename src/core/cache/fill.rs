@@ -173,7 +173,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
                 value: value(reservation.clone()),
                 freshness,
                 ticket,
-                reservation: RetireOnDrop(reservation),
+                reservation: RetireOnDrop::new(reservation),
                 asked_for: false.into(),
             });
             table.queue(self.hash, ticket);
@@ -208,7 +208,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// which counts while the value is cached like that or read.
     pub fn reject(mut self, now: Instant) -> Arc<Reservation> {
         let reservation = Arc::new(self.take_reservation().becomes(Kind::Negative));
-        let negative = Unmarked(RetireOnDrop(reservation.clone()));
+        let negative = Unmarked(RetireOnDrop::new(reservation.clone()));
         if self.cache.policy.fail_ttl.is_zero() {
             self.pause(now);
         } else {
@@ -248,7 +248,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     fn negative(&self, weight: u64) -> Unmarked {
         let usage = &self.cache.usage;
         let reservation = Reservation::new(usage, Kind::Negative, weight);
-        Unmarked(RetireOnDrop(reservation.into()))
+        Unmarked(RetireOnDrop::new(reservation.into()))
     }
 
     /// Makes a cached failure of the flight, if it is still the entry's own.

@@ -122,7 +122,7 @@ impl<V> Kept<V> {
     }
 
     pub(super) fn weight(&self) -> u64 {
-        self.reservation.0.bytes()
+        self.reservation.bytes()
     }
 }
 

@@ -618,3 +618,42 @@ fn what_is_kept_never_exceeds_the_capacity() {
     assert!(kept <= policy.capacity, "{kept} bytes are kept");
     drop(fetches);
 }
+
+#[test]
+fn what_is_kept_and_evicted_is_counted_by_its_purpose() {
+    let policy = Policy {
+        capacity: 10 * (ENTRY_WEIGHT + 100),
+        ..WITH_FAIL_TTL
+    };
+    let cache = Cache::new(policy);
+    let now = Instant::now();
+    let numbers = || {
+        let usage = cache.usage();
+        (usage.kept.0, usage.negative.0)
+    };
+
+    for key in 0..3 {
+        let fill = fill(&cache, key, now);
+        commit(fill, "value", 100, now).expect("there is room");
+    }
+    drop(fill(&cache, 3, now).fail(Remember::Yes, now));
+    assert_eq!(numbers(), (3, 1));
+    assert_eq!(cache.usage().kept.1, 3 * (ENTRY_WEIGHT + 100));
+    assert_eq!(
+        cache.usage().kept.1 + cache.usage().negative.1,
+        cache.held()
+    );
+
+    for key in 4..30 {
+        let fill = fill(&cache, key, now);
+        commit(fill, "value", 100, now).expect("there is room");
+    }
+    let usage = cache.usage();
+    assert_eq!((usage.negative.0, usage.evicted_negative), (0, 1));
+    assert_eq!(usage.kept.0 + usage.evicted_kept, 29);
+    assert_eq!(usage.kept.0, cache.len() as u64);
+
+    purge(&cache);
+    assert_eq!(numbers(), (0, 0));
+    assert_eq!(cache.usage().evicted_kept, usage.evicted_kept);
+}

@@ -24,6 +24,24 @@ pub(super) struct Usage {
     refreshes: AtomicU64,
     values: AtomicU64,
     negatives: AtomicU64,
+    /// Values and cached failures that the cache holds, and those it has evicted.
+    value_count: AtomicU64,
+    negative_count: AtomicU64,
+    evicted_values: AtomicU64,
+    evicted_negatives: AtomicU64,
+}
+
+/// What a cache holds, and what it has evicted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheUsage {
+    /// Kept values, and their bytes.
+    pub kept: (u64, u64),
+    /// Cached failures, and their bytes.
+    pub negative: (u64, u64),
+    /// Values evicted for lack of room.
+    pub evicted_kept: u64,
+    /// Cached failures evicted for lack of room.
+    pub evicted_negative: u64,
 }
 
 impl Usage {
@@ -46,6 +64,35 @@ impl Usage {
     /// Everything.
     pub(super) fn total(&self) -> u64 {
         self.bounded() + self.of(Kind::Refresh)
+    }
+
+    /// The figures of what is kept.
+    pub(super) fn figures(&self) -> CacheUsage {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheUsage {
+            kept: (count(&self.value_count), self.of(Kind::Value)),
+            negative: (count(&self.negative_count), self.of(Kind::Negative)),
+            evicted_kept: count(&self.evicted_values),
+            evicted_negative: count(&self.evicted_negatives),
+        }
+    }
+
+    /// Counts an eviction.
+    pub(super) fn evicted(&self, kind: Kind) {
+        match kind {
+            Kind::Value => self.evicted_values.fetch_add(1, Ordering::Relaxed),
+            Kind::Negative => self.evicted_negatives.fetch_add(1, Ordering::Relaxed),
+            Kind::Flight | Kind::Refresh => 0, // never evicted
+        };
+    }
+
+    /// How many the cache holds of what can be evicted.
+    fn number(&self, kind: Kind) -> Option<&AtomicU64> {
+        match kind {
+            Kind::Flight | Kind::Refresh => None,
+            Kind::Value => Some(&self.value_count),
+            Kind::Negative => Some(&self.negative_count),
+        }
     }
 
     fn counter(&self, kind: Kind) -> &AtomicU64 {
@@ -71,10 +118,27 @@ pub struct Reservation {
 
 /// The cache's own share of a reservation that readers may share.
 #[derive(Debug)]
-pub(super) struct RetireOnDrop(pub(super) Arc<Reservation>);
+pub(super) struct RetireOnDrop(Arc<Reservation>);
+
+impl RetireOnDrop {
+    pub(super) fn new(reservation: Arc<Reservation>) -> RetireOnDrop {
+        if let Some(number) = reservation.usage.number(reservation.kind) {
+            number.fetch_add(1, Ordering::Relaxed);
+        }
+        RetireOnDrop(reservation)
+    }
+
+    /// The bytes that are reserved.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+}
 
 impl Drop for RetireOnDrop {
     fn drop(&mut self) {
+        if let Some(number) = self.0.usage.number(self.0.kind) {
+            number.fetch_sub(1, Ordering::Relaxed);
+        }
         self.0.retire();
     }
 }

@@ -2,7 +2,8 @@
 //! one [`Snapshot`], so they can't disagree.
 
 use crate::observe::Class;
-use crate::stats::Stats;
+pub use crate::observe::REASONS;
+use crate::stats::{FetchCause, FetchResult, Stats, WAIT_BOUNDS, bucket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,15 +19,16 @@ pub struct Snapshot {
     pub failures: [u64; REASONS.len()],
     /// Bytes sent to clients, by the class of their connection.
     pub sent: ClassCounts,
-    /// How long clients waited for the first byte, in seconds.
+    /// How long clients with a request waited for the first byte, or for the end where
+    /// none came, in seconds.
     pub wait: Histogram,
     /// Pauses of accepting for lack of a resource.
     pub accept_pauses: u64,
-    /// Transformations.
+    /// Transformations. A text counts once, also where a list of them is applied.
     pub transforms: TransformCounts,
     /// Purges.
     pub purges: PurgeCounts,
-    /// Tasks that ended by a bug.
+    /// Tasks, and calls of handlers and observers, that ended by a bug.
     pub panics: u64,
     /// Fetches; `None` for a service that fetches nothing.
     pub fetches: Option<FetchCounts>,
@@ -35,27 +37,6 @@ pub struct Snapshot {
     /// The cache; `None` for a service without one.
     pub cache: Option<CacheCounts>,
 }
-
-/// Why answers were not whole: the words of [`Outcome::word`](crate::observe::Outcome).
-pub const REASONS: [&str; 17] = [
-    "client_left",
-    "client_timeout",
-    "unresolved",
-    "refused",
-    "timeout",
-    "reset",
-    "empty",
-    "too_long",
-    "untransformed",
-    "bad_request",
-    "no_room",
-    "queue_full",
-    "fell_behind",
-    "abandoned",
-    "rehearsed",
-    "limited",
-    "failed",
-];
 
 /// How an upstream failed: the words of [`Error::word`](crate::error::Error::word) that
 /// are its own. Any other is counted as `other`.
@@ -86,7 +67,7 @@ pub struct ConnectionCounts {
     pub failure: u64,
     /// Without a request.
     pub unasked: u64,
-    /// Open at this moment.
+    /// Open at this moment, but for those that are just answered on the spot.
     pub open: u64,
     /// The most that may be open.
     pub limit: u64,
@@ -138,7 +119,7 @@ pub struct FetchCounts {
     pub waiting: u64,
     /// The most that may be under way.
     pub places: u64,
-    /// How long the oldest has waited.
+    /// How long the oldest has waited; zero if none waits.
     pub oldest_wait: Duration,
     /// Clients that wait for a fetch or read one.
     pub readers: u64,
@@ -148,19 +129,21 @@ pub struct FetchCounts {
     pub kept: u64,
     /// Ended in a whole text that was not kept.
     pub passed: u64,
-    /// Failed, or ended in a text that was rejected.
+    /// Failed, or ended in a text that was rejected. Fetches that were refused, or
+    /// waited for their turn in vain, are among them.
     pub failed: u64,
     /// Refused because too many waited.
     pub refused: u64,
-    /// Ended, by what they were for and how they ended.
+    /// Ended after they had begun, by what they were for and how they ended. With
+    /// those that run, they add up to those begun.
     pub ended: [[u64; FetchCounts::RESULTS.len()]; FetchCounts::CAUSES.len()],
 }
 
 impl FetchCounts {
     /// What a fetch is for.
-    pub const CAUSES: [&str; 4] = ["miss", "stale", "prefetch", "admin"];
+    pub const CAUSES: [&str; 4] = FetchCause::WORDS;
     /// How a fetch ends.
-    pub const RESULTS: [&str; 4] = ["kept", "passed", "rejected", "failed"];
+    pub const RESULTS: [&str; 4] = FetchResult::WORDS;
 }
 
 /// The figures of one upstream.
@@ -249,19 +232,27 @@ impl Snapshot {
             own: count(&stats.own),
             failure: count(&stats.failures),
             unasked: count(&stats.unasked),
-            open: count(&stats.open),
-            limit: 0,
+            open: stats.open_now(),
+            limit: count(&stats.max_clients),
         };
         Snapshot {
             uptime: now.saturating_duration_since(stats.started()),
             connections,
-            failures: Default::default(),
-            sent: Default::default(),
-            wait: Histogram::default(),
-            accept_pauses: 0,
-            transforms: TransformCounts::default(),
-            purges: PurgeCounts::default(),
-            panics: 0,
+            failures: stats.reasons.each_ref().map(count),
+            sent: stats.sent.each_ref().map(count),
+            wait: Histogram::of_waits(stats),
+            accept_pauses: count(&stats.accept_pauses),
+            transforms: TransformCounts {
+                done: count(&stats.transformed),
+                failed: count(&stats.untransformed),
+                declined: count(&stats.declined_transforms),
+            },
+            purges: PurgeCounts {
+                all: count(&stats.purges_of_all),
+                prefix: count(&stats.purges_of_prefix),
+                key: count(&stats.purges_of_key),
+            },
+            panics: count(&stats.panics),
             fetches: None,
             upstreams: Vec::new(),
             cache: None,
@@ -269,19 +260,51 @@ impl Snapshot {
     }
 }
 
+impl Histogram {
+    /// Without anything counted.
+    pub fn new(bounds: &'static [f64]) -> Histogram {
+        Histogram {
+            bounds,
+            counts: vec![0; bounds.len() + 1],
+            sum: 0.0,
+        }
+    }
+
+    /// Counts a duration, in seconds.
+    pub fn add(&mut self, time: Duration) {
+        self.counts[bucket(self.bounds, time)] += 1;
+        self.sum += time.as_secs_f64();
+    }
+
+    fn of_waits(stats: &Stats) -> Histogram {
+        let (counts, sum) = stats.waits();
+        Histogram {
+            bounds: &WAIT_BOUNDS,
+            counts: counts.to_vec(),
+            sum: sum.as_secs_f64(),
+        }
+    }
+}
+
 impl FetchCounts {
     /// The totals; how many run and wait is for the caller to add.
     pub fn of(stats: &Stats) -> FetchCounts {
+        let ended = stats.ended_fetches.each_ref();
+        let ended = ended.map(|results| results.each_ref().map(count));
+        let passed = ended.iter().map(|of| of[FetchResult::Passed as usize]);
+
         FetchCounts {
             begun: count(&stats.fetches),
             kept: count(&stats.kept),
+            passed: passed.sum(),
             failed: count(&stats.failed_fetches),
             refused: count(&stats.refused_fetches),
+            ended,
             ..FetchCounts::default()
         }
     }
 }
 
 fn count(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+    counter.load(Ordering::Acquire)
 }

@@ -5,6 +5,7 @@ use super::writer::{NoReaders, Remaining};
 use super::{PIECE, Read};
 use crate::error::Error;
 use crate::poem::Poem;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use slab::Slab;
 use std::any::Any;
@@ -34,6 +35,8 @@ pub(super) struct FlightState {
     pub(super) on_interest: Option<OnInterest>,
     /// Dropped with the chunks.
     pub(super) attached: Vec<Attachment>,
+    /// Counts the readers of many flights.
+    all_readers: Option<Arc<AtomicU64>>,
 }
 
 /// Whether a flight's fetch has begun.
@@ -94,7 +97,7 @@ impl Chunk {
 }
 
 impl FlightState {
-    pub(super) fn new(window: u64) -> FlightState {
+    pub(super) fn new(window: u64, all_readers: Option<Arc<AtomicU64>>) -> FlightState {
         FlightState {
             chunks: VecDeque::new(),
             len: 0,
@@ -107,6 +110,7 @@ impl FlightState {
             orphaned: false,
             on_interest: None,
             attached: Vec::new(),
+            all_readers,
         }
     }
 
@@ -162,6 +166,9 @@ impl FlightState {
 
     /// A cursor for a new reader, and what to tell of it.
     pub(super) fn join(&mut self, at: u64) -> (usize, Option<OnInterest>) {
+        if let Some(readers) = &self.all_readers {
+            readers.fetch_add(1, Ordering::Relaxed);
+        }
         let is_first = self.cursors.is_empty();
         let cursor = self.cursors.insert(Cursor {
             at,
@@ -176,6 +183,9 @@ impl FlightState {
     /// Removes a reader. Closes the flight if its fetch begins only for readers.
     pub(super) fn leave(&mut self, cursor: usize) -> Option<OnInterest> {
         self.cursors.remove(cursor);
+        if let Some(readers) = &self.all_readers {
+            readers.fetch_sub(1, Ordering::Relaxed);
+        }
         self.interest_lost()
     }
 

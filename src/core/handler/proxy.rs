@@ -23,7 +23,7 @@ use crate::observe::{CacheStatus, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
-use crate::stats::Stats;
+use crate::stats::{FetchCause, PanicCount, Stats};
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
 use crate::upstream::Upstream;
 use bytes::Bytes;
@@ -159,8 +159,23 @@ impl Proxy {
         &self.texts
     }
 
-    fn spawn_fetch(self: &Arc<Self>, guard: FlightGuard<Key>, request: Bytes, now: Instant) {
-        let fetch = Fetch::new(self.clone(), guard, request);
+    fn count_purge(&self, texts: &Texts<'_>) {
+        let counter = match texts {
+            Texts::All => &self.stats.purges_of_all,
+            Texts::Prefix(_) => &self.stats.purges_of_prefix,
+            Texts::Named(_) => &self.stats.purges_of_key,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn spawn_fetch(
+        self: &Arc<Self>,
+        guard: FlightGuard<Key>,
+        request: Bytes,
+        cause: FetchCause,
+        now: Instant,
+    ) {
+        let fetch = Fetch::new(self.clone(), guard, request, cause);
         if let Err(refused) = self.dispatch.enter(fetch, now) {
             Fetch::refuse(*refused, now);
         }
@@ -175,6 +190,7 @@ impl Proxy {
     /// task for all of them, while any waits.
     async fn watch_queue(self: Arc<Self>) {
         let limit = self.settings.timeouts.total;
+        let _counts_a_panic = PanicCount(self.stats.clone());
         loop {
             let now = Instant::now();
             let (overdue, next) = self.dispatch.take_overdue(limit, now);
@@ -204,11 +220,11 @@ impl Handler for Proxy {
             Found::Negative(reader) => (reader, CacheStatus::Negative),
             Found::Stale(reader, None) => (reader, CacheStatus::Stale),
             Found::Stale(reader, Some(guard)) => {
-                self.spawn_fetch(guard, request.body, now);
+                self.spawn_fetch(guard, request.body, FetchCause::Stale, now);
                 (reader, CacheStatus::Stale)
             }
             Found::Missed(reader, guard) => {
-                self.spawn_fetch(guard, request.body, now);
+                self.spawn_fetch(guard, request.body, FetchCause::Miss, now);
                 (reader, CacheStatus::Miss)
             }
         };
@@ -221,6 +237,7 @@ impl Handler for Proxy {
 
     /// Makes all cached texts stale. Clients that wait for a text still get it.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error> {
+        self.count_purge(&Texts::All);
         let purged = self.purge_all(Purge::Soft, now);
         Ok(Reloaded::Purged {
             texts: purged.texts,
@@ -230,27 +247,39 @@ impl Handler for Proxy {
 
 impl Control for Proxy {
     fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        let oldest = self.dispatch.oldest();
+        let oldest_wait = oldest.map(|since| now.saturating_duration_since(since));
         let fetches = FetchCounts {
             running: self.dispatch.running() as u64,
             waiting: self.dispatch.waiting() as u64,
+            places: self.settings.upstream_conns as u64,
+            oldest_wait: oldest_wait.unwrap_or_default(),
+            readers: self.texts.readers(),
             ..FetchCounts::of(stats)
         };
         let cache = self.texts.cache();
+        let held = cache.usage();
         let cache = CacheCounts {
             keys: cache.len() as u64,
             bytes: cache.held(),
             capacity: self.settings.policy.capacity,
-            ..CacheCounts::default()
+            kept: held.kept,
+            in_flight: (fetches.running + fetches.waiting, cache.in_flight()),
+            remembered: held.negative,
+            evicted_kept: held.evicted_kept,
+            evicted_remembered: held.evicted_negative,
         };
 
         Snapshot {
             fetches: Some(fetches),
+            upstreams: self.settings.upstream.counts(now),
             cache: Some(cache),
             ..Snapshot::of(stats, now)
         }
     }
 
     fn purge(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
+        self.count_purge(&texts);
         let purged = match texts {
             Texts::Named(request) => Proxy::purge(self, request, how, now),
             Texts::All | Texts::Prefix(_) => self.purge_all(how, now),

@@ -8,7 +8,7 @@ use crate::observe::{CacheStatus, Event, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
-use crate::stats::Stats;
+use crate::stats::{PanicCount, Stats};
 use crate::transform::{PREFIX_BYTES_MAX, Registry, Transform};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub struct TransformService {
     /// What requests hold, and the answers made of them.
     budget: Budget,
     observer: Arc<dyn Observer>,
+    stats: Arc<Stats>,
 }
 
 /// What bounds one transformation.
@@ -34,18 +35,20 @@ pub struct TransformLimits {
 
 impl TransformService {
     /// A service that charges its answers to `budget`, as the server does with
-    /// requests.
+    /// requests, and counts transformations in `stats`.
     pub fn new(
         registry: Registry,
         limits: TransformLimits,
         budget: Budget,
         observer: Arc<dyn Observer>,
+        stats: Arc<Stats>,
     ) -> Arc<TransformService> {
         Arc::new(TransformService {
             registry,
             limits,
             budget,
             observer,
+            stats,
         })
     }
 
@@ -79,6 +82,7 @@ impl Handler for TransformService {
         let status = CacheStatus::Own;
         let Some((transform, poem)) = self.parse(&request.body) else {
             let reader = Reader::failed(declined());
+            self.stats.transform_ended(Some(&declined()));
             return Response { reader, status };
         };
         drop(request); // the poem is a slice of it
@@ -86,11 +90,16 @@ impl Handler for TransformService {
         let (mut writer, reader) = flight::pipe(u64::MAX);
         let mut charge = self.charge();
         rt::spawn(async move {
+            let _counts_a_panic = PanicCount(self.stats.clone());
             // The request is freed with the poem, once its answer is made. The work is
             // for this one client and ends when that leaves: a program frees its place.
             let TransformLimits { max_poem, timeout } = self.limits;
             let work = transform.apply(poem, max_poem, timeout, &mut charge);
-            match rt::race(work, writer.deserted()).await {
+            let worked = rt::race(work, writer.deserted()).await;
+            if let Ok(result) = &worked {
+                self.stats.transform_ended(result.as_ref().err());
+            }
+            match worked {
                 Ok(Ok(poem)) => {
                     writer.attach(charge); // until the answer is read, or its client has left
                     writer.append(format!("{}:", poem.len()).into());

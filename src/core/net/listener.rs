@@ -8,6 +8,7 @@ use super::unix_file::{Access, SocketFile, bind_unix, lock_folder};
 use crate::addr::{Addr, ListenAddr};
 use crate::error::{Error, reason};
 use async_io::Async;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketFlags;
 use socket2::{SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
@@ -135,6 +136,17 @@ impl Listener {
     /// Waits until a connection can be accepted.
     pub(crate) async fn ready(&self) -> io::Result<()> {
         self.socket.readable().await
+    }
+
+    /// Whether a connection waits in the backlog; true also if the system can't tell.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let mut socket = [PollFd::new(self.socket.get_ref(), PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let ready = poll(&mut socket, Some(&at_once));
+        ready != Ok(0)
     }
 
     /// Accepts the next connection in the backlog.

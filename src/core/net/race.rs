@@ -73,9 +73,12 @@ fn alternate(found: Vec<SockAddr>) -> Vec<SockAddr> {
 ///
 /// # Errors
 /// The error of the attempt that failed last; `None` if there is no attempt.
-pub(super) async fn first_ok<T, E>(
-    attempts: impl IntoIterator<Item = impl Future<Output = Result<T, E>>, IntoIter: ExactSizeIterator>,
-) -> Result<T, Option<E>> {
+pub(super) async fn first_ok<T, E, A>(
+    attempts: impl IntoIterator<Item = A, IntoIter: ExactSizeIterator>,
+) -> Result<T, Option<E>>
+where
+    A: Future<Output = Result<T, E>>,
+{
     let mut attempts = attempts.into_iter();
     let mut running = FuturesUnordered::new();
     let mut last = None;

@@ -24,6 +24,14 @@ impl Accepted {
         Accepted { socket, peer }
     }
 
+    /// A connection that the reactor does not take, and that takes no byte.
+    #[cfg(test)]
+    pub(crate) fn broken() -> std::io::Result<Accepted> {
+        let file = std::fs::File::open("Cargo.toml")?;
+        let socket = std::os::fd::OwnedFd::from(file).into();
+        Ok(Accepted::new(socket, None))
+    }
+
     /// The client's address, for logs. A socket for IPv6 and IPv4 shows a client by
     /// IPv4 as `::ffff:1.2.3.4`; here it is IPv4.
     pub(crate) fn peer(&self) -> Peer {

@@ -8,6 +8,7 @@ use crate::slots::Slot;
 use rustix::io::Errno;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Connections accepted before other work on the thread gets a turn: some milliseconds'
@@ -60,7 +61,8 @@ impl Acceptor {
             Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
             Err(e) if is_about_one_connection(&e) => {}
             Err(e) => {
-                server.observer.event(Event::AcceptPaused {
+                server.stats.accept_pauses.fetch_add(1, Ordering::Relaxed);
+                server.tell(Event::AcceptPaused {
                     error: &e,
                     pause: self.pause,
                 });
@@ -75,9 +77,23 @@ impl Acceptor {
 }
 
 /// Whether an error of `accept` concerns the connection, which is gone, and not this
-/// process.
+/// process. EPERM is not among them: a sandbox or a security module that forbids
+/// `accept` does so again at once, and without a pause that would be a busy loop.
 fn is_about_one_connection(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
-    let about_one = [Errno::CONNABORTED, Errno::PROTO, Errno::INTR, Errno::PERM];
+    let about_one = [Errno::CONNABORTED, Errno::PROTO, Errno::INTR];
     errno.is_some_and(|errno| about_one.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_pauses_where_it_is_forbidden() {
+        let is_retried_at_once = |errno: Errno| is_about_one_connection(&errno.into());
+        assert!(is_retried_at_once(Errno::CONNABORTED));
+        assert!(!is_retried_at_once(Errno::PERM));
+        assert!(!is_retried_at_once(Errno::MFILE));
+    }
 }

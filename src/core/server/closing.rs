@@ -12,9 +12,10 @@ use super::{Answer, Handler, Server};
 use crate::net::{Accepted, Received};
 use crate::observe::Outcome;
 use crate::rt;
+use crate::stats::Stats;
 use event_listener::Event;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,9 +23,27 @@ use std::time::Instant;
 const BURST: usize = 64;
 
 /// A connection whose answer and end are sent but not acknowledged.
-pub(super) struct Unacknowledged {
-    pub(super) answer: Answer,
-    pub(super) watch: AckWatch,
+struct Unacknowledged {
+    answer: Answer,
+    watch: AckWatch,
+    /// Counted until it leaves the list, in whatever way.
+    listed: Listed,
+}
+
+/// Counts a connection of the list until it is dropped.
+struct Listed(Arc<Stats>);
+
+impl Listed {
+    fn new(stats: Arc<Stats>) -> Listed {
+        stats.unacknowledged.fetch_add(1, Ordering::AcqRel);
+        Listed(stats)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.0.unacknowledged.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The connections that wait for their clients' acknowledgement.
@@ -33,8 +52,6 @@ pub(super) struct Closing {
     list: Mutex<List>,
     /// Wakes the task for a look that is due before the one it waits for.
     sooner: Event,
-    /// Connections that only wait for their end, here and in tasks of their own.
-    count: AtomicU64,
 }
 
 #[derive(Default)]
@@ -54,17 +71,6 @@ enum Next {
 }
 
 impl Closing {
-    /// Connections whose answers are sent: ending the process cuts none of them.
-    pub(super) fn count(&self) -> u64 {
-        self.count.load(Ordering::Acquire)
-    }
-
-    /// Counts a connection that only waits for its end.
-    pub(super) fn enter(&self) -> ClosingGuard<'_> {
-        self.count.fetch_add(1, Ordering::AcqRel);
-        ClosingGuard { closing: self }
-    }
-
     /// Puts a connection into the list. Returns whether a task must be started.
     fn put(&self, connection: Unacknowledged, at: Instant) -> bool {
         let mut list = self.lock();
@@ -103,22 +109,34 @@ impl Closing {
     }
 }
 
-/// Counts a connection as one that only waits for its end, until it is dropped.
+/// Counts a connection with a task as one that only waits for its end, until it is
+/// dropped: ending the process cuts none of these.
 pub(super) struct ClosingGuard<'a> {
-    closing: &'a Closing,
+    stats: &'a Stats,
+}
+
+impl ClosingGuard<'_> {
+    pub(super) fn new(stats: &Stats) -> ClosingGuard<'_> {
+        stats.closing.fetch_add(1, Ordering::AcqRel);
+        ClosingGuard { stats }
+    }
 }
 
 impl Drop for ClosingGuard<'_> {
     fn drop(&mut self) {
-        self.closing.count.fetch_sub(1, Ordering::AcqRel);
+        self.stats.closing.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl<H: Handler> Server<H> {
     /// Looks at a connection until it is acknowledged, and closes it then. Resets it
     /// if the client takes nothing for the client timeout.
-    pub(super) fn close_later(self: &Arc<Self>, connection: Unacknowledged) {
-        self.closing.count.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn close_later(self: &Arc<Self>, answer: Answer, watch: AckWatch) {
+        let connection = Unacknowledged {
+            answer,
+            watch,
+            listed: Listed::new(self.stats.clone()),
+        };
         if self.look_later(connection, Instant::now()) {
             let server = self.clone();
             rt::spawn(async move { server.close_acknowledged().await });
@@ -159,10 +177,11 @@ impl<H: Handler> Server<H> {
     fn look_again(self: &Arc<Self>, mut connection: Unacknowledged, now: Instant) {
         let client = &connection.answer.client;
         let info = client.tcp_info();
+        let asked = u64::from(connection.answer.asked.received);
         let limit = self.limits.client_timeout;
 
         let outcome = match info {
-            Some(info) if info.received > 0 && has_sent_bytes(client) => None,
+            Some(info) if info.received > asked && has_sent_bytes(client) => None,
             Some(info) if info.is_settled() => Some(end_of(&info, connection.answer.delivery.sent)),
             Some(info) if connection.watch.is_stuck(&info, limit, now) => {
                 client.arm();
@@ -174,9 +193,9 @@ impl<H: Handler> Server<H> {
             }
             None => Some(Outcome::Left), // it was a TCP connection when it came here
         };
-        self.closing.count.fetch_sub(1, Ordering::AcqRel);
 
-        let answer = connection.answer;
+        let Unacknowledged { answer, listed, .. } = connection;
+        drop(listed);
         match outcome {
             Some(outcome) => self.record(answer.record(outcome, &answer.client.peer(), now)),
             None => self.go_on(answer, 1), // bytes that are not read would reset the close

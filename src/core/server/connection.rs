@@ -27,6 +27,11 @@ const RESET_CHECK: Duration = Duration::from_millis(500);
 /// The part of a request that logs show, in bytes.
 const REQUEST_LOGGED: usize = 1024;
 
+/// The part of a request that logs show.
+pub(super) fn logged(request: &[u8]) -> &[u8] {
+    &request[..request.len().min(REQUEST_LOGGED)]
+}
+
 /// How long the first part of a failed answer may take to leave the kernel before the
 /// reset.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -100,11 +105,15 @@ pub(super) struct Connection<H: Handler> {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
     pub(super) slot: Slot,
+    pub(super) accepted: Instant,
 }
 
 impl<H: Handler> Drop for Connection<H> {
     fn drop(&mut self) {
         self.server.stats.open.fetch_sub(1, Ordering::AcqRel);
+        if std::thread::panicking() {
+            self.record_panic();
+        }
     }
 }
 
@@ -117,27 +126,19 @@ pub(super) struct Responding {
     /// Whether the fetch that this request started was kept. Known at the end.
     stored: bool,
     pub(super) input: ClientInput,
-    accepted: Instant,
     /// From accept to the first byte of the answer, once that is sent.
     wait: Option<Duration>,
 }
 
 impl Responding {
-    pub(super) fn new(
-        request: &[u8],
-        accepted: Instant,
-        status: CacheStatus,
-        delivery: Delivery,
-    ) -> Responding {
-        let shown = request.len().min(REQUEST_LOGGED);
+    pub(super) fn new(request: &[u8], status: CacheStatus, delivery: Delivery) -> Responding {
         Responding {
-            request: request[..shown].into(),
+            request: logged(request).into(),
             status,
             wait: (delivery.sent > 0).then_some(Duration::ZERO),
             delivery,
             stored: false,
             input: ClientInput::default(),
-            accepted,
         }
     }
 
@@ -171,16 +172,16 @@ impl ClientInput {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Reads the request and answers it.
-    pub(super) async fn serve(&self, accepted: Instant) {
+    /// Reads the rest of the request, whose first bytes are `begun`, and answers it.
+    pub(super) async fn serve(&self, begun: Box<[u8]>) {
         let limit = self.server.limits.client_timeout;
-        let request = Box::pin(rt::within(limit, self.request())).await;
+        let request = Box::pin(rt::within(limit, self.request(begun))).await;
 
         match request.unwrap_or(Err(Outcome::Stuck)) {
             Ok(request) => {
-                let response = self.respond(request.clone(), accepted).await;
+                let response = self.respond(request.clone()).await;
                 let delivery = Delivery::new(response.reader);
-                let mut responding = Responding::new(&request, accepted, response.status, delivery);
+                let mut responding = Responding::new(&request, response.status, delivery);
                 drop(request); // it may be large, and its answer may take long
 
                 self.deliver(&mut responding).await;
@@ -194,20 +195,33 @@ impl<H: Handler> Connection<H> {
                     };
                     let _closed = Box::pin(self.close_politely(0, input)).await;
                 }
+                let accepted = self.accepted;
                 self.server.record_unanswered(&self.peer, outcome, accepted);
             }
         }
     }
 
+    /// Records that a panic ends the connection: one of the handler, before there is an
+    /// answer. In a task, because the observer may panic, too, and a second panic
+    /// during the first would end the process.
+    fn record_panic(&self) {
+        let (server, peer, accepted) = (self.server.clone(), self.peer.clone(), self.accepted);
+        server.stats.panics.fetch_add(1, Ordering::Relaxed);
+        rt::spawn(async move {
+            let outcome = Outcome::Failed(Arc::new(Error::Abandoned));
+            server.record_unanswered(&peer, outcome, accepted);
+        });
+    }
+
     /// The handler's answer. A long request is hashed for its key: that runs on a
     /// thread of its own.
-    async fn respond(&self, body: Bytes, accepted: Instant) -> Response {
+    async fn respond(&self, body: Bytes) -> Response {
         let is_long = rt::is_long_work(body.len());
         let handler = self.server.handler.clone();
         let request = Request {
             from: self.peer.ip(),
             body,
-            accepted,
+            accepted: self.accepted,
         };
         let respond = move || handler.respond(request, Instant::now());
 
@@ -218,17 +232,20 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    async fn request(&self) -> Result<Bytes, Outcome> {
+    async fn request(&self, begun: Box<[u8]>) -> Result<Bytes, Outcome> {
         let wire = &self.server.wire;
         let mut decoder = RequestDecoder::new(wire.protocol, wire.longest_request);
         let mut charge = self.server.budget.for_request(wire.longest_request);
-        let mut is_unasked = true;
+        let mut is_unasked = begun.is_empty();
         let mut turns = CoopBudget::default();
+        let mut begun = Some(begun).filter(|begun| !begun.is_empty());
 
         loop {
             // The buffer lives for the call: a slow client costs no more than what it
             // has sent.
-            let decoded = {
+            let decoded = if let Some(begun) = begun.take() {
+                Some(decoder.push(&begun))
+            } else {
                 let mut buffer = [0; 16 << 10];
                 match self.stream.try_recv(&mut buffer) {
                     Received::Bytes(count) => {
@@ -273,7 +290,7 @@ impl<H: Handler> Connection<H> {
             let send = |bytes: &[u8], then| self.stream.send(bytes, then);
             let progress = responding.delivery.step(send);
             if responding.delivery.sent > 0 && responding.wait.is_none() {
-                responding.wait = Some(responding.accepted.elapsed());
+                responding.wait = Some(self.accepted.elapsed());
             }
 
             match progress {
@@ -334,7 +351,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn record(&self, responding: &Responding, outcome: Outcome) {
-        let total = responding.accepted.elapsed();
+        let total = self.accepted.elapsed();
         let is_fetched = matches!(
             responding.status,
             CacheStatus::Miss | CacheStatus::Coalesced

@@ -1,6 +1,7 @@
 //! How a connection with a task ends: by what its client has acknowledged.
 
 use super::Handler;
+use super::closing::ClosingGuard;
 use super::connection::{ClientInput, Connection};
 use crate::net::{Received, TcpInfo};
 use crate::observe::Outcome;
@@ -99,7 +100,7 @@ impl<H: Handler> Connection<H> {
     /// could cut the answer off: a late byte of the client makes the kernel reset the
     /// connection and discard what it still holds.
     pub(super) async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
-        let _closing = self.server.closing.enter();
+        let _closing = ClosingGuard::new(&self.server.stats);
         self.stream.disarm();
         if self.stream.finish().is_err() {
             // The client has reset the connection, perhaps after it had everything.

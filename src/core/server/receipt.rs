@@ -13,7 +13,7 @@ const NETWORK_SEGMENT: u64 = 9000;
 
 /// What a client has taken of an answer that is sent.
 pub(super) enum Receipt {
-    /// The answer and its end, and the client has sent nothing.
+    /// The answer and its end, and the client has sent nothing more.
     All,
     /// Not all, as far as the kernel knows.
     Part(TcpInfo),
@@ -21,17 +21,18 @@ pub(super) enum Receipt {
     HasSentBytes { received: u32 },
 }
 
-/// What the client has taken of an answer of `sent` bytes.
+/// What the client has taken of an answer of `sent` bytes. It has sent a request of
+/// `received` bytes.
 ///
 /// Most acknowledgements come later than this look. The loopback loses nothing that is
 /// sent, so there a client counts as having taken what is sent. One with small segments
 /// imitates a network, and may lose some as well.
-pub(super) fn taken(client: &Accepted, sent: u64) -> Receipt {
+pub(super) fn taken(client: &Accepted, received: u32, sent: u64) -> Receipt {
     let is_local = client.is_loopback();
     let fits = is_local && sent <= SMALLEST_WINDOW;
     let info = if fits { None } else { client.tcp_info() };
 
-    let is_silent = info.is_some_and(|info| info.received == 0);
+    let is_silent = info.is_some_and(|info| info.received == u64::from(received));
     let received = if is_silent {
         Received::Nothing
     } else {

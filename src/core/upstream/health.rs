@@ -75,6 +75,14 @@ impl Health {
         first
     }
 
+    /// Since when the server is down; `None` if it is up.
+    pub(super) fn down_since(&self, server: usize) -> Option<Instant> {
+        match self.servers[server] {
+            State::Up => None,
+            State::Down { since, .. } => Some(since),
+        }
+    }
+
     /// The server is asked. If it is down and its time is over, this is its probe.
     pub(super) fn asked(&mut self, server: usize, now: Instant) {
         if let State::Down { until, probed, .. } = &mut self.servers[server]
@@ -138,6 +146,9 @@ mod tests {
         assert_eq!(health.failed(0, now), Some(Change::WentDown(SECOND)));
         assert_eq!(health.order(now), [1, 2, 0]);
         assert_eq!(health.failed(0, now), None, "it is reported once");
+
+        let since = [0, 1, 2].map(|server| health.down_since(server));
+        assert_eq!(since, [Some(now), None, None]);
     }
 
     #[test]
@@ -153,6 +164,7 @@ mod tests {
         assert_eq!(health.order(later + PROBE_TIME), [0, 1], "it was lost");
 
         assert_eq!(health.succeeded(0, later), Some(Change::CameUp(SECOND)));
+        assert_eq!(health.down_since(0), None);
         assert_eq!(health.succeeded(0, later), None);
         assert_eq!(health.order(later), [0, 1]);
     }

@@ -2,13 +2,14 @@
 
 use crate::support::{
     Client, FakeUpstream, Folder, LONG, Protocol, RESET, ServerProcess, Signal, answering, command,
-    long_poem, proxy, raise_descriptor_limit, wait_until,
+    long_poem, proxy, raise_descriptor_limit, serve_backlog, wait_until,
 };
+use poetry::observe::{AccessRecord, Event, Observer};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The program as a proxy of `upstream`.
@@ -310,4 +311,51 @@ fn a_hangup_stops_only_a_server_whose_terminal_is_gone() {
     wait_until("the terminal is gone", || !end.is_terminal());
     server.signal(Signal::HUP);
     assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn a_stop_refuses_new_clients_although_no_slot_is_free() {
+    let upstream = FakeUpstream::new();
+    let stops = Arc::new(Stops::default());
+    let builder = proxy(&upstream).max_clients(1);
+    let mut proxy = builder.server_observer(stops.clone()).start();
+    let mut only = proxy.connect();
+    let connection = upstream.accept().send(b"half ");
+    assert_eq!(only.read(5), b"half ");
+
+    proxy.stop();
+    wait_until("it drains", || *stops.0.lock().unwrap() == [1]);
+    let refused = Some(ErrorKind::ConnectionRefused);
+    assert_eq!(Client::try_connect(proxy.addr).err(), refused);
+
+    connection.send(b"whole").close();
+    assert_eq!(only.rest().unwrap(), b"whole");
+    assert!(proxy.has_ended_within(LONG));
+}
+
+/// Notes how many connections were finished or cut.
+#[derive(Default)]
+struct Stops(Mutex<Vec<u64>>);
+
+impl Observer for Stops {
+    fn request(&self, _: &AccessRecord<'_>) {}
+
+    fn event(&self, event: Event<'_>) {
+        if let Event::Draining { open } | Event::Cut { open } = event {
+            self.0.lock().unwrap().push(open);
+        }
+    }
+}
+
+#[test]
+fn a_slot_without_a_connection_is_not_counted_at_a_stop() {
+    // More than an acceptor takes in two turns, so it has a slot in hand when the
+    // open connections are counted.
+    const CLIENTS: usize = 700;
+    raise_descriptor_limit();
+    let stops = Arc::new(Stops::default());
+    for mut client in serve_backlog(CLIENTS, "poem", stops.clone()) {
+        assert_eq!(client.rest().unwrap(), b"poem");
+    }
+    assert_eq!(*stops.0.lock().unwrap(), [0u64; 0], "none was open");
 }

@@ -1,6 +1,11 @@
 //! Our own bugs: a panic ends what it happens in, by a reset, and nothing else.
 
-use crate::support::{Client, FakeUpstream, Protocol, RESET, Service, Trap, answering, proxy};
+use crate::support::{
+    BUG, Client, FakeUpstream, LONG, Protocol, RESET, Service, Trap, answering, count, long_poem,
+    proxy, serve, wait_for_count, wait_until,
+};
+use poetry::observe::{AccessRecord, Event, Observer};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -15,6 +20,8 @@ fn a_fetch_that_panics_fails_its_own_readers_only() {
 
     trap.arm();
     assert_eq!(proxy.ask(b"name\n"), RESET);
+    wait_for_count("panics", &proxy.stats.panics, 1);
+    wait_for_count("failed", &proxy.stats.failed_fetches, 1);
     connection.send(b"whole").close();
     assert_eq!(other.rest().unwrap(), b"whole");
 
@@ -65,6 +72,8 @@ fn a_panic_before_a_task_costs_one_client_and_no_server() {
     assert_eq!(server.get(), RESET);
     assert_eq!(server.get().unwrap(), b"poem");
     server.wait_for_open(0);
+    assert_eq!(count(&server.stats.panics), 1);
+    wait_for_count("failures", &server.stats.failures, 1);
 }
 
 #[test]
@@ -79,5 +88,46 @@ fn a_panic_in_a_task_costs_one_client_and_frees_its_place() {
         assert_eq!(server.ask(request), RESET);
         assert_eq!(server.ask(request).unwrap(), b"poem");
         server.wait_for_open(0);
+        assert_eq!(count(&server.stats.panics), 1);
+        wait_for_count("failures", &server.stats.failures, 1);
     }
+}
+
+/// An observer with a bug.
+struct Stumbling;
+
+impl Observer for Stumbling {
+    fn request(&self, _: &AccessRecord<'_>) {
+        panic!("{BUG}");
+    }
+
+    fn event(&self, _: Event<'_>) {
+        panic!("{BUG}");
+    }
+}
+
+#[test]
+fn an_observer_that_panics_costs_no_client_and_no_server() {
+    let poem = long_poem(10_000);
+    let builder = serve(&[&poem]).server_observer(Arc::new(Stumbling));
+    let mut server = builder.start();
+
+    assert_eq!(server.get().unwrap(), poem);
+    let mut slow = Client::narrow(server.addr); // its end is waited for, in the list
+    wait_until("it is open", || server.snapshot().connections.open == 1);
+    assert_eq!(slow.rest().unwrap(), poem);
+    let mut talker = server.request(b"hello?"); // and this one has a task
+    assert_eq!(talker.rest().unwrap(), poem);
+    drop(talker);
+
+    wait_for_count("answers", &server.stats.own, 3);
+    wait_until("none is open", || server.snapshot().connections.open == 0);
+    assert_eq!(count(&server.stats.panics), 3);
+    assert_eq!(count(&server.stats.closing), 0);
+
+    let mut slow = Client::narrow(server.addr);
+    wait_until("it is open", || server.snapshot().connections.open == 1);
+    assert_eq!(slow.rest().unwrap(), poem, "the list still has its task");
+    server.stop();
+    assert!(server.has_ended_within(LONG));
 }

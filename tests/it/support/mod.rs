@@ -25,8 +25,8 @@ pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::proxy;
 pub use rustix::process::Signal;
-pub use service::{Service, answering, bind, serve, transform_service};
-pub use trap::Trap;
+pub use service::{Service, answering, bind, serve, serve_backlog, transform_service};
+pub use trap::{BUG, Trap};
 pub use upstream::{BlackHole, Connection, FakeUpstream, unused_addr};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,14 +8,15 @@ use futures::channel::oneshot;
 use poetry::addr::Addr;
 use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
-use poetry::control::Control;
+use poetry::cache::Purge;
+use poetry::control::{Control, Snapshot, Texts};
 use poetry::error::Error;
 use poetry::flight::{Read, Reader};
 use poetry::handler::proxy::Proxy;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::handler::transform::{TransformLimits, TransformService};
 use poetry::net::Listener;
-use poetry::observe::{CacheStatus, Reloaded, Silent};
+use poetry::observe::{CacheStatus, Observer, Reloaded, Silent};
 use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::script::Script;
@@ -54,7 +55,7 @@ impl Service {
             wire,
             limits: common.limits,
             budget: common.budget,
-            observer: Arc::new(Silent),
+            observer: common.observer,
             stats: common.stats,
         });
 
@@ -123,6 +124,21 @@ impl Service {
         self.proxy.clone().expect("only a proxy is controlled")
     }
 
+    /// The figures at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        match &self.proxy {
+            Some(proxy) => proxy.snapshot(&self.stats, now),
+            None => Snapshot::of(&self.stats, now),
+        }
+    }
+
+    /// Purges texts of a proxy, as an operator does.
+    pub fn purge(&self, texts: Texts<'_>, how: Purge) {
+        let proxy = self.proxy.as_deref().expect("only a proxy has texts");
+        Control::purge(proxy, texts, how, Instant::now());
+    }
+
     /// What a SIGHUP does.
     pub fn reload(&self) {
         self.handler.reload(Instant::now()).unwrap();
@@ -186,6 +202,7 @@ pub struct Common {
     pub(super) limits: Limits,
     pub(super) budget: Budget,
     pub(super) stats: Arc<Stats>,
+    observer: Arc<dyn Observer>,
 }
 
 /// A service that is not running yet, with what is special about it.
@@ -206,6 +223,7 @@ impl<T> Builder<T> {
             limits,
             budget: Budget::new(1 << 30),
             stats: Arc::default(),
+            observer: Arc::new(Silent),
         };
         Builder { common, of }
     }
@@ -217,6 +235,12 @@ impl<T> Builder<T> {
 
     pub fn client_timeout(mut self, timeout: Duration) -> Self {
         self.common.limits.client_timeout = timeout;
+        self
+    }
+
+    /// What is told of connections, and of the server's own events.
+    pub fn server_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.common.observer = observer;
         self
     }
 
@@ -245,7 +269,8 @@ impl Builder<Registry> {
             timeout: LONG,
         };
         let budget = self.common.budget.clone();
-        let handler = TransformService::new(self.of, limits, budget, Arc::new(Silent));
+        let (silent, stats) = (Arc::new(Silent), self.common.stats.clone());
+        let handler = TransformService::new(self.of, limits, budget, silent, stats);
         let wire = handler.wire();
         Service::start(handler, wire, self.common)
     }
@@ -257,15 +282,26 @@ pub fn serve(poems: &[&[u8]]) -> Builder<ServeParts> {
     for (number, poem) in poems.iter().enumerate() {
         folder.write(&format!("{number}.txt"), poem);
     }
-    Builder::new(ServeParts { folder, pace: None })
+    Builder::new(ServeParts {
+        folder,
+        pace: None,
+        protocol: Protocol::Poem,
+    })
 }
 
 pub struct ServeParts {
     folder: Folder,
     pace: Option<Pace>,
+    protocol: Protocol,
 }
 
 impl Builder<ServeParts> {
+    /// Clients name the poem: `0`, `1` and so on.
+    pub fn line(mut self) -> Self {
+        self.of.protocol = Protocol::Line;
+        self
+    }
+
     pub fn pace(mut self, bytes: usize, delay: Duration) -> Self {
         self.of.pace = Some(Pace { bytes, delay });
         self
@@ -274,7 +310,7 @@ impl Builder<ServeParts> {
     pub fn start(self) -> Service {
         let source = PoemSource::Paths(vec![self.of.folder.path("")]);
         let settings = ServeSettings {
-            protocol: Protocol::Poem,
+            protocol: self.of.protocol,
             pick: Pick::Cycle,
             pace: self.of.pace,
         };
@@ -300,6 +336,35 @@ where
     };
     let common = Builder::new(()).common;
     Service::start(Arc::new(Answering { answer }), wire, common)
+}
+
+/// Clients of a service that was told to stop before it accepted the first of them, and
+/// that has ended.
+pub fn serve_backlog(
+    clients: usize,
+    poem: &'static str,
+    observer: Arc<dyn Observer>,
+) -> Vec<Client> {
+    let listener = bind("0").unwrap();
+    let addr = listener.addr().to_string().parse().unwrap();
+    let clients = (0..clients).map(|_| Client::connect(addr)).collect();
+
+    let common = Builder::new(()).common;
+    let server = Server::new(Parts {
+        handler: Arc::new(Answering {
+            answer: move || poem,
+        }),
+        wire: Wire {
+            protocol: Protocol::Poem,
+            longest_request: 0,
+        },
+        limits: common.limits,
+        budget: common.budget,
+        observer,
+        stats: common.stats,
+    });
+    rt::block_on(server.run(vec![listener], std::future::ready(())));
+    clients
 }
 
 struct Answering<F> {

@@ -1,7 +1,7 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts};
+use poetry::control::{CacheCounts, FetchCounts, Histogram};
 use poetry::error::Stage;
 use poetry::observe::{FetchName, Outcome};
 use poetry::stats::Stats;
@@ -97,6 +97,7 @@ fn all_events() -> Vec<Value> {
     let figures = Snapshot {
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
+        upstreams: vec![an_upstream()],
         ..Snapshot::of(&Stats::default(), Instant::now())
     };
     let others = [
@@ -109,6 +110,27 @@ fn all_events() -> Vec<Value> {
 
     let events = events.iter().map(event);
     events.chain(others).map(|line| parse(&line)).collect()
+}
+
+/// One that is down, with all its figures.
+fn an_upstream() -> UpstreamCounts {
+    UpstreamCounts {
+        name: "a server".into(),
+        state: UpstreamState::Down(TIME),
+        connections: 1,
+        asked: 2,
+        failures: [1; ERRORS.len()],
+        durations: Histogram::default(),
+        received: 3,
+        last_success: Some(TIME),
+        last_error: Some(("a reason".into(), TIME)),
+    }
+}
+
+#[test]
+fn the_table_of_upstreams_has_each_figure_and_no_other() {
+    let listed = first_column("### Upstreams");
+    assert_eq!(listed, fields(&upstream(&an_upstream())));
 }
 
 /// Requests of each status that fail, and one that does not.

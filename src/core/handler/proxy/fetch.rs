@@ -14,12 +14,13 @@ use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
 use crate::dispatch::{Job, Place};
-use crate::error::{Error, Stage};
+use crate::error::Error;
 use crate::flight::{NoReaders, PendingReaders};
 use crate::observe::{Event, FetchName};
 use crate::poem::{Poem, packed};
 use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
+use crate::stats::{FetchCause, FetchEnd, FetchResult};
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
@@ -38,6 +39,9 @@ pub(super) struct Fetch {
     proxy: Arc<Proxy>,
     guard: FlightGuard<Key>,
     request: Bytes,
+    cause: FetchCause,
+    /// The source that was asked last.
+    source: Option<Source>,
     /// The text before its transformation, where it is compared or sent on.
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
@@ -76,11 +80,18 @@ impl From<NoReaders> for Stop {
 }
 
 impl Fetch {
-    pub(super) fn new(proxy: Arc<Proxy>, guard: FlightGuard<Key>, request: Bytes) -> Fetch {
+    pub(super) fn new(
+        proxy: Arc<Proxy>,
+        guard: FlightGuard<Key>,
+        request: Bytes,
+        cause: FetchCause,
+    ) -> Fetch {
         Fetch {
             proxy,
             guard,
             request,
+            cause,
+            source: None,
             original: Bytes::new(),
             rejected: None,
             held_up: Duration::ZERO,
@@ -92,7 +103,7 @@ impl Fetch {
     async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
         let proxy = self.proxy.clone();
         let begun = Instant::now();
-        proxy.stats.fetches.fetch_add(1, Ordering::Relaxed);
+        let mut end = FetchEnd::new(proxy.stats.clone(), self.cause);
         proxy.observer.event(Event::Fetching {
             fetch: self.name(&proxy),
         });
@@ -101,17 +112,19 @@ impl Fetch {
         let work = Abortable::new(self.work(), abort);
         let work = work.map(|ended| ended.unwrap_or(Err(Stop::NoReaders)));
         let result = rt::within(limit, work).await;
-        let late = Stop::Failed(Error::Timeout {
-            subject: proxy.name.clone(),
-            stage: Stage::Complete,
-            limit,
-        });
+        let result = result.unwrap_or_else(|| Err(self.late(limit).into()));
 
         let readers = self.guard.unaccounted();
-        match result.unwrap_or(Err(late)) {
-            Ok(()) => self.land(begun),
-            Err(Stop::Failed(error)) => self.fail(error, Instant::now()),
-            Err(Stop::NoReaders) => self.give_up(),
+        match result {
+            Ok(()) => end.settle(self.land(begun)),
+            Err(Stop::Failed(error)) => {
+                self.fail(error, Instant::now());
+                end.settle(FetchResult::Failed);
+            }
+            Err(Stop::NoReaders) => {
+                self.give_up();
+                end.settle(FetchResult::Failed);
+            }
         }
         if let Some(readers) = readers {
             proxy.await_slow_readers(readers).await;
@@ -126,7 +139,7 @@ impl Fetch {
         }
     }
 
-    fn land(self, begun: Instant) {
+    fn land(self, begun: Instant) -> FetchResult {
         let proxy = self.proxy.clone();
         let bytes = self.guard.writer().len();
         let verdict = if self.rejected.is_some() {
@@ -154,6 +167,12 @@ impl Fetch {
             time: begun.elapsed(),
             kept,
         });
+
+        match self.rejected {
+            Some(_) => FetchResult::Rejected,
+            None if kept => FetchResult::Kept,
+            None => FetchResult::Passed,
+        }
     }
 
     fn fail(self, error: Error, now: Instant) {
@@ -214,6 +233,7 @@ impl Fetch {
         let mut order = upstream.order(Instant::now()).into_iter().peekable();
         loop {
             let source = order.next().expect("an upstream has a source");
+            self.source = Some(source);
             let result = match wanted {
                 Wanted::Whole => self.collect(source).await,
                 Wanted::AsItComes => self.stream(source).await.map(|()| Bytes::new()),
@@ -223,14 +243,8 @@ impl Fetch {
                 return result;
             };
 
+            upstream.note(source, Err(&error), Instant::now(), observer);
             let asks_next = error.is_worth_another_server();
-            let has_answered = !asks_next && !matches!(error, Error::Local { .. });
-            if asks_next {
-                upstream.note(source, Err(&error), Instant::now(), observer);
-            } else if has_answered {
-                upstream.note(source, Ok(()), Instant::now(), observer);
-            }
-
             let Some(next) = order.peek() else {
                 return Err(error.into());
             };
@@ -316,7 +330,9 @@ impl Fetch {
         let spare = settings.original_on_failure.then(|| poem.clone());
 
         let done = pipeline.apply(poem, settings.max_poem, settings.timeouts);
-        let done = match (done.await, spare) {
+        let done = done.await;
+        proxy.stats.transform_ended(done.as_ref().err());
+        let done = match (done, spare) {
             (Ok(done), _) => done,
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(original)) => {

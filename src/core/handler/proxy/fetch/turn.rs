@@ -7,7 +7,7 @@ use crate::flight::Interest;
 use crate::rt;
 use futures::future::AbortHandle;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a waiting fetch costs beside its cache entry and its request, in bytes
 /// (measured).
@@ -42,6 +42,23 @@ impl Fetch {
             limit: self.proxy.settings.timeouts.total,
         };
         self.fail(error, now);
+    }
+
+    /// It was not complete in time. That is a failure of the source that was asked
+    /// last, which is still asked first: it did answer.
+    pub(super) fn late(&self, limit: Duration) -> Error {
+        let subject = self.proxy.name.clone();
+        let stage = Stage::Complete;
+        let error = Error::Timeout {
+            subject,
+            stage,
+            limit,
+        };
+        if let Some(source) = self.source {
+            let upstream = &self.proxy.settings.upstream;
+            upstream.note_failure(source, &error, Instant::now());
+        }
+        error
     }
 }
 

@@ -11,7 +11,7 @@ use super::head;
 use poetry::admin::action::{Action, Right, Target};
 use poetry::admin::first::{HEAD_MAX, Opening, look};
 use poetry::admin::line;
-use poetry::admin::rights::{Access, HttpHead, Rights, Via};
+use poetry::admin::rights::{AdminAccess, HttpHead, Rights, Via};
 use poetry::admin::route::route;
 use poetry::cache::Purge;
 
@@ -103,7 +103,7 @@ fn check_rights(method: &str, via: Via, sent: &[u8]) {
         authorizations: vec![sent],
         ..HttpHead::default()
     };
-    if let Ok(rights) = Access::default().rights(via, &head) {
+    if let Ok(rights) = AdminAccess::default().rights(via, &head) {
         let may_act = rights.allow(Right::Act).is_ok();
         let is_safe = method == "GET" || method == "HEAD";
         assert!(is_safe, "a change of another site");

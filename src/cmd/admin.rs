@@ -5,10 +5,12 @@ use super::failure::Failure;
 use super::sockets::Sockets;
 use clap::Args;
 use poetry::addr::{Addr, ListenAddr};
-use poetry::admin::rights::{Access, Token, Via};
+use poetry::admin::rights::{AdminAccess, Token, Via};
+use poetry::admin::status::About;
 use poetry::admin::{Admin, AdminParts, CONNECTIONS_MAX};
 use poetry::error::{Error, reason};
 use poetry::net::Listener;
+use poetry::protocol::Protocol;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -58,7 +60,7 @@ pub(super) struct AdminSockets {
     listeners: Vec<Listener>,
     /// As they are shown.
     addrs: Vec<String>,
-    access: Access,
+    access: AdminAccess,
 }
 
 impl Administration {
@@ -96,7 +98,7 @@ impl Administration {
         Ok(AdminSockets {
             addrs: listeners.iter().map(|one| one.addr().to_string()).collect(),
             listeners,
-            access: Access { token, hosts },
+            access: AdminAccess { token, hosts },
         })
     }
 
@@ -135,13 +137,31 @@ impl AdminSockets {
     /// [`Error::Local`] if a thread can't be had.
     pub fn start(
         &mut self,
-        parts: impl FnOnce(Access) -> AdminParts,
+        parts: impl FnOnce(AdminAccess) -> AdminParts,
     ) -> Result<Option<Admin>, Error> {
         let listeners = std::mem::take(&mut self.listeners);
         if listeners.is_empty() {
             return Ok(None);
         }
         Admin::start(listeners, parts(self.access.clone())).map(Some)
+    }
+}
+
+/// What operators are told of a command that has no cache.
+pub(super) fn about(command: &'static str, protocol: Protocol) -> About {
+    let protocol = match protocol {
+        Protocol::Poem => "poem",
+        Protocol::Line => "line",
+        Protocol::Netstring => "netstring",
+    };
+    About {
+        command,
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        protocol: protocol.into(),
+        listen: Vec::new(),
+        ttl: None,
+        grace: None,
     }
 }
 

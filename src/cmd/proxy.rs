@@ -1,7 +1,7 @@
 //! `poetry proxy`.
 
 use super::addrs::{PROXY_PORT, SERVE_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
-use super::admin::Administration;
+use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
@@ -11,6 +11,7 @@ use super::transforms::{most_similar, pipeline};
 use super::values::{duration, number, positive_duration, size};
 use clap::ValueEnum;
 use poetry::addr::{Addr, ListenAddr};
+use poetry::admin::status::About;
 use poetry::cache::Policy;
 use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::Listener;
@@ -251,6 +252,11 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
     let service = Service {
         admin: args.admin.take(&mut sockets)?,
+        about: About {
+            ttl: Some(args.ttl),
+            grace: Some(args.grace),
+            ..about("proxy", args.protocol.into())
+        },
         sockets,
         listening: &args.listening,
         output,

@@ -1,7 +1,7 @@
 //! `poetry serve`.
 
 use super::addrs::{SERVE_PORT, listen_addr};
-use super::admin::Administration;
+use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Listening, Output};
 use super::service::{Service, listen};
@@ -103,6 +103,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
         admin: args.admin.take(&mut sockets)?,
+        about: about("serve", args.protocol.into()),
         sockets,
         listening: &args.listening,
         output,

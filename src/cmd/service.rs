@@ -9,7 +9,8 @@ use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
-use poetry::admin::{Admin, AdminParts};
+use poetry::admin::status::About;
+use poetry::admin::{Admin, AdminParts, Lookout};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
@@ -32,6 +33,8 @@ pub(super) struct Service<'a> {
     pub sockets: Sockets,
     /// Where operators ask.
     pub admin: AdminSockets,
+    /// What they are told that it is; the addresses are added.
+    pub about: About,
     pub listening: &'a Listening,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
@@ -55,8 +58,9 @@ pub(super) async fn listen<H: Handler + Control>(
     reap_orphans()?;
 
     let log = Log::start(service.output)?;
+    let lookout = Lookout::new(Arc::new(log.clone()));
     let shared = Shared {
-        observer: Arc::new(log.clone()),
+        observer: service.observer(&log, &lookout),
         stats: Arc::default(),
         budget: Budget::new(REQUEST_MEMORY),
     };
@@ -64,13 +68,19 @@ pub(super) async fn listen<H: Handler + Control>(
     let announcer = announcer(&handler, &shared.stats)?;
 
     let limits = service.limits(&log);
+    let about = About {
+        listen: service.addrs(),
+        ..service.about.clone()
+    };
     let admin = service.admin.start(|access| AdminParts {
         control: handler.clone(),
         stats: shared.stats.clone(),
         heartbeat: Heartbeat::start(Instant::now()),
         access,
+        about,
+        lookout,
     })?;
-    service.announce(&announcer, &log);
+    service.announce(&announcer, &*shared.observer);
 
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
@@ -82,6 +92,7 @@ pub(super) async fn listen<H: Handler + Control>(
         stop,
     };
     let operator = Operator {
+        observer: shared.observer.clone(),
         terminals,
         handler: handler.clone(),
         stats: shared.stats.clone(),
@@ -144,6 +155,21 @@ impl Service<'_> {
             .for_each(|text| log::warning(text));
     }
 
+    /// What hears of everything: the log, and where operators may ask, what they look
+    /// at before it.
+    fn observer(&self, log: &Log, lookout: &Arc<Lookout>) -> Arc<dyn Observer> {
+        if self.admin.addrs().is_empty() {
+            return Arc::new(log.clone());
+        }
+        lookout.clone()
+    }
+
+    /// The addresses for clients.
+    fn addrs(&self) -> Vec<String> {
+        let addrs = self.sockets.listeners.iter();
+        addrs.map(|listener| listener.addr().to_string()).collect()
+    }
+
     /// The limits of the server. Reports if there are descriptors for fewer clients
     /// than `--max-clients`.
     fn limits(&self, observer: &dyn Observer) -> Limits {
@@ -168,8 +194,7 @@ impl Service<'_> {
     /// Prints a ready line for each address, those of operators last, and tells the
     /// service manager.
     fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
-        let addrs = self.sockets.listeners.iter();
-        let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();
+        let addrs = self.addrs();
         let lines = addrs
             .iter()
             .map(|addr| format!("{} on {addr}\n", self.verb));
@@ -186,6 +211,7 @@ impl Service<'_> {
 
 /// Does what signals ask for.
 struct Operator<'a, H> {
+    observer: Arc<dyn Observer>,
     /// The terminals when the service started.
     terminals: Terminals,
     handler: Arc<H>,
@@ -251,7 +277,7 @@ impl<H: Handler + Control> Operator<'_, H> {
     }
 
     fn report_stop(&self, signal: Signal) {
-        self.log.event(Event::Stopping {
+        self.observer.event(Event::Stopping {
             signal: signals::name(signal),
             open: self.stats.open_now(),
         });

@@ -1,7 +1,7 @@
 //! `poetry transform`: a filter, and the transformation service.
 
 use super::addrs::{TRANSFORM_PORT, connect_addr, listen_addr};
-use super::admin::Administration;
+use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::service::{Service, listen};
@@ -14,6 +14,7 @@ use poetry::addr::{Addr, ListenAddr};
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::{TransformLimits, TransformService};
+use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::transform::{BadProgram, Pipeline, Program, Registry, Transform};
 use std::future::pending;
@@ -116,6 +117,7 @@ async fn serve(
     let mut sockets = Sockets::open(addrs, &admin).await?;
     let service = Service {
         admin: args.admin.take(&mut sockets)?,
+        about: about("transform", Protocol::Netstring),
         sockets,
         listening: &args.listening,
         output,

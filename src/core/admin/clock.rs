@@ -17,7 +17,12 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 impl Clock {
     /// This moment, by both clocks of the machine.
     pub fn read() -> Clock {
-        Clock::at(Instant::now(), SystemTime::now())
+        Clock::read_at(Instant::now())
+    }
+
+    /// The moment `now`, which has just been read.
+    pub(super) fn read_at(now: Instant) -> Clock {
+        Clock::at(now, SystemTime::now())
     }
 
     /// The moment `now`, which the wall clock calls `wall`.

@@ -1,16 +1,20 @@
 //! What the endpoint answers, in both languages: one source of figures, so that they
 //! can't disagree.
 
-use super::action::{Action, KeyQuery, Target};
-use super::rights::{Access, Denied, Rights};
-use super::{AdminParts, line, text, views};
+use super::action::{Action, KeyQuery, Right, Target};
+use super::clock::Clock;
+use super::health::HealthReport;
+use super::history::History;
+use super::rights::{AdminAccess, Denied, Rights};
+use super::status::{self, StatusParts};
+use super::{AdminParts, keys, line, page, text, views};
 use crate::cache::Purge;
 use crate::control::{KeyPage, KeyView, Refresh, Snapshot, UpstreamState};
 use crate::rt;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, unfold};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Answers without an end at the same time: each has a connection of the 16.
@@ -38,6 +42,8 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 /// The endpoint, as its connections share it.
 pub(super) struct Endpoint {
     parts: AdminParts,
+    /// The last five minutes. Held to add a sample, or to look.
+    history: Mutex<History>,
     is_draining: AtomicBool,
     endless: Arc<AtomicUsize>,
 }
@@ -83,21 +89,32 @@ impl Page {
     }
 
     fn json(value: &serde_json::Value) -> Page {
-        Page::of(200, JSON, format!("{value}\n"))
+        Page::of(200, JSON, views::line(value))
     }
 }
 
 impl Endpoint {
     pub(super) fn new(parts: AdminParts) -> Endpoint {
         Endpoint {
+            history: Mutex::new(History::new(parts.stats.started())),
             parts,
             is_draining: AtomicBool::new(false),
             endless: Arc::default(),
         }
     }
 
-    pub(super) fn access(&self) -> &Access {
+    pub(super) fn access(&self) -> &AdminAccess {
         &self.parts.access
+    }
+
+    /// Takes a sample for the history.
+    pub(super) fn sample(&self, now: Instant) {
+        let snapshot = self.snapshot(now);
+        self.history().take(&snapshot, now);
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on the service takes no new clients.
@@ -107,39 +124,38 @@ impl Endpoint {
 
     /// The answer over HTTP. The caller has checked the rights; they say what of the
     /// answer may be shown. `accept` names the types that the client takes.
-    pub(super) async fn answer(&self, action: Action, rights: Rights, accept: &str) -> Page {
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        action: Action,
+        rights: Rights,
+        accept: &str,
+    ) -> Page {
         let now = Instant::now();
         match action {
-            Action::Help => Page::of(200, "text/html; charset=utf-8", views::PAGE),
-            Action::Style => Page::of(200, "text/css; charset=utf-8", views::STYLE),
-            Action::PageScript => Page::of(200, "text/javascript; charset=utf-8", views::SCRIPT),
+            Action::Help => file("/"),
+            Action::Style => file("/page.css"),
+            Action::PageScript => file("/page.js"),
             Action::Metrics => {
                 let (kind, text) = views::metrics(&self.snapshot(now), accept);
                 Page::of(200, kind, text)
             }
             Action::Live => health(self.live(now), "live"),
             Action::Ready { upstream } => health(self.ready(upstream, now), "ready"),
-            Action::Status { .. } => {
-                let shows_keys = rights.allow(super::action::Right::Keys).is_ok();
-                let flights = if shows_keys {
-                    self.flights(now)
-                } else {
-                    Vec::new()
-                };
-                Page::json(&views::status(
-                    &self.snapshot(now),
-                    &flights,
-                    self.state(now),
-                ))
+            Action::Status { history } => {
+                let shows_keys = rights.allow(Right::Keys).is_ok();
+                Page::of(200, JSON, self.status(history, shows_keys, now))
             }
-            Action::Keys(query) => Page::json(&views::keys(&self.keys(&query, now))),
+            Action::Keys(query) => Page::json(&keys::keys(&self.keys(&query, now))),
             Action::Key(name) => match self.key(&name, now) {
-                Some(key) => Page::json(&views::key(&key)),
+                Some(key) => Page::json(&keys::key(&key)),
                 None => Page::text(404, "nothing is known of this key\n"),
             },
-            Action::Flights => Page::json(&views::flights(&self.flights(now))),
-            Action::Upstreams => Page::json(&views::upstreams(&self.snapshot(now).upstreams)),
-            Action::Notices => Page::json(&views::notices()),
+            Action::Flights => Page::json(&keys::flights(&self.flights(now))),
+            Action::Upstreams => {
+                let upstreams = self.snapshot(now).upstreams;
+                Page::json(&status::upstreams(&upstreams, &clock(now)))
+            }
+            Action::Notices => Page::json(&self.parts.lookout.notices.to_json(&clock(now))),
             Action::Log { .. } | Action::Top | Action::TopKeys => self.endless_page(&action),
             Action::Purge(target, how) => {
                 let purged = self.purge(&target, how, now);
@@ -150,7 +166,7 @@ impl Endpoint {
     }
 
     /// The answer in the line language, for a client with these rights.
-    pub(super) fn speak(&self, action: &Action, rights: Rights) -> Spoken {
+    pub(super) fn speak(self: &Arc<Self>, action: &Action, rights: Rights) -> Spoken {
         // The help is no page here, and names no figures.
         let is_help = *action == Action::Help;
         if let Err(denied) = rights.allow(action.right())
@@ -166,12 +182,15 @@ impl Endpoint {
             Action::Live => spoken_health(self.live(now), "live"),
             Action::Ready { upstream } => spoken_health(self.ready(*upstream, now), "ready"),
             Action::Metrics => whole(views::metrics(&self.snapshot(now), "").1),
-            Action::Status { .. } => whole(text::status(&self.snapshot(now), &self.state(now))),
+            Action::Status { .. } => whole(self.glance(now)),
             Action::Keys(query) => whole(text::keys(&self.keys(query, now))),
             Action::Key(name) => whole(self.key(name, now).iter().map(text::key).collect()),
             Action::Flights => whole(text::flights(&self.flights(now))),
             Action::Upstreams => whole(text::upstreams(&self.snapshot(now).upstreams)),
-            Action::Notices => whole(format!("{}\n", views::notices())),
+            Action::Notices => {
+                let notices = self.parts.lookout.notices.to_json(&clock(now));
+                whole(text::notices(&notices))
+            }
             Action::Log { .. } | Action::Top | Action::TopKeys => match self.endless(action) {
                 Ok(lines) => Spoken::Well(Content::Endless(lines)),
                 Err(why) => Spoken::Badly(why.into()),
@@ -215,10 +234,32 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The state in words.
-    fn state(&self, now: Instant) -> String {
-        let live = self.live(now).and_then(|()| self.ready(false, now));
-        live.err().unwrap_or_else(|| "ok".into())
+    /// The figures as JSON, with the fetches where they may be shown.
+    fn status(&self, span: Duration, shows_keys: bool, now: Instant) -> String {
+        let flights = shows_keys.then(|| self.parts.control.flights(status::MAX_FLIGHTS, now));
+        let text = status::status(&StatusParts {
+            about: &self.parts.about,
+            snapshot: &self.snapshot(now),
+            history: &self.history(),
+            span,
+            notices: &self.parts.lookout.notices,
+            flights: flights.as_deref(),
+            is_draining: self.is_draining.load(Ordering::Acquire),
+            clock: &clock(now),
+        });
+        text + "\n"
+    }
+
+    /// The figures at a glance.
+    fn glance(&self, now: Instant) -> String {
+        let snapshot = self.snapshot(now);
+        let is_draining = self.is_draining.load(Ordering::Acquire);
+        let health = HealthReport::of(&snapshot, &self.history(), is_draining, &clock(now));
+        let state = match self.live(now) {
+            Err(stuck) => stuck,
+            Ok(()) => health.condition.word().into(),
+        };
+        text::status(&snapshot, &state, &health.reasons)
     }
 
     fn flights(&self, now: Instant) -> Vec<crate::control::FlightView> {
@@ -292,7 +333,7 @@ impl Endpoint {
         }
     }
 
-    fn endless_page(&self, action: &Action) -> Page {
+    fn endless_page(self: &Arc<Self>, action: &Action) -> Page {
         match self.endless(action) {
             Ok(lines) => Page {
                 status: 200,
@@ -305,21 +346,23 @@ impl Endpoint {
     }
 
     /// An answer without an end, if there is a place for it.
-    fn endless(&self, action: &Action) -> Result<BoxStream<'static, Bytes>, &'static str> {
+    fn endless(
+        self: &Arc<Self>,
+        action: &Action,
+    ) -> Result<BoxStream<'static, Bytes>, &'static str> {
         let place = EndlessPlace::take(&self.endless).ok_or("too many are watching already")?;
-        let control = self.parts.control.clone();
-        let stats = self.parts.stats.clone();
         if *action != Action::Top {
             return Err("not here");
         }
 
+        let endpoint = self.clone();
         let frames = unfold(place, move |place| {
-            let (control, stats) = (control.clone(), stats.clone());
+            let endpoint = endpoint.clone();
             async move {
                 if place.has_begun {
                     rt::sleep(FRAME).await;
                 }
-                let frame = text::frame(&control.snapshot(&stats, Instant::now()), "ok");
+                let frame = text::redraw(&endpoint.glance(Instant::now()));
                 Some((Bytes::from(frame), place.begun()))
             }
         });
@@ -352,6 +395,19 @@ impl EndlessPlace {
 impl Drop for EndlessPlace {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The moment `now`, which is this one.
+fn clock(now: Instant) -> Clock {
+    Clock::read_at(now)
+}
+
+/// A file of the page.
+fn file(path: &str) -> Page {
+    match page::file(path) {
+        Some((kind, text)) => Page::of(200, kind, text),
+        None => Page::text(404, "there is no such file\n"),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::action::Action;
 use super::endpoint::{Content, Endpoint, Page};
 use super::first::HEAD_MAX;
+use super::page::HEADERS;
 use super::rights::{HttpHead, Rights, Via};
 use super::route::{Misrouted, route};
 use super::socket::Rejoined;
@@ -27,6 +28,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most header fields of a request. Browsers send some 15.
@@ -34,21 +36,6 @@ const FIELDS_MAX: usize = 64;
 
 /// How long a whole answer may take, made and sent. Prometheus waits as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What every answer says to browsers: the page is alone, takes nothing from elsewhere,
-/// is in no frame, and nothing is stored.
-const FOR_BROWSERS: [(&str, &str); 6] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cache-control", "no-store"),
-];
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -93,7 +80,7 @@ pub(super) fn refusal(status: u16) -> Vec<u8> {
     let body = format!("{reason}\n");
 
     let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
-    for (name, value) in FOR_BROWSERS {
+    for (name, value) in HEADERS {
         let _never_fails = write!(head, "{name}: {value}\r\n");
     }
     let length = body.len();
@@ -103,7 +90,7 @@ pub(super) fn refusal(status: u16) -> Vec<u8> {
 
 /// Answers the one request of a connection. False if the client did not get all of the
 /// answer.
-pub(super) async fn serve(endpoint: &Endpoint, via: Via, io: Rejoined<'_>) -> bool {
+pub(super) async fn serve(endpoint: &Arc<Endpoint>, via: Via, io: Rejoined<'_>) -> bool {
     let is_endless = Cell::new(false);
     let service = service_fn(async |request| {
         let answered = answer(endpoint, via, &request).await;
@@ -129,7 +116,11 @@ pub(super) async fn serve(endpoint: &Endpoint, via: Via, io: Rejoined<'_>) -> bo
 }
 
 /// The answer, and whether it has no end.
-async fn answer(endpoint: &Endpoint, via: Via, request: &Request<Incoming>) -> (Answered, bool) {
+async fn answer(
+    endpoint: &Arc<Endpoint>,
+    via: Via,
+    request: &Request<Incoming>,
+) -> (Answered, bool) {
     let page = match find(endpoint, via, request) {
         Ok((action, rights)) => {
             let accept = text(request.headers(), &ACCEPT);
@@ -143,7 +134,7 @@ async fn answer(endpoint: &Endpoint, via: Via, request: &Request<Incoming>) -> (
 
 /// What is asked for, and what its client may do.
 fn find(
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     via: Via,
     request: &Request<Incoming>,
 ) -> Result<(Action, Rights), Page> {
@@ -196,7 +187,7 @@ fn into_response(page: Page) -> Answered {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let fields = response.headers_mut();
-    for (name, value) in FOR_BROWSERS {
+    for (name, value) in HEADERS {
         fields.insert(name, HeaderValue::from_static(value));
     }
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
@@ -245,7 +236,7 @@ mod tests {
             refusal.starts_with("HTTP/1.1 413 Payload Too Large\r\n"),
             "{refusal}"
         );
-        for (name, value) in FOR_BROWSERS {
+        for (name, value) in HEADERS {
             assert!(refusal.contains(&format!("{name}: {value}\r\n")), "{name}");
         }
         assert!(

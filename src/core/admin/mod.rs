@@ -24,6 +24,7 @@ pub mod history;
 mod http;
 pub mod keys;
 pub mod line;
+mod lookout;
 pub mod notices;
 pub mod page;
 pub mod rights;
@@ -47,14 +48,17 @@ use futures::StreamExt;
 use futures::channel::oneshot;
 use futures::future::{FutureExt, join_all, pending};
 use futures::stream::FuturesUnordered;
-use rights::{Access, Rights, Via};
+use history::SAMPLE_INTERVAL;
+pub use lookout::Lookout;
+use rights::{AdminAccess, Rights, Via};
 use socket::Rejoined;
+use status::About;
 use std::io::ErrorKind;
-use std::panic::AssertUnwindSafe;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that are answered at once, for each address: a flood of one keeps no
 /// operator off another. A page and a scraper need two.
@@ -84,7 +88,11 @@ pub struct AdminParts {
     /// That of the service's executor.
     pub heartbeat: Arc<Heartbeat>,
     /// Which clients are let in.
-    pub access: Access,
+    pub access: AdminAccess,
+    /// What the service is.
+    pub about: About,
+    /// Has seen all that has happened.
+    pub lookout: Arc<Lookout>,
 }
 
 /// A running endpoint. Dropped, it ends.
@@ -142,13 +150,22 @@ impl Admin {
 }
 
 /// Answers on all sockets, for ever.
-async fn serve(endpoint: &Endpoint, listeners: &[Listener]) {
+async fn serve(endpoint: &Arc<Endpoint>, listeners: &[Listener]) {
     let accepting = listeners.iter().map(|listener| accept(endpoint, listener));
-    join_all(accepting).await;
+    futures::join!(join_all(accepting), sample(endpoint));
+}
+
+/// Takes samples of the figures, for ever.
+async fn sample(endpoint: &Arc<Endpoint>) {
+    loop {
+        let sample = || endpoint.sample(Instant::now());
+        let _bug_in_a_figure = panic::catch_unwind(AssertUnwindSafe(sample));
+        rt::sleep(SAMPLE_INTERVAL).await;
+    }
 }
 
 /// Answers on one socket, for ever.
-async fn accept(endpoint: &Endpoint, listener: &Listener) {
+async fn accept(endpoint: &Arc<Endpoint>, listener: &Listener) {
     let via = Via::of(listener.addr());
     let mut open = FuturesUnordered::new();
     loop {
@@ -173,7 +190,7 @@ async fn accept(endpoint: &Endpoint, listener: &Listener) {
 }
 
 /// Answers the one question of a connection.
-async fn connection(endpoint: &Endpoint, via: Via, client: Accepted) {
+async fn connection(endpoint: &Arc<Endpoint>, via: Via, client: Accepted) {
     let Ok(stream) = client.register() else {
         return; // the connection is gone
     };
@@ -201,7 +218,7 @@ async fn refuse(stream: &Stream, status: u16) {
     }
 }
 
-async fn answer_http(endpoint: &Endpoint, via: Via, stream: &Stream, first: &[u8]) {
+async fn answer_http(endpoint: &Arc<Endpoint>, via: Via, stream: &Stream, first: &[u8]) {
     if let Err(status) = http::check(first) {
         return refuse(stream, status).await;
     }
@@ -210,7 +227,7 @@ async fn answer_http(endpoint: &Endpoint, via: Via, stream: &Stream, first: &[u8
     }
 }
 
-async fn answer_line(endpoint: &Endpoint, via: Via, stream: &Stream, command: &[u8]) {
+async fn answer_line(endpoint: &Arc<Endpoint>, via: Via, stream: &Stream, command: &[u8]) {
     let spoken = match line::parse(command) {
         Ok(action) => endpoint.speak(&action, Rights::of(via)),
         Err(why) => Spoken::Badly(why),

@@ -85,7 +85,7 @@ impl fmt::Debug for Token {
 
 /// Which clients are let in.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct AdminAccess {
     /// The secret, if there is one.
     pub token: Option<Token>,
     /// Names that `Host` may have beside `localhost` and IP addresses.
@@ -187,7 +187,7 @@ impl Rights {
     }
 }
 
-impl Access {
+impl AdminAccess {
     /// The rights of a request, by its head.
     ///
     /// # Errors
@@ -324,8 +324,8 @@ mod tests {
 
     const TOKEN: &[u8] = b"sixteen-letters!";
 
-    fn access() -> Access {
-        Access {
+    fn access() -> AdminAccess {
+        AdminAccess {
             token: Token::new(TOKEN).ok(),
             hosts: vec!["poems.example".into()],
         }
@@ -365,7 +365,7 @@ mod tests {
             let authorization = [b"bearer ", TOKEN].concat();
             with_token.authorizations = vec![&authorization];
             assert_eq!(granted(access.rights(via, &with_token)), ALL);
-            let nothing = Access::default().rights(via, &with_token);
+            let nothing = AdminAccess::default().rights(via, &with_token);
             assert_eq!(granted(nothing), expected, "there is no token");
             with_token.authorizations = vec![&authorization, &authorization];
             assert_eq!(granted(access.rights(via, &with_token)), expected);

@@ -1,7 +1,7 @@
 //! The answers of the line language, for people: aligned, a line each, and without
 //! control characters.
 
-use super::views::shown;
+use super::keys::shown;
 use crate::control::{
     FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts, UpstreamState,
 };
@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Moves the cursor home and clears the screen.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// The figures at a glance. `state` is `ok`, or what is wrong.
-pub(super) fn status(snapshot: &Snapshot, state: &str) -> String {
+/// The figures at a glance. `state` is `ok`, or what is wrong, for these reasons.
+pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> String {
     let connections = &snapshot.connections;
     let ended = connections.ended();
     let cached = connections.hit + connections.stale;
@@ -21,6 +21,9 @@ pub(super) fn status(snapshot: &Snapshot, state: &str) -> String {
     let mut lines = Lines::default();
 
     lines.add("state", state.into());
+    for reason in reasons {
+        lines.add("", crate::escape::text(reason));
+    }
     lines.add("poetry", format!("{version}, up {}", time(snapshot.uptime)));
     let limit = match connections.limit {
         0 => String::new(),
@@ -68,9 +71,20 @@ pub(super) fn status(snapshot: &Snapshot, state: &str) -> String {
     lines.text()
 }
 
-/// One frame of a screen.
-pub(super) fn frame(snapshot: &Snapshot, state: &str) -> String {
-    format!("{CLEAR}{}", status(snapshot, state))
+/// A frame of a screen, in place of the last one.
+pub(super) fn redraw(frame: &str) -> String {
+    format!("{CLEAR}{frame}")
+}
+
+/// What went wrong lately, the newest first.
+pub(super) fn notices(list: &serde_json::Value) -> String {
+    let notice = |notice: &serde_json::Value| {
+        let word = |name: &str| notice[name].as_str().unwrap_or_default().to_string();
+        let (time, level, text) = (word("time"), word("level"), word("text"));
+        format!("{time}  {level:<6}{:>8} times  {text}\n", notice["count"])
+    };
+    let list = list.as_array().into_iter().flatten();
+    or_none(list.map(notice).collect(), "no notices")
 }
 
 /// A page of keys, by name.
@@ -195,8 +209,11 @@ mod tests {
         stats.misses.store(1, std::sync::atomic::Ordering::Relaxed);
         let snapshot = Snapshot::of(&stats, now + Duration::from_millis(90_500));
 
-        let text = status(&snapshot, "stuck for 14s");
-        assert!(text.starts_with("state         stuck for 14s\n"), "{text}");
+        let text = status(&snapshot, "stuck for 14s", &["a reason".into()]);
+        assert!(
+            text.starts_with("state         stuck for 14s\n              a reason\n"),
+            "{text}"
+        );
         assert!(
             text.contains("\nrequests      4, 75 % from the cache\n"),
             "{text}"

@@ -215,3 +215,29 @@ fn over_a_unix_socket_any_host_may_do_all() {
     let without = "GET /health/ready HTTP/1.1\r\n\r\n";
     assert_eq!(operators.unix_http(without).body, "ready\n");
 }
+
+#[test]
+fn the_page_and_what_it_asks_for_are_there() {
+    let (_proxy, operators) = keeping();
+    for (path, kind, part) in [
+        ("/", "text/html", "<script src=\"page.js\""),
+        ("/page.css", "text/css", "{"),
+        ("/page.js", "text/javascript", "status?history=300"),
+        ("/status?history=300", "application/json", "\"schema\":1"),
+        ("/keys?limit=8&prefix=", "application/json", "\"total\":"),
+        ("/upstreams", "application/json", "\"addr\":"),
+        ("/notices", "application/json", "["),
+        ("/flights", "application/json", "[]"),
+    ] {
+        let answer = request(operators.loopback, &format!("GET {path}"));
+        let kind = format!("\r\ncontent-type: {kind}");
+        assert!(answer.head.contains(&kind), "{path}: {}", answer.head);
+        assert!(answer.body.contains(part), "{path}: {}", answer.body);
+    }
+
+    let status = request(operators.loopback, "GET /status").json();
+    assert_eq!(status["health"]["state"], "ok");
+    assert_eq!(status["requests"]["total"], 1);
+    assert_eq!(status["settings"]["ttl_s"], 3600.0);
+    assert!(status["history"].is_null(), "it was not asked for");
+}

@@ -20,10 +20,16 @@ fn say(addr: SocketAddr, command: &str) -> (String, bool) {
 #[test]
 fn a_unix_socket_takes_every_command() {
     let (proxy, operators) = keeping();
+    let (status, is_clean) = operators.unix(b"status\n");
+    assert!(
+        status.starts_with("state         ok\n") && is_clean,
+        "{status}"
+    );
     for (command, answer) in [
         ("ready\n", "ready\n"),
         ("live\r\n", "live\n"),
         ("flights\n", "no fetches\n"),
+        ("notices\n", "no notices\n"),
         ("purge --all\n", "purged 1\n"),
     ] {
         let said = operators.unix(command.as_bytes());
@@ -31,11 +37,6 @@ fn a_unix_socket_takes_every_command() {
     }
     assert!(proxy.get_at(std::time::Instant::now()).is_miss());
 
-    let (status, is_clean) = operators.unix(b"status\n");
-    assert!(
-        status.starts_with("state         ok\n") && is_clean,
-        "{status}"
-    );
     let (help, _) = operators.unix(b"help\n");
     assert!(help.contains("purge --prefix P"), "{help}");
 }

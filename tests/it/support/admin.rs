@@ -1,10 +1,12 @@
 //! The endpoint for operators of a service in this process, and plain requests to it.
 
-use super::{Client, Folder, Service, bind};
+use super::{Client, Folder, HOUR, Service, ZERO, bind};
 use poetry::addr::Addr;
-use poetry::admin::rights::{Access, Token};
-use poetry::admin::{Admin, AdminParts};
+use poetry::admin::rights::{AdminAccess, Token};
+use poetry::admin::status::About;
+use poetry::admin::{Admin, AdminParts, Lookout};
 use poetry::heartbeat::Heartbeat;
+use poetry::observe::Silent;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -48,7 +50,7 @@ impl Operators {
             })
             .collect();
 
-        let access = Access {
+        let access = AdminAccess {
             token: Token::new(TOKEN.as_bytes()).ok(),
             hosts: vec!["poems.example".into()],
         };
@@ -57,6 +59,16 @@ impl Operators {
             stats: service.stats.clone(),
             heartbeat,
             access,
+            about: About {
+                command: "proxy",
+                version: "0",
+                pid: 1,
+                protocol: "poem".into(),
+                listen: vec![service.addr.to_string()],
+                ttl: Some(HOUR),
+                grace: Some(ZERO),
+            },
+            lookout: Lookout::new(Arc::new(Silent)),
         };
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Operators {

@@ -329,3 +329,51 @@ impl Reply<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::UpstreamState;
+
+    #[test]
+    fn each_source_has_its_figures_before_it_is_asked() {
+        let addrs = ["a.invalid:43", "unix:/nowhere"];
+        let servers = addrs.map(|addr| addr.parse().expect("an address"));
+        let of = |upstream: &Upstream| {
+            let counts = upstream.counts(Instant::now()).into_iter();
+            let counts = counts.map(|of| (of.name, of.state));
+            counts.collect::<Vec<_>>()
+        };
+
+        let unknown = |name: &str| (name.to_string(), UpstreamState::Unknown);
+        let servers = Upstream::servers(servers.to_vec());
+        assert_eq!(of(&servers), addrs.map(unknown));
+        assert_eq!(of(&Upstream::built_in()), [unknown("builtin")]);
+    }
+
+    #[test]
+    fn a_failure_of_our_own_leaves_a_server_as_it_is() {
+        let upstream = Upstream::servers(vec!["a.invalid:43".parse().expect("an address")]);
+        let now = Instant::now();
+        let note = |error: &Error| {
+            upstream.note(Source(0), Err(error), now, &crate::observe::Silent);
+            upstream.counts(now)[0].state
+        };
+
+        let subject = || "a.invalid:43".to_string();
+        let why = || "a reason".to_string();
+        let local = Error::Local {
+            subject: subject(),
+            why: why(),
+        };
+        assert_eq!(note(&local), UpstreamState::Unknown);
+        let refused = Error::Unreachable {
+            subject: subject(),
+            why: why(),
+        };
+        assert_eq!(note(&refused), UpstreamState::Down(Duration::ZERO));
+        assert_eq!(note(&local), UpstreamState::Down(Duration::ZERO));
+        let declined = Error::Declined { subject: subject() };
+        assert_eq!(note(&declined), UpstreamState::Up);
+    }
+}

@@ -282,3 +282,38 @@ fn short(time: Duration) -> String {
     let time = Duration::from_millis(time.as_millis() as u64);
     humantime::format_duration(time).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use poetry::control::Histogram;
+
+    #[test]
+    fn only_the_reasons_that_there_were_are_printed() {
+        let mut counts = [0; REASONS.len()];
+        assert_eq!(failure_counts(&counts), None);
+
+        (counts[0], counts[3]) = (3, 1700);
+        let line = failure_counts(&counts).expect("there were some");
+        assert_eq!(line, "failures: 3 client left, 1,700 refused");
+    }
+
+    #[test]
+    fn an_upstream_that_is_down_is_printed_with_its_last_error() {
+        let counts = UpstreamCounts {
+            name: "a:43".into(),
+            state: UpstreamState::Down(Duration::from_millis(8900)),
+            connections: 1,
+            asked: 157,
+            failures: [1, 2, 0, 0, 0, 4],
+            durations: Histogram::default(),
+            received: 0,
+            last_success: None,
+            last_error: Some(("a:43: an\nerror".into(), Duration::from_secs(2))),
+        };
+        let line = "upstream a:43: down for 8s, 1 open, 157 asked, 7 failed; 2s ago: ";
+        let printed = upstream_counts(&counts);
+        assert!(printed.starts_with(line), "{printed}");
+        assert!(!printed.contains('\n'), "{printed}");
+    }
+}

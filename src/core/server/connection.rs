@@ -205,7 +205,9 @@ impl<H: Handler> Connection<H> {
     /// answer. In a task, because the observer may panic, too, and a second panic
     /// during the first would end the process.
     fn record_panic(&self) {
-        let (server, peer, accepted) = (self.server.clone(), self.peer.clone(), self.accepted);
+        let server = self.server.clone();
+        let peer = self.peer.clone();
+        let accepted = self.accepted;
         server.stats.panics.fetch_add(1, Ordering::Relaxed);
         rt::spawn(async move {
             let outcome = Outcome::Failed(Arc::new(Error::Abandoned));

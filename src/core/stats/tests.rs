@@ -192,3 +192,28 @@ fn only_a_panic_is_counted_as_one() {
     assert!(panicked.join().is_err());
     assert_eq!(load(&stats.panics), 1);
 }
+
+#[test]
+fn no_bucket_shrinks_while_connections_end() {
+    const EACH: u64 = 20_000;
+    let stats = Stats::default();
+    let wait = Duration::from_millis(3);
+    let add = || {
+        for _ in 0..EACH {
+            stats.count(&record(CacheStatus::Own, Outcome::Whole, Duration::ZERO));
+            stats.count(&record(CacheStatus::Miss, Outcome::Whole, wait));
+        }
+    };
+
+    std::thread::scope(|scope| {
+        let adding = [scope.spawn(add), scope.spawn(add)];
+        let mut before = WaitCounts::default();
+        while !adding.iter().all(|thread| thread.is_finished()) {
+            let (counts, _) = stats.waits();
+            let grows = counts.iter().zip(before).all(|(now, then)| *now >= then);
+            assert!(grows, "{before:?}, then {counts:?}");
+            before = counts;
+        }
+    });
+    assert_eq!(stats.waits().0[..2], [2 * EACH, 2 * EACH]);
+}

@@ -411,12 +411,18 @@ fn usr1_logs_a_summary_and_usr2_and_quit_do_nothing() {
             assert_eq!(summary["fetches"]["begun"], 1);
             assert_eq!(summary["cache"]["keys"], 1);
             assert_eq!(summary["cache"]["capacity"], 256 << 20);
+            assert_eq!(summary["failures"]["refused"], 0);
+            let of = &summary["upstreams"][0];
+            assert_eq!(of["upstream"], addr);
+            assert_eq!((&of["state"], &of["asked"]), (&json!("up"), &json!(1)));
         } else {
             assert!(line.starts_with("up ") && line.contains(" open"), "{line}");
             let next = || log.recv_timeout(LONG).unwrap();
             assert!(next().starts_with("connections: "));
             assert!(next().starts_with("fetches: 0 running, 0 waiting, 1 begun, 1 kept"));
             assert!(next().starts_with("cache: 1 key, "));
+            let figures = "up, 0 open, 1 asked, 0 failed";
+            assert_eq!(next(), format!("upstream {addr}: {figures}"));
         }
         assert_eq!(server.get().unwrap(), b"poem");
         server.stop();

@@ -129,6 +129,7 @@ impl Fetch {
         if let Some(readers) = readers {
             proxy.await_slow_readers(readers).await;
         }
+        drop(end); // first: with those that run, they add up to those begun
         drop(place);
     }
 

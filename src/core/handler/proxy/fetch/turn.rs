@@ -45,7 +45,7 @@ impl Fetch {
     }
 
     /// It was not complete in time. That is a failure of the source that was asked
-    /// last, which is still asked first: it did answer.
+    /// last. It is still asked first: it may only be slow.
     pub(super) fn late(&self, limit: Duration) -> Error {
         let subject = self.proxy.name.clone();
         let stage = Stage::Complete;

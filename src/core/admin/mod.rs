@@ -2,8 +2,8 @@
 //! text. One socket, two languages: the first line says whether it is HTTP or a command
 //! (`first.rs`).
 //!
-//! It has a thread of its own, so that it answers while the service's executor is stuck,
-//! while as many clients are open as may be, and during a drain.
+//! It has a thread of its own, so that it answers while the service's executor is
+//! stuck, while as many clients are open as may be, and during a drain.
 //!
 //! | limit | value | where |
 //! |---|---|---|

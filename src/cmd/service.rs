@@ -79,6 +79,7 @@ pub(super) async fn listen<H: Handler + Control>(
         access,
         about,
         lookout,
+        lost_log_lines: Arc::default(),
     })?;
     service.announce(&announcer, &*shared.observer);
 

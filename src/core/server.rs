@@ -10,8 +10,9 @@
 //!
 //! **The short way.** An answer that is there at once is sent on the socket just
 //! accepted, without a task, a timer or the reactor. So is the answer to a request that
-//! is there at accept. Only a connection that has to wait becomes a task. `Delivery::step` is the same code for both. A short answer
-//! that is not acknowledged at once waits for that in a list.
+//! is there at accept. Only a connection that has to wait becomes a task.
+//! `Delivery::step` is the same code for both. A short answer that is not acknowledged
+//! at once waits for that in a list.
 
 mod acceptor;
 mod closing;

@@ -14,6 +14,8 @@ mod fetch;
 mod hit;
 mod limits;
 mod line;
+#[cfg(feature = "admin")]
+mod metrics;
 mod model;
 mod patience;
 mod proxy;

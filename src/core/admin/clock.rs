@@ -36,6 +36,11 @@ impl Clock {
         self.now
     }
 
+    /// The moment by the wall clock.
+    pub(super) fn wall(&self) -> SystemTime {
+        self.wall
+    }
+
     /// When that was: RFC 3339 in UTC with milliseconds.
     pub fn date(&self, at: Instant) -> String {
         humantime::format_rfc3339_millis(self.wall_of(at)).to_string()

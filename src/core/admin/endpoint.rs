@@ -5,11 +5,14 @@ use super::action::{Action, KeyQuery, Right, Target};
 use super::clock::Clock;
 use super::health::HealthReport;
 use super::history::History;
+use super::metrics::{self, Format, Scrape};
+use super::process::Process;
 use super::rights::{AdminAccess, Denied, Rights};
 use super::status::{self, StatusParts};
-use super::{AdminParts, keys, line, page, text, views};
+use super::{AdminParts, keys, line, page, text};
 use crate::cache::Purge;
 use crate::control::{KeyPage, KeyView, Refresh, Snapshot, UpstreamState};
+use crate::escape;
 use crate::rt;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, unfold};
@@ -89,7 +92,7 @@ impl Page {
     }
 
     fn json(value: &serde_json::Value) -> Page {
-        Page::of(200, JSON, views::line(value))
+        Page::of(200, JSON, escape::json(value.to_string()) + "\n")
     }
 }
 
@@ -136,8 +139,8 @@ impl Endpoint {
             Action::Style => file("/page.css"),
             Action::PageScript => file("/page.js"),
             Action::Metrics => {
-                let (kind, text) = views::metrics(&self.snapshot(now), accept);
-                Page::of(200, kind, text)
+                let format = Format::accepted(accept);
+                Page::of(200, format.content_type(), self.metrics(format, now))
             }
             Action::Live => health(self.live(now), "live"),
             Action::Ready { upstream } => health(self.ready(upstream, now), "ready"),
@@ -181,7 +184,7 @@ impl Endpoint {
             Action::Help | Action::Style | Action::PageScript => whole(line::HELP.into()),
             Action::Live => spoken_health(self.live(now), "live"),
             Action::Ready { upstream } => spoken_health(self.ready(*upstream, now), "ready"),
-            Action::Metrics => whole(views::metrics(&self.snapshot(now), "").1),
+            Action::Metrics => whole(self.metrics(Format::Text, now)),
             Action::Status { .. } => whole(self.glance(now)),
             Action::Keys(query) => whole(text::keys(&self.keys(query, now))),
             Action::Key(name) => whole(self.key(name, now).iter().map(text::key).collect()),
@@ -232,6 +235,17 @@ impl Endpoint {
             return Err("no upstream answers".into());
         }
         Ok(())
+    }
+
+    /// The figures for Prometheus.
+    fn metrics(&self, format: Format, now: Instant) -> String {
+        let scrape = Scrape {
+            snapshot: self.snapshot(now),
+            process: Process::read(),
+            lost_log_lines: self.parts.lost_log_lines.load(Ordering::Relaxed),
+            time: clock(now).wall(),
+        };
+        metrics::render(scrape, format)
     }
 
     /// The figures as JSON, with the fetches where they may be shown.

@@ -123,8 +123,9 @@ async fn answer(
 ) -> (Answered, bool) {
     let page = match find(endpoint, via, request) {
         Ok((action, rights)) => {
-            let accept = text(request.headers(), &ACCEPT);
-            endpoint.answer(action, rights, accept).await
+            let accept = values(request.headers(), &ACCEPT).join(&b','); // RFC 9110, 5.3
+            let accept = String::from_utf8_lossy(&accept);
+            endpoint.answer(action, rights, &accept).await
         }
         Err(page) => page,
     };
@@ -168,11 +169,6 @@ fn find(
 fn values<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {
     let values = fields.get_all(name).iter();
     values.map(HeaderValue::as_bytes).collect()
-}
-
-fn text<'a>(fields: &'a HeaderMap, name: &HeaderName) -> &'a str {
-    let value = fields.get(name).and_then(|value| value.to_str().ok());
-    value.unwrap_or_default()
 }
 
 fn into_response(page: Page) -> Answered {

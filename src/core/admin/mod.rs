@@ -25,8 +25,10 @@ mod http;
 pub mod keys;
 pub mod line;
 mod lookout;
+pub mod metrics;
 pub mod notices;
 pub mod page;
+pub mod process;
 pub mod rights;
 pub mod route;
 #[cfg(test)]
@@ -34,7 +36,6 @@ mod sample;
 mod socket;
 pub mod status;
 mod text;
-mod views;
 
 use crate::control::Control;
 use crate::error::{Error, reason};
@@ -56,6 +57,7 @@ use status::About;
 use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,6 +95,8 @@ pub struct AdminParts {
     pub about: About,
     /// Has seen all that has happened.
     pub lookout: Arc<Lookout>,
+    /// Lines of the log that were lost since the start.
+    pub lost_log_lines: Arc<AtomicU64>,
 }
 
 /// A running endpoint. Dropped, it ends.

@@ -302,3 +302,6 @@ fn scope(settings: &ProxySettings) -> Scope {
 
     Scope::new(settings.protocol, &settings.upstream.ids(), &pipeline)
 }
+
+#[cfg(test)]
+mod tests;

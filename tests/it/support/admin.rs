@@ -69,6 +69,7 @@ impl Operators {
                 grace: Some(ZERO),
             },
             lookout: Lookout::new(Arc::new(Silent)),
+            lost_log_lines: Arc::default(),
         };
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Operators {

@@ -15,6 +15,7 @@
 //! SCHEDULE='91...' cargo test --locked --features shuttle --test interleavings NAME
 //! ```
 
+use futures::future::{AbortHandle, Abortable};
 use poetry::cache::{Cache, Lookup, Policy, Purge, Remember};
 use poetry::coalesce::{Coalescer, FlightGuard, Found, Verdict};
 use poetry::dispatch::{Abort, Dispatch, Job, Place};
@@ -135,7 +136,7 @@ impl Key {
     /// One client: asks, reads to the end, and asks again.
     fn client(&self) -> Outcome {
         let (reader, fetch) = match self.ask(self.start) {
-            // A flight that ends just as it is joined looks like a cached failure.
+            // Between the two halves of a fetch's end its failure is cached already.
             Found::Hit(reader, _) | Found::Joined(reader) | Found::Negative(reader) => {
                 (reader, None)
             }
@@ -544,6 +545,117 @@ fn joins_the_last_leaver() {
 #[test]
 fn a_client_that_joins_as_the_last_reader_leaves_gets_it_all() {
     check(joins_the_last_leaver);
+}
+
+/// A fetch that ends only when it is aborted.
+struct EndlessJob {
+    guard: Guard,
+    threads: Threads,
+}
+
+impl Job for EndlessJob {
+    fn is_refresh(&self) -> bool {
+        false
+    }
+
+    fn has_readers(&self) -> bool {
+        self.guard.writer().readers() > 0
+    }
+
+    fn reserve_waiting(&mut self) -> bool {
+        self.guard.reserve_waiting(0)
+    }
+
+    fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
+        self.guard.on_interest(tell);
+    }
+
+    fn begin(&mut self) -> bool {
+        self.guard.begin()
+    }
+
+    fn start(self, place: Place<EndlessJob>) -> Abort {
+        let (handle, registration) = AbortHandle::new_pair();
+        let EndlessJob { guard, threads } = self;
+        let thread = spawn(move || {
+            let _aborted = block_on(Abortable::new(std::future::pending::<()>(), registration));
+            drop(guard);
+            drop(place);
+        });
+        threads.0.lock().unwrap().push(thread);
+        Box::new(move || handle.abort())
+    }
+}
+
+/// A fetch starts while another thread purges its key and its last reader leaves. An
+/// abort that is lost leaves it hanging: a deadlock.
+fn purged_at_its_start() {
+    let key = Key::new(End::Whole, Duration::ZERO);
+    let dispatch = Dispatch::new(1, 10);
+    let threads = Threads::default();
+    let (reader, guard) = key.missed();
+    let job = EndlessJob {
+        guard,
+        threads: threads.clone(),
+    };
+
+    let purges = spawn({
+        let key = key.clone();
+        move || {
+            key.texts.purge(&0, Purge::Hard, key.start);
+        }
+    });
+    let leaves = spawn(move || drop(reader));
+    assert!(dispatch.enter(job, key.start).is_ok());
+    join(vec![purges, leaves]);
+
+    // The first purge spares a fetch that has not begun.
+    key.texts.purge(&0, Purge::Hard, key.start);
+    threads.join();
+    assert_eq!((dispatch.waiting(), dispatch.running()), (0, 0));
+    key.close();
+}
+
+#[test]
+fn a_fetch_purged_while_it_starts_is_aborted() {
+    check(purged_at_its_start);
+}
+
+/// A fetch has begun. Then a client asks, its key alone is purged and refreshed by an
+/// operator, and the fetch ends, in any order.
+fn purged_alone() {
+    let key = Key::new(End::Whole, Duration::ZERO);
+    let (first, mut guard) = key.missed();
+    assert!(guard.begin());
+    let fetch = key.fetch(guard, key.start);
+    let operator = spawn({
+        let key = key.clone();
+        move || {
+            key.texts.purge(&0, Purge::Hard, key.start);
+            if let Ok(guard) = key.texts.refresh(&0, key.start) {
+                key.run(guard, key.start);
+            }
+        }
+    });
+    let client = spawn({
+        let key = key.clone();
+        move || key.client()
+    });
+
+    let (seen, is_whole, reader) = read(first);
+    assert!(is_whole, "a purge cuts no reader off");
+    drop(reader);
+    join(vec![client]);
+    join(vec![fetch, operator]);
+    if let Found::Hit(reader, _) = key.ask(key.start) {
+        assert_ne!(read(reader).0, seen, "it was kept despite the purge");
+    }
+    key.close();
+}
+
+#[test]
+fn a_key_purged_and_refreshed_has_nothing_older() {
+    check(purged_alone);
 }
 
 /// A poem longer than its window, which each piece fills: one reader leaves after a

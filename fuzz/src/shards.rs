@@ -183,7 +183,7 @@ impl ShardsRun {
                 assert!(self.now >= end, "it is still fresh");
                 lead
             }
-            (Lookup::Coalesced(_), None) if in_flight => None,
+            (Lookup::Coalesced(_) | Lookup::Negative(_), None) if in_flight => None,
             (Lookup::Miss(lead), None) if !in_flight => Some(lead),
             (answer, due) => {
                 panic!("key {key}: {answer:?}, but {due:?}, {in_flight}, {is_paused}")

@@ -31,7 +31,8 @@
 //! | fresh | any | [`Hit`](Lookup::Hit) | the same |
 //! | stale | none | [`Stale`](Lookup::Stale) with a lead | stale, in flight |
 //! | stale | in flight, failed, or paused | [`Stale`](Lookup::Stale) without | the same |
-//! | none | in flight, or a cached failure | [`Coalesced`](Lookup::Coalesced) | the same |
+//! | none | in flight | [`Coalesced`](Lookup::Coalesced) | the same |
+//! | none | a cached failure | [`Negative`](Lookup::Negative) | the same |
 //! | none | hit-for-miss | [`Miss`](Lookup::Miss) | the same: no request joins it |
 //! | none | none, or paused | [`Miss`](Lookup::Miss) | in flight |
 //!
@@ -62,11 +63,16 @@
 //! order they came, except that a value asked for since its last turn is spared once
 //! (SIEVE). Fetches are never evicted, nor is the value that a fetch refreshes.
 //!
+//! [`Cache::renew`] starts a fetch that no request asks for: as a stale hit does, but
+//! whatever the key has, except a fetch under way.
+//!
 //! **Locks.** Keys are spread over shards, each behind a lock of its own. No two locks
 //! are ever held at once. A hit takes its shard's lock shared, so hits of one poem
 //! don't wait for each other.
 
 mod fill;
+mod keys;
+mod renew;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -76,6 +82,7 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{RwLock, RwLockWriteGuard, drop_after};
 use ahash::RandomState;
 pub use fill::{Fill, Remember};
+pub use keys::{Known, KnownPage, KnownValue};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -146,8 +153,10 @@ pub enum Lookup<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
     Hit(V, Freshness),
     /// A stale value within its grace, and the right to refresh it if no fetch has it.
     Stale(V, Option<Lead<K, V, F, W>>),
-    /// A fetch is under way, or its failure is cached: join the flight.
+    /// A fetch is under way: join its flight.
     Coalesced(F),
+    /// A fetch has failed, and that is cached: join its flight.
+    Negative(F),
     /// No fetch that can be shared is under way: start one.
     Miss(Lead<K, V, F, W>),
 }
@@ -171,6 +180,16 @@ pub enum Purge {
     Soft,
     /// They are gone.
     Hard,
+}
+
+impl Purge {
+    /// The one word for it in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Purge::Soft => "soft",
+            Purge::Hard => "hard",
+        }
+    }
 }
 
 const UNPOISONED: &str = "no code panics while it holds the cache's lock";
@@ -277,9 +296,8 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
                     }
                 }
                 (None, Some(fetch)) => match &fetch.state {
-                    FetchState::InFlight(flight) | FetchState::Negative(flight, _) => {
-                        Lookup::Coalesced(flight.clone())
-                    }
+                    FetchState::InFlight(flight) => Lookup::Coalesced(flight.clone()),
+                    FetchState::Negative(flight, _) => Lookup::Negative(flight.clone()),
                     FetchState::HitForMiss(_) | FetchState::Paused => {
                         let (writer, flight) = launch();
                         let fill = self.fill(hash, key, fetch.ticket, None);

@@ -40,7 +40,7 @@
 //! |---|---|---|
 //! | hit | the kept text | no |
 //! | stale | the kept text | if no refresh is under way or paused |
-//! | coalesced | the flight, from its first byte | no |
+//! | coalesced, negative | the flight, from its first byte | no |
 //! | miss | the flight, from its first byte | yes |
 //!
 //! The right to fetch is a [`FlightGuard`]. It settles the key first and tells the
@@ -140,12 +140,7 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
     /// Decides what a client that asks for `key` gets.
     pub fn find(&self, key: &K, now: Instant) -> Found<K> {
         loop {
-            let launch = || {
-                let writer = flight::launch_counted(self.window, Some(self.readers.clone()));
-                let flight = writer.flight();
-                (writer, flight)
-            };
-            let flight = match self.cache.lookup(key, now, launch) {
+            let (flight, found): (Flight, fn(Reader) -> Found<K>) = match self.look_up(key, now) {
                 Lookup::Hit(poem, freshness) => return Found::Hit(Reader::of(poem), freshness),
                 Lookup::Stale(poem, lead) => {
                     let guard = lead.map(|lead| FlightGuard::new(lead.fill, lead.writer, false));
@@ -155,20 +150,45 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
                     let reader = lead.flight.join().expect("a new flight has its beginning");
                     return Found::Missed(reader, FlightGuard::new(lead.fill, lead.writer, true));
                 }
-                Lookup::Coalesced(flight) => flight,
+                // What it was when it was found: it may end before it is joined.
+                Lookup::Coalesced(flight) => (flight, Found::Joined),
+                Lookup::Negative(flight) => (flight, Found::Negative),
             };
 
             if let Some(reader) = flight.join() {
-                let is_over = reader.is_over();
-                return if is_over {
-                    Found::Negative(reader)
-                } else {
-                    Found::Joined(reader)
-                };
+                return found(reader);
             }
 
             // Its beginning has left the window, or its last reader left before it
             // began. Either way the key is to be free.
+            self.cache.detach(key, |other| other.is(&flight));
+        }
+    }
+
+    fn look_up(&self, key: &K, now: Instant) -> Lookup<K, Poem, Flight, Writer> {
+        self.cache.lookup(key, now, || self.launch())
+    }
+
+    fn launch(&self) -> (Writer, Flight) {
+        let writer = flight::launch_counted(self.window, Some(self.readers.clone()));
+        let flight = writer.flight();
+        (writer, flight)
+    }
+
+    /// Decides as [`Coalescer::find`] does for a stale text, whatever is cached: what
+    /// that is stays until the new text is complete. The fetch begins without a client.
+    ///
+    /// # Errors
+    /// The flight of the fetch that is under way already.
+    pub fn refresh(&self, key: &K, now: Instant) -> Result<FlightGuard<K>, Flight> {
+        loop {
+            let flight = match self.cache.renew(key, now, || self.launch()) {
+                Ok(lead) => return Ok(FlightGuard::new(lead.fill, lead.writer, false)),
+                Err(flight) => flight,
+            };
+            if !flight.is_closed() {
+                return Err(flight);
+            }
             self.cache.detach(key, |other| other.is(&flight));
         }
     }
@@ -187,6 +207,13 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         let spares = |flight: &Flight| !flight.has_begun();
         let (found, flights) = self.cache.remove(key, how, now, spares);
         orphan(found.into(), &flights)
+    }
+
+    /// Purges the texts whose keys `wanted` picks, like [`Coalescer::purge_all`].
+    pub fn purge_where(&self, how: Purge, now: Instant, wanted: impl Fn(&K) -> bool) -> Purged {
+        let spares = |flight: &Flight| !flight.has_begun();
+        let (texts, flights) = self.cache.purge_where(how, now, spares, wanted);
+        orphan(texts, &flights)
     }
 }
 

@@ -4,6 +4,7 @@
 mod figures;
 
 use crate::cache::Purge;
+use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
     CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts,
@@ -25,25 +26,27 @@ pub trait Control: Send + Sync {
         Vec::new()
     }
 
-    /// Some of the texts that are cached, on their way, or remembered as failures.
+    /// Some of the keys: those with a text, a fetch, or a cached failure.
     fn keys(&self, _page: &KeyPage<'_>, _now: Instant) -> KeyList {
         KeyList::default()
     }
 
-    /// Purges texts. Clients that wait for one still get it, but it is not kept.
-    /// Returns the number of texts.
+    /// Purges texts, and reports that. Clients that wait for one still get it, but it is
+    /// not kept, and neither is anything whose fetch began before. Returns the number of
+    /// texts that were cached.
     fn purge(&self, _texts: Texts<'_>, _how: Purge, _now: Instant) -> u64 {
         0
     }
 
     /// Fetches a text although no client asks for it. What is cached stays until the
-    /// new text is complete.
+    /// new text is complete. It waits for its turn behind the clients' fetches, and runs
+    /// where all others run.
     fn refresh(self: Arc<Self>, _name: &[u8], _now: Instant) -> Refresh {
         Refresh::Unsupported
     }
 }
 
-/// Which texts.
+/// Which texts. A name is the request, or `#LENGTH:SHA-256` of one over 256 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Texts<'a> {
     /// All of them.
@@ -54,14 +57,37 @@ pub enum Texts<'a> {
     Named(&'a [u8]),
 }
 
-/// What became of [`Control::refresh`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl<'a> Texts<'a> {
+    /// The one word for the scope in logs.
+    pub fn scope(&self) -> &'static str {
+        match self {
+            Texts::All => "all",
+            Texts::Prefix(_) => "prefix",
+            Texts::Named(_) => "key",
+        }
+    }
+
+    /// The name or its beginning; empty for all.
+    pub fn name(&self) -> &'a [u8] {
+        match self {
+            Texts::All => b"",
+            Texts::Prefix(name) | Texts::Named(name) => name,
+        }
+    }
+}
+
+/// What became of [`Control::refresh`]. An [`Ending`] tells how the fetch ends: wait for
+/// it within a deadline, or drop it.
+#[derive(Debug)]
 pub enum Refresh {
-    /// A fetch has started, or waits for its turn.
-    Started,
-    /// A fetch of this text was under way already.
-    UnderWay,
-    /// The text is known by its digest only, so it can't be asked for.
+    /// A fetch has started, or waits for its turn. If it may not even wait, its ending
+    /// says so at once.
+    Started(Ending),
+    /// A fetch of this text was under way already. What it brings may be older than a
+    /// text asked for now.
+    UnderWay(Ending),
+    /// The text can't be asked for: it is known by its digest only, or the name is no
+    /// request in the protocol.
     Unknown,
     /// The service fetches nothing.
     Unsupported,
@@ -72,20 +98,23 @@ pub enum Refresh {
 pub struct KeyPage<'a> {
     /// Only those whose name begins like this.
     pub prefix: &'a [u8],
-    /// Where the last page ended; `None` for the first page.
+    /// Where the last page ended; `None` for the first page. Any number is one: it stays
+    /// valid while keys come and go, and a key that stays is listed exactly once.
     pub cursor: Option<u64>,
-    /// The most keys of one page.
+    /// The most keys of one page, at least one. (Two whose hashes are the same are on one
+    /// page, so there may be one more.)
     pub limit: usize,
 }
 
 /// A page of keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyList {
-    /// The keys, in no order.
+    /// The keys, in no order. There may be few, or none, before the last page: a page
+    /// ends when many have been looked at.
     pub keys: Vec<KeyView>,
     /// Where the next page begins; `None` if this is the last one.
     pub next: Option<u64>,
-    /// All keys, whatever their names.
+    /// All keys, whatever their names, and those whose time is over.
     pub total: u64,
 }
 
@@ -101,11 +130,11 @@ pub struct KeyView {
     pub is_in_flight: bool,
     /// The length of its text, in bytes; 0 without one.
     pub bytes: u64,
-    /// Time since the end of the fetch that brought the text.
+    /// Time since the end of the fetch that brought the text. Unknown after a soft purge.
     pub age: Option<Duration>,
     /// For how long it is still fresh.
     pub fresh_for: Duration,
-    /// For how long it may still be served.
+    /// For how long it, or the failure, may still be served.
     pub served_for: Duration,
 }
 
@@ -118,7 +147,7 @@ pub enum KeyState {
     Stale,
     /// No text: a cached failure.
     Failed,
-    /// No text yet.
+    /// No text: one is on its way, or was too long to be kept.
     Empty,
 }
 

@@ -8,7 +8,8 @@
 //! | the first reader joins a refresh | waits among the clients' jobs |
 //!
 //! A running job goes on to its end, unless a purge has made its text useless and its
-//! last reader has left: then it is aborted, and its place is free for others.
+//! last reader has left: then it is aborted, and its place is free for others. That may
+//! be told by another thread while the job starts; it is aborted once it has started.
 
 use crate::flight::Interest;
 use crate::queue::{Entered, Id, Priority, Queue};
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Work that waits for its turn: a fetch.
 pub trait Job: Send + Sized + 'static {
-    /// Whether it refreshes a stale text, so that it begins without a client.
+    /// Whether it refreshes a text, or was asked for by an operator, so that it begins
+    /// without a client.
     fn is_refresh(&self) -> bool;
 
     /// Whether a client waits for it.
@@ -51,7 +53,16 @@ pub struct Dispatch<J: Job> {
 
 struct DispatchState<J> {
     queue: Queue<J>,
-    running: HashMap<Id, Abort>,
+    /// The jobs that run, except those that are just starting.
+    running: HashMap<Id, RunningJob>,
+}
+
+/// A job that runs.
+enum RunningJob {
+    /// It is starting, and useless already.
+    Useless,
+    /// It has started.
+    Started(Abort),
 }
 
 /// A job's place among those that run. Dropped, it goes to the next job.
@@ -164,11 +175,29 @@ impl<J: Job> Dispatch<J> {
             id,
         };
         let abort = job.start(place);
-        let mut state = self.lock();
-        if state.queue.is_running(id) {
-            state.running.insert(id, abort);
-        }
+        self.started(id, abort);
         true
+    }
+
+    /// A job has started: from now on it can be aborted, and is if it became useless
+    /// meanwhile.
+    fn started(&self, id: Id, abort: Abort) {
+        let useless = {
+            let mut state = self.lock();
+            let is_running = state.queue.is_running(id);
+            match state.running.get(&id) {
+                Some(_) => Some(abort),
+                None => {
+                    if is_running {
+                        state.running.insert(id, RunningJob::Started(abort));
+                    }
+                    None
+                }
+            }
+        };
+        if let Some(abort) = useless {
+            abort();
+        }
     }
 
     /// A job has ended: the next one starts.
@@ -207,10 +236,9 @@ impl<J: Job> Dispatch<J> {
                     None
                 }
                 (Interest::Lost, Some(false)) => state.queue.leave(id),
-                (Interest::Lost, None) => {
-                    if let Some(abort) = state.running.get(&id) {
-                        abort();
-                    }
+                (Interest::Lost, None) => None, // it does not begin
+                (Interest::Useless, _) => {
+                    state.abort(id);
                     None
                 }
             }
@@ -219,8 +247,110 @@ impl<J: Job> Dispatch<J> {
     }
 }
 
+impl<J> DispatchState<J> {
+    /// Aborts a running job, at once or as soon as it has started.
+    fn abort(&mut self, id: Id) {
+        if !self.queue.is_running(id) {
+            return; // it has ended
+        }
+        let running = self.running.entry(id).or_insert(RunningJob::Useless);
+        if let RunningJob::Started(abort) = running {
+            abort();
+        }
+    }
+}
+
 impl<J: Job> Drop for Place<J> {
     fn drop(&mut self) {
         self.dispatch.finish(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Policy, Purge};
+    use crate::coalesce::{Coalescer, FlightGuard, Found};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A job during whose start something else happens.
+    struct SlowStart {
+        guard: FlightGuard<u8>,
+        meanwhile: Box<dyn FnOnce() + Send>,
+        place: Arc<Mutex<Option<Place<SlowStart>>>>,
+        aborts: Arc<AtomicUsize>,
+    }
+
+    impl Job for SlowStart {
+        fn is_refresh(&self) -> bool {
+            false
+        }
+
+        fn has_readers(&self) -> bool {
+            self.guard.writer().readers() > 0
+        }
+
+        fn reserve_waiting(&mut self) -> bool {
+            true
+        }
+
+        fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
+            self.guard.on_interest(tell);
+        }
+
+        fn begin(&mut self) -> bool {
+            self.guard.begin()
+        }
+
+        fn start(self, place: Place<SlowStart>) -> Abort {
+            *self.place.lock().expect("no panic") = Some(place);
+            (self.meanwhile)();
+            let aborts = self.aborts;
+            Box::new(move || {
+                aborts.fetch_add(1, Ordering::Relaxed);
+            })
+        }
+    }
+
+    #[test]
+    fn a_job_that_becomes_useless_while_it_starts_is_aborted() {
+        let hour = Duration::from_secs(3600);
+        let policy = Policy {
+            ttl: hour,
+            grace: hour,
+            fail_ttl: hour,
+            capacity: 1 << 20,
+        };
+        let now = Instant::now();
+        for (is_purged, is_left, due) in [(true, true, 1), (true, false, 0), (false, true, 0)] {
+            let texts = Coalescer::<u8>::new(policy, 1 << 10);
+            let Found::Missed(reader, guard) = texts.find(&0, now) else {
+                panic!("nothing was asked for yet")
+            };
+            let (aborts, place) = (Arc::default(), Arc::default());
+            let reader = Arc::new(Mutex::new(Some(reader)));
+            let leaver = reader.clone();
+            let job = SlowStart {
+                guard,
+                aborts: Arc::clone(&aborts),
+                place: Arc::clone(&place),
+                meanwhile: Box::new(move || {
+                    if is_purged {
+                        texts.purge(&0, Purge::Hard, now);
+                    }
+                    if is_left {
+                        drop(leaver.lock().expect("no panic").take());
+                    }
+                }),
+            };
+
+            let dispatch = Dispatch::new(1, 1);
+            assert!(dispatch.enter(job, now).is_ok());
+            assert_eq!(aborts.load(Ordering::Relaxed), due, "{is_purged} {is_left}");
+            drop(reader);
+            drop(place.lock().expect("no panic").take());
+            assert_eq!(dispatch.running(), 0);
+            assert!(dispatch.lock().running.is_empty(), "nothing is left of it");
+        }
     }
 }

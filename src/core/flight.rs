@@ -43,6 +43,7 @@
 //! costs its own size and a logarithmic number of chunks, and each byte is copied a
 //! logarithmic number of times.
 
+mod ending;
 mod reader;
 mod state;
 #[cfg(test)]
@@ -51,6 +52,7 @@ mod writer;
 
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, MutexGuard, Notify};
+pub use ending::Ending;
 pub use reader::{Pull, Read, Reader};
 use state::FlightState;
 pub use state::Interest;
@@ -80,6 +82,7 @@ pub fn launch_counted(window: u64, readers: Option<Arc<AtomicU64>>) -> Writer {
     let shared = Arc::new(Inner {
         state: Mutex::new(FlightState::new(window, readers)),
         taken: Notify::new(),
+        ended: Notify::new(),
     });
 
     Writer::new(shared)
@@ -91,6 +94,8 @@ struct Inner {
     state: Mutex<FlightState>,
     /// Wakes a writer that waits for readers.
     taken: Notify,
+    /// Wakes what waits for the end alone.
+    ended: Notify,
 }
 
 impl Inner {
@@ -125,7 +130,7 @@ pub struct Flight {
 
 impl Flight {
     /// A reader at the first byte. `None` once the beginning has left the window, or
-    /// once the flight waits for readers and the last one has left.
+    /// once the last reader has left a fetch that then is of no use.
     ///
     /// A failed flight drops its bytes with its last reader. A reader that joins after
     /// that gets only the failure.
@@ -145,7 +150,7 @@ impl Flight {
         Some(Reader::in_flight(self.shared.clone(), cursor))
     }
 
-    /// Whether the fetch has begun. One that has not will bring a text that is as new
+    /// Whether the fetch has begun. One that has not, and can be joined, will bring a text that is as new
     /// as one asked for now.
     pub fn has_begun(&self) -> bool {
         self.shared.lock().start == Start::Begun
@@ -160,9 +165,25 @@ impl Flight {
             state.orphaned = true;
             state.interest_lost()
         };
-        if let Some(tell) = on_interest {
-            tell(Interest::Lost);
+        if let Some((tell, lost)) = on_interest {
+            tell(lost);
         }
+    }
+
+    /// Whether no reader can join any more because the last one has left a fetch that
+    /// then is of no use.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().start == Start::Closed
+    }
+
+    /// The number of readers at this moment.
+    pub fn readers(&self) -> usize {
+        self.shared.lock().cursors.len()
+    }
+
+    /// The end of the fetch, to be waited for without reading.
+    pub fn ending(&self) -> Ending {
+        Ending::new(self.shared.clone())
     }
 
     /// Whether both handles are of one flight.

@@ -306,6 +306,17 @@ pub enum Event<'a> {
         /// Open connections.
         open: u64,
     },
+    /// An operator has purged texts.
+    Purged {
+        /// Which: `all`, `prefix` or `key`.
+        scope: &'a str,
+        /// The beginning of their names, or the one name; empty for all.
+        name: &'a [u8],
+        /// How: `soft` or `hard`.
+        how: &'a str,
+        /// Texts that were cached.
+        texts: u64,
+    },
     /// A reload has taken place.
     Reloaded {
         /// What it did.
@@ -343,7 +354,8 @@ impl Event<'_> {
             Event::Stopping { .. } => "stop",
             Event::Draining { .. } => "drain",
             Event::Cut { .. } => "cut",
-            Event::Reloaded {
+            Event::Purged { .. }
+            | Event::Reloaded {
                 what: Reloaded::Purged { .. },
             } => "purge",
             Event::Reloaded { .. } => "reload",
@@ -401,6 +413,7 @@ impl Event<'_> {
             | Event::UpstreamUp { .. }
             | Event::Stopping { .. }
             | Event::Draining { .. }
+            | Event::Purged { .. }
             | Event::Reloaded { .. } => false,
         }
     }

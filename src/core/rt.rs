@@ -5,6 +5,7 @@ mod timers;
 
 use crate::error::Error;
 use crate::semaphore::Semaphore;
+use crate::sync::Notify;
 use async_executor::LocalExecutor;
 use async_io::Timer;
 use futures::StreamExt;
@@ -14,8 +15,9 @@ use futures_lite::future;
 use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{LazyLock, Once};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Once};
 use std::time::{Duration, Instant};
 use timers::Sleep;
 
@@ -76,6 +78,55 @@ thread_local! {
     static LOCAL: RefCell<Option<Rc<LocalExecutor<'static>>>> = const { RefCell::new(None) };
 }
 
+/// The tasks that other threads hand to the one that is in [`run`], if one is.
+static HOME: Mutex<Option<Arc<Inbox>>> = Mutex::new(None);
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Tasks on their way to another thread.
+struct Inbox {
+    /// Held to add or take. `None` once the thread has left [`run`].
+    tasks: Mutex<Option<Vec<Task>>>,
+    came: Notify,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Task>>> {
+        let guard = self.tasks.lock();
+        guard.expect("no code panics while it holds an inbox's lock")
+    }
+
+    /// Adds a task, and drops it if none will run it any more.
+    fn add(&self, task: Task) {
+        let late = match &mut *self.lock() {
+            Some(tasks) => {
+                tasks.push(task);
+                None
+            }
+            None => Some(task),
+        };
+        drop(late);
+        self.came.notify(usize::MAX);
+    }
+
+    /// Waits for tasks.
+    async fn next(&self) -> Vec<Task> {
+        loop {
+            let came = self.came.listen(); // before the look, or a task waits for the next
+            let tasks = self.lock().as_mut().map(std::mem::take);
+            match tasks {
+                Some(tasks) if !tasks.is_empty() => return tasks,
+                _ => came.await,
+            }
+        }
+    }
+}
+
+fn home() -> MutexGuard<'static, Option<Arc<Inbox>>> {
+    HOME.lock()
+        .expect("no code panics while it holds this lock")
+}
+
 /// Runs a future to its end on this thread, and with it all tasks that this thread
 /// starts meanwhile. A task that waits is woken by the thread that waits for the
 /// sockets: no other thread has to be woken for that, which is a third of what a small
@@ -85,9 +136,31 @@ thread_local! {
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     let executor = Rc::new(LocalExecutor::new());
     LOCAL.set(Some(executor.clone()));
+    let inbox = Arc::new(Inbox {
+        tasks: Mutex::new(Some(Vec::new())),
+        came: Notify::new(),
+    });
+    *home() = Some(inbox.clone());
 
+    let receives = inbox.clone();
+    let spawner = Rc::downgrade(&executor); // a task that held its executor would leak it
+    let receiving = executor.spawn(async move {
+        loop {
+            let tasks = receives.next().await;
+            let Some(executor) = spawner.upgrade() else {
+                return;
+            };
+            tasks
+                .into_iter()
+                .for_each(|task| executor.spawn(task).detach());
+        }
+    });
     let timers = timers::Driver::new();
     let done = async_io::block_on(executor.run(race_apart(work, timers)));
+
+    home().take_if(|home| Arc::ptr_eq(home, &inbox));
+    let unrun = inbox.lock().take();
+    drop((unrun, receiving));
     LOCAL.set(None);
     done.unwrap_or_else(|never| match never {})
 }
@@ -115,6 +188,22 @@ pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     } else {
         configure();
         async_std::task::spawn(work);
+    }
+}
+
+/// Starts a task on the thread that is in [`run`], from any thread; without one, as
+/// [`spawn`] does. So work that one thread asks for and another does is done where its
+/// like is done, and what it starts in turn is, too.
+pub(crate) fn spawn_home(work: impl Future<Output = ()> + Send + 'static) {
+    let is_home = LOCAL.with_borrow(Option::is_some);
+    let inbox = if is_home { None } else { home().clone() };
+
+    match inbox {
+        None => spawn(work),
+        Some(inbox) => {
+            let work = AssertUnwindSafe(work).catch_unwind().map(|_| ());
+            inbox.add(Box::pin(work));
+        }
     }
 }
 
@@ -207,8 +296,8 @@ impl CoopBudget {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::sync::PoisonError;
     use std::sync::mpsc::{Sender, channel};
-    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     /// As many blocking calls as may run at once. They end when this is dropped.
     pub(crate) type Occupied = (Vec<Sender<()>>, MutexGuard<'static, ()>);
@@ -242,6 +331,20 @@ pub(crate) mod tests {
             .map(|_| turns.take().now_or_never().is_none())
             .collect();
         assert_eq!(waits, [[false, false, false, true]; 3].concat());
+    }
+
+    #[test]
+    fn a_task_handed_over_by_another_thread_runs_where_the_others_run() {
+        let (told, tell) = futures::channel::oneshot::channel();
+        let id = run(async move {
+            std::thread::spawn(move || {
+                spawn_home(async move {
+                    let _told = told.send(std::thread::current().id());
+                });
+            });
+            tell.await
+        });
+        assert_eq!(id, Ok(std::thread::current().id()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod line;
 #[cfg(feature = "admin")]
 mod metrics;
 mod model;
+mod operate;
 mod patience;
 mod proxy;
 mod script;

@@ -50,6 +50,7 @@ const MANY: Limits = Limits {
     clients: 3,
     fetches: 2,
     pieces: 2,
+    operator: false,
 };
 /// What is searched until no act leads to anything new: a leader and another with one
 /// fetch,
@@ -57,12 +58,14 @@ const TWO: Limits = Limits {
     clients: 2,
     fetches: 1,
     pieces: 1,
+    operator: false,
 };
 /// and one client with two fetches.
 const TWICE: Limits = Limits {
     clients: 1,
     fetches: 2,
     pieces: 1,
+    operator: false,
 };
 /// More acts than lead to any state of those.
 const ALL: usize = 99;
@@ -96,6 +99,18 @@ fn every_act_in_every_state_of_two_fetches_is_as_modelled() {
 fn every_act_in_every_state_near_the_start_is_as_modelled() {
     for hours in POLICIES {
         let visited = visit(hours, |setting| states(setting, MANY, 5));
+        assert!(visited.states > 80, "{visited:?}");
+    }
+}
+
+#[test]
+fn what_an_operator_does_in_every_state_near_the_start_is_as_modelled() {
+    let limits = Limits {
+        operator: true,
+        ..MANY
+    };
+    for hours in [hours((1, 1, 0), 1), hours((1, 1, 1), 2)] {
+        let visited = visit(hours, |setting| states(setting, limits, 5));
         assert!(visited.states > 80, "{visited:?}");
     }
 }
@@ -267,6 +282,7 @@ fn order(hours: Hours, picks: &[u16]) -> Vec<Act> {
         clients: 5,
         fetches: 5,
         pieces: 9,
+        operator: true,
     };
     let mut model = Model::new(hours);
     let pick = |pick: &u16| {

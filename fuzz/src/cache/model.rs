@@ -50,6 +50,7 @@ pub enum Expected {
     Hit(u32, [u64; 2]),
     Stale(u32, Option<Claim>),
     Coalesced(u32),
+    Negative(u32),
     Miss(Claim),
 }
 
@@ -161,10 +162,12 @@ impl Model {
         });
         let id = fetch.id;
         let is_alone = matches!(fetch.state, State::HitForMiss(_));
+        let has_failed = matches!(fetch.state, State::Negative(_));
 
         match stale {
             Some(value) => Expected::Stale(value, starts.then(|| self.claim(key, id))),
             None if starts || is_alone => Expected::Miss(self.claim(key, id)),
+            None if has_failed => Expected::Negative(id),
             None => Expected::Coalesced(id),
         }
     }

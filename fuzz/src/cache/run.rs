@@ -130,7 +130,10 @@ impl CacheRun {
             (Lookup::Stale(value, None), Expected::Stale(due, None)) if value.number == due => {
                 return assert_eq!(launched, 0);
             }
-            (Lookup::Coalesced(joined), Expected::Coalesced(due)) if joined == due => {
+            (Lookup::Coalesced(joined), Expected::Coalesced(due))
+            | (Lookup::Negative(joined), Expected::Negative(due))
+                if joined == due =>
+            {
                 return assert_eq!(launched, 0);
             }
             (Lookup::Stale(value, Some(lead)), Expected::Stale(due, Some(claim)))
@@ -158,7 +161,7 @@ impl CacheRun {
         let (value, is_fresh) = match answer {
             Lookup::Hit(value, _) => (value, true),
             Lookup::Stale(value, _) => (value, false),
-            Lookup::Coalesced(_) | Lookup::Miss(_) => return,
+            Lookup::Coalesced(_) | Lookup::Negative(_) | Lookup::Miss(_) => return,
         };
 
         let committed = &self.committed[value.number as usize];

@@ -101,8 +101,14 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["open"] = json!(open);
         }
         Event::Draining { open } | Event::Cut { open } => object["open"] = json!(open),
+        Event::Purged {
+            scope,
+            name,
+            how,
+            texts,
+        } => add_purge(object, scope, name, how, *texts),
         Event::Reloaded { what } => match what {
-            Reloaded::Purged { texts } => object["texts"] = json!(texts),
+            Reloaded::Purged { texts } => add_purge(object, "all", b"", "soft", *texts),
             Reloaded::Poems { poems } => object["poems"] = json!(poems),
             Reloaded::Nothing => {}
         },
@@ -113,6 +119,13 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         | Event::ReloadFailed { .. }
         | Event::PoemSkipped { .. } => {}
     }
+}
+
+fn add_purge(object: &mut Value, scope: &str, name: &[u8], how: &str, texts: u64) {
+    object["scope"] = json!(scope);
+    object["key"] = json!(key(name));
+    object["how"] = json!(how);
+    object["texts"] = json!(texts);
 }
 
 /// The figures of the service.

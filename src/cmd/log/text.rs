@@ -150,8 +150,26 @@ pub(super) fn words(event: &Event<'_>) -> String {
             connections(*open)
         ),
         Event::Cut { open } => format!("out of time: cutting {}", connections(*open)),
+        Event::Purged {
+            scope,
+            name,
+            how,
+            texts,
+        } => format!("{} ({how})", poems_purged(scope, name, *texts)),
         Event::Reloaded { what } => reloaded(*what),
         Event::ReloadFailed { error } => format!("not reloaded: {error}"),
+    }
+}
+
+/// What a purge found.
+fn poems_purged(scope: &str, name: &[u8], texts: u64) -> String {
+    let name = String::from_utf8_lossy(name);
+    let poems = if texts == 1 { "poem" } else { "poems" };
+    match scope {
+        "prefix" => format!("purged {texts} cached {poems} of names that begin with {name:?}"),
+        "key" if name.is_empty() => format!("purged {texts} cached {poems}"),
+        "key" => format!("purged {texts} cached {poems} named {name:?}"),
+        _ => format!("purged {texts} cached {poems}"),
     }
 }
 

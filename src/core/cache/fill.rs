@@ -175,6 +175,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
                 ticket,
                 reservation: RetireOnDrop::new(reservation),
                 asked_for: false.into(),
+                is_purged: false,
             });
             table.queue(self.hash, ticket);
             (Ok(()), out)

@@ -19,7 +19,10 @@ pub const FLIGHT_WEIGHT: u64 = 576;
 
 pub(super) struct Table<K, V, F> {
     /// Boxed: a growing table copies its slots, and half of them are empty then.
-    entries: HashTable<Box<Entry<K, V, F>>>,
+    pub(super) entries: HashTable<Box<Entry<K, V, F>>>,
+    /// How often entries may have changed their places in the table. A look in several
+    /// steps begins again then.
+    pub(super) moves: u64,
     /// The eviction queue, in the order the values came, in two parts: the turns that
     /// the hand has yet to reach on its way to the newest, and those it has passed and
     /// spared. A turn whose ticket is not its entry's is void.
@@ -37,8 +40,8 @@ struct Turn {
 }
 
 pub(super) struct Entry<K, V, F> {
-    key: K,
-    hash: u64,
+    pub(super) key: K,
+    pub(super) hash: u64,
     pub(super) kept: Option<Kept<V>>,
     /// Boxed: few entries have one, and hits don't look at it.
     pub(super) fetch: Option<Box<FetchEntry<F>>>,
@@ -52,6 +55,8 @@ pub(super) struct Kept<V> {
     pub(super) reservation: RetireOnDrop,
     /// Asked for since its last turn. Set under a shared lock.
     pub(super) asked_for: AtomicBool,
+    /// A purge has ended its freshness, so that does not tell its age.
+    pub(super) is_purged: bool,
 }
 
 /// What an entry knows of the last fetch of its key.
@@ -205,6 +210,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
     pub(super) fn new() -> Self {
         Table {
             entries: HashTable::new(),
+            moves: 0,
             ahead: VecDeque::new(),
             spared: VecDeque::new(),
             negatives: VecDeque::new(),
@@ -231,6 +237,9 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
 
     /// The entry of this key, made where there is none.
     pub(super) fn entry(&mut self, hash: u64, key: &K) -> &mut Entry<K, V, F> {
+        if self.entries.len() == self.entries.capacity() {
+            self.moves += 1; // no slot is free, so the next entry makes it rehash
+        }
         let entry = self
             .entries
             .entry(hash, |entry| entry.key == *key, |entry| entry.hash);
@@ -303,6 +312,7 @@ impl<K: Eq + Clone, V: Clone, F> Table<K, V, F> {
         let Some(kept) = &mut entry.kept else {
             return false;
         };
+        kept.is_purged = true;
         let stale_until = how.now + how.grace;
         kept.freshness.fresh_until = kept.freshness.fresh_until.min(how.now);
         kept.freshness.stale_until = kept.freshness.stale_until.min(stale_until);

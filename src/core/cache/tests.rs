@@ -244,7 +244,7 @@ fn a_cached_failure_outlasts_the_stale_value() {
     drop(lead(ask(&cache, 2, now + HOUR)).fail(Remember::Yes, now + HOUR));
 
     let gone = now + HOUR + Duration::from_secs(1);
-    assert!(matches!(ask(&cache, 3, gone), Lookup::Coalesced(2)));
+    assert!(matches!(ask(&cache, 3, gone), Lookup::Negative(2)));
     assert!(matches!(ask(&cache, 4, now + HOUR * 2), Lookup::Miss(_)));
 }
 
@@ -328,7 +328,7 @@ fn a_failure_is_cached_for_its_time() {
     drop(lead(ask(&cache, 1, now)).fail(Remember::Yes, now));
     assert!(matches!(
         ask(&cache, 2, now + HOUR / 2),
-        Lookup::Coalesced(1)
+        Lookup::Negative(1)
     ));
 
     assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Miss(_)));
@@ -473,7 +473,7 @@ fn a_rejected_value_comes_from_its_flight_for_its_time() {
     assert!(fill.reserve(1000));
     drop(fill.reject(now));
 
-    assert!(matches!(ask(&cache, 2, now), Lookup::Coalesced(1)));
+    assert!(matches!(ask(&cache, 2, now), Lookup::Negative(1)));
     let weight = ENTRY_WEIGHT + FLIGHT_WEIGHT;
     assert_eq!(cache.held(), 1000 + weight, "it is held meanwhile");
     let _again = lead(ask(&cache, 3, now + HOUR));

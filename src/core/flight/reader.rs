@@ -1,6 +1,6 @@
 //! The reading end of a flight, or of a poem that is complete.
 
-use super::state::{End, Interest};
+use super::state::End;
 use super::{Inner, launch};
 use crate::error::Error;
 use crate::poem::Poem;
@@ -236,8 +236,8 @@ impl Drop for Reader {
             });
 
             shared.taken.notify(1);
-            if let Some(tell) = on_interest {
-                tell(Interest::Lost);
+            if let Some((tell, lost)) = on_interest {
+                tell(lost);
             }
         }
     }

@@ -48,7 +48,7 @@ pub(super) enum Start {
     Waits,
     /// It has not, and does not begin once its last reader has left.
     WaitsForReaders,
-    /// It will not begin: its last reader has left.
+    /// Its last reader has left, and it will not begin, or its text is of no use.
     Closed,
 }
 
@@ -57,8 +57,11 @@ pub(super) enum Start {
 pub enum Interest {
     /// The first reader has joined a flight whose fetch has not begun.
     Gained,
-    /// The last reader has left, and the fetch has not begun, or serves only readers.
+    /// The last reader has left a flight whose fetch has not begun.
     Lost,
+    /// The fetch has begun, no later request gets its text, and the last reader has
+    /// left. None can join it any more.
+    Useless,
 }
 
 /// What is told of a change of interest.
@@ -181,7 +184,7 @@ impl FlightState {
     }
 
     /// Removes a reader. Closes the flight if its fetch begins only for readers.
-    pub(super) fn leave(&mut self, cursor: usize) -> Option<OnInterest> {
+    pub(super) fn leave(&mut self, cursor: usize) -> Option<(OnInterest, Interest)> {
         self.cursors.remove(cursor);
         if let Some(readers) = &self.all_readers {
             readers.fetch_sub(1, Ordering::Relaxed);
@@ -190,16 +193,20 @@ impl FlightState {
     }
 
     /// What to tell now that no reader may be left.
-    pub(super) fn interest_lost(&mut self) -> Option<OnInterest> {
+    pub(super) fn interest_lost(&mut self) -> Option<(OnInterest, Interest)> {
         if !self.cursors.is_empty() {
             return None;
         }
 
-        if self.start == Start::WaitsForReaders {
+        let lost = match self.start {
+            Start::Begun if self.orphaned => Interest::Useless,
+            Start::Begun => return None,
+            Start::Waits | Start::WaitsForReaders | Start::Closed => Interest::Lost,
+        };
+        if self.start != Start::Waits {
             self.start = Start::Closed;
         }
-        let matters = self.start != Start::Begun || self.orphaned;
-        self.on_interest.clone().filter(|_| matters)
+        self.on_interest.clone().map(|tell| (tell, lost))
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -216,6 +216,7 @@ impl Writer {
             (state.waiting(), unread)
         });
         waiting.into_iter().for_each(Waker::wake);
+        self.shared.ended.notify(usize::MAX);
     }
 }
 

@@ -8,15 +8,21 @@
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
+//! | `proxy/operate.rs` | What may an operator do to its texts? |
+//! | `proxy/flights.rs` | Which fetches does an operator see? |
 
 mod fetch;
+mod flights;
 mod key;
+mod operate;
 mod patience;
 
 use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
-use crate::control::{CacheCounts, Control, FetchCounts, Snapshot, Texts};
+use crate::control::{
+    CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, Refresh, Snapshot, Texts,
+};
 use crate::dispatch::Dispatch;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Observer, Reloaded};
@@ -28,6 +34,7 @@ use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
 use crate::upstream::Upstream;
 use bytes::Bytes;
 use fetch::Fetch;
+use flights::FlightList;
 pub use key::Key;
 use key::Scope;
 pub use patience::PATIENCE;
@@ -95,6 +102,7 @@ pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
     dispatch: Arc<Dispatch<Fetch>>,
+    flights: Arc<FlightList>,
     /// Whether a task ends fetches that wait too long.
     watches_queue: AtomicBool,
     scope: Scope,
@@ -115,6 +123,7 @@ impl Proxy {
         Arc::new(Proxy {
             texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
             dispatch: Dispatch::new(settings.upstream_conns, settings.upstream_queue),
+            flights: Arc::default(),
             watches_queue: AtomicBool::new(false),
             scope: scope(&settings),
             name: settings.upstream.to_string(),
@@ -175,14 +184,17 @@ impl Proxy {
         cause: FetchCause,
         now: Instant,
     ) {
-        let fetch = Fetch::new(self.clone(), guard, request, cause);
+        let flight = guard.writer().flight();
+        let is_refresh = guard.replaces().is_some();
+        let listed = self.flights.add(request.clone(), flight, is_refresh, now);
+        let fetch = Fetch::new(self.clone(), guard, request, cause, listed);
         if let Err(refused) = self.dispatch.enter(fetch, now) {
             Fetch::refuse(*refused, now);
         }
 
         let is_first_to_wait = || !self.watches_queue.swap(true, Ordering::AcqRel);
         if self.dispatch.waiting() > 0 && is_first_to_wait() {
-            rt::spawn(self.clone().watch_queue());
+            rt::spawn_home(self.clone().watch_queue());
         }
     }
 
@@ -278,13 +290,20 @@ impl Control for Proxy {
         }
     }
 
+    fn flights(&self, most: usize, now: Instant) -> Vec<FlightView> {
+        self.flights.views(most, &self.settings.upstream, now)
+    }
+
+    fn keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
+        self.list_keys(page, now)
+    }
+
     fn purge(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
-        self.count_purge(&texts);
-        let purged = match texts {
-            Texts::Named(request) => Proxy::purge(self, request, how, now),
-            Texts::All | Texts::Prefix(_) => self.purge_all(how, now),
-        };
-        purged.texts
+        self.purge_texts(texts, how, now)
+    }
+
+    fn refresh(self: Arc<Self>, name: &[u8], now: Instant) -> Refresh {
+        self.refresh_text(name, now)
     }
 }
 

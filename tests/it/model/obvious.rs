@@ -10,7 +10,8 @@
 //! | `Say` | a running fetch | one more piece |
 //! | `End`, `Reject`, `Reset`, `Abort` | a running fetch | a clean end, kept or rejected; a reset; the task is dropped |
 //! | `Pass`, `Long` | a running fetch | its text can't be kept: no room, or too long to share |
-//! | `Purge` | something is cached or in flight | all of it is stale or detached |
+//! | `Purge`, `PurgeKey`, `PurgeHard` | something is cached or in flight | all of it, or the key, is stale or gone, and detached |
+//! | `Refresh` | no fetch is under way | a fetch that no client asks for; what is cached stays |
 //! | `Wait` | something can expire | an hour passes |
 //!
 //! A fetch waits while all places are taken. An end without a piece is a failure.
@@ -45,6 +46,11 @@ pub enum Act {
     Pass(usize),
     Long(usize),
     Purge,
+    /// Of the one key, soft.
+    PurgeKey,
+    /// Of the one key, hard.
+    PurgeHard,
+    Refresh,
     Wait,
 }
 
@@ -74,6 +80,8 @@ pub struct Limits {
     /// Fetches that wait or run.
     pub fetches: usize,
     pub pieces: usize,
+    /// Whether an operator purges and refreshes the one key. That triples the states.
+    pub operator: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +103,8 @@ pub struct Fetch {
     /// The stale text that it refreshes. It holds that until its own is settled or
     /// passes.
     replaces: Option<usize>,
+    /// It begins without a client.
+    is_refresh: bool,
     /// Its text passes through, and this many pieces of it were counted then.
     passing: Option<usize>,
     whole: bool,
@@ -409,7 +419,16 @@ impl Model {
 
         let in_flight = |current: Current| current.state == State::InFlight;
         let can_expire = self.current.is_some_and(|current| !in_flight(current));
-        acts.extend((self.kept.is_some() || self.current.is_some()).then_some(Purge));
+        let is_known = self.kept.is_some() || self.current.is_some();
+        acts.extend(is_known.then_some(Purge));
+
+        let is_under_way = self.current.is_some_and(in_flight);
+        let may_refresh = !is_under_way && self.unfinished() < limits.fetches;
+        if limits.operator {
+            acts.extend(is_known.then_some(PurgeKey));
+            acts.extend(is_known.then_some(PurgeHard));
+            acts.extend(may_refresh.then_some(Refresh));
+        }
         acts.extend((self.kept.is_some() || can_expire).then_some(Wait));
         acts
     }
@@ -420,9 +439,10 @@ impl Model {
             clients: CLIENTS.len(),
             fetches: usize::MAX,
             pieces: usize::MAX,
+            operator: true,
         };
         let is_out = |client: Client| self.clients[client as usize].is_none();
-        matches!(act, Purge | Wait)
+        matches!(act, Purge | PurgeKey | PurgeHard | Wait)
             || matches!(act, Ask(client) if is_out(client))
             || self.possible(all).contains(&act)
     }
@@ -438,7 +458,9 @@ impl Model {
             Say(at) => self.fetches[at].said += 1,
             Pass(at) => self.pass(at, false),
             Long(at) => self.pass(at, true),
-            Purge => self.purge(),
+            Purge | PurgeKey => self.purge(self.policy.grace),
+            PurgeHard => self.purge(0),
+            Refresh => self.refresh(),
             Wait => self.hour += 1,
             End(_) | Reject(_) | Reset(_) | Abort(_) => {
                 self.settle(act);
@@ -457,11 +479,11 @@ impl Model {
             }
             Answer::Stale(_, Duty::Refreshes) => {
                 let old = self.kept.expect("it is served").fetch;
-                self.launch(None, Some(old));
+                self.launch(None, Some(old), true);
                 (old, true)
             }
             Answer::Joins(fetch) => (fetch, false),
-            Answer::Leads => (self.launch(Some(client), None), false),
+            Answer::Leads => (self.launch(Some(client), None, false), false),
         };
 
         let fetch_state = self.fetches[fetch];
@@ -487,7 +509,12 @@ impl Model {
         }
     }
 
-    fn launch(&mut self, leader: Option<Client>, replaces: Option<usize>) -> usize {
+    fn launch(
+        &mut self,
+        leader: Option<Client>,
+        replaces: Option<usize>,
+        is_refresh: bool,
+    ) -> usize {
         let at = self.fetches.len();
         let ticket = self
             .current
@@ -505,6 +532,7 @@ impl Model {
             said: 0,
             ticket,
             replaces,
+            is_refresh,
             passing: None,
             whole: false,
             kept: false,
@@ -529,8 +557,7 @@ impl Model {
     fn start_waiting(&mut self) {
         while self.running() < self.policy.places {
             let waiting = |at: &usize| self.fetches[*at].phase == Phase::Waiting;
-            let is_refresh =
-                |at: &usize| self.fetches[*at].replaces.is_some() && self.readers(*at) == 0;
+            let is_refresh = |at: &usize| self.fetches[*at].is_refresh && self.readers(*at) == 0;
             let all = || (0..self.fetches.len()).filter(waiting);
             let client = all().find(|at| !is_refresh(at));
             let refresh = all().find(is_refresh);
@@ -593,7 +620,7 @@ impl Model {
 
         let fetch = self.fetches[at];
         let is_dropped = match fetch.phase {
-            Phase::Waiting => fetch.replaces.is_none(),
+            Phase::Waiting => !fetch.is_refresh,
             Phase::Running => fetch.orphaned,
             _ => false,
         };
@@ -612,10 +639,10 @@ impl Model {
         }
     }
 
-    fn purge(&mut self) {
+    fn purge(&mut self, grace: u64) {
         if let Some(kept) = &mut self.kept {
             kept.fresh_until = kept.fresh_until.min(self.hour);
-            kept.stale_until = kept.stale_until.min(self.hour + self.policy.grace);
+            kept.stale_until = kept.stale_until.min(self.hour + grace);
         }
         self.kept = self.servable();
 
@@ -628,6 +655,18 @@ impl Model {
             self.fetches[at].orphaned = true;
             self.lose_interest(at);
         }
+    }
+
+    fn refresh(&mut self) {
+        self.current = self.unexpired();
+        self.kept = self.servable();
+        let is_under_way = |current: Current| current.state == State::InFlight;
+        if self.current.is_some_and(is_under_way) {
+            return;
+        }
+
+        self.current = None;
+        self.launch(None, self.kept.map(|kept| kept.fetch), true);
     }
 
     /// The entry, if it is still this fetch's own and time has not ended it.

@@ -93,6 +93,7 @@ struct Board {
 struct TestJob {
     number: usize,
     guard: Guard,
+    is_refresh: bool,
     leader: Option<Client>,
     board: Board,
     has_started: Arc<AtomicBool>,
@@ -102,7 +103,7 @@ struct TestJob {
 
 impl Job for TestJob {
     fn is_refresh(&self) -> bool {
-        self.guard.replaces().is_some()
+        self.is_refresh
     }
 
     fn has_readers(&self) -> bool {
@@ -242,6 +243,13 @@ impl World {
             Act::Purge => {
                 self.texts.purge_all(Purge::Soft, self.now);
             }
+            Act::PurgeKey => {
+                self.texts.purge(&0, Purge::Soft, self.now);
+            }
+            Act::PurgeHard => {
+                self.texts.purge(&0, Purge::Hard, self.now);
+            }
+            Act::Refresh => self.refresh(),
             Act::Wait => self.now += HOUR,
         }
         self.drop_aborted();
@@ -273,11 +281,11 @@ impl World {
         let reader = match self.texts.find(&0, self.now) {
             Found::Hit(reader, _) | Found::Stale(reader, None) | Found::Negative(reader) => reader,
             Found::Stale(reader, Some(guard)) => {
-                self.enter(guard, None);
+                self.enter(guard, None, true);
                 reader
             }
             Found::Missed(reader, guard) => {
-                self.enter(guard, Some(client));
+                self.enter(guard, Some(client), false);
                 reader
             }
             Found::Joined(reader) if self.is_shunned(&reader) => {
@@ -285,7 +293,7 @@ impl World {
                 let Found::Missed(reader, guard) = apart.find(&0, self.now) else {
                     panic!("a new coalescer has nothing")
                 };
-                self.enter(guard, Some(client));
+                self.enter(guard, Some(client), false);
                 reader
             }
             Found::Joined(mut reader) => {
@@ -304,17 +312,25 @@ impl World {
         });
     }
 
+    /// What an operator does: a fetch that no client asks for.
+    fn refresh(&mut self) {
+        if let Ok(guard) = self.texts.refresh(&0, self.now) {
+            self.enter(guard, None, true);
+        }
+    }
+
     fn is_shunned(&self, reader: &Reader) -> bool {
         let is_empty = matches!(reader.peek(), Read::Pending);
         self.has(Flaw::ConnectingIsNotJoined) && is_empty
     }
 
-    fn enter(&mut self, guard: Guard, leader: Option<Client>) {
+    fn enter(&mut self, guard: Guard, leader: Option<Client>, is_refresh: bool) {
         let number = self.flights.len();
         self.flights.push(guard.writer().id());
         let job = TestJob {
             number,
             guard,
+            is_refresh,
             leader,
             board: self.board.clone(),
             has_started: Arc::default(),

@@ -77,6 +77,11 @@ impl Service {
         }
     }
 
+    /// The proxy itself.
+    pub fn proxy(&self) -> Arc<Proxy> {
+        self.proxy.clone().expect("it is a proxy")
+    }
+
     pub fn connect(&self) -> Client {
         Client::connect(self.addr)
     }

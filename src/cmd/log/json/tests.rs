@@ -89,6 +89,12 @@ fn all_events() -> Vec<Value> {
         Event::Stopping { signal, open },
         Event::Draining { open },
         Event::Cut { open },
+        Event::Purged {
+            scope: "prefix",
+            name: b"a",
+            how: "hard",
+            texts: 1,
+        },
         Event::Reloaded { what: purged },
         Event::Reloaded { what: poems },
         Event::ReloadFailed { error },

@@ -7,13 +7,15 @@ mod pace;
 mod refresh;
 mod turn;
 
+use super::flights::Listed;
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
 use super::{Proxy, Rejects};
 use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
-use crate::dispatch::{Job, Place};
+use crate::control::Phase;
+use crate::dispatch::Place;
 use crate::error::Error;
 use crate::flight::{NoReaders, PendingReaders};
 use crate::observe::{Event, FetchName};
@@ -42,6 +44,7 @@ pub(super) struct Fetch {
     cause: FetchCause,
     /// The source that was asked last.
     source: Option<Source>,
+    listed: Listed,
     /// The text before its transformation, where it is compared or sent on.
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
@@ -85,6 +88,7 @@ impl Fetch {
         guard: FlightGuard<Key>,
         request: Bytes,
         cause: FetchCause,
+        listed: Listed,
     ) -> Fetch {
         Fetch {
             proxy,
@@ -92,6 +96,7 @@ impl Fetch {
             request,
             cause,
             source: None,
+            listed,
             original: Bytes::new(),
             rejected: None,
             held_up: Duration::ZERO,
@@ -102,6 +107,7 @@ impl Fetch {
     /// the text is read if there was no room for it.
     async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
         let proxy = self.proxy.clone();
+        let listed = self.listed.clone();
         let begun = Instant::now();
         let mut end = FetchEnd::new(proxy.stats.clone(), self.cause);
         proxy.observer.event(Event::Fetching {
@@ -130,6 +136,7 @@ impl Fetch {
             proxy.await_slow_readers(readers).await;
         }
         drop(end); // first: with those that run, they add up to those begun
+        drop(listed);
         drop(place);
     }
 
@@ -268,7 +275,9 @@ impl Fetch {
     async fn stream(&mut self, source: Source) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
+        self.listed.asks(source);
         let mut reply = proxy.ask(source, &request).await?;
+        self.listed.is(Phase::Waiting);
         let mut turns = CoopBudget::default();
 
         while let Some(bytes) = reply.next().await? {
@@ -277,6 +286,12 @@ impl Fetch {
             let more = bytes.len() as u64;
             let longest = proxy.settings.longest();
             self.guard.reserve_or_pass(more, longest, Instant::now());
+            self.listed.is(if self.guard.is_keeping() {
+                Phase::Streaming
+            } else {
+                Phase::Passing
+            });
+            self.listed.came(self.guard.writer().len() + more);
 
             if reply.is_over() {
                 self.guard.append_last(bytes);
@@ -298,7 +313,9 @@ impl Fetch {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
         let limit = proxy.settings.longest();
+        self.listed.asks(source);
         let mut reply = proxy.ask(source, &request).await?;
+        self.listed.is(Phase::Waiting);
         let mut turns = CoopBudget::default();
         let mut poem = Vec::new();
 
@@ -310,6 +327,8 @@ impl Fetch {
                 return Err(Error::TooLong { subject, limit }.into());
             }
             self.reserve(length)?;
+            self.listed.is(Phase::Streaming);
+            self.listed.came(length);
             poem.extend_from_slice(&bytes);
         }
 
@@ -323,9 +342,11 @@ impl Fetch {
         let proxy = self.proxy.clone();
         let settings = &proxy.settings;
 
+        self.listed.is(Phase::Transforming);
+
         // The original is not counted, so it is held only where it may be of use: for a
         // refresh. A second attempt's always is, for it is compared with the first's.
-        if !self.original.is_empty() || self.is_refresh() {
+        if !self.original.is_empty() || self.guard.replaces().is_some() {
             self.original = poem.clone();
         }
         let spare = settings.original_on_failure.then(|| poem.clone());

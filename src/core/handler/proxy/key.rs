@@ -6,6 +6,7 @@
 
 use crate::protocol::{Protocol, netstring};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The first byte of every whole key. It changes when the encoding does.
@@ -23,6 +24,40 @@ impl Key {
     pub fn heap_bytes(&self) -> u64 {
         self.0.len() as u64
     }
+}
+
+impl Key {
+    /// The request; of a long one `#LENGTH:` and its SHA-256 in hexadecimal.
+    pub(super) fn name(&self) -> Cow<'_, [u8]> {
+        if let Some((length, digest)) = self.digest() {
+            return Cow::Owned(digest_name(length, digest));
+        }
+
+        let begin = self.0.iter().position(|byte| *byte == b':');
+        let end = self.0.len().saturating_sub(1);
+        let request = begin.and_then(|colon| self.0.get(colon + 1..end));
+        Cow::Borrowed(request.unwrap_or_default())
+    }
+
+    /// Whether the name begins like this.
+    pub(super) fn begins_with(&self, prefix: &[u8]) -> bool {
+        self.name().starts_with(prefix)
+    }
+
+    /// The length and the digest of a long request.
+    fn digest(&self) -> Option<(&[u8], &[u8])> {
+        let rest = self.0.strip_prefix(b"#")?;
+        rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)
+            .map(|(length, digest)| (length.strip_suffix(b":").unwrap_or(length), digest))
+    }
+}
+
+/// The length of a SHA-256, in bytes.
+const DIGEST_BYTES: usize = 32;
+
+fn digest_name(length: &[u8], digest: &[u8]) -> Vec<u8> {
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    [b"#", length, b":", hex.as_bytes()].concat()
 }
 
 /// The part that all keys of one proxy share: protocol, upstreams and transformations.
@@ -59,6 +94,36 @@ impl Scope {
         }
     }
 
+    /// The keys that a name stands for: that of the request and, where the name is that
+    /// of a long one's digest, that of the long one as well. Both may exist.
+    pub(super) fn named(&self, name: &[u8]) -> Vec<Key> {
+        if self.protocol == Protocol::Poem && !name.is_empty() {
+            return Vec::new();
+        }
+        let literal = self.key(name);
+        [Some(literal), self.long(name)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// The key of a long request by the name of its digest, as [`Key::name`] makes it.
+    pub(super) fn long(&self, name: &[u8]) -> Option<Key> {
+        let text = std::str::from_utf8(name).ok()?;
+        let (length, hex) = text.strip_prefix('#')?.split_once(':')?;
+        let length: usize = length.parse().ok()?;
+        let is_long = length > LITERAL_MAX && self.protocol != Protocol::Poem;
+        if !is_long || hex.len() != 2 * DIGEST_BYTES {
+            return None;
+        }
+
+        let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+        let digest: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+        let digest = digest?;
+        let is_exact = digest_name(length.to_string().as_bytes(), &digest) == name;
+        is_exact.then(|| Key(digest_key(length, &digest).into()))
+    }
+
     /// The whole key, which tells a request from those of other proxies as well.
     pub(super) fn whole(&self, key: &Key) -> Vec<u8> {
         [&self.prefix[..], &key.0].concat()
@@ -74,8 +139,12 @@ fn name(request: &[u8]) -> Vec<u8> {
         return netstring(request);
     }
 
-    let length = format!("#{}:", request.len());
-    [length.as_bytes(), &Sha256::digest(request)].concat()
+    digest_key(request.len(), &Sha256::digest(request))
+}
+
+fn digest_key(length: usize, digest: &[u8]) -> Vec<u8> {
+    let length = format!("#{length}:");
+    [length.as_bytes(), digest].concat()
 }
 
 #[cfg(test)]
@@ -130,6 +199,58 @@ mod tests {
             }
         }
         assert!(seen.len() > 600);
+    }
+
+    #[test]
+    fn a_key_tells_its_name_and_the_name_its_key() {
+        let scope = Scope::new(Protocol::Netstring, &[b"1".to_vec()], b"");
+        let requests: [&[u8]; 7] = [
+            b"",
+            b"a",
+            b"1:a,",
+            b"#257:",
+            b"\xff,",
+            &[b'x'; 256],
+            &[b':'; 256],
+        ];
+        for request in requests {
+            let key = scope.key(request);
+            assert_eq!(key.name(), request);
+            assert_eq!(scope.named(request), [key]);
+        }
+
+        let long = scope.key(&[b'x'; 300]);
+        let name = long.name().into_owned();
+        assert!(name.starts_with(b"#300:") && name.len() == 5 + 64);
+        assert_eq!(scope.long(&name), Some(long.clone()));
+        assert_eq!(scope.named(&name), [scope.key(&name), long.clone()]);
+        assert!(long.begins_with(&name[..20]) && !long.begins_with(b"#301"));
+
+        let poem = Scope::new(Protocol::Poem, &[b"1".to_vec()], b"");
+        assert_eq!(poem.key(b"").name(), &b""[..]);
+        assert_eq!(poem.named(b""), [poem.key(b"")]);
+        assert_eq!(poem.named(b"a"), []);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_digest_names_no_long_request() {
+        let scope = Scope::new(Protocol::Line, &[b"1".to_vec()], b"");
+        let hex = "0f".repeat(32);
+        assert!(scope.long(format!("#257:{hex}").as_bytes()).is_some());
+
+        for name in [
+            format!("#256:{hex}"),
+            format!("#0257:{hex}"),
+            format!("#+257:{hex}"),
+            format!("257:{hex}"),
+            format!("#257:{}", hex.to_uppercase()),
+            format!("#257:{hex}0f"),
+            format!("#257:{}", "é".repeat(32)),
+            format!("#257:{}", &hex[1..]),
+            format!("#99999999999999999999999:{hex}"),
+        ] {
+            assert_eq!(scope.long(name.as_bytes()), None, "{name}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::dispatch::{Abort, Job, Place, Refused};
 use crate::error::{Error, Stage};
 use crate::flight::Interest;
 use crate::rt;
+use crate::stats::FetchCause;
 use futures::future::AbortHandle;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ impl Fetch {
 
 impl Job for Fetch {
     fn is_refresh(&self) -> bool {
-        self.guard.replaces().is_some()
+        self.cause != FetchCause::Miss
     }
 
     fn has_readers(&self) -> bool {
@@ -86,7 +87,7 @@ impl Job for Fetch {
 
     fn start(self, place: Place<Fetch>) -> Abort {
         let (handle, registration) = AbortHandle::new_pair();
-        rt::spawn(self.run(place, registration));
+        rt::spawn_home(self.run(place, registration));
         Box::new(move || handle.abort())
     }
 }

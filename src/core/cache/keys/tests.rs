@@ -1,0 +1,273 @@
+//! Pages of keys while keys come and go, and purges of some keys.
+
+use super::*;
+use crate::cache::table::Table;
+use crate::cache::{Lookup, Policy, Remember};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+type Numbers = Arc<Cache<u32, u32, u32>>;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const POLICY: Policy = Policy {
+    ttl: HOUR,
+    grace: HOUR,
+    fail_ttl: HOUR,
+    capacity: 1 << 30,
+};
+
+fn numbers(capacity: u64) -> (Numbers, Instant) {
+    let policy = Policy { capacity, ..POLICY };
+    (Cache::new(policy), Instant::now())
+}
+
+fn keep(cache: &Numbers, key: u32, now: Instant) {
+    match cache.lookup(&key, now, || ((), key)) {
+        Lookup::Miss(lead) | Lookup::Stale(_, Some(lead)) => {
+            let freshness = POLICY.freshness(now);
+            lead.fill
+                .commit(key, 100, freshness, now)
+                .expect("there is room");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn lead(cache: &Numbers, key: u32, now: Instant) -> crate::cache::Fill<u32, u32, u32> {
+    match cache.lookup(&key, now, || ((), key)) {
+        Lookup::Miss(lead) => lead.fill,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// All pages. `between` is called after each.
+fn walk(
+    cache: &Numbers,
+    limit: usize,
+    now: Instant,
+    mut between: impl FnMut(usize),
+) -> BTreeMap<u32, usize> {
+    let mut seen = BTreeMap::new();
+    let mut after = None;
+    for number in 0.. {
+        let page = cache.page(after, limit, now, |_| true);
+        assert!(page.keys.len() <= limit, "a page of {}", page.keys.len());
+        for known in page.keys {
+            *seen.entry(known.key).or_default() += 1;
+        }
+        between(number);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    seen
+}
+
+#[test]
+fn pages_list_each_key_once() {
+    for capacity in [60 << 10, 300 << 10, 1 << 30] {
+        let (cache, now) = numbers(capacity);
+        assert_eq!(walk(&cache, 10, now, |_| ()), BTreeMap::new());
+        for key in 0..100 {
+            keep(&cache, key, now);
+        }
+
+        let all: BTreeMap<u32, usize> = (0..100).map(|key| (key, 1)).collect();
+        for limit in [1, 7, 99, 100, 101] {
+            assert_eq!(walk(&cache, limit, now, |_| ()), all, "{capacity} {limit}");
+        }
+        assert_eq!(walk(&cache, 100, now, |number| assert_eq!(number, 0)), all);
+    }
+}
+
+#[test]
+fn a_key_that_stays_is_listed_once_while_others_come_and_go() {
+    let (cache, now) = numbers(1 << 30);
+    for key in 0..1000 {
+        keep(&cache, key, now);
+    }
+
+    // Of each ten keys one goes and one is refreshed, and tables grow on the way.
+    let mut next = 1000;
+    let seen = walk(&cache, 20, now, |number| {
+        let ten = number as u32 * 10;
+        if ten >= 1000 {
+            return;
+        }
+        cache.remove(&ten, Purge::Hard, now, |_| false);
+        cache.remove(&(ten + 1), Purge::Hard, now, |_| false);
+        keep(&cache, ten + 1, now);
+        for key in next..next + 50 {
+            keep(&cache, key, now);
+        }
+        next += 50;
+    });
+    for key in (0..1000).filter(|key| key % 10 > 1) {
+        assert_eq!(seen.get(&key), Some(&1), "{key}");
+    }
+    assert!(seen.values().all(|times| *times == 1));
+}
+
+#[test]
+fn a_page_picks_keys_and_says_what_is_known_of_them() {
+    let (cache, now) = numbers(1 << 30);
+    keep(&cache, 1, now);
+    let _in_flight = lead(&cache, 2, now);
+    drop(lead(&cache, 3, now).fail(Remember::Yes, now));
+    drop(lead(&cache, 4, now).hit_for_miss(now));
+    keep(&cache, 5, now);
+    cache.remove(&5, Purge::Soft, now, |_| false);
+    let at = |key, now| cache.page(None, 9, now, |other| *other == key).keys.pop();
+
+    let freshness = POLICY.freshness(now);
+    let value = KnownValue {
+        bytes: 100,
+        freshness,
+        came: Some(now),
+    };
+    let empty = |key| Known {
+        key,
+        value: None,
+        is_in_flight: false,
+        failed_until: None,
+    };
+    let kept = Known {
+        value: Some(value),
+        ..empty(1)
+    };
+    assert_eq!(at(1, now), Some(kept.clone()));
+    assert_eq!(at(1, now + HOUR), Some(kept.clone()), "stale");
+    assert_eq!(at(1, now + HOUR * 2), None, "its time is over");
+    assert_eq!(cache.known_of(&1, now), Some(kept));
+    assert_eq!(cache.known_of(&9, now), None);
+
+    let in_flight = Known {
+        is_in_flight: true,
+        ..empty(2)
+    };
+    assert_eq!(at(2, now + HOUR * 9), Some(in_flight));
+    let failed = Known {
+        failed_until: Some(now + HOUR),
+        ..empty(3)
+    };
+    assert_eq!(at(3, now), Some(failed));
+    assert_eq!(at(3, now + HOUR), None);
+    assert_eq!(at(4, now), Some(empty(4)));
+    assert_eq!(at(4, now + HOUR), None);
+
+    let purged = at(5, now)
+        .and_then(|known| known.value)
+        .expect("it is stale");
+    assert_eq!((purged.came, purged.freshness.fresh_until), (None, now));
+}
+
+#[test]
+fn a_page_ends_when_many_keys_were_looked_at_in_vain() {
+    let (cache, now) = numbers(1 << 30);
+    for key in 0..80_000 {
+        keep(&cache, key, now);
+    }
+
+    let first = cache.page(None, 10, now, |_| false);
+    assert!(first.keys.is_empty() && first.next.is_some());
+    let second = cache.page(first.next, 10, now, |_| false);
+    assert!(second.keys.is_empty() && second.next.is_none());
+    let both = walk(&cache, 50_000, now, |_| ());
+    assert!(both.len() == 80_000 && both.values().all(|times| *times == 1));
+}
+
+/// A look in steps depends on it.
+#[test]
+fn an_entry_keeps_its_place_until_the_table_says_that_entries_moved() {
+    let mut table = Table::<u64, u32, u32>::new();
+    let mut random = 1u64;
+    let mut keys = VecDeque::new();
+    let mut rehashes = 0;
+
+    for step in 0..20_000 {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+        let places = |table: &Table<u64, u32, u32>, keys: &VecDeque<u64>| -> Vec<_> {
+            let place = |key: &u64| table.entries.find_bucket_index(*key, |e| e.key == *key);
+            keys.iter().take(20).map(place).collect()
+        };
+        let (before, moves) = (places(&table, &keys), table.moves);
+
+        let staying = keys.clone();
+        table.entry(random, &random);
+        if table.moves == moves {
+            assert_eq!(places(&table, &staying), before, "step {step}");
+        } else {
+            rehashes += 1;
+        }
+        keys.push_back(random);
+        if keys.len() > 100 {
+            let gone = keys.pop_front().expect("it is not empty");
+            table.remove_if_void(gone, &gone);
+        }
+    }
+    assert!(rehashes > 3, "{rehashes}");
+}
+
+#[test]
+fn what_stays_is_listed_once_while_another_thread_changes_the_tables() {
+    let (cache, now) = numbers(1 << 30);
+    const STAY: u32 = 120_000; // more than one step a shard
+    for key in 0..STAY {
+        keep(&cache, key, now);
+    }
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let churn = std::thread::spawn({
+        let (cache, is_over) = (cache.clone(), is_over.clone());
+        move || {
+            let mut key = STAY;
+            while !is_over.load(Ordering::Relaxed) {
+                keep(&cache, key, now);
+                let old = key.saturating_sub(100_000).max(STAY);
+                cache.remove(&old, Purge::Hard, now, |_| false);
+                key += 1;
+            }
+        }
+    });
+    for _ in 0..2 {
+        let seen = walk(&cache, 50_000, now, |_| ());
+        let is_once = |key: u32| seen.get(&key) == Some(&1);
+        assert_eq!((0..STAY).find(|key| !is_once(*key)), None);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    churn.join().expect("it has not panicked");
+}
+
+#[test]
+fn only_the_keys_that_are_picked_are_purged() {
+    let (cache, now) = numbers(1 << 30);
+    for key in 0..100 {
+        keep(&cache, key, now);
+    }
+    let even_in_flight = lead(&cache, 100, now);
+    let odd_in_flight = lead(&cache, 101, now);
+
+    let is_even = |key: &u32| key.is_multiple_of(2);
+    let (purged, detached) = cache.purge_where(Purge::Hard, now, |_| false, is_even);
+    assert_eq!((purged, detached), (50, vec![100]));
+    let left: BTreeSet<u32> = walk(&cache, 9, now, |_| ()).into_keys().collect();
+    assert_eq!(left, (1..=101).filter(|key| !is_even(key)).collect());
+
+    let freshness = POLICY.freshness(now);
+    assert!(even_in_flight.commit(0, 100, freshness, now).is_err());
+    assert!(odd_in_flight.commit(0, 100, freshness, now).is_ok());
+
+    let (purged, _) = cache.purge_where(Purge::Soft, now, |_| false, |key| *key < 10);
+    assert_eq!(purged, 5);
+    assert!(matches!(
+        cache.lookup(&1, now, || ((), 0)),
+        Lookup::Stale(1, Some(_))
+    ));
+    assert!(matches!(
+        cache.lookup(&11, now, || ((), 0)),
+        Lookup::Hit(11, _)
+    ));
+}

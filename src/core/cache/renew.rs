@@ -1,0 +1,54 @@
+//! A fetch that no request asks for.
+
+use super::table::{FetchEntry, FetchState};
+use super::{Cache, Lead};
+use crate::sync::drop_after;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
+    /// The right to fetch a value, whatever is cached: a value stays until the new one
+    /// is committed; a cached failure, a hit-for-miss or a pause ends here. `launch`
+    /// makes the two ends of a flight.
+    ///
+    /// # Errors
+    /// The flight of the fetch that is under way already.
+    pub fn renew<W>(
+        self: &Arc<Self>,
+        key: &K,
+        now: Instant,
+        launch: impl FnOnce() -> (W, F),
+    ) -> Result<Lead<K, V, F, W>, F> {
+        let hash = self.hasher.hash_one(key);
+        drop_after(self.lock(hash), |table| {
+            let entry = table.entry(hash, key);
+            let expired = entry.take_expired(now);
+            if let Some(fetch) = &entry.fetch
+                && let FetchState::InFlight(flight) = &fetch.state
+            {
+                return (Err(flight.clone()), (expired, None));
+            }
+
+            let before = entry.fetch.take();
+            let kept = entry.kept.as_ref();
+            let replaced = kept.map(|kept| (kept.value.clone(), kept.weight()));
+            let failures = before.as_ref().map(|fetch| fetch.failures);
+
+            let (writer, flight) = launch();
+            let ticket = self.ticket();
+            entry.fetch = Some(Box::new(FetchEntry {
+                ticket,
+                state: FetchState::InFlight(flight.clone()),
+                failures: failures.unwrap_or_else(|| expired.failures()),
+                not_before: now,
+            }));
+            let lead = Lead {
+                fill: self.fill(hash, key, ticket, replaced),
+                writer,
+                flight,
+            };
+            (Ok(lead), (expired, before))
+        })
+    }
+}

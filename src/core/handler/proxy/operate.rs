@@ -1,0 +1,112 @@
+//! What an operator does to the texts of a proxy: lists, purges and refreshes them.
+
+use super::Proxy;
+use super::key::Key;
+use crate::cache::{Known, Purge};
+use crate::control::{KeyList, KeyPage, KeyState, KeyView, Refresh, Texts};
+use crate::observe::Event;
+use crate::protocol::{Protocol, check_line};
+use crate::stats::FetchCause;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Proxy {
+    pub(super) fn list_keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
+        let cache = self.texts.cache();
+        let wanted = |key: &Key| key.begins_with(page.prefix);
+        let found = cache.page(page.cursor, page.limit, now, wanted);
+
+        let keys = found.keys.into_iter();
+        KeyList {
+            keys: keys.map(|known| view(&known, now)).collect(),
+            next: found.next,
+            total: cache.len() as u64,
+        }
+    }
+
+    /// Purges, counts it, and reports it.
+    pub(super) fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
+        self.count_purge(&texts);
+        let purged = match texts {
+            Texts::All => self.texts.purge_all(how, now).texts,
+            Texts::Prefix(prefix) => {
+                let wanted = |key: &Key| key.begins_with(prefix);
+                self.texts.purge_where(how, now, wanted).texts
+            }
+            Texts::Named(name) => {
+                let keys = self.scope.named(name);
+                let purge = |key: &Key| self.texts.purge(key, how, now).texts;
+                keys.iter().map(purge).sum()
+            }
+        };
+
+        self.observer.event(Event::Purged {
+            scope: texts.scope(),
+            name: texts.name(),
+            how: how.word(),
+            texts: purged,
+        });
+        purged
+    }
+
+    pub(super) fn refresh_text(self: &Arc<Self>, name: &[u8], now: Instant) -> Refresh {
+        if !self.can_ask_for(name, now) {
+            return Refresh::Unknown;
+        }
+
+        match self.texts.refresh(&self.scope.key(name), now) {
+            Err(flight) => Refresh::UnderWay(flight.ending()),
+            Ok(guard) => {
+                let ending = guard.writer().flight().ending();
+                let request = Bytes::copy_from_slice(name);
+                self.spawn_fetch(guard, request, FetchCause::Admin, now);
+                Refresh::Started(ending)
+            }
+        }
+    }
+
+    /// Whether the name is a request. One that is also the name of a long request's
+    /// digest is taken for that, unless it is cached as a request.
+    fn can_ask_for(&self, name: &[u8], now: Instant) -> bool {
+        let is_request = match self.settings.protocol {
+            Protocol::Poem => name.is_empty(),
+            Protocol::Line => check_line(name).is_ok(),
+            Protocol::Netstring => name.len() as u64 <= self.wire().longest_request,
+        };
+        let is_cached = || {
+            let key = self.scope.key(name);
+            self.texts.cache().known_of(&key, now).is_some()
+        };
+        is_request && (self.scope.long(name).is_none() || is_cached())
+    }
+}
+
+fn view(known: &Known<Key>, now: Instant) -> KeyView {
+    let left = |until: Instant| until.saturating_duration_since(now);
+    let failed_for = known.failed_until.map(left).unwrap_or_default();
+    let mut view = KeyView {
+        name: known.key.name().into_owned(),
+        state: KeyState::Empty,
+        is_in_flight: known.is_in_flight,
+        bytes: 0,
+        age: None,
+        fresh_for: Default::default(),
+        served_for: failed_for,
+    };
+
+    if let Some(value) = &known.value {
+        view.fresh_for = left(value.freshness.fresh_until);
+        view.served_for = left(value.freshness.stale_until);
+        view.bytes = value.bytes;
+        view.age = value.came.map(|came| now.saturating_duration_since(came));
+        view.state = if view.fresh_for.is_zero() {
+            KeyState::Stale
+        } else {
+            KeyState::Fresh
+        };
+    } else if known.failed_until.is_some() {
+        view.state = KeyState::Failed;
+    }
+    view
+}

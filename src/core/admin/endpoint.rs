@@ -1,7 +1,7 @@
 //! What the endpoint answers, in both languages: one source of figures, so that they
 //! can't disagree.
 
-use super::action::{Action, KeyQuery, Right, Target};
+use super::action::{Action, KEYS_MAX, KeyQuery, Right, Target};
 use super::clock::Clock;
 use super::health::HealthReport;
 use super::history::History;
@@ -11,11 +11,13 @@ use super::rights::{AdminAccess, Denied, Rights};
 use super::status::{self, StatusParts};
 use super::{AdminParts, keys, line, page, text};
 use crate::cache::Purge;
-use crate::control::{KeyPage, KeyView, Refresh, Snapshot, UpstreamState};
+use crate::control::{FlightView, KeyList, KeyPage, KeyView, Refresh, Snapshot, UpstreamState};
 use crate::escape;
+use crate::flight::Ending;
 use crate::rt;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, unfold};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,8 +37,10 @@ const FRAME: Duration = Duration::from_secs(1);
 
 /// How long a refresh is waited for: a second less than an answer may take.
 const REFRESH_WAIT: Duration = Duration::from_secs(9);
-/// How often to look whether it has ended.
-const REFRESH_LOOK: Duration = Duration::from_millis(100);
+
+/// Looks at the cache for one page of keys: some hundred thousand keys, and
+/// milliseconds.
+const LOOKS_MAX: usize = 64;
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
@@ -162,7 +166,7 @@ impl Endpoint {
             Action::Log { .. } | Action::Top | Action::TopKeys => self.endless_page(&action),
             Action::Purge(target, how) => {
                 let purged = self.purge(&target, how, now);
-                Page::json(&serde_json::json!({ "purged": purged }))
+                Page::json(&json!({ "purged": purged }))
             }
             Action::Refresh { name, wait } => self.refresh_page(&name, wait, now).await,
         }
@@ -203,7 +207,7 @@ impl Endpoint {
                 whole(format!("purged {purged}\n"))
             }
             Action::Refresh { name, .. } => match self.refresh(name, now) {
-                Ok(started) => whole(format!("{started}\n")),
+                Ok((word, _)) => whole(format!("{word}\n")),
                 Err(why) => Spoken::Badly(why.into()),
             },
         }
@@ -276,25 +280,39 @@ impl Endpoint {
         text::status(&snapshot, &state, &health.reasons)
     }
 
-    fn flights(&self, now: Instant) -> Vec<crate::control::FlightView> {
+    fn flights(&self, now: Instant) -> Vec<FlightView> {
         self.parts.control.flights(FLIGHTS_MAX, now)
     }
 
-    fn keys(&self, query: &KeyQuery, now: Instant) -> crate::control::KeyList {
-        let page = KeyPage {
-            prefix: &query.prefix,
-            cursor: query.cursor,
-            limit: query.limit,
+    /// A page of keys. Each look at the cache is short, so it takes several to find the
+    /// few of a prefix.
+    fn keys(&self, query: &KeyQuery, now: Instant) -> KeyList {
+        let mut list = KeyList {
+            next: query.cursor,
+            ..KeyList::default()
         };
-        self.parts.control.keys(&page, now)
+        for _ in 0..LOOKS_MAX {
+            let page = KeyPage {
+                prefix: &query.prefix,
+                cursor: list.next,
+                limit: query.limit - list.keys.len(),
+            };
+            let found = self.parts.control.keys(&page, now);
+            list.keys.extend(found.keys);
+            (list.next, list.total) = (found.next, found.total);
+            if list.next.is_none() || list.keys.len() >= query.limit {
+                break;
+            }
+        }
+        list
     }
 
-    /// One key, looked for page by page.
+    /// One key.
     fn key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
         let mut query = KeyQuery {
             prefix: name.to_vec(),
             cursor: None,
-            limit: super::action::KEYS_MAX,
+            limit: KEYS_MAX,
         };
         loop {
             let list = self.keys(&query, now);
@@ -310,39 +328,28 @@ impl Endpoint {
     }
 
     /// Starts a fetch; says so, or why not.
-    fn refresh(&self, name: &[u8], now: Instant) -> Result<&'static str, &'static str> {
+    fn refresh(&self, name: &[u8], now: Instant) -> Result<(&'static str, Ending), &'static str> {
         match self.parts.control.clone().refresh(name, now) {
-            Refresh::Started => Ok("started"),
-            Refresh::UnderWay => Ok("under way"),
-            Refresh::Unknown => Err("this key is known by its digest only"),
+            Refresh::Started(ending) => Ok(("started", ending)),
+            Refresh::UnderWay(ending) => Ok(("under way", ending)),
+            Refresh::Unknown => Err("this key can't be asked for"),
             Refresh::Unsupported => Err("this service fetches nothing"),
         }
     }
 
     async fn refresh_page(&self, name: &[u8], wait: bool, now: Instant) -> Page {
-        let started = match self.refresh(name, now) {
+        let (word, ending) = match self.refresh(name, now) {
             Ok(started) => started,
             Err(why) => return Page::text(409, format!("{why}\n")),
         };
-        let said = Page::json(&serde_json::json!({ "refresh": started }));
-        if !wait {
-            return Page {
-                status: 202,
-                ..said
-            };
-        }
 
-        let ended = async {
-            let is_in_flight = |key: KeyView| key.is_in_flight;
-            while self.key(name, Instant::now()).is_some_and(is_in_flight) {
-                rt::sleep(REFRESH_LOOK).await;
-            }
-        };
-        match rt::within(REFRESH_WAIT, ended).await {
-            Some(()) => Page::json(&serde_json::json!({ "refresh": "ended" })),
+        let limit = if wait { REFRESH_WAIT } else { Duration::ZERO };
+        match rt::within(limit, ending.wait()).await {
+            Some(Ok(kept)) => Page::json(&json!({ "refresh": "ended", "kept": kept })),
+            Some(Err(error)) => Page::text(502, escape::text(&error.to_string()) + "\n"),
             None => Page {
                 status: 202,
-                ..said
+                ..Page::json(&json!({ "refresh": word }))
             },
         }
     }

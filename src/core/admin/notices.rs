@@ -159,6 +159,10 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
     Some(match event {
         Event::Fetching { .. } | Event::Fetched { .. } | Event::GivenUp { .. } => return None,
         Event::Reloaded { what } => (Level::Info, reloaded(*what)?),
+        Event::Purged { scope, texts, .. } => {
+            let purged = reloaded(Reloaded::Purged { texts: *texts })?;
+            (Level::Info, format!("{purged}, by {scope}"))
+        }
 
         Event::Started { verb, addrs } => (
             Level::Info,

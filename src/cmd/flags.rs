@@ -1,8 +1,11 @@
 //! The groups of flags that several commands share.
 
 use super::values::{duration, number, positive_duration};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use poetry::client::Timeouts;
+use poetry::observe::{Class, Selection};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// What is printed beside the poems. Every command has these.
@@ -65,6 +68,54 @@ pub(super) struct Listening {
     /// terminal
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub drain_timeout: Duration,
+    #[command(flatten)]
+    pub requests: LoggedRequests,
+}
+
+/// Which requests are logged, where each has a line of its own: with `--log-format
+/// json`, or `-v`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LoggedRequests {
+    /// Log only requests of these classes; needs -v or --log-format json
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', value_parser = class())]
+    log_only: Vec<Class>,
+    /// Log requests whose client waited longer for its first byte, whatever their
+    /// class; without --log-only, no others
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    log_slow: Option<Duration>,
+    /// Log one of N answers that needed no fetch: hits, stale and own ones
+    #[arg(long, value_name = "N", value_parser = number(1u64))]
+    log_sample: Option<u64>,
+}
+
+impl LoggedRequests {
+    /// The same, for the log.
+    pub fn selection(&self) -> Selection {
+        let classes = self.log_only.iter().copied();
+        Selection {
+            classes: (!self.log_only.is_empty()).then(|| classes.collect()),
+            slow: self.log_slow,
+            sample: self.log_sample.and_then(NonZeroU64::new),
+        }
+    }
+
+    /// What makes no sense with these flags.
+    pub fn oddity(&self, output: &Output) -> Option<&'static str> {
+        let is_given = self.selection() != Selection::default();
+        let is_folded = output.log_format == LogFormat::Text && !output.verbose;
+        if is_given && is_folded {
+            return Some("--log-only, --log-slow and --log-sample need -v or --log-format json");
+        }
+
+        let is_useless = self.selection().samples_nothing();
+        is_useless.then_some("--log-sample: no answer is logged that it could leave out")
+    }
+}
+
+/// A class by its word.
+fn class() -> impl TypedValueParser<Value = Class> {
+    let words = PossibleValuesParser::new(Class::ALL.map(Class::word));
+    words.map(|word| Class::named(&word).expect("clap takes no other words"))
 }
 
 /// The time limits of every command that connects to a server.

@@ -31,7 +31,11 @@ const HEADINGS: [(&str, &str, &str); 10] = [
     ("*", "Transformation", "transform via on-transform-failure"),
     ("*", "Clients", "max-clients client-timeout drain-timeout"),
     ("*", "Operators", "admin admin-mode admin-token admin-host"),
-    ("*", "Output", "quiet verbose color log-format"),
+    (
+        "*",
+        "Output",
+        "quiet verbose color log-format log-only log-slow log-sample",
+    ),
 ];
 
 /// Whether help was asked for, and whether the long one: with `--help`, not `-h`.

@@ -1,17 +1,21 @@
 //! What is printed beside the poems, all of it on stderr: errors, log lines, colours.
 
+mod journal;
 mod json;
 mod lines;
 mod text;
 
 use super::deadlines::explain;
 use super::flags::{ColorWhen, LogFormat, Output};
+use journal::{Line, Priority};
 use lines::{Answer, Lines};
 use poetry::control::Snapshot;
 use poetry::error::{Error, reason};
 use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome};
-use std::sync::atomic::{AtomicBool, Ordering};
+use poetry::observe::{
+    AccessRecord, CacheStatus, Class, Event, FetchCause, Observer, Outcome, Selection, Selector,
+};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Whether errors are printed as JSON.
@@ -47,21 +51,23 @@ fn set_color(when: ColorWhen) {
 /// the process may be about to end.
 pub(super) fn error(error: &Error) {
     let text = explain(error, "--timeout");
-    add_or_print(if is_json() {
+    let line = if is_json() {
         json::error(error, &text)
     } else {
         text::error(&text)
-    });
+    };
+    add_or_print(Line::new(Priority::Error, line));
     flush();
 }
 
 /// Prints a warning in one line.
 pub(super) fn warning(text: &str) {
-    add_or_print(if is_json() {
+    let line = if is_json() {
         json::warning(text)
     } else {
         text::warning(text)
-    });
+    };
+    add_or_print(Line::trouble(line));
 }
 
 /// An event in plain words, as the log for people has them.
@@ -79,11 +85,12 @@ pub(super) fn report_panics_in_one_line() {
             .unwrap_or_default();
 
         let reason = format!("a task ended at {place}");
-        add_or_print(if is_json() {
+        let line = if is_json() {
             json::panic(&reason)
         } else {
             text::panic(&reason)
-        });
+        };
+        add_or_print(Line::new(Priority::Error, line));
     }));
 }
 
@@ -98,7 +105,7 @@ fn is_json() -> bool {
     IS_JSON.load(Ordering::Relaxed)
 }
 
-fn add_or_print(line: String) {
+fn add_or_print(line: Line) {
     match LOG.get() {
         Some(log) => log.lines.add(line),
         None => drop(lines::print(&line)), // if stderr is closed, the line is lost
@@ -110,6 +117,8 @@ fn add_or_print(line: String) {
 pub(super) struct Log {
     level: Level,
     format: LogFormat,
+    /// Which requests have a line of their own.
+    selector: Arc<Selector>,
     lines: Arc<Lines>,
 }
 
@@ -121,14 +130,15 @@ enum Level {
 }
 
 impl Log {
-    /// Starts the thread that writes the log. Called once.
+    /// Starts the thread that writes the log. Called once. `selection` says which
+    /// requests have a line of their own.
     ///
     /// # Errors
     /// [`Error::Local`] if the system has no thread left.
-    pub fn start(output: &Output) -> Result<Log, Error> {
+    pub fn start(output: &Output, selection: Selection) -> Result<Log, Error> {
         let lost_line = match output.log_format {
-            LogFormat::Text => text::lost,
-            LogFormat::Json => json::lost,
+            LogFormat::Text => |lines| Line::trouble(text::lost(lines)),
+            LogFormat::Json => |lines| Line::trouble(json::lost(lines)),
         };
         let lines = Lines::start(lost_line).map_err(|error| Error::Local {
             subject: "log".into(),
@@ -143,24 +153,84 @@ impl Log {
         let log = Log {
             level,
             format,
+            selector: Arc::new(Selector::new(selection)),
             lines,
         };
         Ok(LOG.get_or_init(|| log).clone())
     }
 
+    /// How many lines were lost since the start; it goes on counting.
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        self.lines.lost()
+    }
+
     /// Logs the figures of the service, also with `--quiet`: they were asked for.
     pub fn summary(&self, snapshot: &Snapshot) {
+        let lost = self.lost().load(Ordering::Relaxed);
         let lines = match self.format {
-            LogFormat::Text => text::summary(snapshot),
-            LogFormat::Json => vec![json::summary(snapshot)],
+            LogFormat::Text => text::summary(snapshot, lost),
+            LogFormat::Json => vec![json::summary(snapshot, lost)],
         };
-        lines.into_iter().for_each(|line| self.lines.add(line));
+        for line in lines {
+            self.lines.add(Line::new(Priority::Info, line));
+        }
+    }
+
+    /// Logs a request in a line of its own, if it is among those selected. A failure
+    /// of our own is told in any case: no event reports it.
+    fn each_request(&self, record: &AccessRecord<'_>) {
+        let Some(sample) = self.selector.pick(record) else {
+            return self.fold_own_failure(record);
+        };
+
+        let line = match self.format {
+            LogFormat::Text => text::request(record, sample),
+            LogFormat::Json => json::request(record, sample),
+        };
+        self.lines
+            .add(Line::new(Priority::of_request(record), line));
+    }
+
+    /// Logs a request in text without `-v`: lines of a kind are folded.
+    fn fold_request(&self, record: &AccessRecord<'_>) {
+        self.fold_own_failure(record);
+        if self.level == Level::Quiet {
+            return;
+        }
+
+        if let Some(answer) = answer(record) {
+            let line = || Line::new(Priority::Info, text::answer(answer, record));
+            self.lines.answer(answer, line);
+        }
+    }
+
+    fn fold_own_failure(&self, record: &AccessRecord<'_>) {
+        if self.format == LogFormat::Text
+            && let Some(error) = own_failure(record)
+        {
+            let line = || Line::trouble(text::own_failure(error, record));
+            self.lines.event(error.word().into(), line);
+        }
     }
 
     fn json_event(&self, event: &Event<'_>) {
-        let is_told_by_requests = self.level != Level::Quiet && is_in_requests(event);
+        let selection = self.selector.selection();
+        let has_requests = self.level != Level::Quiet;
+        let is_told_by_requests = match event {
+            Event::Fetching { .. } => true,
+            // A refresh has no request.
+            Event::Fetched { fetch, .. } => {
+                fetch.cause == FetchCause::Miss || !selection.is_everything()
+            }
+            Event::FetchFailed { waiting, .. } => {
+                has_requests && *waiting > 0 && selection.shows_all(Class::Failure)
+            }
+            _ => false,
+        };
+
         if !is_told_by_requests {
-            self.lines.add(json::event(event));
+            let line = json::event(event);
+            self.lines.add(Line::new(Priority::of_event(event), line));
         }
     }
 
@@ -168,29 +238,18 @@ impl Log {
         let is_on_stdout = matches!(event, Event::Started { .. });
         let is_silent = matches!(event, Event::Stopping { .. });
         if !is_on_stdout && !is_silent {
-            self.lines.event(text::kind(event), || text::event(event));
+            let line = || Line::new(Priority::of_event(event), text::event(event));
+            self.lines.event(text::kind(event), line);
         }
     }
 }
 
 impl Observer for Log {
     fn request(&self, record: &AccessRecord<'_>) {
-        if self.format == LogFormat::Text
-            && let Some(error) = own_failure(record)
-        {
-            self.lines
-                .event(error.word().into(), || text::own_failure(error, record));
-            return;
-        }
         match (self.level, self.format) {
-            (Level::Quiet, _) => {}
-            (_, LogFormat::Json) => self.lines.add(json::request(record)),
-            (Level::Verbose, LogFormat::Text) => self.lines.add(text::request(record)),
-            (Level::Normal, LogFormat::Text) => {
-                if let Some(answer) = answer(record) {
-                    self.lines.answer(answer, || text::answer(answer, record));
-                }
-            }
+            (Level::Quiet, LogFormat::Json) => {}
+            (_, LogFormat::Json) | (Level::Verbose, _) => self.each_request(record),
+            (Level::Quiet | Level::Normal, LogFormat::Text) => self.fold_request(record),
         }
     }
 
@@ -227,12 +286,4 @@ fn own_failure<'a>(record: &'a AccessRecord<'_>) -> Option<&'a Error> {
         }
         _ => None,
     }
-}
-
-/// Whether the JSON objects of requests report this, too.
-fn is_in_requests(event: &Event<'_>) -> bool {
-    matches!(
-        event,
-        Event::Fetching { .. } | Event::Fetched { .. } | Event::FetchFailed { waiting: 1.., .. }
-    )
 }

@@ -57,7 +57,8 @@ pub(super) async fn listen<H: Handler + Control>(
     let terminals = Terminals::now();
     reap_orphans()?;
 
-    let log = Log::start(service.output)?;
+    let selection = service.listening.requests.selection();
+    let log = Log::start(service.output, selection)?;
     let lookout = Lookout::new(Arc::new(log.clone()));
     let shared = Shared {
         observer: service.observer(&log, &lookout),
@@ -79,7 +80,7 @@ pub(super) async fn listen<H: Handler + Control>(
         access,
         about,
         lookout,
-        lost_log_lines: Arc::default(),
+        lost_log_lines: log.lost(),
     })?;
     service.announce(&announcer, &*shared.observer);
 
@@ -145,7 +146,7 @@ pub(super) struct Shared {
 }
 
 impl Service<'_> {
-    /// Tells which inherited descriptors are not used.
+    /// Tells which inherited descriptors are not used, and which options make no sense.
     fn warn(&self) {
         if self.output.quiet {
             return;
@@ -154,6 +155,9 @@ impl Service<'_> {
             .left_alone
             .iter()
             .for_each(|text| log::warning(text));
+        if let Some(text) = self.listening.requests.oddity(self.output) {
+            log::warning(text);
+        }
     }
 
     /// What hears of everything: the log, and where operators may ask, what they look

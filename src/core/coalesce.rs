@@ -62,6 +62,7 @@
 use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Reservation};
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
+use crate::observe::FetchNote;
 use crate::poem::Poem;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
@@ -268,6 +269,11 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     /// Sets what is told of a change of interest; see [`Writer::on_interest`].
     pub fn on_interest(&mut self, tell: impl Fn(Interest) + Send + Sync + 'static) {
         self.writer.on_interest(tell);
+    }
+
+    /// Notes what is known of the fetch; see [`Writer::note`].
+    pub fn note(&mut self, note: FetchNote) {
+        self.writer.note(note);
     }
 
     /// The stale text that this fetch refreshes.

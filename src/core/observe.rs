@@ -4,183 +4,16 @@
 //! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
 //! an [`Observer`].
 
+#[cfg(feature = "json")]
+pub mod json;
+mod record;
+mod selection;
+
 use crate::error::Error;
-use std::fmt::Display;
+pub use record::{AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS};
+pub use selection::{Classes, Selection, Selector};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheStatus {
-    /// The cache; fresh until then.
-    Hit(Instant),
-    /// The cache, past its ttl but within its grace.
-    Stale,
-    /// A fetch that another request had started.
-    Coalesced,
-    /// A fetch that this request started.
-    Miss,
-    /// A cached failure, or a rejected text that is cached as one.
-    Negative,
-    /// This process: a server's own poem, or a transformation done here.
-    Own,
-    /// Nowhere: the connection ended before there was a request.
-    NoRequest,
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The whole answer was sent, and the connection was closed politely.
-    Whole,
-    /// It was closed without a reply: the netstring protocol's way to decline.
-    Declined,
-    /// The answer failed, and the connection was reset.
-    Failed(Arc<Error>),
-    /// The client read a text over the window of this many bytes too slowly, and was
-    /// reset.
-    FellBehind(u64),
-    /// The client closed before it had sent a byte of a request: a health check.
-    NothingSent,
-    /// The client went away.
-    Left,
-    /// The client sent or took nothing for too long, and was reset.
-    Stuck,
-}
-
-/// Why answers are not whole: the words of [`Outcome::word`] in the class
-/// [`Class::Failure`]. `limited` is for clients that are sent away.
-pub const REASONS: [&str; 17] = [
-    "client_left",
-    "client_timeout",
-    "unresolved",
-    "refused",
-    "timeout",
-    "reset",
-    "empty",
-    "too_long",
-    "untransformed",
-    "bad_request",
-    "no_room",
-    "queue_full",
-    "fell_behind",
-    "abandoned",
-    "rehearsed",
-    "limited",
-    "failed",
-];
-
-impl Outcome {
-    /// The one word for this outcome in JSON.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Outcome::Whole => "whole",
-            Outcome::Declined => "declined",
-            Outcome::Failed(error) => error.word(),
-            Outcome::FellBehind(_) => "fell_behind",
-            Outcome::NothingSent => "unasked",
-            Outcome::Left => "client_left",
-            Outcome::Stuck => "client_timeout",
-        }
-    }
-
-    /// Why the answer is not whole, where it should be.
-    pub fn reason(&self) -> Option<String> {
-        match self {
-            Outcome::Whole | Outcome::Declined | Outcome::NothingSent => None,
-            Outcome::Failed(error) => Some(error.to_string()),
-            Outcome::FellBehind(window) => Some(format!(
-                "the client was too slow for a text over {window} bytes"
-            )),
-            Outcome::Left => Some("the client closed the connection".into()),
-            Outcome::Stuck => Some("the client sent or took nothing for too long".into()),
-        }
-    }
-}
-
-/// One connection, from accept to close.
-pub struct AccessRecord<'a> {
-    /// The client's address.
-    pub peer: &'a dyn Display,
-    /// The request's first 1024 bytes; empty in the poem protocol.
-    pub request: &'a [u8],
-    /// Where the answer came from.
-    pub status: CacheStatus,
-    /// The server that the answer was fetched from, if it was.
-    pub upstream: Option<&'a str>,
-    /// How the connection ended.
-    pub outcome: Outcome,
-    /// Bytes sent to the client.
-    pub bytes: u64,
-    /// From accept to the first byte of the answer, or to the end where there was none.
-    pub wait: Duration,
-    /// From accept to the end.
-    pub total: Duration,
-    /// Whether the fetch that this request started ended in a text that was kept.
-    pub stored: bool,
-}
-
-/// The one class a connection is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Whole, from the cache, fresh or a cached failure's text.
-    Hit,
-    /// Whole, from the cache, past its ttl.
-    Stale,
-    /// Whole, from another request's fetch.
-    Coalesced,
-    /// Whole, from a fetch of its own.
-    Miss,
-    /// Whole, from this process.
-    Own,
-    /// Not whole.
-    Failure,
-    /// No request, and no failure.
-    Unasked,
-}
-
-impl Class {
-    /// All of them.
-    pub const ALL: [Class; 7] = [
-        Class::Hit,
-        Class::Stale,
-        Class::Coalesced,
-        Class::Miss,
-        Class::Own,
-        Class::Failure,
-        Class::Unasked,
-    ];
-
-    /// The one word for this class in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Class::Hit => "hit",
-            Class::Stale => "stale",
-            Class::Coalesced => "collapsed",
-            Class::Miss => "miss",
-            Class::Own => "own",
-            Class::Failure => "failure",
-            Class::Unasked => "unasked",
-        }
-    }
-}
-
-impl AccessRecord<'_> {
-    /// The class this connection is counted in. A service that declines has answered.
-    pub fn class(&self) -> Class {
-        match (&self.outcome, self.status) {
-            (Outcome::Failed(_) | Outcome::FellBehind(_) | Outcome::Left | Outcome::Stuck, _) => {
-                Class::Failure
-            }
-            (_, CacheStatus::Hit(_) | CacheStatus::Negative) => Class::Hit,
-            (_, CacheStatus::Stale) => Class::Stale,
-            (_, CacheStatus::Coalesced) => Class::Coalesced,
-            (_, CacheStatus::Miss) => Class::Miss,
-            (_, CacheStatus::Own) => Class::Own,
-            (_, CacheStatus::NoRequest) => Class::Unasked,
-        }
-    }
-}
+use std::time::Duration;
 
 /// A fetch, as events name it.
 #[derive(Debug, Clone, Copy)]
@@ -189,10 +22,12 @@ pub struct FetchName<'a> {
     pub upstream: &'a str,
     /// What was asked for; empty in the poem protocol.
     pub request: &'a [u8],
+    /// What the fetch is for.
+    pub cause: FetchCause,
 }
 
 /// Something worth reporting beside the connections.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     /// The service listens.
     Started {
@@ -223,6 +58,8 @@ pub enum Event<'a> {
         fetch: FetchName<'a>,
         /// Why.
         error: &'a Error,
+        /// How long it took; zero if it did not begin.
+        time: Duration,
         /// Readers that waited for it.
         waiting: usize,
     },
@@ -232,6 +69,8 @@ pub enum Event<'a> {
         fetch: FetchName<'a>,
         /// Bytes of the text until then.
         bytes: u64,
+        /// How long it took until then.
+        time: Duration,
     },
     /// A whole text was passed on but is not kept.
     Rejected {
@@ -450,4 +289,63 @@ pub struct Silent;
 impl Observer for Silent {
     fn request(&self, _: &AccessRecord<'_>) {}
     fn event(&self, _: Event<'_>) {}
+}
+
+/// Several observers as one: each is told everything, in this order.
+pub struct Observers(pub Vec<Arc<dyn Observer>>);
+
+impl Observer for Observers {
+    fn request(&self, record: &AccessRecord<'_>) {
+        for observer in &self.0 {
+            observer.request(record);
+        }
+    }
+
+    fn event(&self, event: Event<'_>) {
+        for observer in &self.0 {
+            observer.event(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Default)]
+    struct Counter(AtomicU64);
+
+    impl Observer for Counter {
+        fn request(&self, _: &AccessRecord<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn event(&self, _: Event<'_>) {
+            self.0.fetch_add(10, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn several_observers_are_each_told_everything() {
+        let counters: [Arc<Counter>; 2] = Default::default();
+        let observers = counters.clone().map(|counter| counter as Arc<dyn Observer>);
+        let all = Observers(observers.into());
+
+        all.request(&AccessRecord {
+            peer: &"127.0.0.1:1",
+            request: b"",
+            status: CacheStatus::Own,
+            fetch: None,
+            outcome: Outcome::Whole,
+            bytes: 1,
+            wait: Duration::ZERO,
+            total: Duration::ZERO,
+            stored: false,
+        });
+        all.event(Event::Draining { open: 1 });
+
+        let counts = counters.map(|counter| counter.0.load(Ordering::Relaxed));
+        assert_eq!(counts, [11, 11]);
+    }
 }

@@ -72,11 +72,6 @@ pub trait Handler: Send + Sync + 'static {
     /// The answer, without waiting: whatever has to wait is in the answer's reader.
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response;
 
-    /// The server that it fetches answers from, if it does, for the log.
-    fn upstream(&self) -> Option<&str> {
-        None
-    }
-
     /// Reads again what it serves, or purges what it keeps (SIGHUP).
     ///
     /// # Errors
@@ -396,7 +391,7 @@ impl Answer {
             peer,
             request: logged(&self.asked.request),
             status: self.status,
-            upstream: None, // a short answer comes from the cache
+            fetch: None, // a short answer comes from the cache
             outcome,
             bytes: self.delivery.sent,
             wait: Duration::ZERO,

@@ -3,7 +3,7 @@
 mod waits;
 
 use crate::error::Error;
-use crate::observe::{AccessRecord, CacheStatus, Class, Outcome, REASONS};
+use crate::observe::{AccessRecord, CacheStatus, Class, FetchCause, Outcome, REASONS};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -75,24 +75,6 @@ pub struct Stats {
     pub purges_of_key: AtomicU64,
     /// Tasks, and calls of handlers and observers, that ended by a panic.
     pub panics: AtomicU64,
-}
-
-/// What a fetch is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchCause {
-    /// A client asked for a text that is not cached.
-    Miss,
-    /// A client asked for a text that is stale.
-    Stale,
-    /// A text is about to be stale.
-    Prefetch,
-    /// An operator asked for it.
-    Admin,
-}
-
-impl FetchCause {
-    /// One word for each, in their order.
-    pub const WORDS: [&str; 4] = ["miss", "stale", "prefetch", "admin"];
 }
 
 /// How a fetch ends.

@@ -43,6 +43,8 @@ enum Origin {
 #[derive(Debug)]
 struct Servers {
     addrs: Vec<Addr>,
+    /// The same as text, shared with whatever names a server.
+    names: Vec<Arc<str>>,
     /// Held for one decision.
     health: Mutex<Health>,
 }
@@ -124,9 +126,11 @@ impl Drop for Asking {
 impl Upstream {
     /// These servers, asked in this order.
     pub fn servers(addrs: Vec<Addr>) -> Upstream {
+        let name = |addr: &Addr| addr.to_string().into();
         Upstream {
             records: Records::new(addrs.len()),
             origin: Origin::Servers(Servers {
+                names: addrs.iter().map(name).collect(),
                 health: Mutex::new(Health::new(addrs.len())),
                 addrs,
             }),
@@ -173,10 +177,10 @@ impl Upstream {
     }
 
     /// The name of a source, for logs.
-    pub(crate) fn name(&self, source: Source) -> String {
+    pub(crate) fn name(&self, source: Source) -> Arc<str> {
         match &self.origin {
-            Origin::Servers(servers) => servers.addrs[source.0].to_string(),
-            Origin::BuiltIn { .. } => "builtin".to_string(),
+            Origin::Servers(servers) => servers.names[source.0].clone(),
+            Origin::BuiltIn { .. } => "builtin".into(),
         }
     }
 
@@ -222,7 +226,7 @@ impl Upstream {
         let Origin::Servers(servers) = &self.origin else {
             return;
         };
-        let upstream = &servers.addrs[source.0].to_string();
+        let upstream = &servers.names[source.0];
 
         let change = match result {
             Err(error) if error.is_worth_another_server() => servers.health().failed(source.0, now),
@@ -261,7 +265,9 @@ impl Upstream {
         let counts = |source: Source| {
             let (name, down_since) = (self.name(source), down_since(source));
             let records = &self.records;
-            records.with(source, |record| record.counts(name, down_since, now))
+            records.with(source, |record| {
+                record.counts(name.to_string(), down_since, now)
+            })
         };
 
         let sources = match &self.origin {

@@ -4,6 +4,8 @@ mod completions;
 mod environment;
 mod flags;
 mod help;
+mod log_choice;
 mod logs;
 mod manager;
+mod priorities;
 mod sockets;

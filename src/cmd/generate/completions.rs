@@ -115,7 +115,11 @@ fn value(arg: &Arg) -> Value {
     let possible = arg.get_possible_values();
     if !possible.is_empty() {
         let words = possible.iter().map(|word| word.get_name().to_string());
-        return Value::Word(words.collect());
+        let words = words.collect();
+        return match arg.get_value_delimiter() {
+            Some(_) => Value::List(words),
+            None => Value::Word(words),
+        };
     }
 
     let names = arg.get_value_names().unwrap_or_default();

@@ -1,52 +1,12 @@
-//! The log for machines: one JSON object per line, for each request and for each event,
-//! in the terms of RFC 9211. docs/logs.md has the table of all fields.
+//! The log for machines: one JSON object per line, for each request and for each event.
+//! docs/logs.md has the table of all fields.
 
 use poetry::control::{ERRORS, REASONS, Snapshot, UpstreamCounts, UpstreamState};
 use poetry::error::Error;
-use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus, Event, Reloaded};
+use poetry::observe::json::{key, line, millis, start};
+pub(super) use poetry::observe::json::{lost, request};
+use poetry::observe::{Event, Reloaded};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
-
-/// The part of a request that is shown, in bytes.
-const KEY_BYTES: usize = 1024;
-
-/// A request.
-pub(super) fn request(record: &AccessRecord<'_>) -> String {
-    let mut object = json!({
-        "time": now(),
-        "peer": record.peer.to_string(),
-        "class": record.class().word(),
-        "hit": matches!(record.status, CacheStatus::Hit(_) | CacheStatus::Negative),
-        "collapsed": record.status == CacheStatus::Coalesced,
-        "bytes": record.bytes,
-        "wait_ms": millis(record.wait),
-        "total_ms": millis(record.total),
-        "outcome": record.outcome.word(),
-        "key": key(record.request),
-    });
-
-    match record.status {
-        CacheStatus::Hit(until) => {
-            let ttl = until.saturating_duration_since(Instant::now());
-            object["ttl"] = json!(ttl.as_secs());
-        }
-        CacheStatus::Miss => {
-            object["fwd"] = json!("miss");
-            object["stored"] = json!(record.stored);
-        }
-        CacheStatus::Coalesced => object["fwd"] = json!("miss"),
-        CacheStatus::Stale => object["fwd"] = json!("stale"),
-        CacheStatus::Negative | CacheStatus::Own | CacheStatus::NoRequest => {}
-    }
-    if let Some(upstream) = record.upstream {
-        object["upstream"] = json!(upstream);
-    }
-    if let Some(reason) = record.outcome.reason() {
-        object["reason"] = json!(reason);
-    }
-    line(&object)
-}
 
 /// An event.
 pub(super) fn event(event: &Event<'_>) -> String {
@@ -54,6 +14,7 @@ pub(super) fn event(event: &Event<'_>) -> String {
     if let Some(fetch) = event.fetch() {
         object["key"] = json!(key(fetch.request));
         object["upstream"] = json!(fetch.upstream);
+        object["cause"] = json!(fetch.cause.word());
     }
     if let Some(error) = event.error() {
         object["outcome"] = json!(error.word());
@@ -78,7 +39,11 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["total_ms"] = json!(millis(*time));
             object["stored"] = json!(kept);
         }
-        Event::GivenUp { bytes, .. } => object["bytes"] = json!(bytes),
+        Event::FetchFailed { time, .. } => object["total_ms"] = json!(millis(*time)),
+        Event::GivenUp { bytes, time, .. } => {
+            object["bytes"] = json!(bytes);
+            object["total_ms"] = json!(millis(*time));
+        }
         Event::Rejected { why, .. } => object["reason"] = json!(why),
         Event::NextUpstream { next, .. } => object["next"] = json!(next.to_string()),
         Event::UpstreamDown {
@@ -113,7 +78,6 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             Reloaded::Nothing => {}
         },
         Event::Fetching { .. }
-        | Event::FetchFailed { .. }
         | Event::SentOriginal { .. }
         | Event::Declined { .. }
         | Event::ReloadFailed { .. }
@@ -128,11 +92,12 @@ fn add_purge(object: &mut Value, scope: &str, name: &[u8], how: &str, texts: u64
     object["texts"] = json!(texts);
 }
 
-/// The figures of the service.
-pub(super) fn summary(snapshot: &Snapshot) -> String {
+/// The figures of the service. `lost` lines of the log were lost.
+pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
     let mut object = start("summary");
     let connections = &snapshot.connections;
     object["uptime_ms"] = json!(millis(snapshot.uptime));
+    object["lost_lines"] = json!(lost);
     object["connections"] = json!({
         "hit": connections.hit,
         "stale": connections.stale,
@@ -206,13 +171,6 @@ fn counts(names: &[&str], counts: &[u64]) -> Value {
         .collect()
 }
 
-/// How many lines were lost: the queue was full, or they could not be written.
-pub(super) fn lost(lines: u64) -> String {
-    let mut object = start("lost");
-    object["lines"] = json!(lines);
-    line(&object)
-}
-
 /// The error that ends the process.
 pub(super) fn error(error: &Error, text: &str) -> String {
     let mut object = start("error");
@@ -233,27 +191,6 @@ pub(super) fn panic(reason: &str) -> String {
     let mut object = start("panic");
     object["reason"] = json!(reason);
     line(&object)
-}
-
-fn start(event: &str) -> Value {
-    json!({ "time": now(), "event": event })
-}
-
-fn line(object: &Value) -> String {
-    escape::json(object.to_string())
-}
-
-fn key(request: &[u8]) -> String {
-    let shown = request.len().min(KEY_BYTES);
-    String::from_utf8_lossy(&request[..shown]).into_owned()
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_millis() as u64
-}
-
-fn now() -> String {
-    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //!
 //! Logging a hit costs an atomic addition; only the first two in a second cost more.
 
+use super::journal::Line;
 use colored::Colorize;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -25,19 +26,25 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// The system's. A part of the line may be written.
-pub(super) fn print(line: &str) -> io::Result<()> {
+pub(super) fn print(line: &Line) -> io::Result<()> {
+    print_after("", line)
+}
+
+/// Writes a line like [`print`], after the end of another one.
+fn print_after(end: &str, line: &Line) -> io::Result<()> {
     static HAS_COLORS: LazyLock<bool> = LazyLock::new(|| {
         let choice = anstream::AutoStream::choice(&io::stderr());
         choice != anstream::ColorChoice::Never
     });
 
-    let mut line = if *HAS_COLORS {
-        line.to_string()
+    let mut text = end.to_string() + line.prefix();
+    if *HAS_COLORS {
+        text.push_str(&line.text);
     } else {
-        anstream::adapter::strip_str(line).to_string()
-    };
-    line.push('\n');
-    io::stderr().write_all(line.as_bytes())
+        text.extend(anstream::adapter::strip_str(&line.text));
+    }
+    text.push('\n');
+    io::stderr().write_all(text.as_bytes())
 }
 
 /// How many lines may wait for a slow stderr. Further ones are lost, because a log must
@@ -71,8 +78,10 @@ pub(super) struct Lines {
     /// Lines that found no place in the queue or could not be written, and that are not
     /// reported yet.
     lost: AtomicU64,
+    /// Lines that were lost since the start.
+    lost_in_all: Arc<AtomicU64>,
     /// The line that reports how many were lost.
-    lost_line: fn(u64) -> String,
+    lost_line: fn(u64) -> Line,
     answers: [Arc<Repeats>; Answer::COUNT],
     /// The kinds of events counted at the moment. Held for a look.
     events: Mutex<HashMap<String, Arc<Repeats>>>,
@@ -84,20 +93,20 @@ struct Repeats {
     /// Lines since the count was printed; 0 if the kind is not being counted.
     count: AtomicU64,
     /// The second of these lines. Held to write or take it.
-    example: Mutex<Option<String>>,
+    example: Mutex<Option<Line>>,
 }
 
 impl Repeats {
-    fn example(&self) -> MutexGuard<'_, Option<String>> {
+    fn example(&self) -> MutexGuard<'_, Option<Line>> {
         let guard = self.example.lock();
         guard.expect("no code panics while it holds an example's lock")
     }
 }
 
 enum Message {
-    Line(String),
+    Line(Line),
     /// The first line of its kind; from now on they are counted.
-    First(Arc<Repeats>, String),
+    First(Arc<Repeats>, Line),
     Flush(SyncSender<()>),
 }
 
@@ -106,11 +115,12 @@ impl Lines {
     ///
     /// # Errors
     /// The system's, if it has no thread left.
-    pub fn start(lost_line: fn(u64) -> String) -> io::Result<Arc<Lines>> {
+    pub fn start(lost_line: fn(u64) -> Line) -> io::Result<Arc<Lines>> {
         let (queue, messages) = sync_channel(QUEUE);
         let lines = Arc::new(Lines {
             queue,
             lost: AtomicU64::new(0),
+            lost_in_all: Arc::default(),
             lost_line,
             answers: Default::default(),
             events: Mutex::default(),
@@ -128,20 +138,30 @@ impl Lines {
     }
 
     /// Adds a line of its own.
-    pub fn add(&self, line: String) {
+    pub fn add(&self, line: Line) {
         if self.queue.try_send(Message::Line(line)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lose(1);
         }
     }
 
+    /// How many lines were lost since the start.
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        self.lost_in_all.clone()
+    }
+
+    fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+        self.lost_in_all.fetch_add(lines, Ordering::Relaxed);
+    }
+
     /// Adds an answer's line. `line` is called for two lines in a second at most.
-    pub fn answer(&self, answer: Answer, line: impl FnOnce() -> String) {
+    pub fn answer(&self, answer: Answer, line: impl FnOnce() -> Line) {
         self.count(&self.answers[answer as usize], line);
     }
 
     /// Adds an event's line of this kind. `line` is called for two lines in a second at
     /// most.
-    pub fn event(&self, kind: String, line: impl FnOnce() -> String) {
+    pub fn event(&self, kind: String, line: impl FnOnce() -> Line) {
         let repeats = self.events().entry(kind).or_default().clone();
         self.count(&repeats, line);
     }
@@ -151,13 +171,13 @@ impl Lines {
         guard.expect("no code panics while it holds the events' lock")
     }
 
-    fn count(&self, repeats: &Arc<Repeats>, line: impl FnOnce() -> String) {
+    fn count(&self, repeats: &Arc<Repeats>, line: impl FnOnce() -> Line) {
         match repeats.count.fetch_add(1, Ordering::Relaxed) {
             0 => {
                 let first = Message::First(repeats.clone(), line());
                 if self.queue.try_send(first).is_err() {
                     let lost = repeats.count.swap(0, Ordering::Relaxed); // nothing prints it
-                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                    self.lose(lost);
                 }
             }
             1 => *repeats.example() = Some(line()),
@@ -198,7 +218,7 @@ struct Writer {
 
 struct Counting {
     repeats: Arc<Repeats>,
-    first: String,
+    first: Line,
     since: Instant,
 }
 
@@ -247,20 +267,17 @@ impl Writer {
     }
 
     /// Writes a line, or counts it as lost.
-    fn print(&mut self, line: &str) {
+    fn print(&mut self, line: &Line) {
         if self.try_print(line).is_err() {
-            self.lines.lost.fetch_add(1, Ordering::Relaxed);
+            self.lines.lose(1);
         }
     }
 
     /// Writes a line. After one that was cut off (the disk was full, say) it starts a
     /// new one, so that only the torn line is no JSON.
-    fn try_print(&mut self, line: &str) -> io::Result<()> {
-        let written = if self.is_torn {
-            print(&format!("\n{line}"))
-        } else {
-            print(line)
-        };
+    fn try_print(&mut self, line: &Line) -> io::Result<()> {
+        let end = if self.is_torn { "\n" } else { "" };
+        let written = print_after(end, line);
         self.is_torn = written.is_err();
         written
     }
@@ -295,13 +312,14 @@ impl Writer {
 }
 
 /// What follows the first of `count` lines. `example` is another of them.
-fn folded(count: u64, example: String) -> Option<String> {
+fn folded(count: u64, mut example: Line) -> Option<Line> {
     match count.saturating_sub(2) {
         0 if count < 2 => None,
         0 => Some(example),
         more => {
             let more = format!("({} more within a second)", thousands(more));
-            Some(format!("{example} {}", more.dimmed()))
+            example.text += &format!(" {}", more.dimmed());
+            Some(example)
         }
     }
 }
@@ -333,7 +351,10 @@ mod tests {
     #[test]
     fn every_line_of_a_kind_is_printed_or_counted() {
         colored::control::set_override(false);
-        let after = |count| folded(count, "again".into());
+        let after = |count| {
+            let example = Line::trouble("again".into());
+            folded(count, example).map(|line| line.text)
+        };
         assert_eq!(after(0), None);
         assert_eq!(after(1), None);
         assert_eq!(after(2).as_deref(), Some("again"));

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// The option that limits the time of a whole fetch.
 const FETCH_OPTION: &str = "--fetch-timeout";
 
-/// A request's line with `-v`.
-pub(super) fn request(record: &AccessRecord<'_>) -> String {
+/// A request's line with `-v`. It stands for `sample` requests like it.
+pub(super) fn request(record: &AccessRecord<'_>, sample: u64) -> String {
     let status = match record.status {
         CacheStatus::Hit(_) => "hit",
         CacheStatus::Stale => "stale",
@@ -29,11 +29,16 @@ pub(super) fn request(record: &AccessRecord<'_>) -> String {
         Outcome::Failed(error) => format!("failed: {}", escape::text(&error.to_string())),
         other => other.word().replace('_', " "),
     };
-    let asked = asked(record.request);
-    format!(
-        "{}: {asked}{status}, {} bytes, {end}",
-        record.peer, record.bytes
-    )
+    let (peer, asked, bytes) = (record.peer, asked(record.request), record.bytes);
+    let mut line = format!("{peer}: {asked}{status}, {bytes} bytes, {end}");
+
+    if record.wait.as_millis() > 0 {
+        line += &format!(", waited {}", short(record.wait));
+    }
+    if sample > 1 {
+        line += &format!(" (one of {})", thousands(sample));
+    }
+    line
 }
 
 /// A request's line without `-v`. Lines of one kind are folded.
@@ -77,6 +82,11 @@ pub(super) fn lost(lines: u64) -> String {
         1 => "1 log line was lost".to_string(),
         lines => format!("{} log lines were lost", thousands(lines)),
     })
+}
+
+fn lines(count: u64) -> String {
+    let noun = if count == 1 { "line" } else { "lines" };
+    format!("{} {noun}", thousands(count))
 }
 
 /// An event.
@@ -183,8 +193,8 @@ fn reloaded(what: Reloaded) -> String {
     }
 }
 
-/// The figures of the service, a line for each part.
-pub(super) fn summary(snapshot: &Snapshot) -> Vec<String> {
+/// The figures of the service, a line for each part. `lost` lines of the log were lost.
+pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     let uptime = Duration::from_secs(snapshot.uptime.as_secs());
     let mut lines = vec![format!(
         "up {}, {} open",
@@ -197,6 +207,9 @@ pub(super) fn summary(snapshot: &Snapshot) -> Vec<String> {
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
+    if lost > 0 {
+        lines.push(format!("log: {} lost since the start", self::lines(lost)));
+    }
     lines
 }
 

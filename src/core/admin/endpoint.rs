@@ -9,21 +9,18 @@ use super::metrics::{self, Format, Scrape};
 use super::process::Process;
 use super::rights::{AdminAccess, Denied, Rights};
 use super::status::{self, StatusParts};
-use super::{AdminParts, keys, line, page, text};
+use super::watching::{Endless, watch};
+use super::{AdminParts, Lookout, keys, line, page, text};
 use crate::cache::Purge;
 use crate::control::{FlightView, KeyList, KeyPage, KeyView, Refresh, Snapshot, UpstreamState};
 use crate::escape;
 use crate::flight::Ending;
 use crate::rt;
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt, unfold};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Answers without an end at the same time: each has a connection of the 16.
-const ENDLESS_MAX: usize = 4;
 
 /// The most fetches of one answer. More don't fit on a screen.
 const FLIGHTS_MAX: usize = 1000;
@@ -31,9 +28,6 @@ const FLIGHTS_MAX: usize = 1000;
 /// A heartbeat of this age means that the executor is stuck. The longest that healthy
 /// work holds it is a transformation of a large poem, some seconds.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
-
-/// Time between two frames of a screen.
-const FRAME: Duration = Duration::from_secs(1);
 
 /// How long a refresh is waited for: a second less than an answer may take.
 const REFRESH_WAIT: Duration = Duration::from_secs(9);
@@ -68,8 +62,7 @@ pub(super) struct Page {
 /// What an answer consists of.
 pub(super) enum Content {
     Whole(Bytes),
-    /// Lines until either side closes.
-    Endless(BoxStream<'static, Bytes>),
+    Endless(Endless),
 }
 
 /// An answer in the line language.
@@ -157,7 +150,7 @@ impl Endpoint {
                 Some(key) => Page::json(&keys::key(&key)),
                 None => Page::text(404, "nothing is known of this key\n"),
             },
-            Action::Flights => Page::json(&keys::flights(&self.flights(now))),
+            Action::Flights => Page::json(&keys::flights(&self.flights(FLIGHTS_MAX, now))),
             Action::Upstreams => {
                 let upstreams = self.snapshot(now).upstreams;
                 Page::json(&status::upstreams(&upstreams, &clock(now)))
@@ -192,16 +185,18 @@ impl Endpoint {
             Action::Status { .. } => whole(self.glance(now)),
             Action::Keys(query) => whole(text::keys(&self.keys(query, now))),
             Action::Key(name) => whole(self.key(name, now).iter().map(text::key).collect()),
-            Action::Flights => whole(text::flights(&self.flights(now))),
+            Action::Flights => whole(text::flights(&self.flights(FLIGHTS_MAX, now))),
             Action::Upstreams => whole(text::upstreams(&self.snapshot(now).upstreams)),
             Action::Notices => {
                 let notices = self.parts.lookout.notices.to_json(&clock(now));
                 whole(text::notices(&notices))
             }
-            Action::Log { .. } | Action::Top | Action::TopKeys => match self.endless(action) {
-                Ok(lines) => Spoken::Well(Content::Endless(lines)),
-                Err(why) => Spoken::Badly(why.into()),
-            },
+            Action::Log { .. } | Action::Top | Action::TopKeys => {
+                match watch(self, action, &self.endless) {
+                    Ok(lines) => Spoken::Well(Content::Endless(lines)),
+                    Err(why) => Spoken::Badly(why.into()),
+                }
+            }
             Action::Purge(target, how) => {
                 let purged = self.purge(target, *how, now);
                 whole(format!("purged {purged}\n"))
@@ -213,7 +208,11 @@ impl Endpoint {
         }
     }
 
-    fn snapshot(&self, now: Instant) -> Snapshot {
+    pub(super) fn lookout(&self) -> &Lookout {
+        &self.parts.lookout
+    }
+
+    pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
         self.parts.control.snapshot(&self.parts.stats, now)
     }
 
@@ -280,8 +279,8 @@ impl Endpoint {
         text::status(&snapshot, &state, &health.reasons)
     }
 
-    fn flights(&self, now: Instant) -> Vec<FlightView> {
-        self.parts.control.flights(FLIGHTS_MAX, now)
+    pub(super) fn flights(&self, most: usize, now: Instant) -> Vec<FlightView> {
+        self.parts.control.flights(most, now)
     }
 
     /// A page of keys. Each look at the cache is short, so it takes several to find the
@@ -355,7 +354,7 @@ impl Endpoint {
     }
 
     fn endless_page(self: &Arc<Self>, action: &Action) -> Page {
-        match self.endless(action) {
+        match watch(self, action, &self.endless) {
             Ok(lines) => Page {
                 status: 200,
                 kind: LINES,
@@ -364,58 +363,6 @@ impl Endpoint {
             },
             Err(why) => Page::text(503, format!("{why}\n")),
         }
-    }
-
-    /// An answer without an end, if there is a place for it.
-    fn endless(
-        self: &Arc<Self>,
-        action: &Action,
-    ) -> Result<BoxStream<'static, Bytes>, &'static str> {
-        let place = EndlessPlace::take(&self.endless).ok_or("too many are watching already")?;
-        if *action != Action::Top {
-            return Err("not here");
-        }
-
-        let endpoint = self.clone();
-        let frames = unfold(place, move |place| {
-            let endpoint = endpoint.clone();
-            async move {
-                if place.has_begun {
-                    rt::sleep(FRAME).await;
-                }
-                let frame = text::redraw(&endpoint.glance(Instant::now()));
-                Some((Bytes::from(frame), place.begun()))
-            }
-        });
-        Ok(frames.boxed())
-    }
-}
-
-/// One of the answers without an end; its place is free again once it is dropped.
-struct EndlessPlace {
-    taken: Arc<AtomicUsize>,
-    has_begun: bool,
-}
-
-impl EndlessPlace {
-    fn take(taken: &Arc<AtomicUsize>) -> Option<EndlessPlace> {
-        let place = EndlessPlace {
-            taken: taken.clone(),
-            has_begun: false,
-        };
-        let before = taken.fetch_add(1, Ordering::AcqRel);
-        (before < ENDLESS_MAX).then_some(place)
-    }
-
-    fn begun(mut self) -> EndlessPlace {
-        self.has_begun = true;
-        self
-    }
-}
-
-impl Drop for EndlessPlace {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

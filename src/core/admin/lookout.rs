@@ -2,6 +2,8 @@
 //! passes everything on.
 
 use super::notices::Notices;
+use super::tail::Tail;
+use super::top::HotKeys;
 use crate::observe::{AccessRecord, Event, Observer};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +12,8 @@ use std::time::Instant;
 pub struct Lookout {
     next: Arc<dyn Observer>,
     pub(super) notices: Notices,
+    pub(super) tail: Arc<Tail>,
+    pub(super) hot_keys: Arc<HotKeys>,
 }
 
 impl Lookout {
@@ -18,6 +22,8 @@ impl Lookout {
         Arc::new(Lookout {
             next,
             notices: Notices::new(),
+            tail: Arc::default(),
+            hot_keys: Arc::default(),
         })
     }
 }
@@ -25,6 +31,8 @@ impl Lookout {
 impl Observer for Lookout {
     fn request(&self, record: &AccessRecord<'_>) {
         self.notices.request(record);
+        self.tail.request(record);
+        self.hot_keys.request(record);
         self.next.request(record);
     }
 

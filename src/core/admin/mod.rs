@@ -12,7 +12,7 @@
 //! | the body of a request | none | `http.rs` |
 //! | a command | 1 KiB, 5 s | `first.rs`, here |
 //! | a whole answer | 10 s | `http.rs`, here |
-//! | answers without an end | 4 | `endpoint.rs` |
+//! | answers without an end | 4 | `watching.rs` |
 //! | keys of one answer | 1000 | `action.rs` |
 
 pub mod action;
@@ -35,7 +35,10 @@ pub mod route;
 mod sample;
 mod socket;
 pub mod status;
+pub mod tail;
 mod text;
+pub mod top;
+mod watching;
 
 use crate::control::Control;
 use crate::error::{Error, reason};

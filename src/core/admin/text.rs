@@ -9,9 +9,6 @@ use humantime::format_duration;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Moves the cursor home and clears the screen.
-const CLEAR: &str = "\x1b[H\x1b[2J";
-
 /// The figures at a glance. `state` is `ok`, or what is wrong, for these reasons.
 pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> String {
     let connections = &snapshot.connections;
@@ -69,11 +66,6 @@ pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> St
         );
     }
     lines.text()
-}
-
-/// A frame of a screen, in place of the last one.
-pub(super) fn redraw(frame: &str) -> String {
-    format!("{CLEAR}{frame}")
 }
 
 /// What went wrong lately, the newest first.

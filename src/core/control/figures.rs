@@ -1,9 +1,9 @@
 //! The figures of a service at one moment. Logs, `/status` and `/metrics` are made from
 //! one [`Snapshot`], so they can't disagree.
 
-use crate::observe::Class;
 pub use crate::observe::REASONS;
-use crate::stats::{FetchCause, FetchResult, Stats, WAIT_BOUNDS, bucket};
+use crate::observe::{Class, FetchCause};
+use crate::stats::{FetchResult, Stats, WAIT_BOUNDS, bucket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,7 @@
 use super::state::End;
 use super::{Inner, launch};
 use crate::error::Error;
+use crate::observe::FetchNote;
 use crate::poem::Poem;
 use crate::sync::drop_after;
 use bytes::Bytes;
@@ -183,6 +184,15 @@ impl Reader {
                 matches!(shared.lock().end, Some(End::Landed { kept: true }))
             }
             ReadFrom::Elsewhere(_) | ReadFrom::Released => false,
+        }
+    }
+
+    /// What is known of the fetch that brings the poem; `None` for one that is complete
+    /// already, or that no fetch brings.
+    pub fn note(&self) -> Option<Arc<FetchNote>> {
+        match &self.from {
+            ReadFrom::Flight { shared, .. } => shared.lock().note.clone(),
+            ReadFrom::Poem { .. } | ReadFrom::Elsewhere(_) | ReadFrom::Released => None,
         }
     }
 

@@ -4,6 +4,7 @@
 use super::writer::{NoReaders, Remaining};
 use super::{PIECE, Read};
 use crate::error::Error;
+use crate::observe::FetchNote;
 use crate::poem::Poem;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub(super) struct FlightState {
     pub(super) attached: Vec<Attachment>,
     /// Counts the readers of many flights.
     all_readers: Option<Arc<AtomicU64>>,
+    /// What is known of the fetch, for logs.
+    pub(super) note: Option<Arc<FetchNote>>,
 }
 
 /// Whether a flight's fetch has begun.
@@ -114,6 +117,7 @@ impl FlightState {
             on_interest: None,
             attached: Vec::new(),
             all_readers,
+            note: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::state::{End, FlightState, Interest, Start, compact};
 use super::{Flight, Inner};
 use crate::error::Error;
+use crate::observe::FetchNote;
 use crate::poem::Poem;
 use crate::sync::drop_after;
 use bytes::Bytes;
@@ -176,6 +177,11 @@ impl Writer {
     /// Keeps `attachment` alive as long as the flight's bytes.
     pub fn attach(&mut self, attachment: impl Any + Send + Sync) {
         self.shared.lock().attached.push(Box::new(attachment));
+    }
+
+    /// Notes what is known of the fetch, for the logs of its readers.
+    pub fn note(&mut self, note: FetchNote) {
+        self.shared.lock().note = Some(Arc::new(note));
     }
 
     /// The complete poem, before any reader learns that it is complete. Its readers

@@ -25,11 +25,11 @@ use crate::control::{
 };
 use crate::dispatch::Dispatch;
 use crate::error::Error;
-use crate::observe::{CacheStatus, Observer, Reloaded};
+use crate::observe::{CacheStatus, FetchCause, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
-use crate::stats::{FetchCause, PanicCount, Stats};
+use crate::stats::{PanicCount, Stats};
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
 use crate::upstream::Upstream;
 use bytes::Bytes;
@@ -241,10 +241,6 @@ impl Handler for Proxy {
             }
         };
         Response { reader, status }
-    }
-
-    fn upstream(&self) -> Option<&str> {
-        Some(&self.name)
     }
 
     /// Makes all cached texts stale. Clients that wait for a text still get it.

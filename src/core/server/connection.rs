@@ -4,7 +4,7 @@ use super::{Handler, Request, Response, Server};
 use crate::error::Error;
 use crate::flight::{Read, Reader};
 use crate::net::{Peer, Received, Stream, Then};
-use crate::observe::{AccessRecord, CacheStatus, Outcome};
+use crate::observe::{AccessRecord, CacheStatus, FetchNote, Outcome};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::rt::{self, CoopBudget};
 use crate::slots::Slot;
@@ -125,6 +125,8 @@ pub(super) struct Responding {
     delivery: Delivery,
     /// Whether the fetch that this request started was kept. Known at the end.
     stored: bool,
+    /// The fetch that the answer came from. Known at the end.
+    fetch: Option<Arc<FetchNote>>,
     pub(super) input: ClientInput,
     /// From accept to the first byte of the answer, once that is sent.
     wait: Option<Duration>,
@@ -138,12 +140,18 @@ impl Responding {
             wait: (delivery.sent > 0).then_some(Duration::ZERO),
             delivery,
             stored: false,
+            fetch: None,
             input: ClientInput::default(),
         }
     }
 
-    fn is_stored(&self) -> bool {
-        self.status == CacheStatus::Miss && self.delivery.reader.was_kept()
+    /// Takes what is known of the fetch. A reader that is released knows nothing more.
+    fn note_fetch(&mut self) {
+        let reader = &self.delivery.reader;
+        if matches!(self.status, CacheStatus::Miss | CacheStatus::Coalesced) {
+            self.fetch = reader.note().or(self.fetch.take());
+        }
+        self.stored |= self.status == CacheStatus::Miss && reader.was_kept();
     }
 }
 
@@ -314,7 +322,7 @@ impl<H: Handler> Connection<H> {
                 Progress::Ended => {
                     // The kernel has it all: a client that is slow to close holds no
                     // memory.
-                    responding.stored = responding.is_stored();
+                    responding.note_fetch();
                     responding.delivery.reader.release();
                     let sent = responding.delivery.sent;
                     break Box::pin(self.close_politely(sent, responding.input)).await;
@@ -327,6 +335,7 @@ impl<H: Handler> Connection<H> {
                 Progress::Gone => break Outcome::Left,
             }
         };
+        responding.note_fetch();
         self.record(responding, outcome);
     }
 
@@ -354,17 +363,11 @@ impl<H: Handler> Connection<H> {
 
     fn record(&self, responding: &Responding, outcome: Outcome) {
         let total = self.accepted.elapsed();
-        let is_fetched = matches!(
-            responding.status,
-            CacheStatus::Miss | CacheStatus::Coalesced
-        );
-        let upstream = self.server.handler.upstream();
-
         self.server.record(AccessRecord {
             peer: &self.peer,
             request: &responding.request,
             status: responding.status,
-            upstream: upstream.filter(|_| is_fetched),
+            fetch: responding.fetch.as_deref(),
             outcome,
             bytes: responding.delivery.sent,
             wait: responding.wait.unwrap_or(total),

@@ -27,7 +27,7 @@ impl<H> Server<H> {
             peer,
             request: b"",
             status,
-            upstream: None,
+            fetch: None,
             outcome,
             bytes: sent,
             wait,

@@ -95,7 +95,7 @@ fn record(status: CacheStatus, outcome: Outcome, wait: Duration) -> AccessRecord
         peer: &"127.0.0.1:1",
         request: b"",
         status,
-        upstream: None,
+        fetch: None,
         outcome,
         bytes: 10,
         wait,

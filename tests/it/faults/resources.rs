@@ -154,9 +154,9 @@ fn the_wall_clock_dates_what_is_written_and_decides_nothing() {
 
     readers.sort();
     let expected = [
-        "cmd/log/json.rs",
         "core/admin/clock.rs",
         "core/admin/process.rs",
+        "core/observe/json.rs",
     ];
     assert_eq!(readers, expected.map(PathBuf::from));
 }

@@ -3,10 +3,11 @@
 use super::*;
 use poetry::control::{CacheCounts, FetchCounts, Histogram};
 use poetry::error::Stage;
-use poetry::observe::{FetchName, Outcome};
+use poetry::observe::{AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome};
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const PAGE: &str = include_str!("../../../../docs/logs.md");
 
@@ -55,7 +56,9 @@ fn all_events() -> Vec<Value> {
     let fetch = FetchName {
         upstream,
         request: b"name",
+        cause: FetchCause::Stale,
     };
+    let kept = true;
     let purged = Reloaded::Purged { texts: 1 };
     let poems = Reloaded::Poems { poems: 1 };
     let (verb, addrs) = ("Serving", &["127.0.0.1:1".to_string()][..]);
@@ -68,9 +71,16 @@ fn all_events() -> Vec<Value> {
         Event::FetchFailed {
             fetch,
             error,
+            time,
             waiting,
         },
-        Event::GivenUp { fetch, bytes },
+        Event::Fetched {
+            fetch,
+            bytes,
+            time,
+            kept,
+        },
+        Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
         Event::NextUpstream { fetch, error, next },
         Event::UpstreamDown {
@@ -107,7 +117,7 @@ fn all_events() -> Vec<Value> {
         ..Snapshot::of(&Stats::default(), Instant::now())
     };
     let others = [
-        summary(&figures),
+        summary(&figures, 0),
         lost(1),
         super::error(error, &error.to_string()),
         warning("an odd option"),
@@ -157,19 +167,24 @@ fn all_requests() -> Vec<Value> {
         .into_iter()
         .flat_map(|status| ends.clone().map(|end| (status, end)));
 
+    let note = FetchNote {
+        cause: FetchCause::Miss,
+        upstream: Some("a server".into()),
+        time: Some(TIME),
+    };
     let object = |(status, outcome)| {
         let record = AccessRecord {
             peer: &"127.0.0.1:1",
             request: b"name",
             status,
-            upstream: Some("a server"),
+            fetch: Some(&note),
             outcome,
             bytes: 1,
             wait: TIME,
             total: TIME,
             stored: true,
         };
-        parse(&request(&record))
+        parse(&request(&record, 10))
     };
     each.map(object).collect()
 }

@@ -3,6 +3,7 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod note;
 mod pace;
 mod refresh;
 mod turn;
@@ -18,11 +19,11 @@ use crate::control::Phase;
 use crate::dispatch::Place;
 use crate::error::Error;
 use crate::flight::{NoReaders, PendingReaders};
-use crate::observe::{Event, FetchName};
+use crate::observe::{Event, FetchCause, FetchName};
 use crate::poem::{Poem, packed};
 use crate::rt::{self, CoopBudget};
 use crate::semaphore::Semaphore;
-use crate::stats::{FetchCause, FetchEnd, FetchResult};
+use crate::stats::{FetchEnd, FetchResult};
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
@@ -45,6 +46,10 @@ pub(super) struct Fetch {
     /// The source that was asked last.
     source: Option<Source>,
     listed: Listed,
+    /// The server that was asked last.
+    asked: Option<Arc<str>>,
+    /// When it began.
+    begun: Option<Instant>,
     /// The text before its transformation, where it is compared or sent on.
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
@@ -97,6 +102,8 @@ impl Fetch {
             cause,
             source: None,
             listed,
+            asked: None,
+            begun: None,
             original: Bytes::new(),
             rejected: None,
             held_up: Duration::ZERO,
@@ -109,6 +116,7 @@ impl Fetch {
         let proxy = self.proxy.clone();
         let listed = self.listed.clone();
         let begun = Instant::now();
+        self.begun = Some(begun);
         let mut end = FetchEnd::new(proxy.stats.clone(), self.cause);
         proxy.observer.event(Event::Fetching {
             fetch: self.name(&proxy),
@@ -122,7 +130,7 @@ impl Fetch {
 
         let readers = self.guard.unaccounted();
         match result {
-            Ok(()) => end.settle(self.land(begun)),
+            Ok(()) => end.settle(self.land()),
             Err(Stop::Failed(error)) => {
                 self.fail(error, Instant::now());
                 end.settle(FetchResult::Failed);
@@ -140,15 +148,11 @@ impl Fetch {
         drop(place);
     }
 
-    fn name<'a>(&'a self, proxy: &'a Proxy) -> FetchName<'a> {
-        FetchName {
-            upstream: &proxy.name,
-            request: &self.request,
-        }
-    }
-
-    fn land(self, begun: Instant) -> FetchResult {
+    fn land(mut self) -> FetchResult {
         let proxy = self.proxy.clone();
+        let now = Instant::now();
+        let time = self.time(now);
+        self.note(time);
         let bytes = self.guard.writer().len();
         let verdict = if self.rejected.is_some() {
             Verdict::Reject
@@ -156,11 +160,11 @@ impl Fetch {
             Verdict::Keep
         };
 
-        let request = self.request;
-        let kept = self.guard.land(verdict, Instant::now());
+        let kept = self.guard.land(verdict, now);
         let fetch = FetchName {
-            upstream: &proxy.name,
-            request: &request,
+            upstream: self.asked.as_deref().unwrap_or(&proxy.name),
+            request: &self.request,
+            cause: self.cause,
         };
         if kept {
             proxy.stats.kept.fetch_add(1, Ordering::Release);
@@ -172,7 +176,7 @@ impl Fetch {
         proxy.observer.event(Event::Fetched {
             fetch,
             bytes,
-            time: begun.elapsed(),
+            time: time.unwrap_or_default(),
             kept,
         });
 
@@ -183,11 +187,14 @@ impl Fetch {
         }
     }
 
-    fn fail(self, error: Error, now: Instant) {
+    fn fail(mut self, error: Error, now: Instant) {
         let proxy = self.proxy.clone();
+        let time = self.time(now);
+        self.note(time);
         proxy.observer.event(Event::FetchFailed {
             fetch: self.name(&proxy),
             error: &error,
+            time: time.unwrap_or_default(),
             waiting: self.guard.writer().readers(),
         });
 
@@ -205,6 +212,7 @@ impl Fetch {
         proxy.observer.event(Event::GivenUp {
             fetch: self.name(&proxy),
             bytes: self.guard.writer().len(),
+            time: self.time(Instant::now()).unwrap_or_default(),
         });
 
         drop(self);
@@ -242,6 +250,9 @@ impl Fetch {
         loop {
             let source = order.next().expect("an upstream has a source");
             self.source = Some(source);
+            self.asked = Some(upstream.name(source));
+            self.note(None);
+
             let result = match wanted {
                 Wanted::Whole => self.collect(source).await,
                 Wanted::AsItComes => self.stream(source).await.map(|()| Bytes::new()),
@@ -259,12 +270,8 @@ impl Fetch {
             if !asks_next || !self.guard.rewind() {
                 return Err(error.into());
             }
-            let fetch = FetchName {
-                upstream: &upstream.name(source),
-                request: &self.request,
-            };
             observer.event(Event::NextUpstream {
-                fetch,
+                fetch: self.name(&proxy),
                 error: &error,
                 next: &upstream.name(*next),
             });

@@ -91,7 +91,7 @@ impl FlightCell {
         FlightView {
             name: self.request.to_vec(),
             phase,
-            upstream: source.map(|source| upstream.name(source)),
+            upstream: source.map(|source| upstream.name(source).to_string()),
             age: now.saturating_duration_since(self.since),
             bytes: self.bytes.load(Ordering::Relaxed),
             readers: self.flight.readers() as u64,

@@ -1,6 +1,6 @@
 //! Requests that a browser, another site or an attacker may send, and what each gets.
 
-use crate::support::{FakeUpstream, Operators, Service, TOKEN, http, proxy, request};
+use crate::support::{FakeUpstream, Operators, Service, TOKEN, http, proxy, request, wait_until};
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -240,4 +240,69 @@ fn the_page_and_what_it_asks_for_are_there() {
     assert_eq!(status["requests"]["total"], 1);
     assert_eq!(status["settings"]["ttl_s"], 3600.0);
     assert!(status["history"].is_null(), "it was not asked for");
+}
+
+#[test]
+fn a_key_is_listed_refreshed_and_purged_by_its_exact_bytes() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().start();
+    let operators = Operators::healthy(&proxy);
+    let mut client = proxy.request(b"a b&\xff\r\n");
+    let (asked, _) = upstream.accept().read(7);
+    asked.send(b"old").close();
+    assert_eq!(client.rest().unwrap(), b"old");
+    let post = |path: &str| operators.unix_http(&format!("POST {path} HTTP/1.1\r\n\r\n"));
+    let get = |path: &str| operators.unix_http(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+
+    let keys = get("/keys?prefix=a").json();
+    assert_eq!(keys["total"], 1);
+    let id = keys["keys"][0]["id"].as_str().unwrap().to_string();
+    assert_eq!(id, "a%20b%26%FF");
+    assert_eq!(get(&format!("/keys?key={id}")).json()["bytes"], 3);
+    let (listed, _) = operators.unix(b"keys a\n");
+    assert!(
+        listed.starts_with("fresh") && listed.contains(" a b&"),
+        "{listed}"
+    );
+
+    assert_eq!(post(&format!("/refresh?key={id}")).status, 202);
+    let (asked, line) = upstream.accept().read(7);
+    assert_eq!(line, b"a b&\xff\r\n");
+    asked.send(b"newer").close();
+    wait_until("the new text is kept", || {
+        get(&format!("/keys?key={id}")).json()["bytes"] == 5
+    });
+
+    assert_eq!(post("/purge?prefix=b").body, "{\"purged\":0}\n");
+    assert_eq!(post("/purge?prefix=a%20").body, "{\"purged\":1}\n");
+    assert_eq!(get(&format!("/keys?key={id}")).status, 404);
+}
+
+#[test]
+fn the_metrics_are_in_the_format_that_is_asked_for() {
+    let (_proxy, operators) = keeping();
+    let plain = request(operators.elsewhere, "GET /metrics");
+    assert!(
+        plain
+            .head
+            .contains("\r\ncontent-type: text/plain; version=0.0.4")
+    );
+    assert!(
+        plain
+            .body
+            .contains("poetry_requests_total{class=\"miss\"} 1\n"),
+        "{}",
+        plain.body
+    );
+
+    let accept = "Accept: application/openmetrics-text;version=1.0.0\r\n";
+    let open = http(
+        operators.elsewhere,
+        &format!("GET /metrics HTTP/1.1\r\n{HOST}{accept}\r\n"),
+    );
+    assert!(
+        open.head
+            .contains("\r\ncontent-type: application/openmetrics-text")
+    );
+    assert!(open.body.ends_with("# EOF\n"), "{}", open.body);
 }

@@ -1,7 +1,12 @@
 //! The commands, over each kind of socket.
 
-use crate::support::{Client, FakeUpstream, Operators, Service, proxy, read_all};
+use crate::support::{
+    Client, FakeUpstream, Folder, LONG, Operators, ServerProcess, Service, proxy, read_all,
+    wait_until,
+};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 
 fn keeping() -> (Service, Operators) {
     let upstream = FakeUpstream::new();
@@ -93,17 +98,49 @@ fn four_may_watch_at_a_time() {
     };
     let watching: Vec<_> = (0..4).map(|_| watch()).collect();
     for (_, frame) in &watching {
-        assert!(frame.starts_with(b"\x1b[H\x1b[2Jstate"), "{frame:?}");
+        assert!(frame.starts_with(b"\x1b["), "{frame:?}");
     }
 
     let full = ("too many are watching already\n".to_string(), false);
     assert_eq!(say(operators.loopback, "top"), full);
     drop(watching);
-    crate::support::wait_until("a place is free", || {
+    wait_until("a place is free", || {
         let mut client = Client::connect(operators.loopback);
         client.send(b"top\n");
         let mut first = [0; 1];
         std::io::Read::read(&mut client.stream, &mut first).unwrap();
         first == *b"\x1b"
     });
+}
+
+#[test]
+fn requests_and_hot_keys_are_shown_as_they_come() {
+    let folder = Folder::new();
+    let addr = format!("unix:{}", folder.arg("admin"));
+    let server = ServerProcess::start(&["serve", "-l", "0", "--admin", &addr]);
+    let watch = |command: &str| {
+        let mut stream = UnixStream::connect(folder.path("admin")).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.write_all(format!("{command}\n").as_bytes()).unwrap();
+        BufReader::new(stream)
+    };
+    let (mut log, mut failures, mut keys) =
+        (watch("log own"), watch("log failure"), watch("top keys"));
+    let until = |lines: &mut BufReader<UnixStream>, part: &str| {
+        wait_until(part, || {
+            server.get().unwrap(); // it may come before the watch has begun
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            line.contains(part)
+        });
+    };
+
+    until(&mut log, "\"class\":\"own\"");
+    until(&mut keys, "requests in ");
+    let mut line = String::new();
+    failures.read_line(&mut line).unwrap();
+    assert_eq!(
+        line, "\n",
+        "nothing failed, and the connection is known to be open"
+    );
 }

@@ -6,7 +6,7 @@ use poetry::control::{
     UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, Stage};
-use poetry::observe::{Event, FetchName, Reloaded};
+use poetry::observe::{Event, FetchCause, FetchName, Reloaded};
 use poetry::stats::Stats;
 use std::time::{Duration, Instant};
 
@@ -262,7 +262,12 @@ fn note_troubles(scene: &Scene) {
     let (error, next, upstream) = (&refused(), TWO, ONE);
     let request = b"example.net";
     let (pause, waiting, why) = (secs(30), 1, "matches --reject");
-    let fetch = FetchName { upstream, request };
+    let cause = FetchCause::Miss;
+    let fetch = FetchName {
+        upstream,
+        request,
+        cause,
+    };
 
     let what = Reloaded::Purged { texts: 18_211 };
     notices.note_event(&Event::Reloaded { what }, ago(3610));
@@ -284,11 +289,13 @@ fn note_troubles(scene: &Scene) {
         let fetch = FetchName {
             upstream: TWO,
             request,
+            cause,
         };
         let event = Event::FetchFailed {
             fetch,
             error: late,
             waiting,
+            time: secs(30),
         };
         notices.note_event(&event, ago(31));
     }
@@ -302,6 +309,7 @@ pub fn note(scene: &Scene, text: &str) {
     let fetch = FetchName {
         upstream: ONE,
         request: b"",
+        cause: FetchCause::Miss,
     };
     let event = Event::Rejected { fetch, why: text };
     scene.notices.note_event(&event, scene.now);

@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::clock::tests::clock;
 use crate::admin::sample::{now, secs};
 use crate::error::{Error, Stage};
-use crate::observe::FetchName;
+use crate::observe::{FetchCause, FetchName};
 
 fn refused(subject: &str) -> Error {
     Error::Unreachable {
@@ -15,7 +15,12 @@ fn refused(subject: &str) -> Error {
 
 fn fetch<'a>(upstream: &'a str) -> FetchName<'a> {
     let request = b"a secret";
-    FetchName { upstream, request }
+    let cause = FetchCause::Miss;
+    FetchName {
+        upstream,
+        request,
+        cause,
+    }
 }
 
 fn note_failure(notices: &Notices, upstream: &str, error: &Error, now: Instant) {
@@ -25,6 +30,7 @@ fn note_failure(notices: &Notices, upstream: &str, error: &Error, now: Instant) 
         fetch,
         error,
         waiting,
+        time: secs(0),
     };
     notices.note_event(&event, now);
 }
@@ -226,7 +232,7 @@ fn changes_and_troubles_have_their_levels_and_name_no_request() {
         },
         now,
     );
-    notices.note_event(&Event::GivenUp { fetch, bytes }, now);
+    notices.note_event(&Event::GivenUp { fetch, bytes, time }, now);
     notices.note_event(
         &Event::Reloaded {
             what: Reloaded::Nothing,
@@ -258,7 +264,7 @@ fn of_requests_only_troubles_without_an_event_are_noted() {
             peer: &"127.0.0.1:1",
             request: b"a secret",
             status,
-            upstream: None,
+            fetch: None,
             outcome,
             bytes: 0,
             wait: secs(0),

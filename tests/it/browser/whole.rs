@@ -65,3 +65,23 @@ fn a_name_that_was_bound_to_this_machine_gets_nothing() {
     assert_eq!(browser.see(status), json!(421));
     assert!(!browser.text("body").contains("schema"));
 }
+
+#[test]
+fn one_wrong_answer_is_purged_by_hand() {
+    let upstream = FakeUpstream::new();
+    let service = proxy(&upstream).start_with(&upstream, b"a wrong answer");
+    let operators = Operators::healthy(&service);
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    browser.open(&format!("http://{}/", operators.loopback));
+    browser.until("$('keys').tBodies[0].rows.length === 1");
+    assert_eq!(browser.text("#keys .key"), "the poem");
+
+    browser.click("#keys button[data-do=purge]");
+    browser.until("$('keys').tBodies[0].rows.length === 0");
+
+    assert_eq!(browser.text("#toast"), "purged: the poem");
+    assert!(!service.get_at(Instant::now()).is_hit());
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}

@@ -4,6 +4,7 @@ mod chromium;
 mod pictures;
 mod scene;
 mod stand_in;
+mod whole;
 
 use chromium::Browser;
 use scene::{calm_proxy, key, proxy_in_trouble, server};

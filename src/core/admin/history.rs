@@ -4,6 +4,7 @@
 use super::clock::Clock;
 use crate::control::{ConnectionCounts, Histogram, REASONS, Snapshot};
 use crate::observe::Class;
+use crate::stats::{FetchCause, FetchResult};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -236,17 +237,19 @@ impl Totals {
     fn of(snapshot: &Snapshot) -> Totals {
         let fetches = snapshot.fetches.as_ref();
         let cache = snapshot.cache.unwrap_or_default();
-        // The rows and columns of `FetchCounts::ended`.
-        let (refresh, rejected, failed) = (1, 2, 3);
+        let of_refreshes = |result: FetchResult| {
+            fetches.map_or(0, |fetches| {
+                fetches.ended[FetchCause::Stale as usize][result as usize]
+            })
+        };
 
         Totals {
             classes: snapshot.connections.by_class(),
             failures: snapshot.failures,
             sent: snapshot.sent.iter().sum(),
             fetches: fetches.map_or(0, |fetches| fetches.begun),
-            failed_refreshes: fetches.map_or(0, |fetches| {
-                fetches.ended[refresh][rejected] + fetches.ended[refresh][failed]
-            }),
+            failed_refreshes: of_refreshes(FetchResult::Rejected)
+                + of_refreshes(FetchResult::Failed),
             evicted: cache.evicted_kept + cache.evicted_remembered,
             accept_pauses: snapshot.accept_pauses,
             panics: snapshot.panics,

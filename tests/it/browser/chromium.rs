@@ -157,6 +157,16 @@ impl Browser {
         self.see(&format!("document.querySelector({selector}).click()"));
     }
 
+    /// Clicks on an element that leads to another page, and waits until that is loaded.
+    pub fn follow(&mut self, selector: &str) {
+        let selector = json!(selector);
+        // Later, as the page is gone before the answer otherwise.
+        self.see(&format!(
+            "void setTimeout(() => document.querySelector({selector}).click(), 50)"
+        ));
+        while self.hear()["method"] != "Page.loadEventFired" {}
+    }
+
     /// Presses a key, by its name.
     pub fn press(&mut self, key: &str) {
         let is_character = key.chars().count() == 1;

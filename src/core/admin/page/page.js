@@ -119,7 +119,7 @@ function chart(history, classes, notices) {
   for (const f of [0, .5, 1]) {
     const at = y(top * f);
     out += `<line x1="${left}" x2="${w}" y1="${at}" y2="${at}" stroke="var(--line)"/>
-      <text x="${left - 7}" y="${at + 4}" text-anchor="end">${top < 4 ? top * f : count(top * f)}</text>`;
+      <text x="${left - 7}" y="${at + 4}" text-anchor="end">${top * f < 100 ? top * f : count(top * f)}</text>`;
   }
   for (let m = 5; m >= 0; m--) {
     if (w < 480 && m !== 5 && m !== 2 && m !== 0) continue;

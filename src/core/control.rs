@@ -31,16 +31,16 @@ pub trait Control: Send + Sync {
         KeyList::default()
     }
 
-    /// Purges texts, and reports that. Clients that wait for one still get it, but it is
-    /// not kept, and neither is anything whose fetch began before. Returns the number of
-    /// texts that were cached.
+    /// Purges texts, and reports that. Clients that wait for one still get it, but it
+    /// is not kept, and neither is anything whose fetch began before. Returns the
+    /// number of texts that were cached.
     fn purge(&self, _texts: Texts<'_>, _how: Purge, _now: Instant) -> u64 {
         0
     }
 
     /// Fetches a text although no client asks for it. What is cached stays until the
-    /// new text is complete. It waits for its turn behind the clients' fetches, and runs
-    /// where all others run.
+    /// new text is complete. It waits for its turn behind the clients' fetches, and
+    /// runs where all others run.
     fn refresh(self: Arc<Self>, _name: &[u8], _now: Instant) -> Refresh {
         Refresh::Unsupported
     }
@@ -76,8 +76,8 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// What became of [`Control::refresh`]. An [`Ending`] tells how the fetch ends: wait for
-/// it within a deadline, or drop it.
+/// What became of [`Control::refresh`]. An [`Ending`] tells how the fetch ends: wait
+/// for it within a deadline, or drop it.
 #[derive(Debug)]
 pub enum Refresh {
     /// A fetch has started, or waits for its turn. If it may not even wait, its ending
@@ -98,11 +98,11 @@ pub enum Refresh {
 pub struct KeyPage<'a> {
     /// Only those whose name begins like this.
     pub prefix: &'a [u8],
-    /// Where the last page ended; `None` for the first page. Any number is one: it stays
-    /// valid while keys come and go, and a key that stays is listed exactly once.
+    /// Where the last page ended; `None` for the first page. Any number is one: it
+    /// stays valid while keys come and go, and a key that stays is listed exactly once.
     pub cursor: Option<u64>,
-    /// The most keys of one page, at least one. (Two whose hashes are the same are on one
-    /// page, so there may be one more.)
+    /// The most keys of one page, at least one. (Two whose hashes are the same are on
+    /// one page, so there may be one more.)
     pub limit: usize,
 }
 
@@ -130,7 +130,8 @@ pub struct KeyView {
     pub is_in_flight: bool,
     /// The length of its text, in bytes; 0 without one.
     pub bytes: u64,
-    /// Time since the end of the fetch that brought the text. Unknown after a soft purge.
+    /// Time since the end of the fetch that brought the text. Unknown after a soft
+    /// purge.
     pub age: Option<Duration>,
     /// For how long it is still fresh.
     pub fresh_for: Duration,

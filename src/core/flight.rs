@@ -150,8 +150,8 @@ impl Flight {
         Some(Reader::in_flight(self.shared.clone(), cursor))
     }
 
-    /// Whether the fetch has begun. One that has not, and can be joined, will bring a text that is as new
-    /// as one asked for now.
+    /// Whether the fetch has begun. One that has not, and can be joined, will bring a
+    /// text that is as new as one asked for now.
     pub fn has_begun(&self) -> bool {
         self.shared.lock().start == Start::Begun
     }

@@ -3,8 +3,8 @@
 
 use super::clock::Clock;
 use crate::control::{ConnectionCounts, Histogram, REASONS, Snapshot};
-use crate::observe::Class;
-use crate::stats::{FetchCause, FetchResult};
+use crate::observe::{Class, FetchCause};
+use crate::stats::FetchResult;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@ mod pace;
 mod refresh;
 mod turn;
 
-use super::flights::Listed;
+use super::flights::ListedFetch;
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
 use super::{Proxy, Rejects};
@@ -45,7 +45,7 @@ pub(super) struct Fetch {
     cause: FetchCause,
     /// The source that was asked last.
     source: Option<Source>,
-    listed: Listed,
+    listed: ListedFetch,
     /// The server that was asked last.
     asked: Option<Arc<str>>,
     /// When it began.
@@ -93,7 +93,7 @@ impl Fetch {
         guard: FlightGuard<Key>,
         request: Bytes,
         cause: FetchCause,
-        listed: Listed,
+        listed: ListedFetch,
     ) -> Fetch {
         Fetch {
             proxy,

@@ -25,7 +25,7 @@ refresh KEY        fetch one text now; over unix: only
 ready              whether new clients are served: a reset if not
 live               whether the executor runs: a reset if not
 metrics            the figures for Prometheus
-notices            what went wrong lately
+notices            what went wrong lately, counted
 help               this
 ";
 

@@ -428,7 +428,12 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     pub fn settle_failed(self, error: Error, remember: Remember, now: Instant) -> Ended {
         let FlightGuard { mode, mut writer } = self;
         if let Mode::Keeping(fill) = mode {
-            writer.attach(fill.fail(remember, now));
+            let reservation = fill.fail(remember, now);
+            // Without a byte there is nothing to read: a burst of requests that are
+            // refused must not count until each client has its reset, and evict.
+            if !writer.is_empty() {
+                writer.attach(reservation);
+            }
         }
         Ended {
             writer,

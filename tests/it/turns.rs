@@ -140,9 +140,9 @@ fn beyond_the_queue_a_request_is_reset_at_once() {
     let proxy = builder.upstream_queue(2).fail_ttl(HOUR).start();
     let _busy = proxy.request(b"busy\n");
     let (connection, _) = next(&upstream, 6);
-    let _waiting: Vec<Client> = [b"one1\n", b"two2\n"]
-        .map(|name| proxy.request(name))
-        .into();
+    let _first = proxy.request(b"one1\n");
+    proxy.wait_for_waiting(1);
+    let _second = proxy.request(b"two2\n");
     proxy.wait_for_waiting(2);
 
     assert_eq!(proxy.ask(b"more\n"), RESET);

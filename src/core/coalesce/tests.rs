@@ -138,3 +138,22 @@ fn a_text_that_passes_through_counts_until_it_is_read() {
         assert!(texts.cache().held() < 6000, "{why}");
     }
 }
+
+#[test]
+fn a_failure_without_a_byte_holds_nothing_for_its_readers() {
+    let texts = Coalescer::new(POLICY, 1 << 16);
+    let now = Instant::now();
+    let (mut reader, guard) = missed(&texts, now);
+    guard.fail(Error::Abandoned, Remember::No, now);
+    assert_eq!(texts.cache().held(), 0);
+    assert!(matches!(reader.read(), Read::Failed(_)));
+
+    let (mut reader, mut guard) = missed(&texts, now);
+    assert!(guard.begin() && guard.reserve(4));
+    guard.append("half".into());
+    guard.fail(Error::Abandoned, Remember::No, now);
+    assert!(texts.cache().held() > 0, "its bytes are still to be read");
+    assert!(matches!(reader.read(), Read::Chunk(_)));
+    drop(reader);
+    assert_eq!(texts.cache().held(), 0);
+}

@@ -8,7 +8,7 @@ mod pace;
 mod refresh;
 mod turn;
 
-use super::flights::ListedFetch;
+use super::flights::FlightListing;
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
 use super::{Proxy, Rejects};
@@ -45,11 +45,11 @@ pub(super) struct Fetch {
     cause: FetchCause,
     /// The source that was asked last.
     source: Option<Source>,
-    listed: ListedFetch,
     /// The server that was asked last.
     asked: Option<Arc<str>>,
     /// When it began.
     begun: Option<Instant>,
+    listed: FlightListing,
     /// The text before its transformation, where it is compared or sent on.
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
@@ -93,7 +93,7 @@ impl Fetch {
         guard: FlightGuard<Key>,
         request: Bytes,
         cause: FetchCause,
-        listed: ListedFetch,
+        listed: FlightListing,
     ) -> Fetch {
         Fetch {
             proxy,
@@ -101,9 +101,9 @@ impl Fetch {
             request,
             cause,
             source: None,
-            listed,
             asked: None,
             begun: None,
+            listed,
             original: Bytes::new(),
             rejected: None,
             held_up: Duration::ZERO,
@@ -114,9 +114,8 @@ impl Fetch {
     /// the text is read if there was no room for it.
     async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
         let proxy = self.proxy.clone();
+        self.begun = Some(Instant::now());
         let listed = self.listed.clone();
-        let begun = Instant::now();
-        self.begun = Some(begun);
         let mut end = FetchEnd::new(proxy.stats.clone(), self.cause);
         proxy.observer.event(Event::Fetching {
             fetch: self.name(&proxy),

@@ -22,7 +22,7 @@ pub(super) struct FlightList {
 
 /// A fetch on the list. The last clone takes it off.
 #[derive(Clone)]
-pub(super) struct ListedFetch(Arc<OnList>);
+pub(super) struct FlightListing(Arc<OnList>);
 
 struct OnList {
     list: Arc<FlightList>,
@@ -55,7 +55,7 @@ impl FlightList {
         flight: Flight,
         is_refresh: bool,
         now: Instant,
-    ) -> ListedFetch {
+    ) -> FlightListing {
         let cell = Arc::new(FlightCell {
             request,
             since: now,
@@ -66,7 +66,7 @@ impl FlightList {
         });
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, cell.clone());
-        ListedFetch(Arc::new(OnList {
+        FlightListing(Arc::new(OnList {
             list: self.clone(),
             number,
             cell,
@@ -100,7 +100,7 @@ impl FlightCell {
     }
 }
 
-impl ListedFetch {
+impl FlightListing {
     /// It asks this server.
     pub(super) fn asks(&self, source: Source) {
         *self.0.cell.progress() = (Phase::Connecting, Some(source));

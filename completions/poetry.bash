@@ -36,7 +36,7 @@ _poetry_keep_breaks() {
 
 _poetry_takes_value() {
     case "$1" in
-        --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
+        --admin | --admin-host | --admin-mode | --admin-token | --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
     esac
     return 1
 }
@@ -48,6 +48,8 @@ _poetry_complete() {
         "serve --pick") _poetry_words "random cycle"; return ;;
         "serve --script") _poetry_list "ok empty reset@ eof@ stall@ slow@ refuse"; return ;;
         "serve --log-only") _poetry_list "hit stale collapsed miss own failure unasked"; return ;;
+        "serve --admin") _poetry_addr; return ;;
+        "serve --admin-token") _poetry_files; return ;;
         "serve --color") _poetry_words "auto always never"; return ;;
         "serve --log-format") _poetry_words "text json"; return ;;
         "proxy -l" | "proxy --listen" | "proxy --port") _poetry_addr; return ;;
@@ -56,6 +58,8 @@ _poetry_complete() {
         "proxy --via") _poetry_addr; return ;;
         "proxy --on-transform-failure") _poetry_words "fail original"; return ;;
         "proxy --log-only") _poetry_list "hit stale collapsed miss own failure unasked"; return ;;
+        "proxy --admin") _poetry_addr; return ;;
+        "proxy --admin-token") _poetry_files; return ;;
         "proxy --color") _poetry_words "auto always never"; return ;;
         "proxy --log-format") _poetry_words "text json"; return ;;
         "fetch -o" | "fetch --output") _poetry_files; return ;;
@@ -66,6 +70,8 @@ _poetry_complete() {
         "transform -l" | "transform --listen" | "transform --port") _poetry_addr; return ;;
         "transform --via") _poetry_addr; return ;;
         "transform --log-only") _poetry_list "hit stale collapsed miss own failure unasked"; return ;;
+        "transform --admin") _poetry_addr; return ;;
+        "transform --admin-token") _poetry_files; return ;;
         "transform --color") _poetry_words "auto always never"; return ;;
         "transform --log-format") _poetry_words "text json"; return ;;
         " --color") _poetry_words "auto always never"; return ;;
@@ -76,7 +82,7 @@ _poetry_complete() {
     case "$command" in
         serve)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -85,7 +91,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -103,7 +109,7 @@ _poetry_complete() {
             ;;
         transform)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

@@ -5,6 +5,7 @@
 //! file and replay the committed corpora with a stable toolchain.
 
 pub mod addr;
+pub mod admin;
 pub mod cache;
 pub mod coalesce;
 pub mod line;
@@ -19,8 +20,9 @@ pub type Check = fn(&[u8]);
 
 /// Every target and its check. Each has a file in `fuzz_targets` and a folder in
 /// `corpus`.
-pub const TARGETS: [(&str, Check); 9] = [
+pub const TARGETS: [(&str, Check); 10] = [
     ("addr", addr::check),
+    ("admin", admin::check),
     ("cache", cache::check),
     ("coalesce", coalesce::check),
     ("line", line::check),

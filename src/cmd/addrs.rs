@@ -11,6 +11,9 @@ pub(super) const PROXY_PORT: u16 = 10000;
 pub(super) const SERVE_PORT: u16 = 10001;
 pub(super) const TRANSFORM_PORT: u16 = 11000;
 
+/// The port that is proposed for operators: a free one, and none that browsers refuse.
+pub(super) const ADMIN_PORT: u16 = 10002;
+
 /// Ports below this one need privileges to listen on.
 const FIRST_FREE_PORT: u16 = 1024;
 

@@ -5,7 +5,7 @@ use clap::{Arg, Command};
 
 /// The headings and their options, for each command; `*` is for all. Other options are
 /// under clap's own heading, "Options".
-const HEADINGS: [(&str, &str, &str); 9] = [
+const HEADINGS: [(&str, &str, &str); 10] = [
     (
         "proxy",
         "Cache",
@@ -30,6 +30,7 @@ const HEADINGS: [(&str, &str, &str); 9] = [
     ),
     ("*", "Transformation", "transform via on-transform-failure"),
     ("*", "Clients", "max-clients client-timeout drain-timeout"),
+    ("*", "Operators", "admin admin-mode admin-token admin-host"),
     (
         "*",
         "Output",

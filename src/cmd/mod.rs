@@ -5,7 +5,7 @@
 //! serve proxy fetch transform    one file per command
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
-//! env advice sockets             variables, warnings, what to listen on
+//! admin env advice sockets       operators, variables, warnings, what to listen on
 //! addrs announce deadlines failure generate help signals values
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! the last line use nothing else here.
 
 mod addrs;
+mod admin;
 mod advice;
 mod announce;
 pub(crate) mod cli;

@@ -1,6 +1,7 @@
 //! `poetry proxy`.
 
 use super::addrs::{PROXY_PORT, SERVE_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
+use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
@@ -10,6 +11,7 @@ use super::transforms::{most_similar, pipeline};
 use super::values::{duration, number, positive_duration, size};
 use clap::ValueEnum;
 use poetry::addr::{Addr, ListenAddr};
+use poetry::admin::status::About;
 use poetry::cache::Policy;
 use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::Listener;
@@ -113,6 +115,8 @@ pub(super) struct Args {
     connecting: Connecting,
     #[command(flatten)]
     listening: Listening,
+    #[command(flatten)]
+    admin: Administration,
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {
@@ -242,10 +246,17 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let upstream = upstream(&args.upstreams);
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
-    let sockets = Sockets::open(&args.listen).await?;
+    let admin = args.admin.addrs(&args.listen)?;
+    let mut sockets = Sockets::open(&args.listen, &admin).await?;
     refuse_loop(&upstream, args.via.as_ref(), &sockets.listeners).await?;
 
     let service = Service {
+        admin: args.admin.take(&mut sockets)?,
+        about: About {
+            ttl: Some(args.ttl),
+            grace: Some(args.grace),
+            ..about("proxy", args.protocol.into())
+        },
         sockets,
         listening: &args.listening,
         output,

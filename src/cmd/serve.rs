@@ -1,6 +1,7 @@
 //! `poetry serve`.
 
 use super::addrs::{SERVE_PORT, listen_addr};
+use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Listening, Output};
 use super::service::{Service, listen};
@@ -57,6 +58,8 @@ pub(super) struct Args {
     script: Vec<Step>,
     #[command(flatten)]
     listening: Listening,
+    #[command(flatten)]
+    admin: Administration,
 }
 
 fn step(text: &str) -> Result<Step, String> {
@@ -88,7 +91,8 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
-    let sockets = Sockets::open(&args.listen).await?;
+    let admin = args.admin.addrs(&args.listen)?;
+    let mut sockets = Sockets::open(&args.listen, &admin).await?;
     let anthology = Anthology::read(source(args.protocol, args.poems))?;
     let fds = FdBudget {
         fixed: 0,
@@ -98,6 +102,8 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let count = anthology.poem_count();
     let poems = if count == 1 { "poem" } else { "poems" };
     let service = Service {
+        admin: args.admin.take(&mut sockets)?,
+        about: about("serve", args.protocol.into()),
         sockets,
         listening: &args.listening,
         output,

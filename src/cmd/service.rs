@@ -1,5 +1,6 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
+use super::admin::AdminSockets;
 use super::announce::{Announcer, Reloads};
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
@@ -8,6 +9,8 @@ use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
+use poetry::admin::status::About;
+use poetry::admin::{Admin, AdminParts, Lookout};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
@@ -28,6 +31,10 @@ const REQUEST_MEMORY: u64 = 256 << 20;
 /// A service that is ready to start.
 pub(super) struct Service<'a> {
     pub sockets: Sockets,
+    /// Where operators ask.
+    pub admin: AdminSockets,
+    /// What they are told that it is; the addresses are added.
+    pub about: About,
     pub listening: &'a Listening,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
@@ -42,7 +49,7 @@ pub(super) struct Service<'a> {
 /// # Errors
 /// [`Error::Local`] if signals cannot be listened to, or a thread cannot be had.
 pub(super) async fn listen<H: Handler + Control>(
-    service: Service<'_>,
+    mut service: Service<'_>,
     handler: impl FnOnce(&Shared) -> (Arc<H>, Wire),
 ) -> Result<u8, Error> {
     service.warn();
@@ -52,8 +59,9 @@ pub(super) async fn listen<H: Handler + Control>(
 
     let selection = service.listening.requests.selection();
     let log = Log::start(service.output, selection)?;
+    let lookout = Lookout::new(Arc::new(log.clone()));
     let shared = Shared {
-        observer: Arc::new(log.clone()),
+        observer: service.observer(&log, &lookout),
         stats: Arc::default(),
         budget: Budget::new(REQUEST_MEMORY),
     };
@@ -61,7 +69,20 @@ pub(super) async fn listen<H: Handler + Control>(
     let announcer = announcer(&handler, &shared.stats)?;
 
     let limits = service.limits(&log);
-    service.announce(&announcer, &log);
+    let about = About {
+        listen: service.addrs(),
+        ..service.about.clone()
+    };
+    let admin = service.admin.start(|access| AdminParts {
+        control: handler.clone(),
+        stats: shared.stats.clone(),
+        heartbeat: Heartbeat::start(Instant::now()),
+        access,
+        about,
+        lookout,
+        lost_log_lines: log.lost(),
+    })?;
+    service.announce(&announcer, &*shared.observer);
 
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
@@ -73,11 +94,13 @@ pub(super) async fn listen<H: Handler + Control>(
         stop,
     };
     let operator = Operator {
+        observer: shared.observer.clone(),
         terminals,
         handler: handler.clone(),
         stats: shared.stats.clone(),
         log,
         announcer: &announcer,
+        admin: admin.as_ref(),
     };
     let server = Server::new(Parts {
         handler,
@@ -89,7 +112,11 @@ pub(super) async fn listen<H: Handler + Control>(
     });
     let serving = server.run(service.sockets.listeners, stopped.map(drop));
 
-    match rt::race_apart(serving, operator.obey(signals, levers)).await {
+    let ended = rt::race_apart(serving, operator.obey(signals, levers)).await;
+    if let Some(admin) = admin {
+        admin.finish();
+    }
+    match ended {
         Ok(()) => {
             log::flush();
             announcer.finish();
@@ -128,19 +155,35 @@ impl Service<'_> {
             .left_alone
             .iter()
             .for_each(|text| log::warning(text));
-        if !self.sockets.admin.is_empty() {
-            log::warning("the inherited socket 'admin' is not served");
-        }
         if let Some(text) = self.listening.requests.oddity(self.output) {
             log::warning(text);
         }
+    }
+
+    /// What hears of everything: the log, and where operators may ask, what they look
+    /// at before it.
+    fn observer(&self, log: &Log, lookout: &Arc<Lookout>) -> Arc<dyn Observer> {
+        if self.admin.addrs().is_empty() {
+            return Arc::new(log.clone());
+        }
+        lookout.clone()
+    }
+
+    /// The addresses for clients.
+    fn addrs(&self) -> Vec<String> {
+        let addrs = self.sockets.listeners.iter();
+        addrs.map(|listener| listener.addr().to_string()).collect()
     }
 
     /// The limits of the server. Reports if there are descriptors for fewer clients
     /// than `--max-clients`.
     fn limits(&self, observer: &dyn Observer) -> Limits {
         let wanted = self.listening.max_clients;
-        let possible = self.fds.max_clients(self.sockets.listeners.len());
+        let fds = FdBudget {
+            fixed: self.fds.fixed + self.admin.descriptors(),
+            ..self.fds
+        };
+        let possible = fds.max_clients(self.sockets.listeners.len());
         if possible < wanted {
             observer.event(Event::FewDescriptors { clients: possible });
         }
@@ -153,10 +196,10 @@ impl Service<'_> {
         }
     }
 
-    /// Prints a ready line for each address, and tells the service manager.
+    /// Prints a ready line for each address, those of operators last, and tells the
+    /// service manager.
     fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
-        let addrs = self.sockets.listeners.iter();
-        let addrs: Vec<String> = addrs.map(|listener| listener.addr().to_string()).collect();
+        let addrs = self.addrs();
         let lines = addrs
             .iter()
             .map(|addr| format!("{} on {addr}\n", self.verb));
@@ -165,18 +208,22 @@ impl Service<'_> {
             verb: &self.verb,
             addrs: &addrs,
         });
-        announcer.ready(lines.collect());
+        let admin = self.admin.addrs().iter();
+        let admin = admin.map(|addr| format!("Admin on {addr}\n"));
+        announcer.ready(lines.chain(admin).collect());
     }
 }
 
 /// Does what signals ask for.
 struct Operator<'a, H> {
+    observer: Arc<dyn Observer>,
     /// The terminals when the service started.
     terminals: Terminals,
     handler: Arc<H>,
     stats: Arc<Stats>,
     log: Log,
     announcer: &'a Announcer,
+    admin: Option<&'a Admin>,
 }
 
 /// What signals start.
@@ -235,10 +282,13 @@ impl<H: Handler + Control> Operator<'_, H> {
     }
 
     fn report_stop(&self, signal: Signal) {
-        self.log.event(Event::Stopping {
+        self.observer.event(Event::Stopping {
             signal: signals::name(signal),
             open: self.stats.open_now(),
         });
+        if let Some(admin) = self.admin {
+            admin.drain();
+        }
         self.announcer.stopping();
     }
 }

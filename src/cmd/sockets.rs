@@ -9,22 +9,22 @@ use poetry::error::Error;
 use poetry::net::Listener;
 use poetry::rt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::os::fd::OwnedFd;
 
 /// The sockets of a service.
 pub(super) struct Sockets {
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
-    /// Those that a service manager opened for the operator, named `admin`.
-    pub admin: Vec<OwnedFd>,
+    /// Where operators connect.
+    pub admin: Vec<Listener>,
     /// A warning for each inherited descriptor that is left alone.
     pub left_alone: Vec<String>,
 }
 
 impl Sockets {
     /// Opens the sockets: those from a service manager, and if none of them is for
-    /// clients, one for each of `addrs`. Starts the runtime's threads before, so that a
-    /// service is not reachable without the threads that serve.
+    /// clients, one for each of `addrs`; for operators one for each of `admin` in any
+    /// case. Starts the runtime's threads before, so that a service is not reachable
+    /// without the threads that serve.
     ///
     /// Call this before any thread is started: it removes the service manager's
     /// environment variables, and another thread could be reading the environment.
@@ -32,27 +32,34 @@ impl Sockets {
     /// # Errors
     /// [`Error::Local`] or [`Error::Unresolved`] if a socket cannot be used, or if
     /// there is no thread left.
-    pub async fn open(addrs: &[ListenAddr]) -> Result<Sockets, Error> {
+    pub async fn open(addrs: &[ListenAddr], admin: &[ListenAddr]) -> Result<Sockets, Error> {
         let passed = Passed::from_env();
         rt::start()?;
         let Inherited {
             mut listeners,
-            admin,
+            admin: mut operators,
             left_alone,
         } = passed.sort()?;
 
         if listeners.is_empty() {
-            for addr in addrs {
-                let listener = Listener::bind(addr).await;
-                listeners.push(listener.map_err(|error| explain_refusal(&addr.addr, error))?);
-            }
+            listeners = bind(addrs).await?;
         }
+        operators.extend(bind(admin).await?);
         Ok(Sockets {
             listeners,
-            admin,
+            admin: operators,
             left_alone,
         })
     }
+}
+
+async fn bind(addrs: &[ListenAddr]) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    for addr in addrs {
+        let listener = Listener::bind(addr).await;
+        listeners.push(listener.map_err(|error| explain_refusal(&addr.addr, error))?);
+    }
+    Ok(listeners)
 }
 
 /// The file descriptors that a command needs beside one for each client.

@@ -1,6 +1,7 @@
 //! `poetry transform`: a filter, and the transformation service.
 
 use super::addrs::{TRANSFORM_PORT, connect_addr, listen_addr};
+use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::service::{Service, listen};
@@ -13,6 +14,7 @@ use poetry::addr::{Addr, ListenAddr};
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::handler::transform::{TransformLimits, TransformService};
+use poetry::protocol::Protocol;
 use poetry::rt;
 use poetry::transform::{BadProgram, Pipeline, Program, Registry, Transform};
 use std::future::pending;
@@ -67,6 +69,8 @@ pub(super) struct Args {
     connecting: Connecting,
     #[command(flatten)]
     listening: Listening,
+    #[command(flatten)]
+    admin: Administration,
 }
 
 fn program(text: &str) -> Result<Program, String> {
@@ -109,8 +113,12 @@ async fn serve(
 ) -> Result<u8, Failure> {
     // Two pipes of a program; their other ends and one more pipe while it starts.
     let per_client = if args.exec.is_empty() { 0 } else { 6 };
+    let admin = args.admin.addrs(addrs)?;
+    let mut sockets = Sockets::open(addrs, &admin).await?;
     let service = Service {
-        sockets: Sockets::open(addrs).await?,
+        admin: args.admin.take(&mut sockets)?,
+        about: about("transform", Protocol::Netstring),
+        sockets,
         listening: &args.listening,
         output,
         verb: "Transforming".into(),

@@ -63,7 +63,7 @@
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`].
 //! * [`handler`]: what each service does with a request.
-//! * `admin`, with the feature of that name: what an operator looks at.
+//! * `admin`: what an operator asks of a running service (the feature "admin").
 
 #![warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 

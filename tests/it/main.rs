@@ -2,6 +2,8 @@
 //! program itself for what only a process shows. Nothing here sleeps to let something
 //! happen: tests wait for what they need, with a deadline.
 
+mod admin;
+mod browser;
 mod cli;
 mod coalesce;
 mod corpus;

@@ -1,5 +1,5 @@
-//! What an operator does to a proxy's texts: lists, purges and refreshes them, and looks
-//! at the fetches.
+//! What an operator does to a proxy's texts: lists, purges and refreshes them, and
+//! looks at the fetches.
 
 use crate::support::{
     FakeUpstream, HOUR, LONG, Service, ZERO, count, proxy, wait_for_count, wait_until,

@@ -35,7 +35,7 @@ pub(super) struct Inherited {
     /// Sockets for clients.
     pub listeners: Vec<Listener>,
     /// Sockets for the operator.
-    pub admin: Vec<OwnedFd>,
+    pub admin: Vec<Listener>,
     /// A warning for each descriptor that is left alone.
     pub left_alone: Vec<String>,
 }
@@ -65,7 +65,7 @@ impl Passed {
         for at in 0..self.descriptors.len() {
             let name = self.names.get(at).cloned().unwrap_or_default();
             match self.socket(at) {
-                Ok(socket) if name == ADMIN => sorted.admin.push(socket),
+                Ok(socket) if name == ADMIN => sorted.admin.push(inherit(socket, &name)?),
                 Ok(socket) => sorted.listeners.push(inherit(socket, &name)?),
                 Err((fd, Unfit::NoSocket)) if !is_ours(&name) => {
                     let subject = subject(fd, &name);

@@ -117,6 +117,15 @@ impl Listener {
         &self.addr
     }
 
+    /// Changes how many connections the kernel completes before they are accepted.
+    ///
+    /// # Errors
+    /// The system's.
+    #[cfg(feature = "admin")]
+    pub(crate) fn set_backlog(&self, most: u16) -> io::Result<()> {
+        self.socket.get_ref().listen(most.into())
+    }
+
     /// Whether a connection to `target` would arrive here. Detours through other
     /// machines can't be seen.
     pub async fn is_reached_by(&self, target: &Addr) -> bool {

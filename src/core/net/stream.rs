@@ -154,7 +154,7 @@ fn send(socket: &Socket, bytes: &[u8], then: Then) -> io::Result<usize> {
 }
 
 fn try_recv(socket: &Socket, into: &mut [u8]) -> Received {
-    match receive(socket, into) {
+    match receive(socket, into, RecvFlags::empty()) {
         Ok(0) => Received::Eof,
         Ok(count) => Received::Bytes(count),
         Err(e) if e.kind() == ErrorKind::WouldBlock => Received::Nothing,
@@ -162,9 +162,9 @@ fn try_recv(socket: &Socket, into: &mut [u8]) -> Received {
     }
 }
 
-fn receive(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+fn receive(socket: &Socket, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
     loop {
-        match rustix::net::recv(socket, &mut *into, RecvFlags::DONTWAIT) {
+        match rustix::net::recv(socket, &mut *into, flags | RecvFlags::DONTWAIT) {
             Ok((count, _)) => return Ok(count),
             Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
@@ -236,7 +236,16 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if there is nothing to read, or the system's.
     pub(crate) fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
-        receive(self.socket.get_ref(), into)
+        receive(self.socket.get_ref(), into, RecvFlags::empty())
+    }
+
+    /// Like [`Stream::read_now`], but leaves the bytes where they are.
+    ///
+    /// # Errors
+    /// Those of [`Stream::read_now`].
+    #[cfg(feature = "admin")]
+    pub(crate) fn peek_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        receive(self.socket.get_ref(), into, RecvFlags::PEEK)
     }
 
     /// Waits until the kernel takes more bytes.

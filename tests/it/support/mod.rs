@@ -5,6 +5,7 @@
 //! reach the crate's API through this module: a rename in `src` changes only these
 //! files.
 
+mod admin;
 mod client;
 mod exchange;
 mod folder;
@@ -15,6 +16,7 @@ mod service;
 mod trap;
 mod upstream;
 
+pub use admin::{Operators, TOKEN, http, read_all, request};
 pub use client::{Client, RESET, reset};
 pub use exchange::{Asked, ask_and_interfere};
 pub use folder::Folder;

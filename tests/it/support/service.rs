@@ -124,6 +124,11 @@ impl Service {
         self.get_at(Instant::now() + LONGEST_PAUSE).read()
     }
 
+    /// What an operator may ask of it; only a proxy has that here.
+    pub fn control(&self) -> Arc<dyn Control> {
+        self.proxy.clone().expect("only a proxy is controlled")
+    }
+
     /// The figures at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();

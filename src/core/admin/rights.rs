@@ -1,0 +1,477 @@
+//! Which client may do what. Pure: a head in, the rights or the refusal out.
+//!
+//! | the address | `open` | `read`, `keys` | `act` |
+//! |---|---|---|---|
+//! | a unix socket | yes | yes | yes: the mode of its file decides |
+//! | loopback | yes | yes | with the token, or from the page |
+//! | elsewhere | yes | with the token | with the token |
+//!
+//! What a browser could be made to do is refused before that:
+//!
+//! | threat | what stops it |
+//! |---|---|
+//! | a form or an image of another site | nothing changes by GET; `Sec-Fetch-Site`, or `Origin` beside `Host` |
+//! | a name of another site that leads here | over TCP, `Host` is an IP address, `localhost` or a name given at the start |
+
+use super::action::Right;
+use crate::addr::Addr;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::net::IpAddr;
+
+/// The shortest token: sixteen random characters can't be guessed over a network.
+const TOKEN_MIN: usize = 16;
+
+/// How the endpoint was reached: by the address that it listens on, not by the
+/// client's, because a proxy on this machine has an address of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// A unix socket.
+    Unix,
+    /// An address that only this machine can reach.
+    Loopback,
+    /// Any other address.
+    Elsewhere,
+}
+
+impl Via {
+    /// How clients of this address come.
+    pub fn of(addr: &Addr) -> Via {
+        match addr {
+            Addr::Unix(_) => Via::Unix,
+            Addr::Tcp { host, .. } => {
+                let ip = host.split('%').next().unwrap_or_default().parse();
+                let is_local = ip.is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
+                if is_local || host.eq_ignore_ascii_case("localhost") {
+                    Via::Loopback
+                } else {
+                    Via::Elsewhere
+                }
+            }
+        }
+    }
+}
+
+/// A secret that gives all rights. Only its digest is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// The token in a file of this content: without the white space around it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(content: &[u8]) -> Result<Token, &'static str> {
+        let token = content.trim_ascii();
+        if token.len() < TOKEN_MIN {
+            return Err("a token has at least 16 characters");
+        }
+        if !token.iter().all(u8::is_ascii_graphic) {
+            return Err("a token is one word of ASCII characters");
+        }
+        Ok(Token::digest(token))
+    }
+
+    fn digest(token: &[u8]) -> Token {
+        Token(Sha256::digest(token).into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Which clients are let in.
+#[derive(Debug, Clone, Default)]
+pub struct AdminAccess {
+    /// The secret, if there is one.
+    pub token: Option<Token>,
+    /// Names that `Host` may have beside `localhost` and IP addresses.
+    pub hosts: Vec<String>,
+}
+
+/// What of a head decides over rights. Each field may be there any number of times.
+#[derive(Debug, Clone, Default)]
+pub struct HttpHead<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The host and port of an absolute target.
+    pub authority: Option<&'a str>,
+    /// `Host`.
+    pub hosts: Vec<&'a [u8]>,
+    /// `Sec-Fetch-Site`.
+    pub fetch_sites: Vec<&'a [u8]>,
+    /// `Origin`.
+    pub origins: Vec<&'a [u8]>,
+    /// `Authorization`.
+    pub authorizations: Vec<&'a [u8]>,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// There is no `Host`, or more than one.
+    NotOneHost,
+    /// The host is none of ours.
+    WrongHost,
+    /// A browser says that another site asks.
+    CrossSite,
+    /// It takes the token.
+    NoToken,
+    /// It takes a token, and there is none.
+    Never,
+}
+
+impl Denied {
+    /// The status code of HTTP.
+    pub fn status(self) -> u16 {
+        match self {
+            Denied::NotOneHost => 400,
+            Denied::WrongHost => 421,
+            Denied::NoToken => 401,
+            Denied::CrossSite | Denied::Never => 403,
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Denied::NotOneHost => "wanted exactly one Host",
+            Denied::WrongHost => {
+                "this host is not known here: use an IP address, localhost, or --admin-host"
+            }
+            Denied::CrossSite => "another site asks for this",
+            Denied::NoToken => "this takes the token of --admin-token",
+            Denied::Never => "this takes a unix socket, the page at /, or a token (--admin-token)",
+        })
+    }
+}
+
+/// What a client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    may_read: bool,
+    may_act: bool,
+    /// What a refusal says.
+    refusal: Denied,
+}
+
+impl Rights {
+    /// The rights that a connection has by itself: all that the line language knows.
+    pub fn of(via: Via) -> Rights {
+        Rights {
+            may_read: via != Via::Elsewhere,
+            may_act: via == Via::Unix,
+            refusal: Denied::Never,
+        }
+    }
+
+    /// Allows what takes this right.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn allow(self, right: Right) -> Result<(), Denied> {
+        let is_allowed = match right {
+            Right::Open => true,
+            Right::Read | Right::Keys => self.may_read,
+            Right::Act => self.may_act,
+        };
+        if is_allowed {
+            Ok(())
+        } else {
+            Err(self.refusal)
+        }
+    }
+}
+
+impl AdminAccess {
+    /// The rights of a request, by its head.
+    ///
+    /// # Errors
+    /// Why it is refused, whatever it asks for.
+    pub fn rights(&self, via: Via, head: &HttpHead<'_>) -> Result<Rights, Denied> {
+        self.check_hosts(via, head)?;
+        let site = Site::of(head);
+        let is_safe = ["GET", "HEAD"].contains(&head.method);
+        if !is_safe && site == Site::Other {
+            return Err(Denied::CrossSite);
+        }
+
+        let plain = Rights::of(via);
+        let has_token = self.has_token(head);
+        let is_page = via == Via::Loopback && site == Site::Same;
+        let refusal = if self.token.is_some() {
+            Denied::NoToken
+        } else {
+            Denied::Never
+        };
+        Ok(Rights {
+            may_read: plain.may_read || has_token,
+            may_act: plain.may_act || has_token || is_page,
+            refusal,
+        })
+    }
+
+    /// Over TCP both the target's host and `Host` must be known: a name of another site
+    /// that leads here makes a browser send what looks like our own page's requests,
+    /// and only the host shows it. A unix socket has no name.
+    fn check_hosts(&self, via: Via, head: &HttpHead<'_>) -> Result<(), Denied> {
+        if head.hosts.len() > 1 {
+            return Err(Denied::NotOneHost);
+        }
+        if via == Via::Unix {
+            return Ok(());
+        }
+
+        let [host] = head.hosts[..] else {
+            return Err(Denied::NotOneHost);
+        };
+        let host = std::str::from_utf8(host).unwrap_or_default();
+        let mut named = [Some(host), head.authority].into_iter().flatten();
+        if named.all(|host| self.knows(host)) {
+            Ok(())
+        } else {
+            Err(Denied::WrongHost)
+        }
+    }
+
+    /// Whether this is a host of ours. The port may be any: a tunnel has its own.
+    fn knows(&self, authority: &str) -> bool {
+        let Some(host) = host_of(authority) else {
+            return false;
+        };
+        let is_ip = match host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => host.parse::<std::net::Ipv4Addr>().is_ok(),
+        };
+        let is_named = |name: &str| name.eq_ignore_ascii_case(host);
+        is_ip || is_named("localhost") || self.hosts.iter().any(|name| is_named(name))
+    }
+
+    fn has_token(&self, head: &HttpHead<'_>) -> bool {
+        let ([authorization], Some(token)) = (&head.authorizations[..], &self.token) else {
+            return false;
+        };
+        let Some((scheme, given)) = authorization.split_at_checked(b"Bearer ".len()) else {
+            return false;
+        };
+        scheme.eq_ignore_ascii_case(b"Bearer ") && Token::digest(given.trim_ascii()) == *token
+    }
+}
+
+/// The host of `HOST[:PORT]`.
+fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => {
+            (&authority[..colon], &authority[colon + 1..])
+        }
+        _ => (authority, ""),
+    };
+    port.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(host)
+}
+
+/// Which site asks, as a browser says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Site {
+    /// Our own page.
+    Same,
+    /// Another site.
+    Other,
+    /// No site: a person typed the address, or this is no browser.
+    None,
+}
+
+impl Site {
+    /// Browsers since 2023 send `Sec-Fetch-Site` with everything, and no page can set
+    /// it. Older ones send `Origin` with what is not safe.
+    fn of(head: &HttpHead<'_>) -> Site {
+        match head.fetch_sites[..] {
+            [] => Site::by_origin(head),
+            [b"same-origin"] => Site::Same,
+            [b"none"] => Site::None,
+            _ => Site::Other,
+        }
+    }
+
+    fn by_origin(head: &HttpHead<'_>) -> Site {
+        let origin = match head.origins[..] {
+            [] => return Site::None,
+            [origin] => origin,
+            _ => return Site::Other,
+        };
+        let origin = std::str::from_utf8(origin).unwrap_or_default();
+        let origin = origin.split_once("://").map(|(_, host)| host.as_bytes());
+
+        let host = head.hosts.first();
+        let is_same = origin
+            .zip(host)
+            .is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host));
+        if is_same { Site::Same } else { Site::Other }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &[u8] = b"sixteen-letters!";
+
+    fn access() -> AdminAccess {
+        AdminAccess {
+            token: Token::new(TOKEN).ok(),
+            hosts: vec!["poems.example".into()],
+        }
+    }
+
+    /// The head of a request to `127.0.0.1:80`.
+    fn head(method: &str) -> HttpHead<'_> {
+        HttpHead {
+            method,
+            hosts: vec![b"127.0.0.1:80"],
+            ..HttpHead::default()
+        }
+    }
+
+    /// Which of the rights these are: open, read, keys, act.
+    fn granted(rights: Result<Rights, Denied>) -> [bool; 4] {
+        let rights = rights.expect("it is let in");
+        [Right::Open, Right::Read, Right::Keys, Right::Act].map(|right| rights.allow(right).is_ok())
+    }
+
+    const ALL: [bool; 4] = [true; 4];
+    const NO_ACT: [bool; 4] = [true, true, true, false];
+    const OPEN: [bool; 4] = [true, false, false, false];
+
+    #[test]
+    fn the_address_decides_what_a_client_may_do() {
+        let access = access();
+        for (via, expected) in [
+            (Via::Unix, ALL),
+            (Via::Loopback, NO_ACT),
+            (Via::Elsewhere, OPEN),
+        ] {
+            assert_eq!(granted(access.rights(via, &head("POST"))), expected);
+            assert_eq!(granted(Ok(Rights::of(via))), expected);
+
+            let mut with_token = head("POST");
+            let authorization = [b"bearer ", TOKEN].concat();
+            with_token.authorizations = vec![&authorization];
+            assert_eq!(granted(access.rights(via, &with_token)), ALL);
+            let nothing = AdminAccess::default().rights(via, &with_token);
+            assert_eq!(granted(nothing), expected, "there is no token");
+            with_token.authorizations = vec![&authorization, &authorization];
+            assert_eq!(granted(access.rights(via, &with_token)), expected);
+        }
+    }
+
+    #[test]
+    fn the_page_may_act_on_loopback_only() {
+        let access = access();
+        let mut page = head("POST");
+        page.fetch_sites = vec![b"same-origin"];
+        assert_eq!(granted(access.rights(Via::Loopback, &page)), ALL);
+        assert_eq!(granted(access.rights(Via::Elsewhere, &page)), OPEN);
+
+        let mut old_browser = head("POST");
+        old_browser.origins = vec![b"http://127.0.0.1:80"];
+        assert_eq!(granted(access.rights(Via::Loopback, &old_browser)), ALL);
+    }
+
+    #[test]
+    fn another_site_changes_nothing_whatever_else_it_sends() {
+        const OURS: &[u8] = b"http://127.0.0.1:80";
+        let authorization = [b"Bearer ", TOKEN].concat();
+        let refused = |via, fetch_sites: &[&'static [u8]], origins: &[&'static [u8]]| {
+            let mut other = head("POST");
+            other.authorizations = vec![&authorization];
+            other.fetch_sites = fetch_sites.to_vec();
+            other.origins = origins.to_vec();
+            access().rights(via, &other) == Err(Denied::CrossSite)
+        };
+
+        for via in [Via::Unix, Via::Loopback, Via::Elsewhere] {
+            assert!(refused(via, &[b"cross-site"], &[]));
+            assert!(refused(via, &[b"same-site"], &[]));
+            assert!(refused(via, &[b"same-origin", b"cross-site"], &[]));
+            assert!(refused(via, &[b"cross-site"], &[OURS]));
+            assert!(refused(via, &[], &[b"http://evil.example"]));
+            assert!(refused(via, &[], &[b"null"]));
+            assert!(refused(via, &[], &[OURS, OURS]));
+            assert!(!refused(via, &[], &[OURS]));
+        }
+    }
+
+    #[test]
+    fn over_tcp_the_host_is_known_and_there_is_one() {
+        let access = access();
+        let ask = |via, hosts: &[&'static str], authority: Option<&'static str>| {
+            let mut head = head("GET");
+            head.hosts = hosts.iter().map(|host| host.as_bytes()).collect();
+            head.authority = authority;
+            access.rights(via, &head).map(drop)
+        };
+        let hosts = [
+            "127.0.0.1",
+            "10.0.0.1:8080",
+            "[::1]:80",
+            "LocalHost:1",
+            "poems.example",
+        ];
+        for host in hosts {
+            assert_eq!(ask(Via::Loopback, &[host], None), Ok(()), "{host}");
+            assert_eq!(ask(Via::Loopback, &[host], Some(host)), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "::1",
+            "[::1",
+            "",
+            "localhost:80x",
+            "user@localhost",
+        ] {
+            let wrong = Err(Denied::WrongHost);
+            assert_eq!(ask(Via::Loopback, &[host], None), wrong, "{host}");
+            assert_eq!(ask(Via::Elsewhere, &["localhost"], Some(host)), wrong);
+            assert_eq!(ask(Via::Unix, &[host], Some(host)), Ok(()), "{host}");
+        }
+
+        let two = ["localhost", "localhost"];
+        assert_eq!(ask(Via::Loopback, &two, None), Err(Denied::NotOneHost));
+        assert_eq!(ask(Via::Loopback, &[], None), Err(Denied::NotOneHost));
+        assert_eq!(ask(Via::Unix, &two, None), Err(Denied::NotOneHost));
+        assert_eq!(ask(Via::Unix, &[], None), Ok(()));
+    }
+
+    #[test]
+    fn an_address_is_on_loopback_or_not() {
+        let via = |text: &str| Via::of(&text.parse().expect(text));
+        for text in ["unix:/a", "80", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
+            assert_ne!(via(text), Via::Elsewhere, "{text}");
+        }
+        for text in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "poems.example:1"] {
+            assert_eq!(via(text), Via::Elsewhere, "{text}");
+        }
+        assert_eq!(via("unix:127.0.0.1"), Via::Unix);
+    }
+
+    #[test]
+    fn a_token_is_one_long_word_and_is_never_shown() {
+        let token = Token::new(b" \tsixteen-letters!\r\n").expect("a token");
+        assert_eq!(Some(&token), access().token.as_ref());
+        assert_eq!(format!("{token:?}"), "Token");
+        assert!(Token::new(b"fifteen-letters\n").is_err());
+        assert!(Token::new(b"two words of a text").is_err());
+        assert!(Token::new(b"").is_err());
+    }
+}

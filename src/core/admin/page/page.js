@@ -468,8 +468,9 @@ $("keys").addEventListener("click", (e) => {
   const { do: what, id, key } = button.dataset;
   act(`${what}?key=${id}`, `${what === "purge" ? "purged" : "fetching again"}: ${key}`);
 });
-$("purge-all").onclick = () => { $("sure").returnValue = ""; $("sure").showModal(); };
-$("sure").addEventListener("close", () => { if ($("sure").returnValue === "yes") act("purge?all", "all is purged"); });
+$("purge-all").onclick = () => $("sure").showModal();
+// Not when the dialog has closed: that is told later, when it may be open again.
+$("sure").querySelector("[value=yes]").onclick = () => act("purge?all", "all is purged");
 $("find").addEventListener("submit", (e) => { e.preventDefault(); look().catch(() => {}); });
 
 // ---- the chart, by hand

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use poetry::cache::{Policy, Remember};
 use poetry::coalesce::{Coalescer, FlightGuard, Found, Verdict};
 use poetry::error::Error;
-use std::sync::Arc;
+use poetry::handler::proxy::Key;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -16,7 +16,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Enough for tables and queues to have grown, and few enough to be quick.
 const MANY: u32 = 20_000;
 
-type Key = Arc<[u8]>;
+/// The lengths of a key and of an answer.
+const KEY: usize = 16;
+const ANSWER: usize = 100;
+
 type Texts = Coalescer<Key>;
 
 /// Bytes on the heap at this moment.
@@ -31,11 +34,11 @@ fn texts() -> Texts {
         fail_ttl: HOUR,
         capacity: 1 << 30,
     };
-    Coalescer::weighing(policy, 1 << 20, |key: &Key| key.len() as u64)
+    Coalescer::weighing(policy, 1 << 20, Key::heap_bytes)
 }
 
 fn guard(texts: &Texts, name: u32, now: Instant) -> FlightGuard<Key> {
-    let key: Key = format!("{name:012}").into_bytes().into();
+    let key = Key::new(format!("{name:0KEY$}").as_bytes());
     match texts.find(&key, now) {
         Found::Missed(reader, mut guard) => {
             guard.begin();
@@ -74,8 +77,8 @@ fn the_cache_counts_what_it_costs() {
     let kept = texts();
     let cost_kept = cost(&kept, |name| {
         let mut guard = guard(&kept, name, now);
-        let text = vec![b'x'; 100];
-        assert!(guard.reserve(100));
+        let text = vec![b'x'; ANSWER];
+        assert!(guard.reserve(ANSWER as u64));
         guard.append(Bytes::from(text));
         assert!(guard.land(Verdict::Keep, now));
     });

@@ -7,6 +7,8 @@
 use crate::protocol::{Protocol, netstring};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The first byte of every whole key. It changes when the encoding does.
@@ -15,14 +17,73 @@ const VERSION: u8 = 1;
 /// The longest request that stands in its key as it is, in bytes.
 const LITERAL_MAX: usize = 256;
 
-/// The part of a key that stands for the request. Cloning shares it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<[u8]>);
+/// The part of a key that stands for the request. Most fit an entry of the cache
+/// itself; cloning shares a longer one.
+#[derive(Clone)]
+pub struct Key(Name);
+
+#[derive(Clone)]
+enum Name {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Arc<[u8]>),
+}
+
+/// The longest key that needs no allocation, in bytes: a short one is as large as a
+/// long one's handle with its tag, and an entry of the cache is one cache line.
+const SHORT: usize = 22;
 
 impl Key {
-    /// Bytes on the heap.
+    /// A key of these bytes.
+    pub fn new(name: &[u8]) -> Key {
+        let mut bytes = [0; SHORT];
+        let Some(beginning) = bytes.get_mut(..name.len()) else {
+            return Key(Name::Long(name.into()));
+        };
+
+        beginning.copy_from_slice(name);
+        Key(Name::Short {
+            len: name.len() as u8,
+            bytes,
+        })
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Name::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Name::Long(bytes) => bytes,
+        }
+    }
+
+    /// Bytes on the heap: those of a long key, and its counts.
     pub fn heap_bytes(&self) -> u64 {
-        self.0.len() as u64
+        match &self.0 {
+            Name::Short { .. } => 0,
+            Name::Long(bytes) => (bytes.len() + 2 * size_of::<usize>()) as u64,
+        }
+    }
+}
+
+impl PartialEq for Key {
+    #[inline]
+    fn eq(&self, other: &Key) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes().hash(state);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.bytes().escape_ascii())
     }
 }
 
@@ -33,9 +94,10 @@ impl Key {
             return Cow::Owned(digest_name(length, digest));
         }
 
-        let begin = self.0.iter().position(|byte| *byte == b':');
-        let end = self.0.len().saturating_sub(1);
-        let request = begin.and_then(|colon| self.0.get(colon + 1..end));
+        let key = self.bytes();
+        let begin = key.iter().position(|byte| *byte == b':');
+        let end = key.len().saturating_sub(1);
+        let request = begin.and_then(|colon| key.get(colon + 1..end));
         Cow::Borrowed(request.unwrap_or_default())
     }
 
@@ -46,7 +108,7 @@ impl Key {
 
     /// The length and the digest of a long request.
     fn digest(&self) -> Option<(&[u8], &[u8])> {
-        let rest = self.0.strip_prefix(b"#")?;
+        let rest = self.bytes().strip_prefix(b"#")?;
         rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)
             .map(|(length, digest)| (length.strip_suffix(b":").unwrap_or(length), digest))
     }
@@ -82,7 +144,7 @@ impl Scope {
         Scope {
             prefix,
             protocol,
-            only: Key([].into()),
+            only: Key::new(b""),
         }
     }
 
@@ -90,7 +152,7 @@ impl Scope {
     pub(super) fn key(&self, request: &[u8]) -> Key {
         match self.protocol {
             Protocol::Poem => self.only.clone(),
-            Protocol::Line | Protocol::Netstring => Key(name(request).into()),
+            Protocol::Line | Protocol::Netstring => Key::new(&name(request)),
         }
     }
 
@@ -121,12 +183,12 @@ impl Scope {
         let digest: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
         let digest = digest?;
         let is_exact = digest_name(length.to_string().as_bytes(), &digest) == name;
-        is_exact.then(|| Key(digest_key(length, &digest).into()))
+        is_exact.then(|| Key::new(&digest_key(length, &digest)))
     }
 
     /// The whole key, which tells a request from those of other proxies as well.
     pub(super) fn whole(&self, key: &Key) -> Vec<u8> {
-        [&self.prefix[..], &key.0].concat()
+        [&self.prefix[..], key.bytes()].concat()
     }
 }
 
@@ -254,9 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn a_usual_key_needs_no_allocation_and_any_key_is_its_bytes() {
+        for length in 0..64 {
+            let name = vec![b'x'; length];
+            let key = Key::new(&name);
+            assert_eq!(key.bytes(), name);
+            assert_eq!(key.heap_bytes() == 0, length <= SHORT);
+        }
+        assert_eq!(size_of::<Key>(), 24);
+    }
+
+    #[test]
     fn the_key_of_a_long_request_is_short() {
         let scope = Scope::new(Protocol::Netstring, &[b"1".to_vec()], b"");
-        let length = |request: &[u8]| scope.key(request).heap_bytes() as usize;
+        let length = |request: &[u8]| scope.key(request).bytes().len();
         let long = vec![b'x'; 16 << 20];
 
         let digest = "#16777216:".len() + 32;

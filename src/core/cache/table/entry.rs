@@ -1,0 +1,269 @@
+//! What a shard holds for one key.
+
+use super::sieve::Links;
+use crate::cache::Reservation;
+use crate::cache::moment::Moment;
+use crate::cache::stored::{RetireOnDrop, Stored};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A key, with a value, a fetch or both. With a poem it is one cache line.
+pub(in crate::cache) struct Entry<K, V: Stored, F> {
+    pub(in crate::cache) key: K,
+    pub(super) links: Links,
+    content: Content<V, F>,
+}
+
+/// Most entries have a value and no fetch, so that needs no further memory.
+enum Content<V: Stored, F> {
+    Nothing,
+    Kept(Kept<V>),
+    Fetched(Box<Fetched<V, F>>),
+}
+
+struct Fetched<V: Stored, F> {
+    kept: Option<Kept<V>>,
+    fetch: FetchEntry<F>,
+}
+
+/// A cached value, and how long it is kept.
+pub(in crate::cache) struct Kept<V: Stored> {
+    stored: RetireOnDrop<V>,
+    pub(super) fresh_until: Moment,
+    pub(super) stale_until: Moment,
+}
+
+/// What an entry knows of the last fetch of its key.
+pub(in crate::cache) struct FetchEntry<F> {
+    pub(in crate::cache) ticket: u64,
+    pub(in crate::cache) state: FetchState<F>,
+    /// Refreshes that have failed in a row.
+    pub(in crate::cache) failures: u32,
+    /// While a stale value is kept, its next refresh waits until then.
+    pub(in crate::cache) not_before: Instant,
+}
+
+pub(in crate::cache) enum FetchState<F> {
+    /// Requests join it.
+    InFlight(F),
+    /// It failed. While the failure is cached, requests join the failed flight.
+    Negative(F, NegativeEntry),
+    /// Its value was too long to be shared. While that is cached, each request fetches
+    /// for itself.
+    HitForMiss(NegativeEntry),
+    /// A refresh failed, and its failure is not cached. Only `not_before` matters.
+    Paused,
+}
+
+/// How long a cached failure lasts, and what it costs.
+pub(in crate::cache) struct NegativeEntry {
+    pub(in crate::cache) until: Instant,
+    /// Freed with the entry, or by the last reader of its flight.
+    pub(in crate::cache) _reservation: RetireOnDrop<Arc<Reservation>>,
+}
+
+impl<F> FetchEntry<F> {
+    /// Whether time has ended this. `has_value` says whether a stale value is kept,
+    /// whose refresh may have to wait.
+    fn is_over(&self, now: Instant, has_value: bool) -> bool {
+        let may_refresh = !has_value || now >= self.not_before;
+        match &self.state {
+            FetchState::InFlight(_) => false,
+            FetchState::Negative(_, negative) | FetchState::HitForMiss(negative) => {
+                now >= negative.until && may_refresh
+            }
+            FetchState::Paused => may_refresh,
+        }
+    }
+
+    pub(in crate::cache) fn is_in_flight(&self) -> bool {
+        matches!(self.state, FetchState::InFlight(_))
+    }
+}
+
+impl<F> FetchState<F> {
+    /// The flight alone. What the cached failure cost is freed here and now.
+    pub(in crate::cache) fn into_flight(self) -> Option<F> {
+        match self {
+            FetchState::InFlight(flight) | FetchState::Negative(flight, _) => Some(flight),
+            FetchState::HitForMiss(_) | FetchState::Paused => None,
+        }
+    }
+}
+
+impl<V: Stored> Kept<V> {
+    pub(super) fn new(stored: V, [fresh_until, stale_until]: [Moment; 2]) -> Kept<V> {
+        Kept {
+            stored: RetireOnDrop(stored),
+            fresh_until,
+            stale_until,
+        }
+    }
+
+    #[inline]
+    pub(in crate::cache) fn value(&self) -> &V::Value {
+        self.stored.0.value()
+    }
+
+    /// The bytes that it counts.
+    pub(in crate::cache) fn weight(&self) -> u64 {
+        let reservation = self.stored.0.reservation();
+        reservation.map_or(0, Reservation::bytes)
+    }
+
+    pub(super) fn ends(&self) -> [Moment; 2] {
+        [self.fresh_until, self.stale_until]
+    }
+}
+
+impl<K, V: Stored, F> Entry<K, V, F> {
+    pub(super) fn new(key: K) -> Entry<K, V, F> {
+        Entry {
+            key,
+            links: Links::new(),
+            content: Content::Nothing,
+        }
+    }
+
+    #[inline]
+    pub(in crate::cache) fn kept(&self) -> Option<&Kept<V>> {
+        match &self.content {
+            Content::Kept(kept) => Some(kept),
+            Content::Fetched(fetched) => fetched.kept.as_ref(),
+            Content::Nothing => None,
+        }
+    }
+
+    pub(super) fn kept_mut(&mut self) -> Option<&mut Kept<V>> {
+        match &mut self.content {
+            Content::Kept(kept) => Some(kept),
+            Content::Fetched(fetched) => fetched.kept.as_mut(),
+            Content::Nothing => None,
+        }
+    }
+
+    pub(in crate::cache) fn fetch(&self) -> Option<&FetchEntry<F>> {
+        match &self.content {
+            Content::Fetched(fetched) => Some(&fetched.fetch),
+            Content::Kept(_) | Content::Nothing => None,
+        }
+    }
+
+    pub(in crate::cache) fn fetch_mut(&mut self) -> Option<&mut FetchEntry<F>> {
+        match &mut self.content {
+            Content::Fetched(fetched) => Some(&mut fetched.fetch),
+            Content::Kept(_) | Content::Nothing => None,
+        }
+    }
+
+    /// The fetch with this ticket, while it is the entry's own. A late fill must not
+    /// touch another's.
+    pub(in crate::cache) fn fetch_of(&mut self, ticket: u64) -> Option<&mut FetchEntry<F>> {
+        self.fetch_mut().filter(|fetch| fetch.ticket == ticket)
+    }
+
+    /// Both parts, for a change of either.
+    fn take(&mut self) -> (Option<Kept<V>>, Option<FetchEntry<F>>) {
+        match std::mem::replace(&mut self.content, Content::Nothing) {
+            Content::Nothing => (None, None),
+            Content::Kept(kept) => (Some(kept), None),
+            Content::Fetched(fetched) => (fetched.kept, Some(fetched.fetch)),
+        }
+    }
+
+    fn put(&mut self, kept: Option<Kept<V>>, fetch: Option<FetchEntry<F>>) {
+        self.content = match (kept, fetch) {
+            (None, None) => Content::Nothing,
+            (Some(kept), None) => Content::Kept(kept),
+            (kept, Some(fetch)) => Content::Fetched(Box::new(Fetched { kept, fetch })),
+        };
+    }
+
+    /// Sets what is known of the last fetch, in place of what was known.
+    pub(in crate::cache) fn set_fetch(&mut self, fetch: FetchEntry<F>) {
+        let (kept, _) = self.take();
+        self.put(kept, Some(fetch));
+    }
+
+    pub(in crate::cache) fn take_fetch(&mut self) -> Option<FetchEntry<F>> {
+        self.fetch()?;
+        let (kept, fetch) = self.take();
+        self.put(kept, None);
+        fetch
+    }
+
+    /// Takes out the fetch if `is_wanted` says so.
+    pub(in crate::cache) fn take_fetch_if(
+        &mut self,
+        is_wanted: impl FnOnce(&FetchEntry<F>) -> bool,
+    ) -> Option<FetchEntry<F>> {
+        self.fetch().filter(|fetch| is_wanted(fetch))?;
+        self.take_fetch()
+    }
+
+    /// Only the table may do that, which has a list of values.
+    pub(super) fn set_kept(&mut self, kept: Kept<V>) {
+        match &mut self.content {
+            Content::Fetched(fetched) => fetched.kept = Some(kept),
+            content => *content = Content::Kept(kept),
+        }
+    }
+
+    /// Only the table may do that, too.
+    pub(super) fn take_kept(&mut self) -> Option<Kept<V>> {
+        if let Content::Fetched(fetched) = &mut self.content {
+            return fetched.kept.take();
+        }
+        self.take().0
+    }
+
+    /// Whether time has ended the fetch, beside a value that is kept or not.
+    pub(super) fn take_fetch_over(&mut self, now: Instant) -> Option<FetchEntry<F>> {
+        let has_value = self.kept().is_some();
+        self.take_fetch_if(|fetch| fetch.is_over(now, has_value))
+    }
+
+    /// Whether a value of the fetch with this ticket may be kept: the entry is its own,
+    /// and time has not ended it.
+    pub(in crate::cache) fn takes_value_of(&self, ticket: u64, now: Instant) -> bool {
+        let has_value = self.kept().is_some();
+        let is_own = |fetch: &FetchEntry<F>| fetch.ticket == ticket;
+        self.fetch()
+            .is_some_and(|fetch| is_own(fetch) && !fetch.is_over(now, has_value))
+    }
+
+    /// Whether the value must stay: its refresh is under way, and needs it to compare
+    /// with.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.fetch().is_some_and(FetchEntry::is_in_flight)
+    }
+
+    /// Whether nothing is left. A pause without a value holds nothing back, and its
+    /// entry would be counted nowhere.
+    pub(super) fn is_void(&self) -> bool {
+        match &self.content {
+            Content::Nothing => true,
+            Content::Kept(_) => false,
+            Content::Fetched(fetched) => {
+                fetched.kept.is_none() && matches!(fetched.fetch.state, FetchState::Paused)
+            }
+        }
+    }
+}
+
+/// What an entry lost to time.
+pub(in crate::cache) struct Taken<V: Stored, F> {
+    pub(super) kept: Option<Kept<V>>,
+    pub(super) fetch: Option<FetchEntry<F>>,
+}
+
+impl<V: Stored, F> Taken<V, F> {
+    /// Refreshes that had failed in a row, for the next one to go on counting. A value
+    /// that is gone ends the row.
+    pub(in crate::cache) fn failures(&self) -> u32 {
+        if self.kept.is_some() {
+            return 0;
+        }
+        self.fetch.as_ref().map_or(0, |fetch| fetch.failures)
+    }
+}

@@ -1,0 +1,170 @@
+//! The order in which values are evicted: a list of entries, linked by their places, in
+//! the order in which their values came, and a hand that moves along it.
+//!
+//! This is SIEVE (Zhang et al., NSDI 2024): a value that was asked for is spared where
+//! it stands, and not moved behind the newest as by CLOCK. So the hand soon reaches the
+//! new values that were asked for only once.
+
+use super::dense::Dense;
+use super::entry::Entry;
+use crate::cache::stored::Stored;
+use crate::sync::atomic::{AtomicU32, Ordering};
+
+/// No entry's place: the end of the list.
+const NONE: u32 = u32::MAX >> 1;
+
+/// The bit above all places.
+const ASKED_FOR: u32 = NONE + 1;
+
+/// An entry's neighbours in the list, and whether its value was asked for since its last
+/// turn.
+pub(super) struct Links {
+    older: u32,
+    /// The mark shares this word: an entry is one cache line. It is set under a shared
+    /// lock, all else changes under an exclusive one.
+    newer_and_mark: AtomicU32,
+}
+
+impl Links {
+    pub(super) fn new() -> Links {
+        Links {
+            older: NONE,
+            newer_and_mark: NONE.into(),
+        }
+    }
+
+    /// Notes that the value was asked for. Reads before it writes, so that many hits at
+    /// once share the cache line.
+    #[inline]
+    pub(super) fn touch(&self) {
+        if self.newer_and_mark.load(Ordering::Relaxed) & ASKED_FOR == 0 {
+            self.newer_and_mark.fetch_or(ASKED_FOR, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the value was asked for. From now on it was not.
+    fn take_mark(&self) -> bool {
+        let before = self.newer_and_mark.fetch_and(!ASKED_FOR, Ordering::Relaxed);
+        before & ASKED_FOR != 0
+    }
+
+    fn newer(&self) -> u32 {
+        self.newer_and_mark.load(Ordering::Relaxed) & !ASKED_FOR
+    }
+
+    fn set_newer(&self, newer: u32) {
+        let mark = self.newer_and_mark.load(Ordering::Relaxed) & ASKED_FOR;
+        self.newer_and_mark.store(newer | mark, Ordering::Relaxed);
+    }
+}
+
+/// The ends of the list, and the hand.
+pub(super) struct Sieve {
+    oldest: u32,
+    newest: u32,
+    /// The next to be looked at; `NONE` once the hand has passed the newest.
+    hand: u32,
+    len: usize,
+}
+
+impl Sieve {
+    pub(super) fn new() -> Sieve {
+        Sieve {
+            oldest: NONE,
+            newest: NONE,
+            hand: NONE,
+            len: 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Gives a new value its turn, behind all others.
+    pub(super) fn push<K, V: Stored, F>(&mut self, entries: &mut Dense<Entry<K, V, F>>, at: u32) {
+        entries.get_mut(at).links = Links {
+            older: self.newest,
+            newer_and_mark: NONE.into(),
+        };
+        self.join(entries, self.newest, at);
+        self.newest = at;
+        self.len += 1;
+
+        if self.hand == NONE {
+            self.hand = at;
+        }
+    }
+
+    /// Takes the value of this entry out of the list.
+    pub(super) fn remove<K, V: Stored, F>(&mut self, entries: &mut Dense<Entry<K, V, F>>, at: u32) {
+        let links = std::mem::replace(&mut entries.get_mut(at).links, Links::new());
+        let (older, newer) = (links.older, links.newer());
+        self.join(entries, older, newer);
+        if newer == NONE {
+            self.newest = older;
+        } else {
+            entries.get_mut(newer).links.older = older;
+        }
+        self.len -= 1;
+
+        if self.hand == at {
+            self.hand = newer;
+        }
+    }
+
+    /// Follows an entry with a value that has moved.
+    pub(super) fn follow<K, V: Stored, F>(
+        &mut self,
+        entries: &mut Dense<Entry<K, V, F>>,
+        from: u32,
+        to: u32,
+    ) {
+        let links = &entries.get(to).links;
+        let (older, newer) = (links.older, links.newer());
+        self.join(entries, older, to);
+        if newer == NONE {
+            self.newest = to;
+        } else {
+            entries.get_mut(newer).links.older = to;
+        }
+
+        if self.hand == from {
+            self.hand = to;
+        }
+    }
+
+    /// Makes `newer` the neighbour of `older`, or the oldest where that is none.
+    fn join<K, V: Stored, F>(
+        &mut self,
+        entries: &mut Dense<Entry<K, V, F>>,
+        older: u32,
+        newer: u32,
+    ) {
+        if older == NONE {
+            self.oldest = newer;
+        } else {
+            entries.get(older).links.set_newer(newer);
+        }
+    }
+
+    /// Moves the hand to the next value that may go. `None` where there is none, or
+    /// where all were asked for since the hand last passed: it has then spared them
+    /// once, and the next call finds one. A pinned value is always spared.
+    pub(super) fn next<K, V: Stored, F>(&mut self, entries: &Dense<Entry<K, V, F>>) -> Option<u32> {
+        for _ in 0..self.len {
+            if self.hand == NONE {
+                self.hand = self.oldest;
+            }
+            let at = self.hand;
+            let entry = entries.get(at);
+            self.hand = entry.links.newer();
+
+            if !entry.is_pinned() && !entry.links.take_mark() {
+                return Some(at);
+            }
+        }
+        None
+    }
+}

@@ -14,7 +14,7 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Enough for tables and queues to have grown, and few enough to be quick.
-const MANY: u32 = 20_000;
+const MANY: u32 = 40_000;
 
 /// The lengths of a key and of an answer.
 const KEY: usize = 16;
@@ -83,6 +83,8 @@ fn the_cache_counts_what_it_costs() {
         assert!(guard.land(Verdict::Keep, now));
     });
     assert_true_cost("an answer of 100 bytes", cost_kept);
+    let beside = cost_kept.1 - (KEY + ANSWER) as f64;
+    assert!(beside <= 100.0, "{beside:.0} bytes beside key and value");
 
     let failed = texts();
     let cost_failed = cost(&failed, |name| {

@@ -16,7 +16,7 @@ const ANSWER: usize = 100;
 const AT_ONCE: usize = 32;
 
 pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
-    // By the proxy's count 300,000 take some 110 MB: the default capacity is enough.
+    // By the proxy's count 300,000 take some 70 MB: the default capacity is enough.
     let count = context.scaled(300_000, 30_000);
     let mut ours = Vec::new();
     let mut theirs: Samples = Ok(Vec::new());

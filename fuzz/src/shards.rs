@@ -15,7 +15,7 @@ mod kept;
 
 use super::head;
 use kept::{Given, Kept, Pause};
-use poetry::cache::{Cache, ENTRY_WEIGHT, FLIGHT_WEIGHT, Fill, Lookup, Policy, Purge};
+use poetry::cache::{Cache, ENTRY_WEIGHT, FLIGHT_WEIGHT, Fill, Lookup, Plain, Policy, Purge};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ pub fn check(data: &[u8]) {
 
 /// An open fill.
 struct OpenFill {
-    fill: Fill<u8, Arc<u32>, Arc<u32>>,
+    fill: Fill<u8, Plain<Arc<u32>>, Arc<u32>>,
     key: u8,
     bytes: u64,
     flight: Weak<u32>,
@@ -67,7 +67,7 @@ impl OpenFill {
 }
 
 struct ShardsRun {
-    cache: Arc<Cache<u8, Arc<u32>, Arc<u32>>>,
+    cache: Arc<Cache<u8, Plain<Arc<u32>>, Arc<u32>>>,
     capacity: u64,
     ttl: u64,
     grace: u64,
@@ -208,7 +208,7 @@ impl ShardsRun {
     }
 
     /// Takes a new fill in. What is known of the fetch before it is gone.
-    fn opened(&mut self, fill: Fill<u8, Arc<u32>, Arc<u32>>, key: u8, flight: Weak<u32>) {
+    fn opened(&mut self, fill: Fill<u8, Plain<Arc<u32>>, Arc<u32>>, key: u8, flight: Weak<u32>) {
         self.kept.negatives.remove(&key);
         let pause = self.kept.pauses.remove(&key);
         let replaces = self.kept.values.get(&key).map(|given| given.bytes);

@@ -2,7 +2,7 @@
 //! to wait or to fetch.
 //!
 //! ```
-//! use poetry::cache::{Cache, Lookup, Policy};
+//! use poetry::cache::{Cache, Lookup, Plain, Policy};
 //! use std::time::{Duration, Instant};
 //!
 //! let policy = Policy {
@@ -11,7 +11,7 @@
 //!     fail_ttl: Duration::ZERO,
 //!     capacity: 1 << 20,
 //! };
-//! let cache = Cache::<&str, &str, u32>::new(policy);
+//! let cache = Cache::<&str, Plain<&str>, u32>::new(policy);
 //! let now = Instant::now();
 //!
 //! // The first request for a key has to fetch; its flight is number 1.
@@ -52,8 +52,8 @@
 //! that is longer.
 //!
 //! The cache is generic: it knows no poem, no socket and no runtime, and takes the time
-//! as an argument. `V` is a value, `F` the handle by which a fetch in flight is joined,
-//! `W` (of `lookup`) whatever the fetching side needs.
+//! as an argument. `V` is a value as it is [`Stored`], `F` the handle by which a fetch
+//! in flight is joined, `W` (of `lookup`) whatever the fetching side needs.
 //!
 //! **Space.** Values, cached failures and fetches each hold a [`Reservation`], which
 //! frees its bytes when it is dropped. Nothing is reserved, and nothing new is kept,
@@ -73,6 +73,8 @@
 mod fill;
 mod keys;
 mod renew;
+mod stamp;
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -83,9 +85,11 @@ use crate::sync::{RwLock, RwLockWriteGuard, drop_after};
 use ahash::RandomState;
 pub use fill::{Fill, Remember};
 pub use keys::{Known, KnownPage, KnownValue};
+use stamp::Epoch;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub use stored::{Plain, Stored};
 use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
 pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::{CacheUsage, Reservation};
@@ -125,7 +129,7 @@ pub struct Freshness {
 }
 
 /// A cache of `V` by `K`, whose fetches under way are joined by an `F`.
-pub struct Cache<K, V, F> {
+pub struct Cache<K, V: Stored, F> {
     policy: Policy,
     /// Keyed at random, so that a client that chooses keys can't make them collide.
     hasher: RandomState,
@@ -148,11 +152,11 @@ const SHARD_CAPACITY: u64 = 64 << 10;
 
 /// The answer of a look-up.
 #[derive(Debug)]
-pub enum Lookup<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
+pub enum Lookup<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     /// A fresh value, and for how long.
-    Hit(V, Freshness),
+    Hit(V::Value, Freshness),
     /// A stale value within its grace, and the right to refresh it if no fetch has it.
-    Stale(V, Option<Lead<K, V, F, W>>),
+    Stale(V::Value, Option<Lead<K, V, F, W>>),
     /// A fetch is under way: join its flight.
     Coalesced(F),
     /// A fetch has failed, and that is cached: join its flight.
@@ -163,7 +167,7 @@ pub enum Lookup<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
 
 /// What a request that has to fetch gets.
 #[derive(Debug)]
-pub struct Lead<K: Eq + Hash + Clone, V: Clone, F: Clone, W> {
+pub struct Lead<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     /// The right to fill the cache's entry.
     pub fill: Fill<K, V, F>,
     /// What `launch` made to write the flight with.
@@ -194,7 +198,7 @@ impl Purge {
 
 const UNPOISONED: &str = "no code panics while it holds the cache's lock";
 
-impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
+impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// An empty cache whose keys own no memory beyond themselves.
     pub fn new(policy: Policy) -> Arc<Self> {
         Cache::weighing(policy, |_| 0)
@@ -203,10 +207,13 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     /// An empty cache. `weigh` says how many bytes a key holds on the heap.
     pub fn weighing(policy: Policy, weigh: fn(&K) -> u64) -> Arc<Self> {
         let shards = 1u64 << (policy.capacity / SHARD_CAPACITY).clamp(1, SHARDS).ilog2();
+        let hasher = RandomState::new();
+        let epoch = Epoch(Instant::now()); // whichever time it is
+        let table = |_| RwLock::new(Table::new(hasher.clone(), epoch));
         Arc::new(Cache {
             policy,
-            hasher: RandomState::new(),
-            shards: (0..shards).map(|_| RwLock::new(Table::new())).collect(),
+            shards: (0..shards).map(table).collect(),
+            hasher,
             weigh,
             usage: Arc::default(),
             last_ticket: AtomicU64::new(0),
@@ -264,24 +271,21 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
                 return (Lookup::Hit(value, freshness), None);
             }
 
-            let entry = table.entry(hash, key);
-            let expired = entry.take_expired(now);
-            let stale = entry.kept.as_ref().map(|kept| {
-                kept.touch();
-                (kept.value.clone(), kept.weight())
-            });
+            let at = table.entry(hash, key);
+            let expired = table.take_expired(at, now);
+            let stale = table.stale(at);
 
-            let answer = match (stale, entry.fetch.as_deref()) {
+            let answer = match (stale, table.at(at).fetch()) {
                 (Some((value, _)), Some(_)) => Lookup::Stale(value, None),
                 (stale, None) => {
                     let (writer, flight) = launch();
                     let ticket = self.ticket();
-                    entry.fetch = Some(Box::new(FetchEntry {
+                    table.at_mut(at).set_fetch(FetchEntry {
                         ticket,
                         state: FetchState::InFlight(flight.clone()),
                         failures: expired.failures(),
                         not_before: now,
-                    }));
+                    });
                     let lead = |fill| Lead {
                         fill,
                         writer,
@@ -318,7 +322,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         hash: u64,
         key: &K,
         ticket: u64,
-        replaced: Option<(V, u64)>,
+        replaced: Option<(V::Value, u64)>,
     ) -> Fill<K, V, F> {
         let entry_weight = ENTRY_WEIGHT + (self.weigh)(key);
         let kind = if replaced.is_some() {
@@ -467,14 +471,15 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     pub(crate) fn detach(&self, key: &K, is_it: impl Fn(&F) -> bool) {
         let hash = self.hasher.hash_one(key);
         drop_after(self.lock(hash), |table| {
-            let Some(entry) = table.find(hash, key) else {
+            let Some(at) = table.find(hash, key) else {
                 return ((), None);
             };
-            let fetch = entry.fetch.take_if(|fetch| match &fetch.state {
+            let entry = table.at_mut(at);
+            let fetch = entry.take_fetch_if(|fetch| match &fetch.state {
                 FetchState::InFlight(flight) => is_it(flight),
                 _ => false,
             });
-            table.remove_if_void(hash, key);
+            table.remove_if_void(at);
             ((), fetch)
         });
     }

@@ -59,7 +59,7 @@
 //! A fetch that has not begun begins only while a reader waits for it; a refresh begins
 //! without one. From [`FlightGuard::begin`] on it belongs to no client.
 
-use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Reservation};
+use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Stored};
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
 use crate::observe::FetchNote;
@@ -465,14 +465,14 @@ fn keep<K: Eq + Hash + Clone>(
     }
 
     let freshness = fill.freshness(now);
-    let mut shared = None;
-    let counted = |reservation: Arc<Reservation>| {
-        shared = Some(reservation.clone());
-        poem.with(reservation)
+    let mut kept = None;
+    let store = |reservation| {
+        let stored = Poem::store(poem.clone(), reservation);
+        kept.insert(stored).clone()
     };
-    match fill.commit_with(counted, poem.len(), freshness, now) {
+    match fill.commit_with(store, poem.len(), freshness, now) {
         Ok(()) => {
-            writer.attach(shared);
+            kept.into_iter().for_each(|kept| writer.share(kept));
             true
         }
         Err(unkept) => {

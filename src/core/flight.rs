@@ -53,7 +53,7 @@ mod writer;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, MutexGuard, Notify};
 pub use ending::Ending;
-pub use reader::{Pull, Read, Reader};
+pub use reader::{Pull, Read, Reader, Shown};
 use state::FlightState;
 pub use state::Interest;
 use state::Start;

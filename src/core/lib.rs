@@ -54,10 +54,9 @@
 //! A module knows only those above it in this list; a test holds that.
 //!
 //! * locks: `sync`, [`semaphore`].
-//! * values: [`error`], [`escape`], [`addr`], [`poem`], [`script`], [`observe`],
-//!   [`stats`].
+//! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
+//!   [`poem`], [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
 //!   [`protocol`], [`control`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],

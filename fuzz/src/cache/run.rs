@@ -3,7 +3,7 @@
 mod ends;
 
 use super::model::{self, Claim, Expected, Model, PurgeOf, REFRESH_SLACK, Rules, Way};
-use poetry::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Reservation};
+use poetry::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Reservation, Stored};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,30 @@ const WAITS: [u64; 8] = [1, 2, 5, 9, 10, 90, 100, 250];
 struct Value {
     number: u32,
     _shared: Option<Arc<Reservation>>,
+}
+
+/// A value in the cache.
+#[derive(Debug)]
+struct Kept {
+    value: Value,
+    reservation: Arc<Reservation>,
+}
+
+impl Stored for Kept {
+    type Value = Value;
+
+    fn store(value: Value, reservation: Reservation) -> Kept {
+        let reservation = Arc::new(reservation);
+        Kept { value, reservation }
+    }
+
+    fn value(&self) -> &Value {
+        &self.value
+    }
+
+    fn reservation(&self) -> Option<&Reservation> {
+        Some(&self.reservation)
+    }
 }
 
 /// The key a value was committed for, and until when it may be served: fresh, and at
@@ -41,11 +65,11 @@ enum Held {
     Unshared(Arc<Reservation>),
 }
 
-type OpenFill = Fill<u8, Value, u32>;
+type OpenFill = Fill<u8, Kept, u32>;
 
 /// The cache and its model, and what is held of both.
 pub struct CacheRun {
-    cache: Arc<Cache<u8, Value, u32>>,
+    cache: Arc<Cache<u8, Kept, u32>>,
     model: Model,
     rules: Rules,
     start: Instant,
@@ -157,7 +181,7 @@ impl CacheRun {
     }
 
     /// Checks what is true of every returned value, whatever the model predicts.
-    fn check_value<W>(&self, key: u8, answer: &Lookup<u8, Value, u32, W>) {
+    fn check_value<W>(&self, key: u8, answer: &Lookup<u8, Kept, u32, W>) {
         let (value, is_fresh) = match answer {
             Lookup::Hit(value, _) => (value, true),
             Lookup::Stale(value, _) => (value, false),

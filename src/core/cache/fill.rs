@@ -1,7 +1,8 @@
 //! The right to fill one entry of the cache.
 
-use super::table::{DropLater, Entry, FetchEntry, FetchState, Kept, NegativeEntry};
-use super::usage::{Kind, Reservation, RetireOnDrop};
+use super::stored::{RetireOnDrop, Stored};
+use super::table::{DropLater, FetchEntry, FetchState, NegativeEntry};
+use super::usage::{Kind, Reservation};
 use super::{Cache, FLIGHT_WEIGHT, Freshness, Policy};
 use crate::sync::drop_after;
 use std::hash::Hash;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Drop or consume it before the flight's readers learn of the end, so that a client
 /// that asks again finds the key settled. The methods that consume it without keeping
 /// the value return the reservation: the flight's readers still hold the bytes.
-pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
+pub struct Fill<K: Eq + Hash + Clone, V: Stored, F: Clone> {
     pub(super) cache: Arc<Cache<K, V, F>>,
     pub(super) key: K,
     pub(super) hash: u64,
@@ -23,7 +24,7 @@ pub struct Fill<K: Eq + Hash + Clone, V: Clone, F: Clone> {
     pub(super) entry_weight: u64,
     pub(super) reservation: Reservation,
     /// The stale value that this fetch refreshes, and its weight.
-    pub(super) replaced: Option<(V, u64)>,
+    pub(super) replaced: Option<(V::Value, u64)>,
 }
 
 /// Whether a failure is cached for the policy's `fail_ttl`.
@@ -48,10 +49,10 @@ const REFRESH_SLACK: u64 = 64 << 10;
 /// does not wipe the cache.
 const EVICTING_PART: u64 = 4;
 
-impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
+impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
     /// The stale value that this fetch refreshes. It is held for as long as the refresh
     /// lasts, so that the two can be compared.
-    pub fn replaces(&self) -> Option<&V> {
+    pub fn replaces(&self) -> Option<&V::Value> {
         self.replaced.as_ref().map(|(value, _)| value)
     }
 
@@ -126,22 +127,23 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// once, or when it is larger than the capacity.
     pub fn commit(
         self,
-        value: V,
+        value: V::Value,
         bytes: u64,
         freshness: Freshness,
         now: Instant,
     ) -> Result<(), Reservation> {
-        self.commit_with(|_| value, bytes, freshness, now)
+        let store = |reservation| V::store(value, reservation);
+        self.commit_with(store, bytes, freshness, now)
     }
 
-    /// Keeps a value that shares its reservation: it counts until its last copy is
-    /// dropped, also after its eviction.
+    /// Keeps what `store` makes of the reservation. It is called under the lock, and
+    /// not where nothing is kept.
     ///
     /// # Errors
     /// Those of [`Fill::commit`].
     pub fn commit_with(
         mut self,
-        value: impl FnOnce(Arc<Reservation>) -> V,
+        store: impl FnOnce(Reservation) -> V,
         bytes: u64,
         freshness: Freshness,
         now: Instant,
@@ -151,33 +153,23 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
 
         let result = drop_after(cache.lock(self.hash), |table| {
             let mut out = DropLater::new();
-            let own = |entry: &&mut Entry<K, V, F>| entry.takes_value_of(self.ticket, now);
-            let Some(entry) = table.find(self.hash, &self.key).filter(own) else {
+            let own = |at: &u32| table.at(*at).takes_value_of(self.ticket, now);
+            let Some(at) = table.find(self.hash, &self.key).filter(own) else {
                 return (Err(self.take_reservation()), out); // purged
             };
 
-            let fetch = entry.fetch.take();
+            let fetch = table.at_mut(at).take_fetch();
             out.flights
                 .extend(fetch.and_then(|fetch| fetch.state.into_flight()));
             if freshness.stale_until <= now || weight > cache.policy.capacity {
-                table.remove_if_void(self.hash, &self.key);
+                table.remove_if_void(at);
                 return (Err(self.take_reservation()), out);
             }
 
-            out.values.extend(entry.kept.take().map(|old| old.value));
+            out.values.extend(table.take_kept(at));
             let mut reservation = self.take_reservation().becomes(Kind::Value);
             reservation.set(weight);
-            let reservation = Arc::new(reservation);
-            let ticket = cache.ticket();
-            entry.kept = Some(Kept {
-                value: value(reservation.clone()),
-                freshness,
-                ticket,
-                reservation: RetireOnDrop::new(reservation),
-                asked_for: false.into(),
-                is_purged: false,
-            });
-            table.queue(self.hash, ticket);
+            table.keep(at, store(reservation), freshness);
             (Ok(()), out)
         });
 
@@ -260,10 +252,10 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
             let mut out = DropLater::new();
             table.expire_negatives(now, &mut out);
 
-            let Some(entry) = table.find(self.hash, &self.key) else {
+            let Some(at) = table.find(self.hash, &self.key) else {
                 return ((), out);
             };
-            let Some(fetch) = entry.fetch.as_mut().filter(|f| f.ticket == self.ticket) else {
+            let Some(fetch) = table.at_mut(at).fetch_of(self.ticket) else {
                 return ((), out);
             };
             // In another state it is one of several that fetch for themselves: how one
@@ -281,11 +273,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Fill<K, V, F> {
     /// Frees the key. Where a stale value is kept, its next refresh has to wait.
     fn pause(&self, now: Instant) {
         drop_after(self.cache.lock(self.hash), |table| {
-            let Some(entry) = table.find(self.hash, &self.key) else {
+            let Some(at) = table.find(self.hash, &self.key) else {
                 return ((), None);
             };
-            let has_value = entry.kept.is_some();
-            let Some(fetch) = entry.fetch.as_mut().filter(|f| f.ticket == self.ticket) else {
+            let has_value = table.at(at).kept().is_some();
+            let Some(fetch) = table.at_mut(at).fetch_of(self.ticket) else {
                 return ((), None);
             };
             if !has_value || !fetch.is_in_flight() {
@@ -321,7 +313,7 @@ impl<F> FetchEntry<F> {
 }
 
 /// A cached failure that has no end yet.
-struct Unmarked(RetireOnDrop);
+struct Unmarked(RetireOnDrop<Arc<Reservation>>);
 
 impl Unmarked {
     fn until(self, until: Instant) -> NegativeEntry {
@@ -332,24 +324,23 @@ impl Unmarked {
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Drop for Fill<K, V, F> {
+impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Drop for Fill<K, V, F> {
     fn drop(&mut self) {
         drop_after(self.cache.lock(self.hash), |table| {
-            let Some(entry) = table.find(self.hash, &self.key) else {
+            let Some(at) = table.find(self.hash, &self.key) else {
                 return ((), None);
             };
 
-            let is_own = |fetch: &mut Box<FetchEntry<F>>| {
-                fetch.ticket == self.ticket && fetch.is_in_flight()
-            };
-            let fetch = entry.fetch.take_if(is_own);
-            table.remove_if_void(self.hash, &self.key);
+            let is_own =
+                |fetch: &FetchEntry<F>| fetch.ticket == self.ticket && fetch.is_in_flight();
+            let fetch = table.at_mut(at).take_fetch_if(is_own);
+            table.remove_if_void(at);
             ((), fetch)
         });
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone, F: Clone> std::fmt::Debug for Fill<K, V, F> {
+impl<K: Eq + Hash + Clone, V: Stored, F: Clone> std::fmt::Debug for Fill<K, V, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Fill(ticket {})", self.ticket)
     }

@@ -8,8 +8,8 @@
 //! An entry keeps its place in the table until the table rehashes; a look that this
 //! happens to begins again.
 
-use super::table::{Entry, FetchState};
-use super::{Cache, ENTRY_WEIGHT, Freshness, Purge, UNPOISONED};
+use super::table::{Entry, FetchState, Table};
+use super::{Cache, ENTRY_WEIGHT, Freshness, Purge, Stored, UNPOISONED};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::time::Instant;
@@ -62,7 +62,7 @@ pub struct KnownPage<K> {
 /// Keys by their places in the order. Two may share one.
 type Places<K> = BTreeMap<u64, Vec<Known<K>>>;
 
-impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
+impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// The keys after the place `after` that `wanted` picks, `limit` of them or, where
     /// hashes collide, a few more. Fewer, even none, may come before the last page, if
     /// many had to be looked at for them. Keys whose time is over are left out.
@@ -109,29 +109,32 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         now: Instant,
         wanted: impl Fn(&K) -> bool,
     ) -> (Places<K>, u64) {
-        self.look(shard, |(found, count): &mut (Places<K>, u64), entry| {
-            *count += 1;
-            let place = self.place(entry.hash);
-            let is_full = found.len() >= room;
-            let is_beyond = || {
-                found
-                    .last_key_value()
-                    .is_some_and(|(last, _)| place > *last)
-            };
-            if after.is_some_and(|after| place <= after) || (is_full && is_beyond()) {
-                return;
-            }
-            if !wanted(&entry.key) {
-                return;
-            }
-
-            if let Some(known) = self.known(entry, now) {
-                found.entry(place).or_default().push(known);
-                if found.len() > room {
-                    found.pop_last();
+        self.look(
+            shard,
+            |(found, count): &mut (Places<K>, u64), table, entry| {
+                *count += 1;
+                let place = self.place(self.hasher.hash_one(&entry.key));
+                let is_full = found.len() >= room;
+                let is_beyond = || {
+                    found
+                        .last_key_value()
+                        .is_some_and(|(last, _)| place > *last)
+                };
+                if after.is_some_and(|after| place <= after) || (is_full && is_beyond()) {
+                    return;
                 }
-            }
-        })
+                if !wanted(&entry.key) {
+                    return;
+                }
+
+                if let Some(known) = self.known(table, entry, now) {
+                    found.entry(place).or_default().push(known);
+                    if found.len() > room {
+                        found.pop_last();
+                    }
+                }
+            },
+        )
     }
 
     /// Purges the keys that `wanted` picks, like [`Cache::purge`]. Finds them under
@@ -146,7 +149,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         let mut purged = 0;
         let mut detached = Vec::new();
         for shard in 0..self.shards.len() {
-            let keys = self.look(shard, |keys: &mut Vec<K>, entry| {
+            let keys = self.look(shard, |keys: &mut Vec<K>, _, entry| {
                 if wanted(&entry.key) {
                     keys.push(entry.key.clone());
                 }
@@ -164,29 +167,31 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     pub fn known_of(&self, key: &K, now: Instant) -> Option<Known<K>> {
         let hash = self.hasher.hash_one(key);
         let table = self.shard(hash).read().expect(UNPOISONED);
-        let entry = table.entries.find(hash, |entry| entry.key == *key)?;
-        self.known(entry, now)
+        let at = table.find(hash, key)?;
+        self.known(&table, table.at(at), now)
     }
 
     /// What is known of a key; `None` where time has ended all of it.
-    fn known(&self, entry: &Entry<K, V, F>, now: Instant) -> Option<Known<K>> {
-        let kept = entry.kept.as_ref();
-        let value = kept.filter(|kept| now < kept.freshness.stale_until);
+    fn known(
+        &self,
+        table: &Table<K, V, F>,
+        entry: &Entry<K, V, F>,
+        now: Instant,
+    ) -> Option<Known<K>> {
         let weight = ENTRY_WEIGHT + (self.weigh)(&entry.key);
-        let value = value.map(|kept| KnownValue {
-            bytes: kept.weight().saturating_sub(weight),
-            freshness: kept.freshness,
-            came: kept.freshness.fresh_until.checked_sub(self.policy.ttl),
+        let value = entry.kept().map(|kept| {
+            let freshness = table.freshness(kept);
+            let came = freshness.fresh_until.checked_sub(self.policy.ttl);
+            KnownValue {
+                bytes: kept.weight().saturating_sub(weight),
+                freshness,
+                came: came.filter(|_| !entry.is_purged()),
+            }
         });
-        let value = value.map(|value| KnownValue {
-            came: value
-                .came
-                .filter(|_| !kept.is_some_and(|kept| kept.is_purged)),
-            ..value
-        });
+        let value = value.filter(|value| now < value.freshness.stale_until);
 
         let (mut is_in_flight, mut failed_until, mut is_marked) = (false, None, false);
-        match entry.fetch.as_ref().map(|fetch| &fetch.state) {
+        match entry.fetch().map(|fetch| &fetch.state) {
             Some(FetchState::InFlight(_)) => is_in_flight = true,
             Some(FetchState::Negative(_, failure)) => {
                 failed_until = Some(failure.until).filter(|until| now < *until);
@@ -205,7 +210,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     }
 
     /// Shows `see` each entry of a shard, and returns what it makes of them.
-    fn look<T: Default>(&self, shard: usize, see: impl Fn(&mut T, &Entry<K, V, F>)) -> T {
+    fn look<T: Default>(
+        &self,
+        shard: usize,
+        see: impl Fn(&mut T, &Table<K, V, F>, &Entry<K, V, F>),
+    ) -> T {
         for _ in 1..LOOKS {
             if let Some(seen) = self.try_look(shard, STEP, &see) {
                 return seen;
@@ -219,7 +228,7 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
         &self,
         shard: usize,
         step: usize,
-        see: &impl Fn(&mut T, &Entry<K, V, F>),
+        see: &impl Fn(&mut T, &Table<K, V, F>, &Entry<K, V, F>),
     ) -> Option<T> {
         let mut seen = T::default();
         let mut moves = None;
@@ -231,11 +240,11 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
                 return None;
             }
 
-            let all = table.entries.num_buckets();
+            let all = table.slots();
             let to = all.min(from.saturating_add(step));
             for at in from..to {
-                if let Some(entry) = table.entries.get_bucket(at) {
-                    see(&mut seen, entry);
+                if let Some(entry) = table.in_slot(at) {
+                    see(&mut seen, &table, entry);
                 }
             }
             if to == all {

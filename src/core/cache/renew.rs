@@ -1,13 +1,13 @@
 //! A fetch that no request asks for.
 
 use super::table::{FetchEntry, FetchState};
-use super::{Cache, Lead};
+use super::{Cache, Lead, Stored};
 use crate::sync::drop_after;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
-impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
+impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// The right to fetch a value, whatever is cached: a value stays until the new one
     /// is committed; a cached failure, a hit-for-miss or a pause ends here. `launch`
     /// makes the two ends of a flight.
@@ -22,27 +22,27 @@ impl<K: Eq + Hash + Clone, V: Clone, F: Clone> Cache<K, V, F> {
     ) -> Result<Lead<K, V, F, W>, F> {
         let hash = self.hasher.hash_one(key);
         drop_after(self.lock(hash), |table| {
-            let entry = table.entry(hash, key);
-            let expired = entry.take_expired(now);
-            if let Some(fetch) = &entry.fetch
+            let at = table.entry(hash, key);
+            let expired = table.take_expired(at, now);
+            if let Some(fetch) = table.at(at).fetch()
                 && let FetchState::InFlight(flight) = &fetch.state
             {
                 return (Err(flight.clone()), (expired, None));
             }
 
-            let before = entry.fetch.take();
-            let kept = entry.kept.as_ref();
-            let replaced = kept.map(|kept| (kept.value.clone(), kept.weight()));
+            let before = table.at_mut(at).take_fetch();
+            let kept = table.at(at).kept();
+            let replaced = kept.map(|kept| (kept.value().clone(), kept.weight()));
             let failures = before.as_ref().map(|fetch| fetch.failures);
 
             let (writer, flight) = launch();
             let ticket = self.ticket();
-            entry.fetch = Some(Box::new(FetchEntry {
+            table.at_mut(at).set_fetch(FetchEntry {
                 ticket,
                 state: FetchState::InFlight(flight.clone()),
                 failures: failures.unwrap_or_else(|| expired.failures()),
                 not_before: now,
-            }));
+            });
             let lead = Lead {
                 fill: self.fill(hash, key, ticket, replaced),
                 writer,

@@ -20,8 +20,8 @@ pub trait Stored {
     fn reservation(&self) -> Option<&Reservation>;
 }
 
-/// A value that knows nothing of its reservation: the cache frees that when it drops the
-/// value.
+/// A value that knows nothing of its reservation: the cache frees that as soon as it
+/// drops the value.
 #[derive(Debug)]
 pub struct Plain<T> {
     value: T,
@@ -65,7 +65,21 @@ impl Stored for Arc<Reservation> {
 /// The cache's own share of a value. From its end on, the bytes count as a flight's:
 /// readers may still hold them, and eviction can't free them.
 #[derive(Debug)]
-pub(super) struct RetireOnDrop<V: Stored>(pub(super) V);
+pub(super) struct RetireOnDrop<V: Stored>(V);
+
+impl<V: Stored> RetireOnDrop<V> {
+    pub(super) fn new(stored: V) -> RetireOnDrop<V> {
+        if let Some(reservation) = stored.reservation() {
+            reservation.enlist();
+        }
+        RetireOnDrop(stored)
+    }
+
+    #[inline]
+    pub(super) fn stored(&self) -> &V {
+        &self.0
+    }
+}
 
 impl<V: Stored> Drop for RetireOnDrop<V> {
     fn drop(&mut self) {

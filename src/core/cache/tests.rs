@@ -2,8 +2,8 @@
 
 use super::*;
 
-type Poems = Arc<Cache<&'static str, &'static str, u32>>;
-type Answer = Lookup<&'static str, &'static str, u32, ()>;
+type Poems = Arc<Cache<&'static str, Plain<&'static str>, u32>>;
+type Answer = Lookup<&'static str, Plain<&'static str>, u32, ()>;
 type Shared = Arc<Cache<u32, Arc<Reservation>, u32>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,7 +30,7 @@ fn ask(cache: &Poems, flight: u32, now: Instant) -> Answer {
     cache.lookup(&"key", now, || ((), flight))
 }
 
-fn lead(answer: Answer) -> Fill<&'static str, &'static str, u32> {
+fn lead(answer: Answer) -> Fill<&'static str, Plain<&'static str>, u32> {
     match answer {
         Lookup::Miss(lead) | Lookup::Stale(_, Some(lead)) => lead.fill,
         other => panic!("no lead in {other:?}"),
@@ -38,7 +38,7 @@ fn lead(answer: Answer) -> Fill<&'static str, &'static str, u32> {
 }
 
 /// The right to fill a key that was never asked for.
-fn fill<V: Clone + std::fmt::Debug>(
+fn fill<V: Stored<Value: std::fmt::Debug> + std::fmt::Debug>(
     cache: &Arc<Cache<u32, V, u32>>,
     key: u32,
     now: Instant,
@@ -49,7 +49,7 @@ fn fill<V: Clone + std::fmt::Debug>(
     }
 }
 
-fn is_hit<V: Clone + std::fmt::Debug>(cache: &Arc<Cache<u32, V, u32>>, key: u32) -> bool {
+fn is_hit<V: Stored>(cache: &Arc<Cache<u32, V, u32>>, key: u32) -> bool {
     matches!(
         cache.lookup(&key, Instant::now(), || ((), 0)),
         Lookup::Hit(..)
@@ -57,9 +57,9 @@ fn is_hit<V: Clone + std::fmt::Debug>(cache: &Arc<Cache<u32, V, u32>>, key: u32)
 }
 
 /// Keeps a value under the cache's own policy.
-fn commit<K: Eq + Hash + Clone, V: Clone, F: Clone>(
+fn commit<K: Eq + Hash + Clone, V: Stored, F: Clone>(
     fill: Fill<K, V, F>,
-    value: V,
+    value: V::Value,
     bytes: u64,
     now: Instant,
 ) -> Result<(), Reservation> {
@@ -74,10 +74,10 @@ fn commit_shared(
     now: Instant,
 ) -> Result<(), Reservation> {
     let freshness = fill.freshness(now);
-    fill.commit_with(|reservation| reservation, bytes, freshness, now)
+    fill.commit_with(Arc::new, bytes, freshness, now)
 }
 
-fn purge<K: Eq + Hash + Clone, V: Clone, F: Clone>(cache: &Cache<K, V, F>) {
+fn purge<K: Eq + Hash + Clone, V: Stored, F: Clone>(cache: &Cache<K, V, F>) {
     cache.purge(Purge::Hard, Instant::now(), |_| false);
 }
 
@@ -139,7 +139,7 @@ fn a_soft_purge_without_grace_leaves_nothing() {
 
 #[test]
 fn a_purge_of_one_key_leaves_the_others() {
-    let cache = Cache::<u32, &str, u32>::new(POLICY);
+    let cache = Cache::<u32, Plain<&str>, u32>::new(POLICY);
     let now = Instant::now();
     for key in [1, 2] {
         commit(fill(&cache, key, now), "poem", 4, now).unwrap();
@@ -255,7 +255,7 @@ fn a_refresh_evicts_nothing_until_it_has_succeeded() {
         capacity: 3 * (1000 + ENTRY_WEIGHT),
         ..POLICY
     };
-    let cache = Cache::<u32, &str, u32>::new(policy);
+    let cache = Cache::<u32, Plain<&str>, u32>::new(policy);
     let now = Instant::now();
     for key in 0..3 {
         commit(fill(&cache, key, now), "old", 1000, now).unwrap();
@@ -291,7 +291,7 @@ fn a_value_is_not_evicted_while_it_is_refreshed() {
         capacity: 2 * (1000 + ENTRY_WEIGHT),
         ..POLICY
     };
-    let cache = Cache::<u32, &str, u32>::new(policy);
+    let cache = Cache::<u32, Plain<&str>, u32>::new(policy);
     let now = Instant::now();
     commit(fill(&cache, 0, now), "old", 1000, now).unwrap();
     let stale = now + HOUR;
@@ -343,7 +343,7 @@ fn a_failure_of_our_own_is_not_cached() {
 
 #[test]
 fn cached_failures_expire_without_another_request() {
-    let cache = Cache::<u32, &str, u32>::new(Policy {
+    let cache = Cache::<u32, Plain<&str>, u32>::new(Policy {
         capacity: SHARD_CAPACITY,
         ..WITH_FAIL_TTL
     });
@@ -361,7 +361,7 @@ fn values_asked_for_stay_longest_within_the_capacity() {
         capacity: 3 * (1000 + ENTRY_WEIGHT),
         ..POLICY
     };
-    let cache = Cache::<u32, u32, u32>::new(policy);
+    let cache = Cache::<u32, Plain<u32>, u32>::new(policy);
     let now = Instant::now();
     for key in 0..10 {
         commit(fill(&cache, key, now), key, 1000, now).unwrap();
@@ -385,7 +385,7 @@ fn a_long_text_takes_no_more_than_free_room_and_a_quarter() {
         capacity: 100_000,
         ..POLICY
     };
-    let cache = Cache::<u32, u32, u32>::new(policy);
+    let cache = Cache::<u32, Plain<u32>, u32>::new(policy);
     let now = Instant::now();
     let mut key = 0;
     while cache.held() + 1000 + ENTRY_WEIGHT <= policy.capacity {
@@ -408,7 +408,7 @@ fn waiting_fetches_take_at_most_half_of_the_capacity() {
         capacity: 100_000,
         ..POLICY
     };
-    let cache = Cache::<u32, u32, u32>::new(policy);
+    let cache = Cache::<u32, Plain<u32>, u32>::new(policy);
     let now = Instant::now();
     let mut waiting = Vec::new();
     while waiting.len() < 200 {
@@ -493,7 +493,7 @@ fn nothing_is_evicted_in_vain() {
         } else {
             let mut held = None;
             let freshness = read.freshness(now);
-            let share = |reservation: Arc<Reservation>| held.insert(reservation).clone();
+            let share = |reservation: Reservation| held.insert(Arc::new(reservation)).clone();
             read.commit_with(share, half, freshness, now).unwrap();
             purge(&cache);
             held.unwrap()
@@ -507,7 +507,7 @@ fn nothing_is_evicted_in_vain() {
 
 #[test]
 fn values_asked_for_stay_across_shards() {
-    let cache = Cache::<u32, u32, u32>::new(Policy {
+    let cache = Cache::<u32, Plain<u32>, u32>::new(Policy {
         capacity: 2 << 20,
         ..POLICY
     });
@@ -520,7 +520,7 @@ fn values_asked_for_stay_across_shards() {
 
 #[test]
 fn a_long_key_counts() {
-    let cache = Cache::<String, u32, u32>::weighing(WITH_FAIL_TTL, |key| key.len() as u64);
+    let cache = Cache::<String, Plain<u32>, u32>::weighing(WITH_FAIL_TTL, |key| key.len() as u64);
     let now = Instant::now();
     for at in 0..20 {
         let key = format!("{at}{}", "x".repeat(100_000));
@@ -536,7 +536,7 @@ fn a_long_key_counts() {
 #[test]
 fn cached_failures_are_evicted_before_values() {
     let capacity = 3 * (1000 + ENTRY_WEIGHT);
-    let cache = Cache::<u32, &str, u32>::new(Policy {
+    let cache = Cache::<u32, Plain<&str>, u32>::new(Policy {
         capacity,
         ..WITH_FAIL_TTL
     });
@@ -582,7 +582,7 @@ fn an_evicted_value_leaves_no_pause_behind() {
         capacity: 10 * ENTRY_WEIGHT,
         ..POLICY
     };
-    let cache = Cache::<u32, &str, u32>::new(policy);
+    let cache = Cache::<u32, Plain<&str>, u32>::new(policy);
     let now = Instant::now();
     let stale = now + HOUR;
     for key in 0..9 {
@@ -605,7 +605,7 @@ fn what_is_kept_never_exceeds_the_capacity() {
         capacity: 10 * ENTRY_WEIGHT,
         ..WITH_FAIL_TTL
     };
-    let cache = Cache::<u32, &str, u32>::new(policy);
+    let cache = Cache::<u32, Plain<&str>, u32>::new(policy);
     let now = Instant::now();
     let fetches: Vec<_> = (0..11).map(|key| fill(&cache, key, now)).collect();
     assert!(cache.in_flight() > policy.capacity);
@@ -622,10 +622,10 @@ fn what_is_kept_never_exceeds_the_capacity() {
 #[test]
 fn what_is_kept_and_evicted_is_counted_by_its_purpose() {
     let policy = Policy {
-        capacity: 10 * (ENTRY_WEIGHT + 100),
+        capacity: 20 * (ENTRY_WEIGHT + 100),
         ..WITH_FAIL_TTL
     };
-    let cache = Cache::new(policy);
+    let cache = Cache::<u32, Plain<&str>, u32>::new(policy);
     let now = Instant::now();
     let numbers = || {
         let usage = cache.usage();

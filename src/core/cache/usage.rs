@@ -1,6 +1,6 @@
 //! What a cache holds, in bytes: a [`Reservation`] for each thing, and their sums.
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// What a reservation is for.
@@ -106,94 +106,104 @@ impl Usage {
 }
 
 /// Bytes that count against the capacity for as long as this exists.
-#[derive(Debug)]
+///
+/// 16 bytes, for each cached value has one.
 pub struct Reservation {
     usage: Arc<Usage>,
-    kind: Kind,
-    bytes: u64,
-    /// Whether the cache has dropped its share. The bytes are still in use, and can't
-    /// be freed by eviction, so from then on they count as a flight's.
-    is_retired: AtomicBool,
+    /// How many bytes, and in the two lowest bits their [`Kind`].
+    packed: AtomicU64,
 }
 
-/// The cache's own share of a reservation that readers may share.
-#[derive(Debug)]
-pub(super) struct RetireOnDrop(Arc<Reservation>);
-
-impl RetireOnDrop {
-    pub(super) fn new(reservation: Arc<Reservation>) -> RetireOnDrop {
-        if let Some(number) = reservation.usage.number(reservation.kind) {
-            number.fetch_add(1, Ordering::Relaxed);
-        }
-        RetireOnDrop(reservation)
-    }
-
-    /// The bytes that are reserved.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.bytes
-    }
-}
-
-impl Drop for RetireOnDrop {
-    fn drop(&mut self) {
-        if let Some(number) = self.0.usage.number(self.0.kind) {
-            number.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.0.retire();
-    }
-}
+const KIND_BITS: u32 = 2;
 
 impl Reservation {
     pub(super) fn new(usage: &Arc<Usage>, kind: Kind, bytes: u64) -> Reservation {
         let mut reservation = Reservation {
             usage: usage.clone(),
-            kind,
-            bytes: 0,
-            is_retired: false.into(),
+            packed: pack(kind, 0).into(),
         };
         reservation.set(bytes);
         reservation
     }
 
     pub(super) fn set(&mut self, bytes: u64) {
-        let is_retired = self.is_retired.load(Ordering::Relaxed);
-        let kind = if is_retired { Kind::Flight } else { self.kind };
+        let before = self.bytes();
+        let kind = self.kind();
         let counter = self.usage.counter(kind);
 
-        if bytes >= self.bytes {
-            counter.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+        if bytes >= before {
+            counter.fetch_add(bytes - before, Ordering::Relaxed);
         } else {
-            counter.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            counter.fetch_sub(before - bytes, Ordering::Relaxed);
         }
-        self.bytes = bytes;
+        self.packed.store(pack(kind, bytes), Ordering::Relaxed);
     }
 
     pub(super) fn becomes(mut self, kind: Kind) -> Reservation {
-        let bytes = self.bytes;
+        let bytes = self.bytes();
         self.set(0);
-        self.kind = kind;
+        self.packed.store(pack(kind, 0), Ordering::Relaxed);
         self.set(bytes);
         self
     }
 
-    fn retire(&self) {
+    /// The cache has taken a share: from now on it is one of what can be evicted.
+    pub(super) fn enlist(&self) {
+        if let Some(number) = self.usage.number(self.kind()) {
+            number.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The cache has dropped its share. The bytes may still be in use, and can't be
+    /// freed by eviction, so from now on they count as a flight's.
+    pub(super) fn retire(&self) {
+        let (kind, bytes) = (self.kind(), self.bytes());
+        if let Some(number) = self.usage.number(kind) {
+            number.fetch_sub(1, Ordering::Relaxed);
+        }
         let flights = self.usage.counter(Kind::Flight);
-        flights.fetch_add(self.bytes, Ordering::Relaxed);
-        let counter = self.usage.counter(self.kind);
-        counter.fetch_sub(self.bytes, Ordering::Relaxed);
+        flights.fetch_add(bytes, Ordering::Relaxed);
+        self.usage.counter(kind).fetch_sub(bytes, Ordering::Relaxed);
 
         // The last owner sees this when it drops the reservation, as it sees all else.
-        self.is_retired.store(true, Ordering::Relaxed);
+        self.packed
+            .store(pack(Kind::Flight, bytes), Ordering::Relaxed);
     }
 
     /// The bytes that are reserved.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.packed.load(Ordering::Relaxed) >> KIND_BITS
     }
+
+    fn kind(&self) -> Kind {
+        match self.packed.load(Ordering::Relaxed) & ((1 << KIND_BITS) - 1) {
+            0 => Kind::Flight,
+            1 => Kind::Refresh,
+            2 => Kind::Value,
+            _ => Kind::Negative,
+        }
+    }
+}
+
+/// No memory has 2^62 bytes.
+fn pack(kind: Kind, bytes: u64) -> u64 {
+    let kind = match kind {
+        Kind::Flight => 0,
+        Kind::Refresh => 1,
+        Kind::Value => 2,
+        Kind::Negative => 3,
+    };
+    (bytes << KIND_BITS) | kind
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.set(0);
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reservation({} bytes, {:?})", self.bytes(), self.kind())
     }
 }

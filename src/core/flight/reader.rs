@@ -8,14 +8,15 @@ use crate::poem::Poem;
 use crate::sync::drop_after;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// What a reader finds.
 #[derive(Debug, Clone)]
-pub enum Read {
+pub enum Read<B = Bytes> {
     /// The next bytes, at least one.
-    Chunk(Bytes),
+    Chunk(B),
     /// Nothing yet: wait for [`Reader::ready`].
     Pending,
     /// The poem is complete and read.
@@ -28,6 +29,39 @@ pub enum Read {
         /// The window's size in bytes.
         window: u64,
     },
+}
+
+/// Bytes that a reader shows.
+#[derive(Debug)]
+pub enum Shown<'a> {
+    /// A complete poem lends them: that counts nothing up or down.
+    Lent(&'a [u8]),
+    /// A flight shares them.
+    Shared(Bytes),
+}
+
+impl Deref for Shown<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Shown::Lent(bytes) => bytes,
+            Shown::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl<B> Read<B> {
+    fn map<C>(self, change: impl FnOnce(B) -> C) -> Read<C> {
+        match self {
+            Read::Chunk(bytes) => Read::Chunk(change(bytes)),
+            Read::Pending => Read::Pending,
+            Read::End => Read::End,
+            Read::Failed(error) => Read::Failed(error),
+            Read::FellBehind { window } => Read::FellBehind { window },
+        }
+    }
 }
 
 /// A complete text that is read from somewhere else while it is sent.
@@ -111,23 +145,44 @@ impl Reader {
     /// What comes next, without waiting and without taking it. The reader keeps no
     /// bytes of its own: one that takes nothing costs no memory and blocks no release.
     pub fn peek(&self) -> Read {
-        self.peek_ahead().0
-    }
-
-    /// What comes next, and whether it is known to be the last of a complete poem.
-    pub fn peek_ahead(&self) -> (Read, bool) {
         match &self.from {
             ReadFrom::Poem {
                 poem,
                 piece,
                 offset,
             } => match poem.pieces().get(*piece) {
+                Some(bytes) => Read::Chunk(bytes.slice(*offset..)),
+                None => Read::End,
+            },
+            _ => self.peek_elsewhere().0,
+        }
+    }
+
+    /// What comes next, and whether it is known to be the last of a complete poem.
+    #[inline]
+    pub fn peek_ahead(&self) -> (Read<Shown<'_>>, bool) {
+        if let ReadFrom::Poem {
+            poem,
+            piece,
+            offset,
+        } = &self.from
+        {
+            return match poem.piece(*piece) {
                 Some(bytes) => {
-                    let is_last = piece + 1 == poem.pieces().len();
-                    (Read::Chunk(bytes.slice(*offset..)), is_last)
+                    let bytes = Shown::Lent(&bytes[*offset..]);
+                    (Read::Chunk(bytes), poem.is_last(*piece))
                 }
                 None => (Read::End, true),
-            },
+            };
+        }
+
+        let (next, is_last) = self.peek_elsewhere();
+        (next.map(Shown::Shared), is_last)
+    }
+
+    /// The same for all but complete poems.
+    fn peek_elsewhere(&self) -> (Read, bool) {
+        match &self.from {
             ReadFrom::Flight { shared, cursor } => {
                 let mut state = shared.lock();
                 let at = state.cursors[*cursor].at;
@@ -136,7 +191,7 @@ impl Reader {
                 (next, state.ends_at(at))
             }
             ReadFrom::Elsewhere(text) => text.peek(),
-            ReadFrom::Released => (Read::End, true),
+            ReadFrom::Poem { .. } | ReadFrom::Released => (Read::End, true),
         }
     }
 
@@ -149,11 +204,8 @@ impl Reader {
                 offset,
             } => {
                 *offset += count;
-                let pieces = poem.pieces();
-                if pieces
-                    .get(*piece)
-                    .is_some_and(|bytes| bytes.len() == *offset)
-                {
+                let length = poem.piece(*piece).map(<[u8]>::len);
+                if length == Some(*offset) {
                     *piece += 1;
                     *offset = 0;
                 }

@@ -357,16 +357,12 @@ impl FlightState {
     /// it. Returns the chunks that the pieces replace.
     pub(super) fn replace(&mut self, poem: &Poem) -> VecDeque<Chunk> {
         let mut start = 0;
-        let mut chunks = VecDeque::with_capacity(poem.pieces().len());
-        for bytes in poem.pieces() {
-            chunks.push_back(Chunk {
-                start,
-                bytes: bytes.clone(),
-            });
-            start += bytes.len() as u64;
-        }
-
-        std::mem::replace(&mut self.chunks, chunks)
+        let chunks = poem.pieces().into_iter().map(|bytes| {
+            let chunk = Chunk { start, bytes };
+            start = chunk.end();
+            chunk
+        });
+        std::mem::replace(&mut self.chunks, chunks.collect())
     }
 }
 

@@ -200,6 +200,16 @@ impl Writer {
         Some(poem)
     }
 
+    /// Lets the readers read on from the copy that the cache keeps, and share what
+    /// that counts: it may be evicted before they have read it.
+    pub(crate) fn share(&mut self, kept: Poem) {
+        drop_after(self.shared.lock(), |state| {
+            let chunks = state.replace(&kept);
+            state.attached.push(Box::new(kept));
+            ((), chunks)
+        });
+    }
+
     /// Ends the flight: the poem is complete. `kept` says whether later requests find
     /// it in a cache; [`Reader::was_kept`](super::Reader::was_kept) passes that on.
     pub fn finish(self, kept: bool) {

@@ -1,8 +1,9 @@
 //! How fetches end, in the cache and in its model.
 
 use super::super::model::{Model, Offer};
-use super::{CacheRun, Committed, Held, Value, bytes};
+use super::{CacheRun, Committed, Held, Kept, Value, bytes};
 use poetry::cache::{Remember, Reservation};
+use std::sync::Arc;
 
 impl CacheRun {
     /// How long a value that is committed now is to be served: as the policy says, for
@@ -37,12 +38,14 @@ impl CacheRun {
 
         let mut reader = None;
         let kept = if is_shared {
-            let share = |reservation| {
+            let share = |reservation: Reservation| {
+                let reservation = Arc::new(reservation);
                 let value = Value {
                     number,
-                    _shared: Some(reservation),
+                    _shared: Some(reservation.clone()),
                 };
-                reader.insert(value).clone()
+                reader = Some(value.clone());
+                Kept { value, reservation }
             };
             fill.commit_with(share, total, freshness, now)
         } else {

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::cache::table::Table;
-use crate::cache::{Lookup, Policy, Remember};
+use crate::cache::{Lookup, Plain, Policy, Remember};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-type Numbers = Arc<Cache<u32, u32, u32>>;
+type Numbers = Arc<Cache<u32, Plain<u32>, u32>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const POLICY: Policy = Policy {
@@ -35,7 +35,7 @@ fn keep(cache: &Numbers, key: u32, now: Instant) {
     }
 }
 
-fn lead(cache: &Numbers, key: u32, now: Instant) -> crate::cache::Fill<u32, u32, u32> {
+fn lead(cache: &Numbers, key: u32, now: Instant) -> crate::cache::Fill<u32, Plain<u32>, u32> {
     match cache.lookup(&key, now, || ((), key)) {
         Lookup::Miss(lead) => lead.fill,
         other => panic!("{other:?}"),
@@ -182,21 +182,26 @@ fn a_page_ends_when_many_keys_were_looked_at_in_vain() {
 /// A look in steps depends on it.
 #[test]
 fn an_entry_keeps_its_place_until_the_table_says_that_entries_moved() {
-    let mut table = Table::<u64, u32, u32>::new();
+    let hasher = ahash::RandomState::new();
+    let epoch = crate::cache::stamp::Epoch(Instant::now());
+    let mut table = Table::<u64, Plain<u32>, u32>::new(hasher.clone(), epoch);
     let mut random = 1u64;
     let mut keys = VecDeque::new();
     let mut rehashes = 0;
 
     for step in 0..20_000 {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
-        let places = |table: &Table<u64, u32, u32>, keys: &VecDeque<u64>| -> Vec<_> {
-            let place = |key: &u64| table.entries.find_bucket_index(*key, |e| e.key == *key);
-            keys.iter().take(20).map(place).collect()
+        let places = |table: &Table<u64, Plain<u32>, u32>, keys: &VecDeque<u64>| {
+            let key = |slot: usize| table.in_slot(slot).map(|entry| entry.key);
+            let slots = (0..table.slots()).filter_map(|slot| Some((key(slot)?, slot)));
+            let slots: BTreeMap<u64, usize> = slots.collect();
+            let of = |key: &u64| slots.get(key).copied();
+            keys.iter().take(20).map(of).collect::<Vec<_>>()
         };
         let (before, moves) = (places(&table, &keys), table.moves);
 
         let staying = keys.clone();
-        table.entry(random, &random);
+        table.entry(hasher.hash_one(random), &random);
         if table.moves == moves {
             assert_eq!(places(&table, &staying), before, "step {step}");
         } else {
@@ -205,7 +210,8 @@ fn an_entry_keeps_its_place_until_the_table_says_that_entries_moved() {
         keys.push_back(random);
         if keys.len() > 100 {
             let gone = keys.pop_front().expect("it is not empty");
-            table.remove_if_void(gone, &gone);
+            let at = table.find(hasher.hash_one(gone), &gone);
+            table.remove_if_void(at.expect("it was made"));
         }
     }
     assert!(rehashes > 3, "{rehashes}");

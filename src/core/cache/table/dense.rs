@@ -1,9 +1,10 @@
-//! A list that grows and shrinks in small steps: its memory is what it holds, and at
-//! most two chunks more.
+//! A list that grows and shrinks in small steps: its memory is what it holds, and
+//! at most two chunks more.
 
-/// Items of a chunk: some 4 KiB of entries. A growing `Vec` would have up to half of its
-/// memory empty, copy all of it under the lock, and never give any back.
-const CHUNK: usize = 64;
+/// Items of a chunk: 16 KiB of entries. A growing `Vec` would have up to half of its
+/// memory empty, copy all of it under the lock, and never give any back. With smaller
+/// chunks, the list of them would leave the processor's cache.
+const CHUNK: usize = 256;
 
 pub(super) struct Dense<T> {
     /// All full but the last one, or the last two if the last one is empty.

@@ -2,20 +2,22 @@
 
 use super::sieve::Links;
 use crate::cache::Reservation;
-use crate::cache::moment::Moment;
+use crate::cache::stamp::Stamp;
 use crate::cache::stored::{RetireOnDrop, Stored};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A key, with a value, a fetch or both. With a poem it is one cache line.
+/// A key, with a value, a fetch or both. With a poem it is one cache line, and lies in
+/// one: a hit waits for memory once.
+#[repr(align(64))]
 pub(in crate::cache) struct Entry<K, V: Stored, F> {
     pub(in crate::cache) key: K,
     pub(super) links: Links,
-    content: Content<V, F>,
+    holds: Holding<V, F>,
 }
 
 /// Most entries have a value and no fetch, so that needs no further memory.
-enum Content<V: Stored, F> {
+enum Holding<V: Stored, F> {
     Nothing,
     Kept(Kept<V>),
     Fetched(Box<Fetched<V, F>>),
@@ -29,8 +31,8 @@ struct Fetched<V: Stored, F> {
 /// A cached value, and how long it is kept.
 pub(in crate::cache) struct Kept<V: Stored> {
     stored: RetireOnDrop<V>,
-    pub(super) fresh_until: Moment,
-    pub(super) stale_until: Moment,
+    pub(super) fresh_until: Stamp,
+    pub(super) stale_until: Stamp,
 }
 
 /// What an entry knows of the last fetch of its key.
@@ -92,9 +94,9 @@ impl<F> FetchState<F> {
 }
 
 impl<V: Stored> Kept<V> {
-    pub(super) fn new(stored: V, [fresh_until, stale_until]: [Moment; 2]) -> Kept<V> {
+    pub(super) fn new(stored: V, [fresh_until, stale_until]: [Stamp; 2]) -> Kept<V> {
         Kept {
-            stored: RetireOnDrop(stored),
+            stored: RetireOnDrop::new(stored),
             fresh_until,
             stale_until,
         }
@@ -102,16 +104,16 @@ impl<V: Stored> Kept<V> {
 
     #[inline]
     pub(in crate::cache) fn value(&self) -> &V::Value {
-        self.stored.0.value()
+        self.stored.stored().value()
     }
 
     /// The bytes that it counts.
     pub(in crate::cache) fn weight(&self) -> u64 {
-        let reservation = self.stored.0.reservation();
+        let reservation = self.stored.stored().reservation();
         reservation.map_or(0, Reservation::bytes)
     }
 
-    pub(super) fn ends(&self) -> [Moment; 2] {
+    pub(super) fn ends(&self) -> [Stamp; 2] {
         [self.fresh_until, self.stale_until]
     }
 }
@@ -121,38 +123,44 @@ impl<K, V: Stored, F> Entry<K, V, F> {
         Entry {
             key,
             links: Links::new(),
-            content: Content::Nothing,
+            holds: Holding::Nothing,
         }
     }
 
     #[inline]
     pub(in crate::cache) fn kept(&self) -> Option<&Kept<V>> {
-        match &self.content {
-            Content::Kept(kept) => Some(kept),
-            Content::Fetched(fetched) => fetched.kept.as_ref(),
-            Content::Nothing => None,
+        match &self.holds {
+            Holding::Kept(kept) => Some(kept),
+            Holding::Fetched(fetched) => fetched.kept.as_ref(),
+            Holding::Nothing => None,
         }
     }
 
+    /// Whether a purge has ended the freshness of its value, so that this does not tell
+    /// the value's age.
+    pub(in crate::cache) fn is_purged(&self) -> bool {
+        self.links.is_purged()
+    }
+
     pub(super) fn kept_mut(&mut self) -> Option<&mut Kept<V>> {
-        match &mut self.content {
-            Content::Kept(kept) => Some(kept),
-            Content::Fetched(fetched) => fetched.kept.as_mut(),
-            Content::Nothing => None,
+        match &mut self.holds {
+            Holding::Kept(kept) => Some(kept),
+            Holding::Fetched(fetched) => fetched.kept.as_mut(),
+            Holding::Nothing => None,
         }
     }
 
     pub(in crate::cache) fn fetch(&self) -> Option<&FetchEntry<F>> {
-        match &self.content {
-            Content::Fetched(fetched) => Some(&fetched.fetch),
-            Content::Kept(_) | Content::Nothing => None,
+        match &self.holds {
+            Holding::Fetched(fetched) => Some(&fetched.fetch),
+            Holding::Kept(_) | Holding::Nothing => None,
         }
     }
 
     pub(in crate::cache) fn fetch_mut(&mut self) -> Option<&mut FetchEntry<F>> {
-        match &mut self.content {
-            Content::Fetched(fetched) => Some(&mut fetched.fetch),
-            Content::Kept(_) | Content::Nothing => None,
+        match &mut self.holds {
+            Holding::Fetched(fetched) => Some(&mut fetched.fetch),
+            Holding::Kept(_) | Holding::Nothing => None,
         }
     }
 
@@ -164,18 +172,18 @@ impl<K, V: Stored, F> Entry<K, V, F> {
 
     /// Both parts, for a change of either.
     fn take(&mut self) -> (Option<Kept<V>>, Option<FetchEntry<F>>) {
-        match std::mem::replace(&mut self.content, Content::Nothing) {
-            Content::Nothing => (None, None),
-            Content::Kept(kept) => (Some(kept), None),
-            Content::Fetched(fetched) => (fetched.kept, Some(fetched.fetch)),
+        match std::mem::replace(&mut self.holds, Holding::Nothing) {
+            Holding::Nothing => (None, None),
+            Holding::Kept(kept) => (Some(kept), None),
+            Holding::Fetched(fetched) => (fetched.kept, Some(fetched.fetch)),
         }
     }
 
     fn put(&mut self, kept: Option<Kept<V>>, fetch: Option<FetchEntry<F>>) {
-        self.content = match (kept, fetch) {
-            (None, None) => Content::Nothing,
-            (Some(kept), None) => Content::Kept(kept),
-            (kept, Some(fetch)) => Content::Fetched(Box::new(Fetched { kept, fetch })),
+        self.holds = match (kept, fetch) {
+            (None, None) => Holding::Nothing,
+            (Some(kept), None) => Holding::Kept(kept),
+            (kept, Some(fetch)) => Holding::Fetched(Box::new(Fetched { kept, fetch })),
         };
     }
 
@@ -203,15 +211,15 @@ impl<K, V: Stored, F> Entry<K, V, F> {
 
     /// Only the table may do that, which has a list of values.
     pub(super) fn set_kept(&mut self, kept: Kept<V>) {
-        match &mut self.content {
-            Content::Fetched(fetched) => fetched.kept = Some(kept),
-            content => *content = Content::Kept(kept),
+        match &mut self.holds {
+            Holding::Fetched(fetched) => fetched.kept = Some(kept),
+            holds => *holds = Holding::Kept(kept),
         }
     }
 
     /// Only the table may do that, too.
     pub(super) fn take_kept(&mut self) -> Option<Kept<V>> {
-        if let Content::Fetched(fetched) = &mut self.content {
+        if let Holding::Fetched(fetched) = &mut self.holds {
             return fetched.kept.take();
         }
         self.take().0
@@ -241,10 +249,10 @@ impl<K, V: Stored, F> Entry<K, V, F> {
     /// Whether nothing is left. A pause without a value holds nothing back, and its
     /// entry would be counted nowhere.
     pub(super) fn is_void(&self) -> bool {
-        match &self.content {
-            Content::Nothing => true,
-            Content::Kept(_) => false,
-            Content::Fetched(fetched) => {
+        match &self.holds {
+            Holding::Nothing => true,
+            Holding::Kept(_) => false,
+            Holding::Fetched(fetched) => {
                 fetched.kept.is_none() && matches!(fetched.fetch.state, FetchState::Paused)
             }
         }

@@ -13,23 +13,23 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 /// No entry's place: the end of the list.
 const NONE: u32 = u32::MAX >> 1;
 
-/// The bit above all places.
-const ASKED_FOR: u32 = NONE + 1;
+/// The bit above all places: a mark of the value.
+const MARK: u32 = NONE + 1;
 
-/// An entry's neighbours in the list, and whether its value was asked for since its last
-/// turn.
+/// An entry's neighbours in the list, and two marks: whether its value was asked for
+/// since its last turn, and whether it was purged.
 pub(super) struct Links {
-    older: u32,
-    /// The mark shares this word: an entry is one cache line. It is set under a shared
-    /// lock, all else changes under an exclusive one.
-    newer_and_mark: AtomicU32,
+    older_and_purged: u32,
+    /// The marks share these words: an entry is one cache line. This one is set under a
+    /// shared lock, all else changes under an exclusive one.
+    newer_and_asked: AtomicU32,
 }
 
 impl Links {
     pub(super) fn new() -> Links {
         Links {
-            older: NONE,
-            newer_and_mark: NONE.into(),
+            older_and_purged: NONE,
+            newer_and_asked: NONE.into(),
         }
     }
 
@@ -37,24 +37,41 @@ impl Links {
     /// once share the cache line.
     #[inline]
     pub(super) fn touch(&self) {
-        if self.newer_and_mark.load(Ordering::Relaxed) & ASKED_FOR == 0 {
-            self.newer_and_mark.fetch_or(ASKED_FOR, Ordering::Relaxed);
+        if self.newer_and_asked.load(Ordering::Relaxed) & MARK == 0 {
+            self.newer_and_asked.fetch_or(MARK, Ordering::Relaxed);
         }
     }
 
     /// Whether the value was asked for. From now on it was not.
     fn take_mark(&self) -> bool {
-        let before = self.newer_and_mark.fetch_and(!ASKED_FOR, Ordering::Relaxed);
-        before & ASKED_FOR != 0
+        let before = self.newer_and_asked.fetch_and(!MARK, Ordering::Relaxed);
+        before & MARK != 0
+    }
+
+    /// Notes that the value was purged and is still kept.
+    pub(super) fn note_purge(&mut self) {
+        self.older_and_purged |= MARK;
+    }
+
+    pub(super) fn is_purged(&self) -> bool {
+        self.older_and_purged & MARK != 0
+    }
+
+    fn older(&self) -> u32 {
+        self.older_and_purged & !MARK
+    }
+
+    fn set_older(&mut self, older: u32) {
+        self.older_and_purged = older | (self.older_and_purged & MARK);
     }
 
     fn newer(&self) -> u32 {
-        self.newer_and_mark.load(Ordering::Relaxed) & !ASKED_FOR
+        self.newer_and_asked.load(Ordering::Relaxed) & !MARK
     }
 
     fn set_newer(&self, newer: u32) {
-        let mark = self.newer_and_mark.load(Ordering::Relaxed) & ASKED_FOR;
-        self.newer_and_mark.store(newer | mark, Ordering::Relaxed);
+        let mark = self.newer_and_asked.load(Ordering::Relaxed) & MARK;
+        self.newer_and_asked.store(newer | mark, Ordering::Relaxed);
     }
 }
 
@@ -85,8 +102,8 @@ impl Sieve {
     /// Gives a new value its turn, behind all others.
     pub(super) fn push<K, V: Stored, F>(&mut self, entries: &mut Dense<Entry<K, V, F>>, at: u32) {
         entries.get_mut(at).links = Links {
-            older: self.newest,
-            newer_and_mark: NONE.into(),
+            older_and_purged: self.newest,
+            newer_and_asked: NONE.into(),
         };
         self.join(entries, self.newest, at);
         self.newest = at;
@@ -100,12 +117,12 @@ impl Sieve {
     /// Takes the value of this entry out of the list.
     pub(super) fn remove<K, V: Stored, F>(&mut self, entries: &mut Dense<Entry<K, V, F>>, at: u32) {
         let links = std::mem::replace(&mut entries.get_mut(at).links, Links::new());
-        let (older, newer) = (links.older, links.newer());
+        let (older, newer) = (links.older(), links.newer());
         self.join(entries, older, newer);
         if newer == NONE {
             self.newest = older;
         } else {
-            entries.get_mut(newer).links.older = older;
+            entries.get_mut(newer).links.set_older(older);
         }
         self.len -= 1;
 
@@ -122,12 +139,12 @@ impl Sieve {
         to: u32,
     ) {
         let links = &entries.get(to).links;
-        let (older, newer) = (links.older, links.newer());
+        let (older, newer) = (links.older(), links.newer());
         self.join(entries, older, to);
         if newer == NONE {
             self.newest = to;
         } else {
-            entries.get_mut(newer).links.older = to;
+            entries.get_mut(newer).links.set_older(to);
         }
 
         if self.hand == from {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// A time within 68 years of the cache's [`Epoch`], to the nanosecond. One further away
 /// counts as that far: no process will see the difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment {
+pub(super) struct Stamp {
     /// Whole seconds after the epoch, rounded down.
     seconds: i32,
     nanos: u32,
@@ -17,10 +17,9 @@ pub(super) struct Moment {
 pub(super) struct Epoch(pub(super) Instant);
 
 impl Epoch {
-    #[inline]
-    pub(super) fn moment(self, time: Instant) -> Moment {
+    pub(super) fn stamp(self, time: Instant) -> Stamp {
         match time.checked_duration_since(self.0) {
-            Some(after) => Moment {
+            Some(after) => Stamp {
                 seconds: i32::try_from(after.as_secs()).unwrap_or(i32::MAX),
                 nanos: after.subsec_nanos(),
             },
@@ -29,13 +28,13 @@ impl Epoch {
     }
 
     #[cold]
-    fn before(self, time: Instant) -> Moment {
+    fn before(self, time: Instant) -> Stamp {
         let before = self.0.duration_since(time);
         let (seconds, nanos) = match before.subsec_nanos() {
             0 => (before.as_secs(), 0),
             nanos => (before.as_secs() + 1, 1_000_000_000 - nanos),
         };
-        Moment {
+        Stamp {
             seconds: i32::try_from(seconds).map_or(i32::MIN, |seconds| -seconds),
             nanos,
         }
@@ -43,20 +42,23 @@ impl Epoch {
 
     /// The same time, unless it was too far away.
     #[inline]
-    pub(super) fn instant(self, moment: Moment) -> Instant {
-        let seconds = Duration::from_secs(moment.seconds.unsigned_abs().into());
-        let whole = if moment.seconds >= 0 {
-            self.0.checked_add(seconds)
-        } else {
-            self.0.checked_sub(seconds)
+    pub(super) fn instant(self, stamp: Stamp) -> Instant {
+        let Ok(seconds) = u64::try_from(stamp.seconds) else {
+            return self.instant_before(stamp);
         };
-        let nanos = Duration::from_nanos(moment.nanos.into());
-        let time = whole.and_then(|whole| whole.checked_add(nanos));
-        time.unwrap_or(self.0) // no clock ends that soon
+        let after = Duration::new(seconds, stamp.nanos);
+        self.0.checked_add(after).unwrap_or(self.0) // no clock ends that soon
+    }
+
+    #[cold]
+    fn instant_before(self, stamp: Stamp) -> Instant {
+        let seconds = Duration::from_secs(stamp.seconds.unsigned_abs().into());
+        let nanos = Duration::from_nanos(stamp.nanos.into());
+        self.0.checked_sub(seconds - nanos).unwrap_or(self.0)
     }
 
     #[inline]
-    pub(super) fn freshness(self, [fresh_until, stale_until]: [Moment; 2]) -> Freshness {
+    pub(super) fn freshness(self, [fresh_until, stale_until]: [Stamp; 2]) -> Freshness {
         Freshness {
             fresh_until: self.instant(fresh_until),
             stale_until: self.instant(stale_until),
@@ -86,11 +88,11 @@ mod tests {
         ];
 
         for pair in times.windows(2) {
-            assert!(epoch.moment(pair[0]) < epoch.moment(pair[1]));
+            assert!(epoch.stamp(pair[0]) < epoch.stamp(pair[1]));
         }
         for time in times {
-            assert_eq!(epoch.instant(epoch.moment(time)), time);
+            assert_eq!(epoch.instant(epoch.stamp(time)), time);
         }
-        assert!(epoch.moment(now + year * 500) >= epoch.moment(now + year * 50));
+        assert!(epoch.stamp(now + year * 500) >= epoch.stamp(now + year * 50));
     }
 }

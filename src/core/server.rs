@@ -17,6 +17,7 @@
 mod acceptor;
 mod closing;
 mod connection;
+mod delivery;
 mod ending;
 mod first_look;
 mod receipt;
@@ -36,7 +37,8 @@ use crate::stats::Stats;
 use acceptor::Acceptor;
 use bytes::Bytes;
 use closing::Closing;
-use connection::{Connection, Delivery, Progress, Responding, logged};
+use connection::{Connection, Responding, logged};
+use delivery::{Delivery, Progress};
 use ending::AckWatch;
 use first_look::{Asked, FIRST_LOOK_BYTES, FirstLook};
 use futures::future::{FutureExt, join_all};

@@ -1,16 +1,15 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
+use super::delivery::{Delivery, Pause, Progress};
 use super::{Handler, Request, Response, Server};
 use crate::error::Error;
-use crate::flight::{Read, Reader};
-use crate::net::{Peer, Received, Stream, Then};
+use crate::net::{Peer, Received, Stream};
 use crate::observe::{AccessRecord, CacheStatus, FetchNote, Outcome};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::rt::{self, CoopBudget};
 use crate::slots::Slot;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
@@ -35,69 +34,6 @@ pub(super) fn logged(request: &[u8]) -> &[u8] {
 /// How long the first part of a failed answer may take to leave the kernel before the
 /// reset.
 const FLUSH: Duration = Duration::from_secs(1);
-
-/// Bytes sent before other work on the thread gets a turn: half a millisecond's worth,
-/// where the client takes them as fast as we send.
-const TURN_BYTES: u64 = 1 << 20;
-
-/// An answer on its way to one client.
-pub(super) struct Delivery {
-    pub(super) reader: Reader,
-    pub(super) sent: u64,
-}
-
-/// How far a delivery gets without waiting.
-pub(super) enum Progress {
-    /// The kernel takes no more for now.
-    Full,
-    /// The kernel would take more, but others are to have a turn.
-    Turn,
-    /// There is no more to send for now.
-    Waiting,
-    /// The kernel has taken everything.
-    Ended,
-    /// There will never be more.
-    Failed(Arc<Error>),
-    /// The reader was too slow for a text over the window of this many bytes.
-    FellBehind(u64),
-    /// The client is gone.
-    Gone,
-}
-
-impl Delivery {
-    pub(super) fn new(reader: Reader) -> Delivery {
-        Delivery { reader, sent: 0 }
-    }
-
-    /// Sends as much as `send` takes.
-    pub(super) fn step(&mut self, send: impl Fn(&[u8], Then) -> io::Result<usize>) -> Progress {
-        let turn_ends = self.sent + TURN_BYTES;
-        loop {
-            if self.sent >= turn_ends {
-                return Progress::Turn;
-            }
-            let (next, is_last) = self.reader.peek_ahead();
-            let bytes = match next {
-                Read::Chunk(bytes) => bytes,
-                Read::Pending => return Progress::Waiting,
-                Read::End => return Progress::Ended,
-                Read::Failed(error) => return Progress::Failed(error),
-                Read::FellBehind { window } => return Progress::FellBehind(window),
-            };
-
-            let then = if is_last { Then::Finish } else { Then::Unknown };
-            match send(&bytes, then) {
-                Ok(count) => {
-                    self.reader.advance(count);
-                    self.sent += count as u64;
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Progress::Full,
-                Err(_) => return Progress::Gone,
-            }
-        }
-    }
-}
 
 /// A connection with a task of its own.
 pub(super) struct Connection<H: Handler> {
@@ -293,24 +229,24 @@ impl<H: Handler> Connection<H> {
 
     /// Sends the answer, from wherever it stands to its end.
     ///
-    /// What is rare or late here is boxed: a task is as large as its largest wait,
-    /// and ten thousand clients wait for a poem, not for its end.
+    /// A task is as large as its largest wait, and ten thousand clients wait for a
+    /// poem, not for its end. So what is rare or late here is boxed, and what a step
+    /// returned is not held while the next one is waited for.
     pub(super) async fn deliver(&self, responding: &mut Responding) {
         let outcome = loop {
-            let send = |bytes: &[u8], then| self.stream.send(bytes, then);
-            let progress = responding.delivery.step(send);
-            if responding.delivery.sent > 0 && responding.wait.is_none() {
-                responding.wait = Some(self.accepted.elapsed());
-            }
+            let pause = match self.send_more(responding) {
+                Ok(pause) => pause,
+                Err(last) => break Box::pin(self.end(responding, last)).await,
+            };
 
-            match progress {
-                Progress::Full => match Box::pin(self.writable()).await {
+            match pause {
+                Pause::Full => match Box::pin(self.writable()).await {
                     Some(Ok(())) => {}
                     Some(Err(_)) => break Outcome::Left,
                     None => break Outcome::Stuck,
                 },
-                Progress::Turn => rt::yield_now().await,
-                Progress::Waiting => {
+                Pause::Turn => rt::yield_now().await,
+                Pause::Waiting => {
                     responding.input.may_lend = responding.delivery.sent == 0;
                     let ready = responding.delivery.reader.ready();
                     let waited = rt::race(ready, self.gone(&mut responding.input)).await;
@@ -319,24 +255,46 @@ impl<H: Handler> Connection<H> {
                         break Outcome::Left;
                     }
                 }
-                Progress::Ended => {
-                    // The kernel has it all: a client that is slow to close holds no
-                    // memory.
-                    responding.note_fetch();
-                    responding.delivery.reader.release();
-                    let sent = responding.delivery.sent;
-                    break Box::pin(self.close_politely(sent, responding.input)).await;
-                }
-                Progress::Failed(error) => break Box::pin(self.abort(responding, error)).await,
-                Progress::FellBehind(window) => {
-                    Box::pin(self.flush(responding)).await;
-                    break Outcome::FellBehind(window);
-                }
-                Progress::Gone => break Outcome::Left,
             }
         };
         responding.note_fetch();
         self.record(responding, outcome);
+    }
+
+    /// Sends what can be sent at once. What comes next is a pause, or the end.
+    fn send_more(&self, responding: &mut Responding) -> Result<Pause, Progress> {
+        let send = |bytes: &[u8], then| self.stream.send(bytes, then);
+        let progress = responding.delivery.step(send);
+        if responding.delivery.sent > 0 && responding.wait.is_none() {
+            responding.wait = Some(self.accepted.elapsed());
+        }
+
+        match progress {
+            Progress::Full => Ok(Pause::Full),
+            Progress::Turn => Ok(Pause::Turn),
+            Progress::Waiting => Ok(Pause::Waiting),
+            last => Err(last),
+        }
+    }
+
+    /// Ends an answer of which there is no more to send.
+    async fn end(&self, responding: &mut Responding, last: Progress) -> Outcome {
+        match last {
+            Progress::Ended => {
+                // The kernel has it all: a client that is slow to close holds no
+                // memory.
+                responding.note_fetch();
+                responding.delivery.reader.release();
+                let sent = responding.delivery.sent;
+                self.close_politely(sent, responding.input).await
+            }
+            Progress::Failed(error) => self.abort(responding, error).await,
+            Progress::FellBehind(window) => {
+                self.flush(responding).await;
+                Outcome::FellBehind(window)
+            }
+            Progress::Gone | Progress::Full | Progress::Turn | Progress::Waiting => Outcome::Left,
+        }
     }
 
     /// Ends an answer that will never be whole.

@@ -17,6 +17,10 @@ use std::time::Duration;
 const FIRST_READ_BYTES: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
 
+/// A request of at most this length, in bytes, is sent at once: the network takes ten
+/// segments before the first is acknowledged (RFC 6928).
+const SHORT_REQUEST_BYTES: usize = 14_480;
+
 /// Deadlines of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
@@ -61,11 +65,17 @@ pub(crate) async fn open<'a>(
     query: &Query<'_>,
 ) -> Result<Exchange<'a>, Error> {
     let stream = net::connect(addr, query.timeouts.connect).await?;
+    if request.len() > SHORT_REQUEST_BYTES {
+        // Bytes that only our kernel has taken are not progress: the deadline for the
+        // server's silence would start megabytes too early.
+        stream.limit_unsent();
+    }
 
     Ok(Exchange {
         stream,
         request,
         end_due: query.half_close && query.protocol != Protocol::Poem,
+        has_just_sent: false,
         decoder: ReplyDecoder::new(query.protocol, addr.to_string(), query.limit),
         idle: query.timeouts.idle,
         turns: CoopBudget::default(),
@@ -86,6 +96,9 @@ pub struct Exchange<'a> {
     /// Whether to close the sending side once the request is sent.
     end_due: bool,
     decoder: ReplyDecoder,
+    /// The request's last byte has just been sent: an answer takes longer than a look
+    /// for it, which would be a call in vain.
+    has_just_sent: bool,
     /// The longest silence.
     idle: Duration,
     turns: CoopBudget,
@@ -161,6 +174,7 @@ impl Exchange<'_> {
             let result = match self.stream.send_parts(self.request.rest()) {
                 Ok(count) => {
                     self.request.advance(count);
+                    self.has_just_sent = self.request.is_sent();
                     self.send_end();
                     return Poll::Ready(());
                 }
@@ -189,6 +203,11 @@ impl Exchange<'_> {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.has_just_sent {
+            ready!(self.stream.poll_readable(cx))?;
+            self.has_just_sent = false;
+        }
+
         loop {
             match self.stream.read_now(&mut self.buffer) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {

@@ -102,9 +102,14 @@ impl<'a> Frame<'a> {
         self.sent += count;
     }
 
+    /// All of its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.body.len() + self.tail.len()
+    }
+
     /// Whether all bytes have been sent.
     pub(crate) fn is_sent(&self) -> bool {
-        self.sent == self.head.len() + self.body.len() + self.tail.len()
+        self.sent == self.len()
     }
 }
 

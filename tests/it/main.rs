@@ -4,6 +4,7 @@
 
 mod admin;
 mod browser;
+mod calls;
 mod cli;
 mod coalesce;
 mod corpus;

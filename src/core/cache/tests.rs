@@ -657,3 +657,31 @@ fn what_is_kept_and_evicted_is_counted_by_its_purpose() {
     assert_eq!(numbers(), (0, 0));
     assert_eq!(cache.usage().evicted_kept, usage.evicted_kept);
 }
+
+#[test]
+fn keys_spread_over_the_shards_and_each_makes_room() {
+    let now = Instant::now();
+    let policy = Policy {
+        capacity: 4 << 20,
+        ..POLICY
+    };
+    let cache = Cache::<u32, Plain<u32>, u32>::new(policy);
+    assert_eq!(cache.shards.len(), 32);
+
+    // Three times what there is room for, and all of it has been asked for.
+    for key in 0..3 * 1024 {
+        commit(fill(&cache, key, now), key, 4 << 10, now).expect("there is room");
+        let _asked_for = is_hit(&cache, key);
+        assert!(cache.held() <= policy.capacity, "{key}");
+    }
+    assert!(
+        cache.held() > policy.capacity - (8 << 10),
+        "no more than that"
+    );
+    let in_shard = |shard: &RwLock<Table<_, _, _>>| shard.read().expect(UNPOISONED).len();
+    let fullest = cache.shards.iter().map(in_shard).max();
+    assert!(
+        fullest.is_some_and(|most| (20..80).contains(&most)),
+        "{fullest:?}"
+    );
+}

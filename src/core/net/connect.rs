@@ -1,7 +1,5 @@
 //! Connecting to servers.
 
-#[cfg(target_os = "linux")]
-use super::UNSENT_BYTES;
 use super::race;
 use super::resolve::resolve;
 use super::stream::Stream;
@@ -74,11 +72,6 @@ async fn attempt(target: SockAddr) -> io::Result<(Stream, SockAddr)> {
 
 async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     let socket = Socket::new(target.domain(), Type::STREAM.nonblocking(), None)?;
-    // Bytes of a large request that only our kernel has taken are not progress: the
-    // deadline for the server's silence would start megabytes too early.
-    #[cfg(target_os = "linux")]
-    let _not_tcp = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
-
     start_connecting(&socket, target).await?;
     let socket = Async::new_nonblocking(socket)?;
     socket.writable().await?;

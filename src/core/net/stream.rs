@@ -1,11 +1,14 @@
 //! Connections: just accepted, or registered with the reactor.
 
+#[cfg(target_os = "linux")]
+use super::UNSENT_BYTES;
 use super::tcp_info::TcpInfo;
 use async_io::Async;
 use futures_lite::future;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::Socket;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -17,11 +20,16 @@ use std::time::Duration;
 pub(crate) struct Accepted {
     socket: Socket,
     peer: Option<SocketAddr>,
+    is_armed: Cell<bool>,
 }
 
 impl Accepted {
     pub(super) fn new(socket: Socket, peer: Option<SocketAddr>) -> Accepted {
-        Accepted { socket, peer }
+        Accepted {
+            socket,
+            peer,
+            is_armed: Cell::new(false),
+        }
     }
 
     /// A connection that the reactor does not take, and that takes no byte.
@@ -75,7 +83,9 @@ impl Accepted {
     /// dies: a part of a poem must not look whole. Unix sockets have no reset, and this
     /// does nothing.
     pub(crate) fn arm(&self) {
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        if !self.is_armed.replace(true) {
+            let _ = self.socket.set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Registers the connection with the reactor, armed.
@@ -192,6 +202,13 @@ impl Stream {
     /// From now on closing is a clean end. Call it for a whole poem only.
     pub(crate) fn disarm(&self) {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not
+    }
+
+    /// Limits the bytes that the kernel takes before the network has taken the earlier
+    /// ones, where it can.
+    pub(crate) fn limit_unsent(&self) {
+        #[cfg(target_os = "linux")]
+        let _not_tcp = self.socket.get_ref().set_tcp_notsent_lowat(UNSENT_BYTES);
     }
 
     /// Sends as many bytes as the kernel takes at once, and returns their number.

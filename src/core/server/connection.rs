@@ -341,12 +341,12 @@ impl<H: Handler> Connection<H> {
         let mut is_reset = None;
         poll_fn(move |cx| {
             while !input.is_over && input.received < INPUT_MOST {
-                match input.try_recv(&self.stream) {
-                    Received::Broken => return Poll::Ready(()),
-                    Received::Nothing if ready!(self.stream.poll_readable(cx)).is_err() => {
-                        return Poll::Ready(());
-                    }
-                    _ => {}
+                // First the wait: most clients send nothing, and a look costs a call.
+                if ready!(self.stream.poll_readable(cx)).is_err() {
+                    return Poll::Ready(());
+                }
+                if input.try_recv(&self.stream) == Received::Broken {
+                    return Poll::Ready(());
                 }
             }
 

@@ -1,6 +1,9 @@
 //! The runtime: tasks, timers and threads for blocking work. Only this file names
-//! async-std and its executor. Sockets and signals also need the reactor, `async-io`.
+//! async-std and its executor. A thread in [`run`] has a reactor of its own for
+//! sockets; pipes, signals and the sockets of other threads need that of `async-io`.
 
+#[cfg(target_os = "linux")]
+mod reactor;
 mod timers;
 
 use crate::error::Error;
@@ -15,11 +18,17 @@ use futures_lite::future;
 use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Once};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use timers::Sleep;
+
+#[cfg(target_os = "linux")]
+use reactor::Reactor;
+#[cfg(target_os = "linux")]
+pub(crate) use reactor::Watched;
 
 /// Threads that run tasks, beside the main one. The work here is the kernel's, so one
 /// is enough, and starting threads is a part of `fetch`'s time.
@@ -67,6 +76,29 @@ pub fn start() -> Result<(), Error> {
     })
 }
 
+/// A socket that tasks can wait for.
+#[cfg(not(target_os = "linux"))]
+pub(crate) struct Watched<T>(async_io::Async<T>);
+
+#[cfg(not(target_os = "linux"))]
+impl<T: std::os::fd::AsFd> Watched<T> {
+    pub(crate) fn new(socket: T) -> std::io::Result<Watched<T>> {
+        async_io::Async::new_nonblocking(socket).map(Watched)
+    }
+
+    pub(crate) fn get_ref(&self) -> &T {
+        self.0.get_ref()
+    }
+
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.0.poll_readable(cx)
+    }
+
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.0.poll_writable(cx)
+    }
+}
+
 /// Runs a future to its end on this thread. The runtime's own threads start with the
 /// first task: work that spawns none does without them.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -78,7 +110,8 @@ thread_local! {
     static LOCAL: RefCell<Option<Rc<LocalExecutor<'static>>>> = const { RefCell::new(None) };
 }
 
-/// The tasks that other threads hand to the one that is in [`run`], if one is.
+/// The tasks that other threads hand to the one that is in [`run`], if one is; of
+/// several, to the first.
 static HOME: Mutex<Option<Arc<Inbox>>> = Mutex::new(None);
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -132,21 +165,39 @@ fn home() -> MutexGuard<'static, Option<Arc<Inbox>>> {
 /// sockets: no other thread has to be woken for that, which is a third of what a small
 /// fetch costs (measured).
 ///
-/// Tasks that have not ended by then are dropped.
+/// Tasks that have not ended by then are dropped. What they start while they are
+/// dropped runs on the runtime's own thread.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
+    run_as(IsHome(true), work)
+}
+
+/// Like [`run`], for one more thread of a service: tasks of other threads are not
+/// handed to this one, which may end before they do.
+pub fn run_beside<T>(work: impl Future<Output = T>) -> T {
+    run_as(IsHome(false), work)
+}
+
+/// Whether other threads may hand their tasks to this one.
+struct IsHome(bool);
+
+fn run_as<T>(is_home: IsHome, work: impl Future<Output = T>) -> T {
     let executor = Rc::new(LocalExecutor::new());
     LOCAL.set(Some(executor.clone()));
     let inbox = Arc::new(Inbox {
         tasks: Mutex::new(Some(Vec::new())),
         came: Notify::new(),
     });
-    *home() = Some(inbox.clone());
+    if is_home.0 {
+        home().get_or_insert_with(|| inbox.clone());
+    }
+    let _dropped_before_the_executor = Leaving {
+        inbox: inbox.clone(),
+    };
 
-    let receives = inbox.clone();
     let spawner = Rc::downgrade(&executor); // a task that held its executor would leak it
-    let receiving = executor.spawn(async move {
+    let _receiving = executor.spawn(async move {
         loop {
-            let tasks = receives.next().await;
+            let tasks = inbox.next().await;
             let Some(executor) = spawner.upgrade() else {
                 return;
             };
@@ -155,14 +206,60 @@ pub fn run<T>(work: impl Future<Output = T>) -> T {
                 .for_each(|task| executor.spawn(task).detach());
         }
     });
-    let timers = timers::Driver::new();
-    let done = async_io::block_on(executor.run(race_apart(work, timers)));
+    drive(executor.run(work))
+}
 
-    home().take_if(|home| Arc::ptr_eq(home, &inbox));
-    let unrun = inbox.lock().take();
-    drop((unrun, receiving));
-    LOCAL.set(None);
+/// Polls the work, and sleeps in between, with a reactor of this thread's own. Without
+/// a descriptor for one, async-io's does.
+#[cfg(target_os = "linux")]
+fn drive<T>(work: impl Future<Output = T>) -> T {
+    let Ok(reactor) = Reactor::new() else {
+        return drive_by_async_io(work);
+    };
+    Reactor::enter(Some(reactor.clone()));
+    let _timers = timers::OwnDeadlines::new();
+
+    let waker = reactor.waker();
+    let mut cx = Context::from_waker(&waker);
+    let mut events = Vec::new();
+    let mut work = pin!(work);
+    loop {
+        if let Poll::Ready(done) = work.as_mut().poll(&mut cx) {
+            return done;
+        }
+        let now = Instant::now();
+        let next = timers::wake_passed(now);
+        let limit = next.map(|next| next.saturating_duration_since(now));
+        reactor.wait(limit, &mut events);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drive<T>(work: impl Future<Output = T>) -> T {
+    drive_by_async_io(work)
+}
+
+/// The same by the reactor of the process.
+fn drive_by_async_io<T>(work: impl Future<Output = T>) -> T {
+    let timers = timers::Driver::new();
+    let done = async_io::block_on(race_apart(work, timers));
     done.unwrap_or_else(|never| match never {})
+}
+
+/// Takes the thread out of [`run`] when it is dropped, also by a panic.
+struct Leaving {
+    inbox: Arc<Inbox>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        home().take_if(|home| Arc::ptr_eq(home, &self.inbox));
+        let unrun = self.inbox.lock().take();
+        drop(unrun);
+        LOCAL.set(None);
+        #[cfg(target_os = "linux")]
+        Reactor::enter(None);
+    }
 }
 
 /// Like [`race`], but each of the two is polled only when it is woken itself: for two
@@ -301,6 +398,12 @@ pub(crate) mod tests {
     use std::sync::PoisonError;
     use std::sync::mpsc::{Sender, channel};
 
+    /// Held by a test that calls [`run`], so that its thread is the one at home.
+    pub(crate) fn at_home() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// As many blocking calls as may run at once. They end when this is dropped.
     pub(crate) type Occupied = (Vec<Sender<()>>, MutexGuard<'static, ()>);
 
@@ -337,6 +440,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_task_handed_over_by_another_thread_runs_where_the_others_run() {
+        let _alone = at_home();
         let (told, tell) = futures::channel::oneshot::channel();
         let id = run(async move {
             std::thread::spawn(move || {

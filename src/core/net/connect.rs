@@ -5,11 +5,11 @@ use super::resolve::resolve;
 use super::stream::Stream;
 use crate::addr::Addr;
 use crate::error::{Error, Stage, reason};
-use crate::rt::{sleep, within};
-use async_io::Async;
+use crate::rt::{Watched, sleep, within};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::{SockAddr, Socket, Type};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -73,8 +73,8 @@ async fn attempt(target: SockAddr) -> io::Result<(Stream, SockAddr)> {
 async fn connect_one(target: &SockAddr) -> io::Result<Stream> {
     let socket = Socket::new(target.domain(), Type::STREAM.nonblocking(), None)?;
     start_connecting(&socket, target).await?;
-    let socket = Async::new_nonblocking(socket)?;
-    socket.writable().await?;
+    let socket = Watched::new(socket)?;
+    poll_fn(|cx| socket.poll_writable(cx)).await?;
 
     check_connected(socket.get_ref())?;
     if is_bound_to(socket.get_ref(), target) {

@@ -7,10 +7,11 @@ use super::stream::Accepted;
 use super::unix_file::{Access, SocketFile, bind_unix, lock_folder};
 use crate::addr::{Addr, ListenAddr};
 use crate::error::{Error, reason};
-use async_io::Async;
+use crate::rt::Watched;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketFlags;
 use socket2::{SockAddr, Socket, Type};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -33,7 +34,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Listener {
     /// Dropped before the socket: see [`SocketFile`].
     _file: Option<SocketFile>,
-    socket: Async<Socket>,
+    socket: Watched<Socket>,
     addr: Addr,
 }
 
@@ -87,7 +88,7 @@ impl Listener {
         let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
         Ok(Listener {
             _file: file,
-            socket: Async::new(socket)?,
+            socket: watched(socket)?,
             addr,
         })
     }
@@ -107,7 +108,7 @@ impl Listener {
         let addr = to_addr(&local).ok_or(ErrorKind::AddrNotAvailable)?;
         Ok(Listener {
             _file: None,
-            socket: Async::new(socket)?,
+            socket: watched(socket)?,
             addr,
         })
     }
@@ -135,7 +136,7 @@ impl Listener {
 
     /// Waits until a connection can be accepted.
     pub(crate) async fn ready(&self) -> io::Result<()> {
-        self.socket.readable().await
+        poll_fn(|cx| self.socket.poll_readable(cx)).await
     }
 
     /// Whether a connection waits in the backlog; true also if the system can't tell.
@@ -160,6 +161,12 @@ impl Listener {
         let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
         Ok(Accepted::new(socket.into(), peer))
     }
+}
+
+/// A socket that is waited for, and does not block meanwhile.
+fn watched(socket: Socket) -> io::Result<Watched<Socket>> {
+    socket.set_nonblocking(true)?;
+    Watched::new(socket)
 }
 
 /// Sets the options that accepted connections inherit: here they cost nothing per

@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 use super::UNSENT_BYTES;
 use super::tcp_info::TcpInfo;
-use async_io::Async;
+use crate::rt::Watched;
 use futures_lite::future;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
@@ -92,7 +92,7 @@ impl Accepted {
     pub(crate) fn register(self) -> io::Result<Stream> {
         self.arm(); // first, so that a failure to register is a reset too
         Ok(Stream {
-            socket: Async::new_nonblocking(self.socket)?,
+            socket: Watched::new(self.socket)?,
         })
     }
 }
@@ -186,11 +186,11 @@ fn receive(socket: &Socket, into: &mut [u8], flags: RecvFlags) -> io::Result<usi
 /// of two tasks that wait for the same thing only the later is woken. A list of wakers
 /// would cost every waiting client 112 bytes.
 pub(crate) struct Stream {
-    socket: Async<Socket>,
+    socket: Watched<Socket>,
 }
 
 impl Stream {
-    pub(super) fn new(socket: Async<Socket>) -> Stream {
+    pub(super) fn new(socket: Watched<Socket>) -> Stream {
         Stream { socket }
     }
 

@@ -1,9 +1,10 @@
 //! The deadlines of the tasks of one thread.
 //!
 //! Most deadlines are dropped long before they pass: a fetch has three, and a
-//! connection one. The reactor's timers would wake it for each (a write, a read and two
-//! calls to set its clock, measured). Here they wait in a list of the thread's own, and
-//! only the earliest one has a timer of the reactor.
+//! connection one. async-io's timers would wake its reactor for each (a write, a read
+//! and two calls to set its clock, measured). Here they wait in a list of the thread's
+//! own, and the thread sleeps until the earliest one. Where async-io's reactor has to
+//! do, only the earliest one has a timer there.
 
 use async_io::Timer;
 use std::cell::RefCell;
@@ -72,25 +73,45 @@ fn with_deadlines<T>(look: impl FnOnce(&mut Deadlines) -> T) -> Option<T> {
     DEADLINES.with_borrow_mut(|list| list.as_mut().map(look))
 }
 
+/// Gives this thread its list, until it is dropped.
+pub(super) struct OwnDeadlines(());
+
+impl OwnDeadlines {
+    pub(super) fn new() -> OwnDeadlines {
+        DEADLINES.set(Some(Deadlines::default()));
+        OwnDeadlines(())
+    }
+}
+
+impl Drop for OwnDeadlines {
+    fn drop(&mut self) {
+        let list = DEADLINES.take();
+        drop(list); // without the borrow: a waker may be the last owner of its task
+    }
+}
+
+/// Wakes the sleepers of this thread whose time has passed. Returns the next deadline.
+pub(super) fn wake_passed(now: Instant) -> Option<Instant> {
+    let passed = with_deadlines(|list| list.take_passed(now));
+    passed.into_iter().flatten().for_each(Waker::wake);
+
+    let next = |list: &mut Deadlines| list.waiting.first_key_value().map(|((at, _), _)| *at);
+    with_deadlines(next).flatten()
+}
+
 /// Wakes the sleepers of this thread. It never ends; dropped, it leaves none behind.
 pub(super) struct Driver {
     timer: Timer,
+    _deadlines: OwnDeadlines,
 }
 
 impl Driver {
     /// From now on, the sleepers of this thread are its own.
     pub(super) fn new() -> Driver {
-        DEADLINES.set(Some(Deadlines::default()));
         Driver {
             timer: Timer::never(),
+            _deadlines: OwnDeadlines::new(),
         }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let list = DEADLINES.take();
-        drop(list); // without the borrow: a waker may be the last owner of its task
     }
 }
 

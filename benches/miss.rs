@@ -8,11 +8,11 @@
 
 use crate::contenders::{Comparison, Contender, Series, rounds, sound_rate};
 use crate::context::Context;
-use crate::figures::{Figure, Spread, Wanted};
+use crate::figures::{Figure, Wanted};
 use crate::hits::POEM;
 use crate::load::{self, Demand, Exchange, Rate, RequestLine};
 use crate::machine::Cores;
-use crate::peers::{Server, haproxy, nginx_proxy, own, poetry};
+use crate::peers::{haproxy, nginx_proxy, own, poetry};
 use std::io;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         sound_rate(context, name, server.target(MISS), DEMAND)
     });
     let lone = rounds(&contenders, context.scaled(9, 2), |_, server| {
-        lone_miss(server, context.scaled(500, 100))
+        load::lone(server.target(MISS), context.scaled(500, 100))
     });
 
     let many = Comparison {
@@ -91,13 +91,4 @@ fn column(series: &Series<Rate>, value: fn(&Rate) -> f64) -> Series {
         .iter()
         .map(|samples| samples.as_ref().map(values).map_err(Clone::clone))
         .collect()
-}
-
-/// The median time of a miss when there is one client, in seconds.
-fn lone_miss(server: &Server, count: usize) -> io::Result<f64> {
-    let times: Vec<f64> = (0..count)
-        .map(|_| load::transfer(server.target(MISS), 1))
-        .collect::<io::Result<_>>()?;
-    let spread = Spread::of(times).expect("count is above zero");
-    Ok(spread.median)
 }

@@ -36,7 +36,7 @@ _poetry_keep_breaks() {
 
 _poetry_takes_value() {
     case "$1" in
-        --admin | --admin-host | --admin-mode | --admin-token | --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
+        --admin | --admin-host | --admin-mode | --admin-token | --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --reject | --retry | --script | --threads | --timeout | --transform | --ttl | --upstream-conns | --upstream-queue | --via | -l | -o) return 0 ;;
     esac
     return 1
 }
@@ -82,7 +82,7 @@ _poetry_complete() {
     case "$command" in
         serve)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --delay --num-bytes --pick --script --max-clients --threads --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -91,7 +91,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --ttl --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --half-close --fetch-timeout --transform --via --on-transform-failure --connect-timeout --idle-timeout --max-clients --threads --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -109,7 +109,7 @@ _poetry_complete() {
             ;;
         transform)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --exec --list --via --max-poem --timeout --connect-timeout --idle-timeout --max-clients --threads --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

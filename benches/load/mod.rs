@@ -5,6 +5,7 @@ mod clients;
 
 pub use clients::{Clients, KEY_LEN};
 
+use crate::figures::Spread;
 use crate::machine::{Cores, Work, cpu_time, descriptors, is_stopped, until};
 use crate::peers::Server;
 use rustix::process::{Pid, Signal, kill_process};
@@ -156,6 +157,15 @@ pub fn transfer(target: Target, count: usize) -> io::Result<f64> {
     clients.connect_more(count)?;
     clients.read_whole(target.exchange.len)?;
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// The median time of an answer when there is one client at a time, in seconds.
+pub fn lone(target: Target, count: usize) -> io::Result<f64> {
+    let times: Vec<f64> = (0..count)
+        .map(|_| transfer(target, 1))
+        .collect::<io::Result<_>>()?;
+    let spread = Spread::of(times).expect("count is above zero");
+    Ok(spread.median)
 }
 
 /// The smallest receive buffer the kernel allows, in bytes. A client that never reads

@@ -32,6 +32,7 @@ use progress::Progress;
 use sink::{Sink, Target, output_error};
 use std::convert::Infallible;
 use std::future::{Future, pending};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -190,7 +191,7 @@ async fn download_all(downloads: Vec<impl Future<Output = ()>>) {
         fixed: 2,      // the output, and what is written beside it
         per_client: 1, // a look-up, or a second address of the server
     };
-    let at_once = fds.max_clients(0) as usize;
+    let at_once = fds.max_clients(0, NonZeroUsize::MIN) as usize;
 
     let downloads = stream::iter(downloads).buffer_unordered(at_once);
     downloads.for_each(|()| future::ready(())).await;

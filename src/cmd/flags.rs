@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use poetry::client::Timeouts;
 use poetry::observe::{Class, Selection};
 use std::num::NonZeroU64;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 /// What is printed beside the poems. Every command has these.
@@ -61,6 +63,9 @@ pub(super) struct Listening {
     /// Clients served at once; more wait in the kernel's backlog
     #[arg(long, value_name = "N", default_value = "10000", value_parser = number(1u64))]
     pub max_clients: u64,
+    /// Threads that serve clients [default: the cores there are, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<NonZeroUsize>,
     /// How long to wait for a client to send its request, or to take more of its answer
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     pub client_timeout: Duration,
@@ -116,6 +121,38 @@ impl LoggedRequests {
 fn class() -> impl TypedValueParser<Value = Class> {
     let words = PossibleValuesParser::new(Class::ALL.map(Class::word));
     words.map(|word| Class::named(&word).expect("clap takes no other words"))
+}
+
+/// The most threads by default. Most of the work is the kernel's, and eight threads
+/// serve more than a network of 10 Gbit/s brings.
+const THREADS_BY_DEFAULT: usize = 8;
+
+/// The most threads. Each has a socket for each address, and memory of its own.
+const THREADS_MAX: usize = 256;
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let threads = number(1usize)(text)?;
+    if threads > THREADS_MAX {
+        return Err(format!("too large; wanted {THREADS_MAX} or less"));
+    }
+    NonZeroUsize::new(threads).ok_or_else(|| "must be greater than zero".into())
+}
+
+impl Listening {
+    /// How many threads serve clients.
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads.unwrap_or_else(|| {
+            let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+            let threads = NonZeroUsize::new(cores.min(THREADS_BY_DEFAULT));
+            threads.unwrap_or(NonZeroUsize::MIN)
+        })
+    }
+
+    /// Serves with one thread if nothing else is asked for: then clients are served in
+    /// the order in which they connect.
+    pub fn in_order(&mut self) {
+        self.threads.get_or_insert(NonZeroUsize::MIN);
+    }
 }
 
 /// The time limits of every command that connects to a server.

@@ -76,7 +76,7 @@ enum ServeProtocol {
     Line,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PickArg {
     /// Any of them
     Random,
@@ -85,7 +85,10 @@ enum PickArg {
 }
 
 /// Serves until a signal.
-pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
+pub(super) async fn run(mut args: Args, output: &Output) -> Result<u8, Failure> {
+    if !args.script.is_empty() || args.pick == PickArg::Cycle {
+        args.listening.in_order();
+    }
     let settings = ServeSettings {
         protocol: args.protocol.into(),
         pick: args.pick.into(),

@@ -15,6 +15,7 @@ use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
 use poetry::heartbeat::Heartbeat;
+use poetry::host::Host;
 use poetry::observe::{Event, Observer};
 use poetry::server::{Handler, Limits, Parts, Server, Wire};
 use poetry::stats::Stats;
@@ -66,23 +67,38 @@ pub(super) async fn listen<H: Handler + Control>(
         budget: Budget::new(REQUEST_MEMORY),
     };
     let (handler, wire) = handler(&shared);
-    let announcer = announcer(&handler, &shared.stats)?;
+    let threads = service.listening.threads();
+    let heartbeat = Arc::new(Heartbeat::new(threads, Instant::now()));
+    let announcer = announcer(&handler, &shared.stats, &heartbeat)?;
 
-    let limits = service.limits(&log);
+    let addrs = service.addrs();
     let about = About {
-        listen: service.addrs(),
+        listen: addrs.clone(),
         ..service.about.clone()
     };
     let admin = service.admin.start(|access| AdminParts {
         control: handler.clone(),
         stats: shared.stats.clone(),
-        heartbeat: Heartbeat::start(Instant::now()),
+        heartbeat: heartbeat.clone(),
         access,
         about,
         lookout,
         lost_log_lines: log.lost(),
     })?;
-    service.announce(&announcer, &*shared.observer);
+
+    let server = Server::new(Parts {
+        handler: handler.clone(),
+        wire,
+        limits: service.limits(&log),
+        budget: shared.budget,
+        observer: shared.observer.clone(),
+        stats: shared.stats.clone(),
+    });
+    let beat = beating(heartbeat);
+    beat(0);
+    let listeners = std::mem::take(&mut service.sockets.listeners);
+    let host = Host::start(server, listeners, threads, beat)?;
+    service.announce(&addrs, &announcer, &*shared.observer);
 
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
@@ -102,15 +118,7 @@ pub(super) async fn listen<H: Handler + Control>(
         announcer: &announcer,
         admin: admin.as_ref(),
     };
-    let server = Server::new(Parts {
-        handler,
-        wire,
-        limits,
-        budget: shared.budget,
-        observer: shared.observer,
-        stats: shared.stats,
-    });
-    let serving = server.run(service.sockets.listeners, stopped.map(drop));
+    let serving = host.run(stopped.map(drop));
 
     let ended = rt::race_apart(serving, operator.obey(signals, levers)).await;
     if let Some(admin) = admin {
@@ -126,15 +134,25 @@ pub(super) async fn listen<H: Handler + Control>(
     }
 }
 
-/// Starts what tells a service manager of this service. The executor's heartbeat starts
-/// with it, if a watchdog asks for that.
+/// Starts what tells a service manager of this service.
 fn announcer<H: Handler + Control>(
     handler: &Arc<H>,
     stats: &Arc<Stats>,
+    heartbeat: &Arc<Heartbeat>,
 ) -> Result<Announcer, Error> {
     let (handler, stats) = (handler.clone(), stats.clone());
     let look = move |now| handler.snapshot(&stats, now);
-    Announcer::start(Box::new(look), || Heartbeat::start(Instant::now()))
+    Announcer::start(Box::new(look), || heartbeat.clone())
+}
+
+/// Starts an executor's part of the heartbeat, if a watchdog or operators look at it.
+fn beating(heartbeat: Arc<Heartbeat>) -> impl Fn(usize) + Clone + Send + 'static {
+    let heartbeat = Arc::downgrade(&heartbeat); // held by what looks at it
+    move |executor| {
+        if let Some(heartbeat) = heartbeat.upgrade() {
+            heartbeat.start(executor);
+        }
+    }
 }
 
 /// What the parts of a service share.
@@ -183,7 +201,8 @@ impl Service<'_> {
             fixed: self.fds.fixed + self.admin.descriptors(),
             ..self.fds
         };
-        let possible = fds.max_clients(self.sockets.listeners.len());
+        let threads = self.listening.threads();
+        let possible = fds.max_clients(self.sockets.listeners.len(), threads);
         if possible < wanted {
             observer.event(Event::FewDescriptors { clients: possible });
         }
@@ -198,15 +217,14 @@ impl Service<'_> {
 
     /// Prints a ready line for each address, those of operators last, and tells the
     /// service manager.
-    fn announce(&self, announcer: &Announcer, observer: &dyn Observer) {
-        let addrs = self.addrs();
+    fn announce(&self, addrs: &[String], announcer: &Announcer, observer: &dyn Observer) {
         let lines = addrs
             .iter()
             .map(|addr| format!("{} on {addr}\n", self.verb));
 
         observer.event(Event::Started {
             verb: &self.verb,
-            addrs: &addrs,
+            addrs,
         });
         let admin = self.admin.addrs().iter();
         let admin = admin.map(|addr| format!("Admin on {addr}\n"));

@@ -9,6 +9,7 @@ use poetry::error::Error;
 use poetry::net::Listener;
 use poetry::rt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::num::NonZeroUsize;
 
 /// The sockets of a service.
 pub(super) struct Sockets {
@@ -71,23 +72,27 @@ pub(super) struct FdBudget {
     pub per_client: u64,
 }
 
-/// Descriptors that every service needs: 3 standard streams, 3 for the reactor, 13 for
-/// signals, 1 for a service manager, 1 for the connection being answered at once, 2 for
-/// poems being read again, 8 for names being resolved, and 5 to spare. The first
-/// process of a container needs 4 of these for its children's signal and the list of
-/// processes.
-const OTHER_DESCRIPTORS: u64 = 36;
+/// Descriptors that every service needs: 3 standard streams, 3 for the reactor of the
+/// process, 13 for signals, 1 for a service manager, 2 for poems being read again, 8
+/// for names being resolved, and 4 to spare. The first process of a container needs
+/// these for its children's signal and the list of processes.
+const OTHER_DESCRIPTORS: u64 = 34;
+
+/// Descriptors of each thread, beside its listeners: 2 for its reactor, and 1 for the
+/// connection being answered at once.
+const THREAD_DESCRIPTORS: u64 = 3;
 
 impl FdBudget {
     /// How many clients this process has descriptors for, at least 1.
     ///
     /// Raises the soft limit to the hard limit first. The soft limit protects programs
     /// that use select(2), which this one does not.
-    pub fn max_clients(self, listeners: usize) -> u64 {
+    pub fn max_clients(self, listeners: usize, threads: NonZeroUsize) -> u64 {
         let limit = raise_limit().unwrap_or(u64::MAX);
+        let of_a_thread = THREAD_DESCRIPTORS + listeners as u64;
         let others = OTHER_DESCRIPTORS
             .saturating_add(self.fixed)
-            .saturating_add(listeners as u64);
+            .saturating_add(of_a_thread * threads.get() as u64);
 
         (limit.saturating_sub(others) / (1 + self.per_client)).max(1)
     }

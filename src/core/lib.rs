@@ -48,6 +48,7 @@
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
 //! | When is a reply complete? | [`protocol`] |
 //! | How does a connection end? | [`server`] |
+//! | What do several threads share? | [`host`] |
 //!
 //! # Layers
 //!
@@ -60,7 +61,7 @@
 //!   [`protocol`], [`control`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
-//!   [`server`].
+//!   [`server`], [`host`].
 //! * [`handler`]: what each service does with a request.
 //! * `admin`: what an operator asks of a running service (the feature "admin").
 
@@ -81,6 +82,7 @@ pub mod escape;
 pub mod flight;
 pub mod handler;
 pub mod heartbeat;
+pub mod host;
 pub mod net;
 pub mod observe;
 pub mod poem;

@@ -41,7 +41,7 @@ use connection::{Connection, Responding, logged};
 use delivery::{Delivery, Progress};
 use ending::AckWatch;
 use first_look::{Asked, FIRST_LOOK_BYTES, FirstLook};
-use futures::future::{FutureExt, join_all};
+use futures::future::join_all;
 use receipt::{Receipt, taken};
 use std::future::Future;
 use std::net::IpAddr;
@@ -109,7 +109,12 @@ pub struct Limits {
 /// segments of 1448 bytes (RFC 6928's initial window). Its connection is not armed.
 const SHORT: u64 = 14_480;
 
-/// A running service.
+/// How long the drain waits for all threads to have looked at their backlogs before it
+/// tells how many connections are open. They take some microseconds, where there are
+/// slots.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
+/// A service as one thread runs it.
 pub struct Server<H> {
     handler: Arc<H>,
     wire: Wire,
@@ -156,22 +161,59 @@ impl<H: Handler> Server<H> {
         })
     }
 
-    /// Serves until `shutdown` is ready, then finishes what is open, for at most the
-    /// drain timeout. An answer that is not finished by then is reset by the end of
-    /// the process; one that is sent is left to the kernel.
+    /// The same service for one more thread. All is shared but the list of connections
+    /// that are being closed: only one thread ever looks at that.
+    pub(crate) fn for_another_thread(&self) -> Arc<Server<H>> {
+        Arc::new(Server {
+            handler: self.handler.clone(),
+            wire: self.wire,
+            limits: self.limits,
+            slots: self.slots.clone(),
+            closing: Closing::default(),
+            budget: self.budget.clone(),
+            observer: self.observer.clone(),
+            stats: self.stats.clone(),
+        })
+    }
+
+    /// Serves on this thread until `shutdown` is ready, then finishes what is open, for
+    /// at most the drain timeout. An answer that is not finished by then is reset by
+    /// the end of the process; one that is sent is left to the kernel.
     pub async fn run(
         self: Arc<Self>,
         listeners: Vec<Listener>,
         shutdown: impl Future<Output = ()>,
     ) {
+        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
+        self.accept_until(&listeners, shutdown).await;
+        self.drain(self.drain_backlogs(listeners)).await;
+    }
+
+    /// Accepts connections until `shutdown` is ready.
+    pub(crate) async fn accept_until(
+        self: &Arc<Self>,
+        listeners: &[Arc<Listener>],
+        shutdown: impl Future<Output = ()>,
+    ) {
         let acceptors = listeners.iter().map(|listener| self.accept(listener));
         let _shut_down = rt::race(join_all(acceptors), shutdown).await;
+    }
 
+    /// Serves the connections that the kernel has already completed, and stops
+    /// listening.
+    pub(crate) async fn drain_backlogs(self: &Arc<Self>, listeners: Vec<Arc<Listener>>) {
         let backlogs = listeners.into_iter();
-        let backlogs = backlogs.map(|listener| self.drain_backlog(listener));
-        let mut backlogs = Box::pin(join_all(backlogs));
-        let is_drained = backlogs.as_mut().now_or_never().is_some();
-        if is_drained && self.slots.held() == 0 {
+        join_all(backlogs.map(|listener| self.drain_backlog(listener))).await;
+    }
+
+    /// Finishes what is open on all threads, once `backlogs` has ended, for at most the
+    /// drain timeout. Tells of it once, with the sum.
+    pub(crate) async fn drain(&self, backlogs: impl Future<Output = ()>) {
+        let limit = self.limits.drain_timeout;
+        let began = Instant::now();
+        let mut backlogs = Box::pin(backlogs);
+        let is_drained = rt::within(limit.min(LAST_LOOK), backlogs.as_mut()).await;
+        if is_drained.is_some() && self.slots.held() == 0 {
             return;
         }
 
@@ -181,15 +223,13 @@ impl<H: Handler> Server<H> {
             self.tell(Event::Draining { open });
         }
         let finished = async {
-            if !is_drained {
+            if is_drained.is_none() {
                 backlogs.await;
             }
             self.slots.all_free().await;
         };
-        if rt::within(self.limits.drain_timeout, finished)
-            .await
-            .is_none()
-        {
+        let limit = limit.saturating_sub(began.elapsed());
+        if rt::within(limit, finished).await.is_none() {
             let open = self.stats.unanswered();
             if open > 0 {
                 self.tell(Event::Cut { open });
@@ -202,7 +242,7 @@ impl<H: Handler> Server<H> {
         let mut acceptor = Acceptor::new();
         loop {
             if !acceptor.accept_next(self, listener).await {
-                let _ready = listener.ready().await; // if this fails, accepting says why
+                acceptor.wait(listener).await;
             }
         }
     }
@@ -210,7 +250,7 @@ impl<H: Handler> Server<H> {
     /// Serves connections that the kernel has already completed. More may come all
     /// the time, so it ends after one backlog and one more. It looks before it waits
     /// for a slot: an empty backlog needs none, and new clients are to be refused.
-    async fn drain_backlog(self: &Arc<Self>, listener: Listener) {
+    async fn drain_backlog(self: &Arc<Self>, listener: Arc<Listener>) {
         let mut acceptor = Acceptor::new();
         for _ in 0..=crate::net::BACKLOG {
             if !listener.has_waiting() || !acceptor.accept_next(self, &listener).await {

@@ -4,14 +4,23 @@
 //! connection exists. A connection that is answered on the spot leaves the slot with
 //! the acceptor; one that needs a task takes it along.
 //!
+//! **All threads share them.** Slots split among threads would refuse a client of one
+//! thread while another has slots left, as the kernel spreads connections and not work.
+//! Sharing costs a hit nothing: it uses its acceptor's slot again. Where slots are
+//! scarce, those that wait get them in the order of asking, and an acceptor gives its
+//! own back for them ([`Slots::are_wanted`]). Otherwise a busy thread would keep it,
+//! and the clients of the others would wait for ever.
+//!
 //! A client that has closed its sending side and waits may be gone: nothing tells. It
 //! lends its slot to others until its answer comes. It takes it back at once then, even
 //! over the limit, for a reader that waits would delay others. The number of lent slots
 //! has a limit of its own, which is the number of connections over the first limit.
 
+use crate::semaphore::Semaphore;
 use event_listener::Event;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A fixed number of slots. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -29,6 +38,26 @@ struct Counter {
     held: AtomicU64,
     /// Wakes what waits for a slot, or for all of them to be free.
     freed: Event,
+    /// Acceptors that wait for a slot. While there are any, no other gets one.
+    wanting: AtomicU64,
+    /// Puts them in order: the first waits for a slot, the others for this.
+    line: Semaphore,
+}
+
+/// Counts an acceptor that waits, until this is dropped.
+struct Wanting<'a>(&'a AtomicU64);
+
+impl<'a> Wanting<'a> {
+    fn new(count: &'a AtomicU64) -> Wanting<'a> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Wanting(count)
+    }
+}
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// One slot, freed when it is dropped.
@@ -49,26 +78,43 @@ impl Slots {
                 lent: AtomicU64::new(0),
                 held: AtomicU64::new(0),
                 freed: Event::new(),
+                wanting: AtomicU64::new(0),
+                line: Semaphore::new(1),
             }),
         }
     }
 
-    /// Waits for a slot.
-    pub(crate) async fn acquire(&self) -> Slot {
+    /// Whether an acceptor waits for a slot.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.shared.wanting.load(Ordering::Acquire) > 0
+    }
+
+    /// A slot, if one is free and no acceptor waits for it.
+    pub(crate) fn try_acquire(&self) -> Option<Slot> {
+        if self.are_wanted() {
+            return None;
+        }
+        self.take()
+    }
+
+    /// Waits for a slot, behind those that wait already.
+    pub(crate) async fn acquire(&self, now: Instant) -> Slot {
+        let _wanting = Wanting::new(&self.shared.wanting);
+        let _first_in_line = self.shared.line.acquire(now).await;
         loop {
-            if let Some(slot) = self.try_acquire() {
+            if let Some(slot) = self.take() {
                 return slot;
             }
 
             let freed = self.shared.freed.listen(); // before the second look, or a wake is lost
-            if let Some(slot) = self.try_acquire() {
+            if let Some(slot) = self.take() {
                 return slot;
             }
             freed.await;
         }
     }
 
-    fn try_acquire(&self) -> Option<Slot> {
+    fn take(&self) -> Option<Slot> {
         let counter = &self.shared;
         if !raise(&counter.taken, counter.limit) {
             return None;
@@ -153,8 +199,8 @@ mod tests {
     #[test]
     fn a_slot_that_is_freed_goes_to_a_waiter() {
         let slots = Slots::new(1, 0);
-        let slot = slots.acquire().now_or_never().expect("it is free");
-        let mut waits = Box::pin(slots.acquire());
+        let slot = slots.try_acquire().expect("it is free");
+        let mut waits = Box::pin(slots.acquire(Instant::now()));
         assert!(waits.as_mut().now_or_never().is_none());
 
         drop(slot);
@@ -168,9 +214,32 @@ mod tests {
     }
 
     #[test]
+    fn those_that_wait_get_slots_in_order_and_before_any_other() {
+        let slots = Slots::new(1, 0);
+        let now = Instant::now();
+        let slot = slots.try_acquire().expect("it is free");
+        assert!(!slots.are_wanted());
+
+        let mut first = Box::pin(slots.acquire(now));
+        let mut second = Box::pin(slots.acquire(now));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(slots.are_wanted());
+
+        drop(slot);
+        assert!(slots.try_acquire().is_none(), "it is the first one's");
+        assert!(second.as_mut().now_or_never().is_none());
+        let slot = first.now_or_never().expect("it is free");
+        drop(slot);
+        drop(second); // it has its turn, and leaves
+        assert!(!slots.are_wanted());
+        assert!(slots.try_acquire().is_some());
+    }
+
+    #[test]
     fn a_lent_slot_goes_to_another_and_comes_back_over_the_limit() {
         let slots = Slots::new(1, 1);
-        let lender = slots.acquire().now_or_never().expect("it is free");
+        let lender = slots.try_acquire().expect("it is free");
         assert!(slots.try_acquire().is_none());
 
         lender.lend();

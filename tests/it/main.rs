@@ -25,6 +25,7 @@ mod script;
 mod serve;
 mod stale;
 mod support;
+mod threads;
 mod tidy;
 mod transform;
 mod turns;

@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 32] = [
     "sync",
     "semaphore",
     "error",
@@ -87,6 +87,7 @@ const ORDER: [&str; 31] = [
     "trickle",
     "upstream",
     "server",
+    "host",
     "handler",
     "admin",
     "lib",

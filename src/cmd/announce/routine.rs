@@ -128,6 +128,7 @@ impl Watchdog {
 mod tests {
     use super::*;
     use poetry::stats::Stats;
+    use std::num::NonZeroUsize;
     use std::sync::atomic::Ordering;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -176,18 +177,18 @@ mod tests {
     #[test]
     fn a_watchdog_is_fed_at_half_its_time_while_the_executor_runs() {
         let start = Instant::now();
-        let heartbeat = Arc::new(Heartbeat::new(start));
+        let heartbeat = Arc::new(Heartbeat::new(NonZeroUsize::MIN, start));
         let watchdog = Watchdog::new(30 * SECOND, heartbeat.clone(), start);
         let mut routine = routine(&Arc::default(), Some(watchdog), start);
         let mut fed = |after: u32| lines(&mut routine, start + after * SECOND).contains(BEAT);
 
         assert!(fed(0));
         assert!(!fed(14));
-        heartbeat.beat(start + 14 * SECOND);
+        heartbeat.beat(0, start + 14 * SECOND);
         assert!(fed(15));
 
         assert!(!fed(30), "the last beat was 16 seconds before");
-        heartbeat.beat(start + 30 * SECOND);
+        heartbeat.beat(0, start + 30 * SECOND);
         assert!(!fed(30));
         assert!(fed(31), "it is looked at again after a second");
     }
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn a_stuck_executor_feeds_no_watchdog_after_ten_seconds() {
         let start = Instant::now();
-        let heartbeat = Arc::new(Heartbeat::new(start));
+        let heartbeat = Arc::new(Heartbeat::new(NonZeroUsize::MIN, start));
         let watchdog = Watchdog::new(2 * SECOND, heartbeat, start);
         let mut routine = routine(&Arc::default(), Some(watchdog), start);
 
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn a_watchdog_without_patience_does_not_cost_a_processor() {
         let start = Instant::now();
-        let heartbeat = Arc::new(Heartbeat::new(start));
+        let heartbeat = Arc::new(Heartbeat::new(NonZeroUsize::MIN, start));
         let watchdog = Watchdog::new(Duration::from_micros(1), heartbeat, start);
         let mut routine = routine(&Arc::default(), Some(watchdog), start);
 

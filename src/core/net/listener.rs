@@ -1,4 +1,19 @@
-//! Listening sockets.
+//! Listening sockets, for one thread or for several.
+//!
+//! | the socket | with several threads |
+//! |---|---|
+//! | TCP, bound here, on Linux | each thread has its own on the same address (SO_REUSEPORT): the kernel spreads the connections |
+//! | unix, inherited, or where the kernel refuses that | the threads share it, and one at a time waits for it: its *turn* |
+//!
+//! **The address is still exclusive.** The first socket is bound and listens without
+//! SO_REUSEPORT, so that it fails if any other process listens there. Only then it is
+//! opened for the others. From then on the kernel lets in a socket of the same user
+//! that asks for SO_REUSEPORT before its bind, which the first one here never does.
+//!
+//! **The turn.** If all threads waited for a shared socket, one connection would wake
+//! them all. The thread with the turn keeps it while clients come one by one and are
+//! answered at once. It passes it on once a connection makes work for it that lasts, or
+//! a second one waits: then the next thread has something to do.
 
 #[cfg(target_os = "linux")]
 use super::UNSENT_BYTES;
@@ -8,6 +23,7 @@ use super::unix_file::{Access, SocketFile, bind_unix, lock_folder};
 use crate::addr::{Addr, ListenAddr};
 use crate::error::{Error, reason};
 use crate::rt::Watched;
+use crate::semaphore::{Permit, Semaphore};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketFlags;
 use socket2::{SockAddr, Socket, Type};
@@ -15,7 +31,8 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Connections that the kernel completes before they are accepted. With the 128 of std,
 /// syncookies leave clients hanging for ever after a pause of 0.3 s (measured: 2063 of
@@ -36,6 +53,10 @@ pub struct Listener {
     _file: Option<SocketFile>,
     socket: Watched<Socket>,
     addr: Addr,
+    /// Whether other threads can have sockets of their own on its address.
+    is_spreadable: bool,
+    /// Held by the thread that waits for a connection.
+    turn: Semaphore,
 }
 
 impl Listener {
@@ -69,27 +90,29 @@ impl Listener {
     }
 
     fn bind_one(addr: &Addr, target: &SockAddr, access: &Access) -> io::Result<Listener> {
-        let socket = Socket::new(target.domain(), Type::STREAM, None)?;
-        // From here on the file goes if listening fails.
-        let file = match addr {
-            Addr::Unix(path) => bind_unix(&socket, path, target, access)?,
+        let (socket, file) = match addr {
+            Addr::Unix(path) => {
+                let socket = Socket::new(target.domain(), Type::STREAM, None)?;
+                // From here on the file goes if listening fails.
+                let file = bind_unix(&socket, path, target, access)?;
+                (socket, file)
+            }
             Addr::Tcp { .. } => {
-                socket.set_reuse_address(true)?;
-                if target.is_ipv6() {
-                    socket.set_only_v6(true)?;
-                }
-                set_options(&socket)?;
+                let socket = tcp_socket(target)?;
                 socket.bind(target)?;
-                None
+                (socket, None)
             }
         };
 
         socket.listen(BACKLOG.into())?;
         let addr = to_addr(&socket.local_addr()?).unwrap_or_else(|| addr.clone());
+        let is_tcp = matches!(addr, Addr::Tcp { .. });
         Ok(Listener {
             _file: file,
             socket: watched(socket)?,
             addr,
+            is_spreadable: is_tcp && cfg!(target_os = "linux"),
+            turn: Semaphore::new(1),
         })
     }
 
@@ -110,6 +133,36 @@ impl Listener {
             _file: None,
             socket: watched(socket)?,
             addr,
+            is_spreadable: false,
+            turn: Semaphore::new(1),
+        })
+    }
+
+    /// The listener that one more thread uses: its own socket on this address, or this
+    /// one. If the system gives it none, this one serves as well.
+    pub(crate) fn for_another_thread(self: &Arc<Self>) -> Arc<Listener> {
+        if !self.is_spreadable {
+            return self.clone();
+        }
+        self.sibling().map_or_else(|_| self.clone(), Arc::new)
+    }
+
+    /// One more socket on this address. The kernel spreads connections over both.
+    fn sibling(&self) -> io::Result<Listener> {
+        let first = self.socket.get_ref();
+        let target = first.local_addr()?;
+        first.set_reuse_port(true)?;
+
+        let socket = tcp_socket(&target)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&target)?;
+        socket.listen(BACKLOG.into())?;
+        Ok(Listener {
+            _file: None,
+            socket: watched(socket)?,
+            addr: self.addr.clone(),
+            is_spreadable: true,
+            turn: Semaphore::new(1),
         })
     }
 
@@ -132,6 +185,11 @@ impl Listener {
     pub async fn is_reached_by(&self, target: &Addr) -> bool {
         let takes_ipv4 = !self.socket.get_ref().only_v6().unwrap_or(true);
         leads_to(target, &self.addr, takes_ipv4).await
+    }
+
+    /// The right to wait for a connection, in the order of asking. One thread has it.
+    pub(crate) async fn turn(&self) -> Permit {
+        self.turn.acquire(Instant::now()).await
     }
 
     /// Waits until a connection can be accepted.
@@ -167,6 +225,17 @@ impl Listener {
 fn watched(socket: Socket) -> io::Result<Watched<Socket>> {
     socket.set_nonblocking(true)?;
     Watched::new(socket)
+}
+
+/// A TCP socket to listen with, not bound yet.
+fn tcp_socket(target: &SockAddr) -> io::Result<Socket> {
+    let socket = Socket::new(target.domain(), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if target.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    set_options(&socket)?;
+    Ok(socket)
 }
 
 /// Sets the options that accepted connections inherit: here they cost nothing per

@@ -4,7 +4,8 @@ use super::{Handler, Server};
 use crate::net::Listener;
 use crate::observe::Event;
 use crate::rt;
-use crate::slots::Slot;
+use crate::semaphore::Permit;
+use crate::slots::{Slot, Slots};
 use rustix::io::Errno;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -25,6 +26,10 @@ pub(super) struct Acceptor {
     /// The slot for the next connection. A connection that is answered at once leaves
     /// it.
     spare: Option<Slot>,
+    /// The right to wait for the listener.
+    turn: Option<Permit>,
+    /// Whether a connection was accepted since the last wait.
+    has_accepted: bool,
 }
 
 impl Acceptor {
@@ -33,7 +38,27 @@ impl Acceptor {
             accepted: 0,
             pause: PAUSE_MIN,
             spare: None,
+            turn: None,
+            has_accepted: false,
         }
+    }
+
+    /// Waits until the listener has a connection.
+    pub(super) async fn wait(&mut self, listener: &Listener) {
+        if self.turn.is_none() {
+            self.turn = Some(listener.turn().await);
+        }
+        let _ready = listener.ready().await; // if this fails, accepting says why
+        self.has_accepted = false;
+    }
+
+    /// Passes the turn to the next thread if there is something to do for it: this
+    /// connection has made work that lasts, or is the second in a row.
+    fn pass_turn(&mut self) {
+        if self.spare.is_none() || self.has_accepted {
+            self.turn = None;
+        }
+        self.has_accepted = true;
     }
 
     /// Accepts and handles the next connection, once there is a slot for it. False if
@@ -48,14 +73,12 @@ impl Acceptor {
             rt::yield_now().await;
         }
 
-        let slot = match self.spare.take() {
-            Some(slot) => slot,
-            None => server.slots.acquire().await,
-        };
+        let slot = self.slot(&server.slots).await;
         match listener.accept() {
             Ok(client) => {
                 self.pause = PAUSE_MIN;
                 self.spare = server.handle(client, slot, Instant::now());
+                self.pass_turn();
                 return true;
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
@@ -73,6 +96,15 @@ impl Acceptor {
 
         self.spare = Some(slot);
         true
+    }
+
+    /// The slot for the next connection: the spare one, unless others wait for it.
+    async fn slot(&mut self, slots: &Slots) -> Slot {
+        let spare = self.spare.take().filter(|_| !slots.are_wanted());
+        match spare.or_else(|| slots.try_acquire()) {
+            Some(slot) => slot,
+            None => slots.acquire(Instant::now()).await,
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Requests that a browser, another site or an attacker may send, and what each gets.
 
-use crate::support::{FakeUpstream, Operators, Service, TOKEN, http, proxy, request, wait_until};
+use crate::support::{
+    FakeUpstream, Operators, Service, TOKEN, http, proxy, request, wait_for_count, wait_until,
+};
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -8,6 +10,7 @@ const HOST: &str = "Host: localhost\r\n";
 fn keeping() -> (Service, Operators) {
     let upstream = FakeUpstream::new();
     let proxy = proxy(&upstream).start_with(&upstream, b"poem");
+    wait_for_count("misses", &proxy.stats.misses, 1);
     let operators = Operators::healthy(&proxy);
     (proxy, operators)
 }

@@ -4,6 +4,8 @@ use crate::support::{Client, FakeUpstream, HOUR, LONG, Operators, proxy, read_al
 use poetry::heartbeat::Heartbeat;
 use poetry::rt;
 use socket2::{Domain, Socket, Type};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,9 +18,11 @@ fn it_answers_while_the_executor_is_stuck_and_says_so() {
     let (free, freed) = channel::<()>();
     let (end, ended) = futures::channel::oneshot::channel::<()>();
     let executor = thread::spawn(move || {
-        rt::run(async move {
+        rt::run_beside(async move {
             let long_ago = Instant::now().checked_sub(HOUR).unwrap();
-            hand_over.send(Heartbeat::start(long_ago)).unwrap();
+            let heartbeat = Arc::new(Heartbeat::new(NonZeroUsize::MIN, long_ago));
+            heartbeat.start(0);
+            hand_over.send(heartbeat).unwrap();
             let _stuck = freed.recv();
             let _running = ended.await;
         });

@@ -58,7 +58,7 @@ fn an_address_is_checked_and_the_error_says_what_is_wanted() {
 
 #[test]
 fn a_number_is_checked_and_the_error_says_what_is_wanted() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (
             &["proxy", "--ttl", "soon"],
             "wanted a duration like 500ms, 30s or 2h",
@@ -91,6 +91,8 @@ fn a_number_is_checked_and_the_error_says_what_is_wanted() {
             &["proxy", "--max-clients", "0"],
             "<N>': wanted a whole number, 1 or more",
         ),
+        (&["serve", "--threads", "0"], "1 or more"),
+        (&["proxy", "--threads", "257"], "too large; wanted 256 or"),
         (
             &["serve", "--max-clients", "18446744073709551616"],
             "too large; wanted a whole number",

@@ -155,7 +155,8 @@ fn clients_in_the_backlog_are_served_before_a_stop() {
 fn clients_over_the_limit_are_served_before_a_stop() {
     let upstream = FakeUpstream::new();
     let addr = upstream.addr.to_string();
-    let args = ["proxy", "--port", "0", "--drain-timeout", "60s", &addr];
+    let flags = ["--drain-timeout", "60s", "--threads", "1"];
+    let args = [&["proxy", "--port", "0", &addr], &flags[..]].concat();
     let mut server = ServerProcess::start_with_descriptors(64, &args);
 
     let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();

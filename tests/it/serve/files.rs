@@ -174,7 +174,8 @@ fn with_few_descriptors_all_clients_get_a_large_file() {
     let folder = Folder::new();
     let poem = long_poem(3 * LARGE); // more than two kernels hold
     let path = folder.write("poem.txt", &poem);
-    let mut server = ServerProcess::start_with_descriptors(64, &["serve", "--port", "0", &path]);
+    let args = ["serve", "--port", "0", "--threads", "1", &path];
+    let mut server = ServerProcess::start_with_descriptors(64, &args);
 
     let clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
     for mut client in clients {

@@ -9,6 +9,7 @@ use poetry::heartbeat::Heartbeat;
 use poetry::observe::Silent;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,7 +84,10 @@ impl Operators {
 
     /// Answers for `service`, whose executor runs.
     pub fn healthy(service: &Service) -> Operators {
-        Operators::of(service, Arc::new(Heartbeat::new(Instant::now())))
+        Operators::of(
+            service,
+            Arc::new(Heartbeat::new(NonZeroUsize::MIN, Instant::now())),
+        )
     }
 
     /// Sends this over loopback, and gives the answer.

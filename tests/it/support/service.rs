@@ -1,7 +1,7 @@
 //! Services in this process, on port 0, each built as its scenario reads:
 //! `transform_service().request_memory(1 << 20).start()`.
 
-use super::{Client, Folder, LONG, wait_for_count, wait_until};
+use super::{BUG, Client, Folder, LONG, wait_for_count, wait_until};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -15,6 +15,7 @@ use poetry::flight::{Read, Reader};
 use poetry::handler::proxy::Proxy;
 use poetry::handler::serve::{Pick, Serve, ServeSettings};
 use poetry::handler::transform::{TransformLimits, TransformService};
+use poetry::host::Host;
 use poetry::net::Listener;
 use poetry::observe::{CacheStatus, Observer, Reloaded, Silent};
 use poetry::protocol::Protocol;
@@ -26,6 +27,8 @@ use poetry::transform::Registry;
 use poetry::trickle::Pace;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -44,11 +47,12 @@ pub struct Service {
 
 impl Service {
     pub(super) fn start<H: Handler>(handler: Arc<H>, wire: Wire, common: Common) -> Service {
-        let listener = bind("0").unwrap();
-        let Addr::Tcp { port, .. } = listener.addr() else {
-            panic!("not a TCP address")
+        let listener = bind(&common.listen).unwrap();
+        let port = match listener.addr() {
+            Addr::Tcp { port, .. } => *port,
+            Addr::Unix(_) => 0,
         };
-        let addr = SocketAddr::from(([127, 0, 0, 1], *port));
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
         let stats = common.stats.clone();
         let server = Server::new(Parts {
             handler: handler.clone(),
@@ -59,10 +63,11 @@ impl Service {
             stats: common.stats,
         });
 
+        let host = Host::start(server, vec![listener], common.threads, drop).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let (sender, ended) = channel();
         rt::spawn(async move {
-            server.run(vec![listener], stopped.map(drop)).await;
+            host.run(stopped.map(drop)).await;
             let _dropped_before = sender.send(());
         });
 
@@ -208,6 +213,8 @@ pub struct Common {
     pub(super) budget: Budget,
     pub(super) stats: Arc<Stats>,
     observer: Arc<dyn Observer>,
+    listen: String,
+    threads: NonZeroUsize,
 }
 
 /// A service that is not running yet, with what is special about it.
@@ -229,8 +236,26 @@ impl<T> Builder<T> {
             budget: Budget::new(1 << 30),
             stats: Arc::default(),
             observer: Arc::new(Silent),
+            listen: "0".into(),
+            threads: NonZeroUsize::MIN,
         };
         Builder { common, of }
+    }
+
+    /// Listens there, and not on a free port.
+    pub fn listen(mut self, addr: &str) -> Self {
+        self.common.listen = addr.into();
+        self
+    }
+
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.common.threads = NonZeroUsize::new(threads).unwrap();
+        self
+    }
+
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.common.limits.drain_timeout = timeout;
+        self
     }
 
     pub fn max_clients(mut self, most: u64) -> Self {
@@ -354,11 +379,30 @@ pub fn serve_backlog(
     let addr = listener.addr().to_string().parse().unwrap();
     let clients = (0..clients).map(|_| Client::connect(addr)).collect();
 
+    let server = server(move || poem, observer);
+    rt::block_on(server.run(vec![listener], std::future::ready(())));
+    clients
+}
+
+/// What becomes of a service with two threads, of which one ends by a panic.
+pub fn run_with_a_broken_thread() -> std::thread::Result<()> {
+    let server = server(|| "poem", Arc::new(Silent));
+    let listeners = vec![bind("0").unwrap()];
+    let two = NonZeroUsize::new(2).unwrap();
+    let host = Host::start(server, listeners, two, |_| panic!("{BUG}")).unwrap();
+
+    let run = || rt::block_on(rt::within(LONG, host.run(std::future::pending())));
+    catch_unwind(AssertUnwindSafe(run)).map(drop)
+}
+
+/// A server of the poem protocol that is not running yet.
+fn server<F>(answer: F, observer: Arc<dyn Observer>) -> Arc<Server<Answering<F>>>
+where
+    F: Fn() -> &'static str + Send + Sync + 'static,
+{
     let common = Builder::new(()).common;
-    let server = Server::new(Parts {
-        handler: Arc::new(Answering {
-            answer: move || poem,
-        }),
+    Server::new(Parts {
+        handler: Arc::new(Answering { answer }),
         wire: Wire {
             protocol: Protocol::Poem,
             longest_request: 0,
@@ -367,9 +411,7 @@ pub fn serve_backlog(
         budget: common.budget,
         observer,
         stats: common.stats,
-    });
-    rt::block_on(server.run(vec![listener], std::future::ready(())));
-    clients
+    })
 }
 
 struct Answering<F> {

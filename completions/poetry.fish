@@ -60,6 +60,8 @@ complete -c poetry -n '__fish_seen_subcommand_from proxy' -l max-poem -x -d 'Lon
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l capacity -x -d 'Memory for poems, both kept and being fetched'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-conns -x -d 'Connections to the upstream at once; further fetches wait for one to end'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-queue -x -d 'Fetches that may wait for a connection; a request beyond that fails at once'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l upstream-rate -x -d 'How often each upstream is asked at most, such as 30/min, 1/s or 1000/d,burst=5; further fetches wait, and stale poems are served meanwhile'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l reject-pause -x -d 'How long an upstream is not asked after an answer that --reject matches; with --upstream-rate 1m by default, doubled up to 15m; 0 for not at all'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l half-close -d 'Close the sending side after each request, for upstreams that read to its end before they answer; others take that for a hang-up'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fetch-timeout -x -d 'How long a whole fetch may take, from its connection on'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l transform -x -a '(__fish_append , cummingsify shout rot13 number reverse)' -d 'Transform poems before they are kept; several names are applied in order'

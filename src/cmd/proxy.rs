@@ -16,8 +16,9 @@ use poetry::cache::Policy;
 use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::Listener;
 use poetry::protocol::Protocol;
+use poetry::rate::{BadRate, Rate};
 use poetry::transform::{Pipeline, Registry};
-use poetry::upstream::Upstream;
+use poetry::upstream::{AskLimits, RejectPause, Upstream};
 use regex::bytes::Regex;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ Examples:
   poetry proxy --ttl 10m poems.example:10001    keep a poem for ten minutes
   poetry proxy --grace 1d a:10001 b:10001       two servers, and a day without them
   poetry proxy --transform shout 10001          keep the poem in capitals
-  poetry proxy --protocol line -l 4343 --reject 'rate exceeded' whois:43";
+  poetry proxy --protocol line -l 4343 --upstream-rate 30/min whois:43";
 
 /// Serve another server's poems from a cache; clients share each fetch
 ///
@@ -87,6 +88,14 @@ pub(super) struct Args {
     /// Fetches that may wait for a connection; a request beyond that fails at once
     #[arg(long, value_name = "N", default_value = "1000", value_parser = number(0u32))]
     upstream_queue: u32,
+    /// How often each upstream is asked at most, such as 30/min, 1/s or
+    /// 1000/d,burst=5; further fetches wait, and stale poems are served meanwhile
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    upstream_rate: Option<Rate>,
+    /// How long an upstream is not asked after an answer that --reject matches; with
+    /// --upstream-rate 1m by default, doubled up to 15m; 0 for not at all
+    #[arg(long, value_name = "DURATION", requires = "reject", value_parser = duration)]
+    reject_pause: Option<Duration>,
     /// Close the sending side after each request, for upstreams that read to its end
     /// before they answer; others take that for a hang-up
     #[arg(long)]
@@ -133,6 +142,10 @@ fn pattern(text: &str) -> Result<Regex, String> {
         let why = error.lines().last().unwrap_or_default();
         format!("{}; {WANTED}", why.strip_prefix("error: ").unwrap_or(why))
     })
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    text.parse().map_err(|error: BadRate| error.to_string())
 }
 
 /// The UPSTREAM that needs no server.
@@ -243,7 +256,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
             log::warning(&text);
         }
     }
-    let upstream = upstream(&args.upstreams);
+    let upstream = upstream(&args.upstreams).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
     let admin = args.admin.addrs(&args.listen)?;
@@ -273,6 +286,18 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         (proxy, wire)
     });
     Ok(code.await?)
+}
+
+fn limits(args: &Args) -> AskLimits {
+    let pause = match args.reject_pause {
+        None if args.upstream_rate.is_some() => RejectPause::Doubling,
+        None | Some(Duration::ZERO) => RejectPause::Never,
+        Some(pause) => RejectPause::Fixed(pause),
+    };
+    AskLimits {
+        rate: args.upstream_rate,
+        pause,
+    }
 }
 
 fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> ProxySettings {
@@ -308,7 +333,7 @@ async fn refuse_loop(
     via: Option<&Addr>,
     listeners: &[Listener],
 ) -> Result<(), Failure> {
-    for server in upstream.addrs().iter().chain(via) {
+    for server in upstream.addrs().chain(via) {
         for listener in listeners {
             if listener.is_reached_by(server).await {
                 return Err(Failure::conflict(format!(

@@ -3,7 +3,7 @@
 //!
 //! | what happens to a job that waits | it |
 //! |---|---|
-//! | its turn comes | starts |
+//! | its turn comes, and a [`StartLimit`] lets it | starts |
 //! | its last reader leaves | is dropped; a refresh waits on |
 //! | the first reader joins a refresh | waits among the clients' jobs |
 //!
@@ -11,9 +11,12 @@
 //! last reader has left: then it is aborted, and its place is free for others. That may
 //! be told by another thread while the job starts; it is aborted once it has started.
 
+mod limit;
+
 use crate::flight::Interest;
 use crate::queue::{Entered, Id, Priority, Queue};
 use crate::sync::{Mutex, MutexGuard};
+pub use limit::{Right, StartLimit};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,10 +52,13 @@ pub type Abort = Box<dyn Fn() + Send>;
 pub struct Dispatch<J: Job> {
     /// Held for one decision. Jobs are started and dropped without it.
     state: Mutex<DispatchState<J>>,
+    limit: Option<Box<dyn StartLimit<J>>>,
 }
 
 struct DispatchState<J> {
     queue: Queue<J>,
+    /// When jobs are to be started although none ends: a right is due then.
+    resumes_at: Option<Instant>,
     /// The jobs that run, except those that are just starting.
     running: HashMap<Id, RunningJob>,
 }
@@ -69,6 +75,18 @@ enum RunningJob {
 pub struct Place<J: Job> {
     dispatch: Arc<Dispatch<J>>,
     id: Id,
+    right: Option<Right>,
+}
+
+/// What became of a job that may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    /// It has started, or need not.
+    Started,
+    /// It waits for a place.
+    Waits,
+    /// It waits for a right, although a place is free.
+    Delayed,
 }
 
 /// A job that may not wait.
@@ -82,11 +100,22 @@ pub enum Refused<J> {
 impl<J: Job> Dispatch<J> {
     /// For `places` jobs at once, while at most `bound` others wait.
     pub fn new(places: usize, bound: usize) -> Arc<Dispatch<J>> {
+        Dispatch::limited(places, bound, None)
+    }
+
+    /// The same. Each job also needs a right, where there is a limit.
+    pub fn limited(
+        places: usize,
+        bound: usize,
+        limit: Option<Box<dyn StartLimit<J>>>,
+    ) -> Arc<Dispatch<J>> {
         Arc::new(Dispatch {
             state: Mutex::new(DispatchState {
                 queue: Queue::new(places, bound),
+                resumes_at: None,
                 running: HashMap::new(),
             }),
+            limit,
         })
     }
 
@@ -95,9 +124,14 @@ impl<J: Job> Dispatch<J> {
         guard.expect("no code panics while it holds the queue's lock")
     }
 
-    /// When the oldest job that waits, and that a client waits for, came.
+    /// When the oldest job that waits for a place, and that a client waits for, came.
+    /// One that waits for a right would gain nothing by a place.
     pub fn oldest_client(&self) -> Option<Instant> {
-        self.lock().queue.oldest_client()
+        let state = self.lock();
+        if state.queue.has_free_place() {
+            return None;
+        }
+        state.queue.oldest_client()
     }
 
     /// When the oldest job that waits came.
@@ -130,10 +164,11 @@ impl<J: Job> Dispatch<J> {
     ///
     /// # Errors
     /// The job, if it may not wait.
-    pub fn enter(self: &Arc<Self>, mut job: J, now: Instant) -> Result<(), Box<Refused<J>>> {
-        let (id, job) = {
+    pub fn enter(self: &Arc<Self>, mut job: J, now: Instant) -> Result<Arrived, Box<Refused<J>>> {
+        let (id, job, right) = {
             let mut state = self.lock();
-            if !state.queue.has_free_place() && !job.reserve_waiting() {
+            let chance = self.chance(&state);
+            if !matches!(chance, Chance::Now(_)) && !job.reserve_waiting() {
                 return Err(Box::new(Refused::NoRoom(job)));
             }
 
@@ -151,28 +186,64 @@ impl<J: Job> Dispatch<J> {
             } else {
                 Priority::Client
             };
-            match state.queue.enter(priority, job, now) {
-                Entered::Started(id, job) => (id, job),
-                Entered::Waits(_) => return Ok(()),
+            let (entered, right) = match chance {
+                Chance::Now(right) => (state.queue.enter(priority, job, now), right),
+                Chance::Later => (state.queue.wait(priority, job, now), None),
+            };
+            match entered {
+                Entered::Started(id, job) => (id, job, right),
+                Entered::Waits(id) => {
+                    drop(state);
+                    return Ok(self.await_turn(id));
+                }
                 Entered::Refused(job) => return Err(Box::new(Refused::QueueFull(job))),
             }
         };
 
-        if !self.start(id, job) {
+        if !self.start(id, job, right) {
             self.finish(id);
         }
-        Ok(())
+        Ok(Arrived::Started)
+    }
+
+    /// Whether a job that enters now may start at once. One that may has its right.
+    fn chance(&self, state: &DispatchState<J>) -> Chance {
+        if !state.queue.has_free_place() {
+            return Chance::Later;
+        }
+        match &self.limit {
+            None => Chance::Now(None),
+            Some(_) if !state.queue.is_empty() => Chance::Later, // others came before it
+            Some(limit) => limit
+                .take()
+                .map_or(Chance::Later, |right| Chance::Now(Some(right))),
+        }
+    }
+
+    /// A job has entered the queue. Says what it waits for.
+    fn await_turn(self: &Arc<Self>, id: Id) -> Arrived {
+        self.start_waiting();
+        let state = self.lock();
+        match state.queue.get(id) {
+            None => Arrived::Started,
+            Some(_) if state.queue.has_free_place() => Arrived::Delayed,
+            Some(_) => Arrived::Waits,
+        }
     }
 
     /// Starts a job. False if it need not begin: its last reader has left.
-    fn start(self: &Arc<Self>, id: Id, mut job: J) -> bool {
+    fn start(self: &Arc<Self>, id: Id, mut job: J, right: Option<Right>) -> bool {
         if !job.begin() {
+            if let (Some(limit), Some(right)) = (&self.limit, right) {
+                limit.give_back(right);
+            }
             return false;
         }
 
         let place = Place {
             dispatch: self.clone(),
             id,
+            right,
         };
         let abort = job.start(place);
         self.started(id, abort);
@@ -202,23 +273,66 @@ impl<J: Job> Dispatch<J> {
 
     /// A job has ended: the next one starts.
     fn finish(self: &Arc<Self>, id: Id) {
-        let mut ended = id;
-        loop {
-            let (next, abort) = {
-                let mut state = self.lock();
-                let abort = state.running.remove(&ended);
-                (state.queue.finish(ended), abort)
-            };
-            drop(abort);
+        self.end(id);
+        self.start_waiting();
+    }
 
-            let Some((id, job)) = next else {
-                return;
-            };
-            if self.start(id, job) {
-                return;
+    /// A job has ended, or does not begin: its place is free.
+    fn end(&self, id: Id) {
+        let abort = {
+            let mut state = self.lock();
+            state.queue.end(id);
+            state.running.remove(&id)
+        };
+        drop(abort);
+    }
+
+    /// A right may be due: starts what waits for it. `at` is what
+    /// [`StartLimit::resume_at`] was called with.
+    pub fn resume(self: &Arc<Self>, at: Instant) {
+        {
+            let mut state = self.lock();
+            if state.resumes_at != Some(at) {
+                return; // an earlier time was set after this one
             }
-            ended = id; // no client waits for it any more
+            state.resumes_at = None;
         }
+        self.start_waiting();
+    }
+
+    /// Starts jobs that wait, while there are places and rights.
+    fn start_waiting(self: &Arc<Self>) {
+        while let Some((id, job, right)) = self.next() {
+            if !self.start(id, job, right) {
+                self.end(id); // no client waits for it any more
+            }
+        }
+    }
+
+    /// The next job that may start, with its place and its right. Without a right it is
+    /// settled when the next one is looked for.
+    fn next(self: &Arc<Self>) -> Option<(Id, J, Option<Right>)> {
+        let mut state = self.lock();
+        if state.queue.is_empty() || !state.queue.has_free_place() {
+            return None;
+        }
+        let right = match self.limit.as_ref().map(|limit| limit.take()) {
+            None => None,
+            Some(Ok(right)) => Some(right),
+            Some(Err(at)) => {
+                let is_set = state.resumes_at.is_some_and(|set| set <= at);
+                if !is_set {
+                    state.resumes_at = Some(at);
+                }
+                drop(state);
+                if let (Some(limit), false) = (&self.limit, is_set) {
+                    limit.resume_at(Arc::downgrade(self), at);
+                }
+                return None;
+            }
+        };
+        let (id, job) = state.queue.start_next()?;
+        Some((id, job, right))
     }
 
     /// The interest of clients in a job has changed.
@@ -260,6 +374,20 @@ impl<J> DispatchState<J> {
     }
 }
 
+/// Whether a job may start now.
+enum Chance {
+    /// With this right, where one is needed.
+    Now(Option<Right>),
+    Later,
+}
+
+impl<J: Job> Place<J> {
+    /// The right that the job started with, where it needed one.
+    pub fn right(&self) -> Option<Right> {
+        self.right
+    }
+}
+
 impl<J: Job> Drop for Place<J> {
     fn drop(&mut self) {
         self.dispatch.finish(self.id);
@@ -267,90 +395,4 @@ impl<J: Job> Drop for Place<J> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::{Policy, Purge};
-    use crate::coalesce::{Coalescer, FlightGuard, Found};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// A job during whose start something else happens.
-    struct SlowStart {
-        guard: FlightGuard<u8>,
-        meanwhile: Box<dyn FnOnce() + Send>,
-        place: Arc<Mutex<Option<Place<SlowStart>>>>,
-        aborts: Arc<AtomicUsize>,
-    }
-
-    impl Job for SlowStart {
-        fn is_refresh(&self) -> bool {
-            false
-        }
-
-        fn has_readers(&self) -> bool {
-            self.guard.writer().readers() > 0
-        }
-
-        fn reserve_waiting(&mut self) -> bool {
-            true
-        }
-
-        fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
-            self.guard.on_interest(tell);
-        }
-
-        fn begin(&mut self) -> bool {
-            self.guard.begin()
-        }
-
-        fn start(self, place: Place<SlowStart>) -> Abort {
-            *self.place.lock().expect("no panic") = Some(place);
-            (self.meanwhile)();
-            let aborts = self.aborts;
-            Box::new(move || {
-                aborts.fetch_add(1, Ordering::Relaxed);
-            })
-        }
-    }
-
-    #[test]
-    fn a_job_that_becomes_useless_while_it_starts_is_aborted() {
-        let hour = Duration::from_secs(3600);
-        let policy = Policy {
-            ttl: hour,
-            grace: hour,
-            fail_ttl: hour,
-            capacity: 1 << 20,
-        };
-        let now = Instant::now();
-        for (is_purged, is_left, due) in [(true, true, 1), (true, false, 0), (false, true, 0)] {
-            let texts = Coalescer::<u8>::new(policy, 1 << 10);
-            let Found::Missed(reader, guard) = texts.find(&0, now) else {
-                panic!("nothing was asked for yet")
-            };
-            let (aborts, place) = (Arc::default(), Arc::default());
-            let reader = Arc::new(Mutex::new(Some(reader)));
-            let leaver = reader.clone();
-            let job = SlowStart {
-                guard,
-                aborts: Arc::clone(&aborts),
-                place: Arc::clone(&place),
-                meanwhile: Box::new(move || {
-                    if is_purged {
-                        texts.purge(&0, Purge::Hard, now);
-                    }
-                    if is_left {
-                        drop(leaver.lock().expect("no panic").take());
-                    }
-                }),
-            };
-
-            let dispatch = Dispatch::new(1, 1);
-            assert!(dispatch.enter(job, now).is_ok());
-            assert_eq!(aborts.load(Ordering::Relaxed), due, "{is_purged} {is_left}");
-            drop(reader);
-            drop(place.lock().expect("no panic").take());
-            assert_eq!(dispatch.running(), 0);
-            assert!(dispatch.lock().running.is_empty(), "nothing is left of it");
-        }
-    }
-}
+mod tests;

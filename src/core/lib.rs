@@ -57,8 +57,8 @@
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`poem`], [`flight`], [`coalesce`], [`queue`], [`dispatch`], `slots`, [`budget`],
-//!   [`protocol`], [`control`].
+//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`queue`], [`dispatch`], `slots`,
+//!   [`budget`], [`protocol`], [`control`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
@@ -89,6 +89,7 @@ pub mod poem;
 pub mod process;
 pub mod protocol;
 pub mod queue;
+pub mod rate;
 pub mod rt;
 pub mod script;
 pub mod semaphore;

@@ -41,6 +41,11 @@ pub enum Event<'a> {
         /// Which.
         fetch: FetchName<'a>,
     },
+    /// A fetch waits until its upstream may be asked, by its rate or after a pause.
+    FetchDelayed {
+        /// Which. Its upstream may be the list of them.
+        fetch: FetchName<'a>,
+    },
     /// A fetch ended with a whole text.
     Fetched {
         /// Which.
@@ -103,6 +108,13 @@ pub enum Event<'a> {
         upstream: &'a str,
         /// How long it was down.
         after: Duration,
+    },
+    /// A server's answer was rejected, and it is not asked for a while.
+    UpstreamPaused {
+        /// The server.
+        upstream: &'a str,
+        /// For how long.
+        pause: Duration,
     },
     /// A transformation failed, and the original was sent.
     SentOriginal {
@@ -179,6 +191,7 @@ impl Event<'_> {
         match self {
             Event::Started { .. } => "start",
             Event::Fetching { .. } => "fetch",
+            Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
@@ -186,6 +199,7 @@ impl Event<'_> {
             Event::NextUpstream { .. } => "next_upstream",
             Event::UpstreamDown { .. } => "upstream_down",
             Event::UpstreamUp { .. } => "upstream_up",
+            Event::UpstreamPaused { .. } => "upstream_paused",
             Event::SentOriginal { .. } => "sent_original",
             Event::Declined { .. } => "declined",
             Event::FewDescriptors { .. } => "few_descriptors",
@@ -207,6 +221,7 @@ impl Event<'_> {
     pub fn fetch(&self) -> Option<FetchName<'_>> {
         match self {
             Event::Fetching { fetch }
+            | Event::FetchDelayed { fetch }
             | Event::Fetched { fetch, .. }
             | Event::FetchFailed { fetch, .. }
             | Event::GivenUp { fetch, .. }
@@ -238,6 +253,7 @@ impl Event<'_> {
             | Event::Rejected { .. }
             | Event::NextUpstream { .. }
             | Event::UpstreamDown { .. }
+            | Event::UpstreamPaused { .. }
             | Event::SentOriginal { .. }
             | Event::Declined { .. }
             | Event::FewDescriptors { .. }
@@ -247,6 +263,7 @@ impl Event<'_> {
             | Event::PoemSkipped { .. } => true,
             Event::Started { .. }
             | Event::Fetching { .. }
+            | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }

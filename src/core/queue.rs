@@ -24,6 +24,7 @@
 //! | event | a free place | no free place | the queue is full |
 //! |---|---|---|---|
 //! | `enter` | it starts | it waits | it is refused |
+//! | `wait` | it waits | it waits | it is refused |
 //! | `finish` | | the next one starts, else the place is free | |
 //! | `leave` | | it is gone | |
 //!
@@ -97,13 +98,17 @@ impl<T> Queue<T> {
 
     /// A place now, or a turn later.
     pub fn enter(&mut self, priority: Priority, item: T, now: Instant) -> Entered<T> {
-        let id = Id(self.next_id);
-        self.next_id += 1;
-
         if self.has_free_place() {
+            let id = self.new_id();
             self.running.insert(id);
             return Entered::Started(id, item);
         }
+        self.wait(priority, item, now)
+    }
+
+    /// A turn later, also if a place is free: [`Queue::start_next`] starts it.
+    pub fn wait(&mut self, priority: Priority, item: T, now: Instant) -> Entered<T> {
+        let id = self.new_id();
         if self.len() >= self.bound {
             return Entered::Refused(item);
         }
@@ -111,6 +116,12 @@ impl<T> Queue<T> {
         let waiting = Waiting { item, since: now };
         self.of(priority).insert(id, waiting);
         Entered::Waits(id)
+    }
+
+    fn new_id(&mut self) -> Id {
+        let id = Id(self.next_id);
+        self.next_id += 1;
+        id
     }
 
     /// The number that the next item to enter gets.
@@ -168,7 +179,20 @@ impl<T> Queue<T> {
 
     /// A running item has ended. The next one starts, if any waits.
     pub fn finish(&mut self, id: Id) -> Option<(Id, T)> {
+        self.end(id);
+        self.start_next()
+    }
+
+    /// A running item has ended, and its place is free.
+    pub fn end(&mut self, id: Id) {
         self.running.remove(&id);
+    }
+
+    /// Starts the item that is next, if one waits and a place is free.
+    pub fn start_next(&mut self) -> Option<(Id, T)> {
+        if !self.has_free_place() {
+            return None;
+        }
         let (next, item) = self.next()?;
 
         self.running.insert(next);

@@ -47,6 +47,9 @@ pub struct Stats {
     pub failed_fetches: AtomicU64,
     /// Fetches refused because too many waited.
     pub refused_fetches: AtomicU64,
+    /// Fetches that waited until an upstream might be asked, by its rate or after a
+    /// pause, although a place was free.
+    pub rate_waits: AtomicU64,
     /// Fetches that had begun and have ended: by their cause, then by their result.
     pub ended_fetches: [[AtomicU64; FetchResult::WORDS.len()]; FetchCause::WORDS.len()],
     /// Connections that got a task. A hit needs none.
@@ -122,6 +125,7 @@ impl Stats {
             kept: zero(),
             failed_fetches: zero(),
             refused_fetches: zero(),
+            rate_waits: zero(),
             ended_fetches: Default::default(),
             tasks: zero(),
             open: zero(),

@@ -2,35 +2,45 @@
 
 mod health;
 mod record;
+mod reply;
+mod turns;
 
 use crate::addr::Addr;
 use crate::anthology;
-use crate::client::{self, Exchange, Query};
+use crate::client::{self, Query};
 use crate::control::UpstreamCounts;
+use crate::dispatch::Right;
 use crate::error::Error;
-use crate::flight::Reader;
 use crate::observe::{Event, Observer};
 use crate::poem::Poem;
-use crate::trickle::{Pace, Trickle};
-use bytes::Bytes;
-use health::{Change, Health};
+use crate::rt;
+use health::Change;
 pub use record::DURATION_BOUNDS;
 use record::Record;
+pub(crate) use reply::Reply;
+use reply::{ReplyText, trickle};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+pub use turns::{AskLimits, RejectPause};
+use turns::{NextTurn, Turns};
 
 /// Where a proxy's poems come from, and what is known of each source.
 #[derive(Debug)]
 pub struct Upstream {
-    origin: Origin,
+    /// When one fails, the next is asked.
+    origins: Vec<Origin>,
+    /// Their names, shared with whatever names a source.
+    names: Vec<Arc<str>>,
+    limits: AskLimits,
+    turns: SharedTurns,
     records: Records,
 }
 
 #[derive(Debug)]
 enum Origin {
-    /// Servers. When one fails, the next is asked.
-    Servers(Servers),
+    /// A server.
+    Server(Addr),
     /// The built-in poems in turn, each over about two seconds.
     BuiltIn {
         poems: Vec<Poem>,
@@ -39,30 +49,56 @@ enum Origin {
     },
 }
 
-/// Servers, and which of them have just failed.
-#[derive(Debug)]
-struct Servers {
-    addrs: Vec<Addr>,
-    /// The same as text, shared with whatever names a server.
-    names: Vec<Arc<str>>,
-    /// Held for one decision.
-    health: Mutex<Health>,
-}
-
 /// One of the sources of an upstream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Source(usize);
 
-/// How long a built-in poem takes.
-const TRICKLE_TIME: Duration = Duration::from_secs(2);
+impl From<Right> for Source {
+    fn from(right: Right) -> Source {
+        Source(right.0)
+    }
+}
 
-/// Steps in which a built-in poem comes.
-const TRICKLE_STEPS: u32 = 40;
+impl From<Source> for Right {
+    fn from(source: Source) -> Right {
+        Right(source.0)
+    }
+}
 
-impl Servers {
-    fn health(&self) -> MutexGuard<'_, Health> {
-        let guard = self.health.lock();
-        guard.expect("no code panics while it holds the lock of the servers' health")
+/// The turns of the sources. Cloning shares them.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedTurns {
+    /// Held for one decision.
+    turns: Arc<Mutex<Turns>>,
+}
+
+impl SharedTurns {
+    fn new(sources: usize, limits: AskLimits) -> SharedTurns {
+        SharedTurns {
+            turns: Arc::new(Mutex::new(Turns::new(sources, limits))),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turns> {
+        let guard = self.turns.lock();
+        guard.expect("no code panics while it holds the lock of the turns")
+    }
+
+    /// Takes the next turn.
+    ///
+    /// # Errors
+    /// When it comes, if there is none now.
+    pub(crate) fn take(&self, now: Instant) -> Result<Source, Instant> {
+        match self.lock().next(&[], now) {
+            Some(NextTurn::Now(source)) => Ok(Source(source)),
+            Some(NextTurn::Later(_, at)) => Err(at),
+            None => unreachable!("an upstream has a source"),
+        }
+    }
+
+    /// Returns a turn that was taken and not used.
+    pub(crate) fn give_back(&self, source: Source) {
+        self.lock().give_back(source.0);
     }
 }
 
@@ -126,62 +162,102 @@ impl Drop for Asking {
 impl Upstream {
     /// These servers, asked in this order.
     pub fn servers(addrs: Vec<Addr>) -> Upstream {
-        let name = |addr: &Addr| addr.to_string().into();
-        Upstream {
-            records: Records::new(addrs.len()),
-            origin: Origin::Servers(Servers {
-                names: addrs.iter().map(name).collect(),
-                health: Mutex::new(Health::new(addrs.len())),
-                addrs,
-            }),
-        }
+        Upstream::of(addrs.into_iter().map(Origin::Server).collect())
     }
 
     /// The built-in poems.
     pub fn built_in() -> Upstream {
+        Upstream::of(vec![Origin::BuiltIn {
+            poems: anthology::recital(),
+            turn: AtomicUsize::new(0),
+        }])
+    }
+
+    fn of(origins: Vec<Origin>) -> Upstream {
+        let limits = AskLimits::default();
         Upstream {
-            records: Records::new(1),
-            origin: Origin::BuiltIn {
-                poems: anthology::recital(),
-                turn: AtomicUsize::new(0),
-            },
+            names: origins
+                .iter()
+                .map(|origin| origin.to_string().into())
+                .collect(),
+            turns: SharedTurns::new(origins.len(), limits),
+            records: Records::new(origins.len()),
+            limits,
+            origins,
         }
+    }
+
+    /// The same, with each source asked no more often than this.
+    pub fn limited(self, limits: AskLimits) -> Upstream {
+        Upstream {
+            limits,
+            turns: SharedTurns::new(self.origins.len(), limits),
+            ..self
+        }
+    }
+
+    /// The turns before the sources, if a fetch may have to wait for one.
+    pub(crate) fn limiting_turns(&self) -> Option<SharedTurns> {
+        let is_limited = self.limits.rate.is_some() || self.limits.pause != RejectPause::Never;
+        is_limited.then(|| self.turns.clone())
     }
 
     /// The servers' addresses; none for the built-in poems.
-    pub fn addrs(&self) -> &[Addr] {
-        match &self.origin {
-            Origin::Servers(servers) => &servers.addrs,
-            Origin::BuiltIn { .. } => &[],
-        }
+    pub fn addrs(&self) -> impl Iterator<Item = &Addr> {
+        self.origins.iter().filter_map(|origin| match origin {
+            Origin::Server(addr) => Some(addr),
+            Origin::BuiltIn { .. } => None,
+        })
     }
 
-    /// What tells each server from all others, in the order in which they are asked.
+    /// What tells each source from all others, in the order in which they are asked.
     pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
-        match &self.origin {
-            Origin::Servers(servers) => servers.addrs.iter().map(Addr::id).collect(),
-            Origin::BuiltIn { .. } => vec![b"builtin".to_vec()],
+        let id = |origin: &Origin| match origin {
+            Origin::Server(addr) => addr.id(),
+            Origin::BuiltIn { .. } => b"builtin".to_vec(),
+        };
+        self.origins.iter().map(id).collect()
+    }
+
+    /// The source that is asked next, but for those in `asked`: one that has just
+    /// failed comes after the others. `None` if there is no other.
+    ///
+    /// It is not asked before the time that is returned, if one is. No other fetch may
+    /// start until then either, so waiting for it keeps none from a place.
+    pub(crate) fn next(&self, asked: &[Source], now: Instant) -> Option<(Source, Option<Instant>)> {
+        let asked: Vec<usize> = asked.iter().map(|source| source.0).collect();
+        let mut turns = self.turns.lock();
+        match turns.next(&asked, now)? {
+            NextTurn::Now(source) => Some((Source(source), None)),
+            NextTurn::Later(source, _) => {
+                let at = turns.book(source, now);
+                Some((Source(source), Some(at)))
+            }
         }
     }
 
-    /// The sources in the order in which a fetch that starts now asks them: a server
-    /// that has just failed comes after the others.
-    pub(crate) fn order(&self, now: Instant) -> Vec<Source> {
-        match &self.origin {
-            Origin::Servers(servers) => {
-                let order = servers.health().order(now);
-                order.into_iter().map(Source).collect()
+    /// Waits until a turn that was booked for `at` has come. A pause that has begun
+    /// meanwhile is waited for as well.
+    pub(crate) async fn await_turn(&self, source: Source, at: Instant) {
+        let mut at = at;
+        loop {
+            let now = Instant::now();
+            let wait = at.saturating_duration_since(now);
+            let pause = self.turns.lock().pause_left(source.0, now);
+            if wait.is_zero() && pause.is_zero() {
+                return;
             }
-            Origin::BuiltIn { .. } => vec![Source(0)],
+            if wait < pause {
+                at = self.turns.lock().book(source.0, now); // closed until then
+                continue;
+            }
+            rt::sleep(wait).await;
         }
     }
 
     /// The name of a source, for logs.
     pub(crate) fn name(&self, source: Source) -> Arc<str> {
-        match &self.origin {
-            Origin::Servers(servers) => servers.names[source.0].clone(),
-            Origin::BuiltIn { .. } => "builtin".into(),
-        }
+        self.names[source.0].clone()
     }
 
     /// Asks one source for a poem.
@@ -196,10 +272,10 @@ impl Upstream {
         let now = Instant::now();
         let asking = self.records.asking(source, now);
 
-        let text = match &self.origin {
-            Origin::Servers(servers) => {
-                servers.health().asked(source.0, now);
-                let exchange = client::ask(&servers.addrs[source.0], query).await?;
+        self.turns.lock().health.asked(source.0, now);
+        let text = match &self.origins[source.0] {
+            Origin::Server(addr) => {
+                let exchange = client::ask(addr, query).await?;
                 ReplyText::Server(Box::new(exchange))
             }
             Origin::BuiltIn { poems, turn } => {
@@ -223,16 +299,14 @@ impl Upstream {
         if let Err(error) = result {
             self.note_failure(source, error, now);
         }
-        let Origin::Servers(servers) = &self.origin else {
-            return;
-        };
-        let upstream = &servers.names[source.0];
-
+        let upstream = &self.names[source.0];
+        let mut turns = self.turns.lock();
         let change = match result {
-            Err(error) if error.is_worth_another_server() => servers.health().failed(source.0, now),
+            Err(error) if error.is_worth_another_server() => turns.health.failed(source.0, now),
             Err(Error::Local { .. }) => None, // it says nothing about the source
-            Ok(()) | Err(_) => servers.health().succeeded(source.0, now),
+            Ok(()) | Err(_) => turns.health.succeeded(source.0, now),
         };
+        drop(turns);
         match (change, result) {
             (Some(Change::WentDown(pause)), Err(error)) => {
                 observer.event(Event::UpstreamDown {
@@ -250,6 +324,25 @@ impl Upstream {
 }
 
 impl Upstream {
+    /// Notes whether a whole answer was rejected. A pause that begins is reported to
+    /// `observer`.
+    pub(crate) fn judge(
+        &self,
+        source: Source,
+        is_rejected: bool,
+        now: Instant,
+        observer: &dyn Observer,
+    ) {
+        if !is_rejected {
+            return self.turns.lock().accepted(source.0, now);
+        }
+        let pause = self.turns.lock().rejected(source.0, now);
+        if let Some(pause) = pause {
+            let upstream = &self.names[source.0];
+            observer.event(Event::UpstreamPaused { upstream, pause });
+        }
+    }
+
     /// Records a failure that changes nothing in how the source is asked.
     pub(crate) fn note_failure(&self, source: Source, error: &Error, now: Instant) {
         self.records
@@ -258,80 +351,33 @@ impl Upstream {
 
     /// What is known of each source, in the order of the command line.
     pub(crate) fn counts(&self, now: Instant) -> Vec<UpstreamCounts> {
-        let down_since = |source: Source| match &self.origin {
-            Origin::Servers(servers) => servers.health().down_since(source.0),
-            Origin::BuiltIn { .. } => None,
-        };
         let counts = |source: Source| {
-            let (name, down_since) = (self.name(source), down_since(source));
+            let turns = self.turns.lock();
+            let down_since = turns.health.down_since(source.0);
+            let pause = turns.pause_left(source.0, now);
+            drop(turns);
+
+            let name = self.name(source).to_string();
             let records = &self.records;
-            records.with(source, |record| {
-                record.counts(name.to_string(), down_since, now)
-            })
+            let mut counts = records.with(source, |record| record.counts(name, down_since, now));
+            counts.paused = (!pause.is_zero()).then_some(pause);
+            counts
         };
-
-        let sources = match &self.origin {
-            Origin::Servers(servers) => servers.addrs.len(),
-            Origin::BuiltIn { .. } => 1,
-        };
-        (0..sources).map(Source).map(counts).collect()
+        (0..self.origins.len()).map(Source).map(counts).collect()
     }
-}
-
-fn trickle(poem: &Poem) -> Trickle {
-    let bytes = poem.len().div_ceil(TRICKLE_STEPS.into()).max(1) as usize;
-    let delay = TRICKLE_TIME / TRICKLE_STEPS;
-    Trickle::new(Reader::of(poem.clone()), Pace { bytes, delay })
 }
 
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.origin {
-            Origin::Servers(servers) => {
-                let servers: Vec<String> = servers.addrs.iter().map(Addr::to_string).collect();
-                f.write_str(&servers.join(", "))
-            }
+        f.write_str(&self.names.join(", "))
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Server(addr) => addr.fmt(f),
             Origin::BuiltIn { .. } => f.write_str("builtin"),
-        }
-    }
-}
-
-/// A poem on its way.
-pub(crate) struct Reply<'a> {
-    text: ReplyText<'a>,
-    asking: Asking,
-}
-
-enum ReplyText<'a> {
-    /// From a server.
-    Server(Box<Exchange<'a>>),
-    /// From this process.
-    BuiltIn(Trickle),
-}
-
-impl Reply<'_> {
-    /// The next bytes; `None`, once, when the reply is complete.
-    ///
-    /// # Errors
-    /// The reason why the reply is not complete: the bytes before it are only a part.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let next = match &mut self.text {
-            ReplyText::Server(exchange) => exchange.next().await?,
-            ReplyText::BuiltIn(trickle) => trickle.next().await?,
-        };
-
-        match &next {
-            Some(bytes) => self.asking.received(bytes.len()),
-            None => self.asking.succeeded(Instant::now()),
-        }
-        Ok(next)
-    }
-
-    /// Whether the reply is known to be complete: [`Reply::next`] would return `None`.
-    pub(crate) fn is_over(&self) -> bool {
-        match &self.text {
-            ReplyText::Server(exchange) => exchange.is_over(),
-            ReplyText::BuiltIn(trickle) => trickle.is_over(),
         }
     }
 }
@@ -340,6 +386,7 @@ impl Reply<'_> {
 mod tests {
     use super::*;
     use crate::control::UpstreamState;
+    use std::time::Duration;
 
     #[test]
     fn each_source_has_its_figures_before_it_is_asked() {

@@ -21,6 +21,7 @@ mod model;
 mod operate;
 mod patience;
 mod proxy;
+mod rates;
 mod script;
 mod serve;
 mod stale;

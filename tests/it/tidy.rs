@@ -71,6 +71,7 @@ const ORDER: [&str; 32] = [
     "poem",
     "flight",
     "coalesce",
+    "rate",
     "queue",
     "dispatch",
     "slots",

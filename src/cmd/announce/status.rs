@@ -92,6 +92,7 @@ mod tests {
         let upstream = |state: &UpstreamState| UpstreamCounts {
             name: "a:1".into(),
             state: *state,
+            paused: None,
             connections: 0,
             asked: 0,
             failures: Default::default(),

@@ -52,6 +52,10 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["upstream"] = json!(upstream);
             object["pause_ms"] = json!(millis(*pause));
         }
+        Event::UpstreamPaused { upstream, pause } => {
+            object["upstream"] = json!(upstream);
+            object["pause_ms"] = json!(millis(*pause));
+        }
         Event::UpstreamUp { upstream, after } => {
             object["upstream"] = json!(upstream);
             object["after_ms"] = json!(millis(*after));
@@ -78,6 +82,7 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             Reloaded::Nothing => {}
         },
         Event::Fetching { .. }
+        | Event::FetchDelayed { .. }
         | Event::SentOriginal { .. }
         | Event::Declined { .. }
         | Event::ReloadFailed { .. }
@@ -119,6 +124,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "kept": fetches.kept,
             "failed": fetches.failed,
             "refused": fetches.refused,
+            "rate_waits": fetches.rate_waits,
         });
     }
     if let Some(cache) = &snapshot.cache {
@@ -152,6 +158,9 @@ fn upstream(figures: &UpstreamCounts) -> Value {
     });
     if let UpstreamState::Down(time) = figures.state {
         object["down_ms"] = json!(millis(time));
+    }
+    if let Some(time) = figures.paused {
+        object["paused_ms"] = json!(millis(time));
     }
     if let Some(ago) = figures.last_success {
         object["last_success_ms"] = json!(millis(ago));

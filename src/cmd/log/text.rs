@@ -107,7 +107,9 @@ pub(super) fn kind(event: &Event<'_>) -> String {
     match event {
         Event::PoemSkipped { error } => format!("{word} {error}"),
         Event::AcceptPaused { pause, .. } => format!("{word} {pause:?}"),
-        Event::UpstreamDown { upstream, .. } | Event::UpstreamUp { upstream, .. } => {
+        Event::UpstreamDown { upstream, .. }
+        | Event::UpstreamPaused { upstream, .. }
+        | Event::UpstreamUp { upstream, .. } => {
             format!("{word} {upstream}")
         }
         _ => format!("{word} {}", event.error().map_or("", Error::word)),
@@ -123,6 +125,9 @@ pub(super) fn words(event: &Event<'_>) -> String {
             format!("fetching a poem from {}", fetch.upstream)
         }
         Event::Fetching { fetch } => format!("fetching from {}", fetch.upstream),
+        Event::FetchDelayed { fetch } => {
+            format!("waiting until {} may be asked", fetch.upstream)
+        }
         Event::Fetched {
             bytes, time, kept, ..
         } => {
@@ -140,6 +145,10 @@ pub(super) fn words(event: &Event<'_>) -> String {
         Event::UpstreamDown { error, pause, .. } => {
             let error = explain(error, FETCH_OPTION);
             format!("{error}; not asked first for {}", short(*pause))
+        }
+        Event::UpstreamPaused { upstream, pause } => {
+            let pause = short(*pause);
+            format!("{upstream}: its answer matches --reject; not asked for {pause}")
         }
         Event::UpstreamUp { upstream, after } => {
             format!("{upstream}: answers again, after {}", short(*after))
@@ -231,6 +240,9 @@ fn upstream_counts(counts: &UpstreamCounts) -> String {
         UpstreamState::Up => "up".into(),
         UpstreamState::Down(time) => format!("down for {}", seconds(time)),
     };
+    let paused = counts.paused.map(seconds);
+    let paused = paused.map(|time| format!(", not asked for {time}"));
+    let state = state + &paused.unwrap_or_default();
     let failed = counts.failures.iter().sum();
     let figures = [
         (counts.connections, "open"),
@@ -270,6 +282,7 @@ fn fetch_counts(counts: &FetchCounts) -> String {
         (counts.kept, "kept"),
         (counts.failed, "failed"),
         (counts.refused, "refused"),
+        (counts.rate_waits, "delayed"),
     ];
     format!("fetches: {}", list(&classes))
 }
@@ -334,6 +347,7 @@ mod tests {
         let counts = UpstreamCounts {
             name: "a:43".into(),
             state: UpstreamState::Down(Duration::from_millis(8900)),
+            paused: Some(Duration::from_secs(60)),
             connections: 1,
             asked: 157,
             failures: [1, 2, 0, 0, 0, 4],
@@ -342,7 +356,8 @@ mod tests {
             last_success: None,
             last_error: Some(("a:43: an\nerror".into(), Duration::from_secs(2))),
         };
-        let line = "upstream a:43: down for 8s, 1 open, 157 asked, 7 failed; 2s ago: ";
+        let line =
+            "upstream a:43: down for 8s, not asked for 1m, 1 open, 157 asked, 7 failed; 2s ago: ";
         let printed = upstream_counts(&counts);
         assert!(printed.starts_with(line), "{printed}");
         assert!(!printed.contains('\n'), "{printed}");

@@ -221,12 +221,31 @@ impl Look<'_> {
         } else {
             "wait"
         };
+        let what = if fetches.running < fetches.places {
+            self.when_asked()
+        } else {
+            let connections = counted(fetches.places, "connection");
+            format!("for one of {connections} to the upstream")
+        };
         Some(format!(
-            "{} {wait} for one of {} to the upstream, the first for {}.",
+            "{} {wait} {what}, the first for {}.",
             counted(fetches.waiting, "fetch"),
-            counted(fetches.places, "connection"),
             humantime::format_duration(Duration::from_secs(fetches.oldest_wait.as_secs())),
         ))
+    }
+
+    /// What fetches wait for although there is a connection for them.
+    fn when_asked(&self) -> String {
+        let upstreams = self.snapshot.upstreams.iter();
+        let mut paused = upstreams.filter_map(|it| Some((it.paused?, &it.name)));
+        match paused.next() {
+            None => "for --upstream-rate".to_string(),
+            Some((left, name)) => {
+                let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+                let name = shown(name);
+                format!("because {name} rejected a request and is not asked for {left}")
+            }
+        }
     }
 
     fn pauses(&self) -> Option<String> {

@@ -173,6 +173,13 @@ fn fetching(families: &mut Families<'_>, fetches: &FetchCounts) -> Result {
             "How long the oldest of them waits",
         ),
         [(NO_LABELS, fetches.oldest_wait.as_secs_f64())],
+    )?;
+    families.counter(
+        &Family::new(
+            "poetry_upstream_rate_waits",
+            "Fetches that waited until an upstream might be asked",
+        ),
+        [(NO_LABELS, fetches.rate_waits)],
     )
 }
 

@@ -147,7 +147,9 @@ impl Observer for Notices {
 /// What an event is about.
 fn subject<'a>(event: &'a Event<'_>) -> &'a str {
     match event {
-        Event::UpstreamDown { upstream, .. } | Event::UpstreamUp { upstream, .. } => upstream,
+        Event::UpstreamDown { upstream, .. }
+        | Event::UpstreamPaused { upstream, .. }
+        | Event::UpstreamUp { upstream, .. } => upstream,
         _ => event.fetch().map_or("", |fetch| fetch.upstream),
     }
 }
@@ -157,7 +159,10 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
     let error = event.error().map(|error| error.to_string());
     let error = error.unwrap_or_default();
     Some(match event {
-        Event::Fetching { .. } | Event::Fetched { .. } | Event::GivenUp { .. } => return None,
+        Event::Fetching { .. }
+        | Event::FetchDelayed { .. }
+        | Event::Fetched { .. }
+        | Event::GivenUp { .. } => return None,
         Event::Reloaded { what } => (Level::Info, reloaded(*what)?),
         Event::Purged { scope, texts, .. } => {
             let purged = reloaded(Reloaded::Purged { texts: *texts })?;
@@ -181,6 +186,11 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         }
         Event::NextUpstream { next, .. } => (Level::Warn, format!("{error}; {next} is asked")),
         Event::UpstreamDown { .. } => (Level::Error, format!("{error}; it rests for a while")),
+        Event::UpstreamPaused { upstream, pause } => {
+            let pause = humantime::format_duration(whole_seconds(*pause));
+            let text = format!("{upstream}: its answer was rejected; not asked for {pause}");
+            (Level::Warn, text)
+        }
         Event::UpstreamUp { upstream, after } => {
             let after = humantime::format_duration(whole_seconds(*after));
             (

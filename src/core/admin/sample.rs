@@ -22,6 +22,7 @@ pub(super) fn upstream(name: &str, state: UpstreamState) -> UpstreamCounts {
     UpstreamCounts {
         name: name.to_string(),
         state,
+        paused: None,
         connections: 1,
         asked: 412,
         failures,

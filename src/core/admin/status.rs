@@ -138,6 +138,7 @@ fn upstream(counts: &UpstreamCounts, clock: &Clock) -> Value {
     json!({
         "addr": escape::text(&counts.name),
         "state": state,
+        "paused_s": counts.paused.map(seconds),
         "failing_since": since.map(|at| clock.date(at)),
         "connections": counts.connections,
         "fetches": counts.asked,
@@ -194,6 +195,7 @@ fn queue(counts: &FetchCounts) -> Value {
         "passed": counts.passed,
         "failed": counts.failed,
         "refused": counts.refused,
+        "rate_waits": counts.rate_waits,
     })
 }
 

@@ -134,6 +134,9 @@ pub struct FetchCounts {
     pub failed: u64,
     /// Refused because too many waited.
     pub refused: u64,
+    /// Waited until an upstream might be asked, by its rate or after a pause, although
+    /// a place was free.
+    pub rate_waits: u64,
     /// Ended after they had begun, by what they were for and how they ended. With
     /// those that run, they add up to those begun.
     pub ended: [[u64; FetchCounts::RESULTS.len()]; FetchCounts::CAUSES.len()],
@@ -153,6 +156,8 @@ pub struct UpstreamCounts {
     pub name: String,
     /// How it is.
     pub state: UpstreamState,
+    /// For how long it is not asked yet, because its last answer was rejected.
+    pub paused: Option<Duration>,
     /// Connections to it at this moment.
     pub connections: u64,
     /// How often it was asked.
@@ -299,6 +304,7 @@ impl FetchCounts {
             passed: passed.sum(),
             failed: count(&stats.failed_fetches),
             refused: count(&stats.refused_fetches),
+            rate_waits: count(&stats.rate_waits),
             ended,
             ..FetchCounts::default()
         }

@@ -23,9 +23,9 @@ use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
 use crate::control::{
     CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, Refresh, Snapshot, Texts,
 };
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Arrived, Dispatch, StartLimit};
 use crate::error::Error;
-use crate::observe::{CacheStatus, FetchCause, Observer, Reloaded};
+use crate::observe::{CacheStatus, Event, FetchCause, FetchName, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
@@ -33,7 +33,7 @@ use crate::stats::{PanicCount, Stats};
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use fetch::Fetch;
+use fetch::{Fetch, SourceLimit};
 use flights::FlightList;
 pub use key::Key;
 use key::Scope;
@@ -122,7 +122,7 @@ impl Proxy {
         let window = settings.longest();
         Arc::new(Proxy {
             texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
-            dispatch: Dispatch::new(settings.upstream_conns, settings.upstream_queue),
+            dispatch: dispatch(&settings),
             flights: Arc::default(),
             watches_queue: AtomicBool::new(false),
             scope: scope(&settings),
@@ -187,15 +187,29 @@ impl Proxy {
         let flight = guard.writer().flight();
         let is_refresh = guard.replaces().is_some();
         let listed = self.flights.add(request.clone(), flight, is_refresh, now);
-        let fetch = Fetch::new(self.clone(), guard, request, cause, listed);
-        if let Err(refused) = self.dispatch.enter(fetch, now) {
-            Fetch::refuse(*refused, now);
+        let fetch = Fetch::new(self.clone(), guard, request.clone(), cause, listed);
+        match self.dispatch.enter(fetch, now) {
+            Ok(Arrived::Delayed) => self.delayed(&request, cause),
+            Ok(Arrived::Started | Arrived::Waits) => {}
+            Err(refused) => Fetch::refuse(*refused, now),
         }
 
         let is_first_to_wait = || !self.watches_queue.swap(true, Ordering::AcqRel);
         if self.dispatch.waiting() > 0 && is_first_to_wait() {
             rt::spawn_home(self.clone().watch_queue());
         }
+    }
+
+    /// A fetch waits until its upstream may be asked.
+    fn delayed(&self, request: &[u8], cause: FetchCause) {
+        self.stats.rate_waits.fetch_add(1, Ordering::Relaxed);
+        self.observer.event(Event::FetchDelayed {
+            fetch: FetchName {
+                upstream: &self.name,
+                request,
+                cause,
+            },
+        });
     }
 
     /// Ends fetches that have waited for their turn as long as a fetch may take. One
@@ -301,6 +315,13 @@ impl Control for Proxy {
     fn refresh(self: Arc<Self>, name: &[u8], now: Instant) -> Refresh {
         self.refresh_text(name, now)
     }
+}
+
+/// The queue before the upstream.
+fn dispatch(settings: &ProxySettings) -> Arc<Dispatch<Fetch>> {
+    let turns = settings.upstream.limiting_turns();
+    let limit = turns.map(|turns| Box::new(SourceLimit(turns)) as Box<dyn StartLimit<Fetch>>);
+    Dispatch::limited(settings.upstream_conns, settings.upstream_queue, limit)
 }
 
 fn scope(settings: &ProxySettings) -> Scope {

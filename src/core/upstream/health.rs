@@ -53,8 +53,9 @@ impl Health {
         }
     }
 
-    /// The servers in the order in which a fetch that starts now asks them.
-    pub(super) fn order(&self, now: Instant) -> Vec<usize> {
+    /// The servers that are up, and those that are down, in their order. One that is to
+    /// be probed counts as up.
+    pub(super) fn groups(&self, now: Instant) -> (Vec<usize>, Vec<usize>) {
         let mut first = Vec::new();
         let mut last = Vec::new();
 
@@ -71,8 +72,7 @@ impl Health {
             }
         }
 
-        first.extend(last);
-        first
+        (first, last)
     }
 
     /// Since when the server is down; `None` if it is up.
@@ -136,6 +136,15 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    impl Health {
+        /// The servers in the order in which a fetch that starts now asks them.
+        fn order(&self, now: Instant) -> Vec<usize> {
+            let (mut first, last) = self.groups(now);
+            first.extend(last);
+            first
+        }
+    }
 
     #[test]
     fn a_server_that_has_failed_is_asked_last() {

@@ -105,6 +105,7 @@ impl Record {
         UpstreamCounts {
             name,
             state,
+            paused: None, // not known here
             connections: self.connections,
             asked: self.asked,
             failures: self.failures,

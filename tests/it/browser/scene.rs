@@ -42,6 +42,7 @@ fn upstream(name: &str) -> UpstreamCounts {
     UpstreamCounts {
         name: name.to_string(),
         state: UpstreamState::Unknown,
+        paused: None,
         connections: 0,
         asked: 0,
         failures: Default::default(),

@@ -51,6 +51,7 @@ pub fn idle_upstream(name: &str) -> UpstreamCounts {
     UpstreamCounts {
         name: name.to_string(),
         state: UpstreamState::Unknown,
+        paused: None,
         connections: 0,
         asked: 0,
         failures: [0; ERRORS.len()],
@@ -80,6 +81,7 @@ pub fn busy_proxy() -> Snapshot {
         places: 21,
         oldest_wait: Duration::from_millis(2500),
         readers: 22,
+        rate_waits: 23,
         ended: [
             [31, 32, 33, 34],
             [35, 36, 37, 38],
@@ -143,6 +145,7 @@ pub fn busy_upstream() -> UpstreamCounts {
     UpstreamCounts {
         name: "a:43".to_string(),
         state: UpstreamState::Down(Duration::from_secs(5)),
+        paused: Some(Duration::from_secs(90)),
         connections: 70,
         asked: 71,
         failures: std::array::from_fn(|at| 72 + at as u64),

@@ -103,6 +103,7 @@ fn every_figure_stands_under_its_own_name() {
         ("poetry_upstream_places", 21.0),
         ("poetry_upstream_queue", 3.0),
         ("poetry_upstream_queue_oldest_seconds", 2.5),
+        ("poetry_upstream_rate_waits_total", 23.0),
         (
             r#"poetry_fetch_failures_total{upstream="a:43",error="timeout"}"#,
             74.0,

@@ -9,7 +9,7 @@ use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
 use poetry::transform::{Pipeline, Registry, Transform};
-use poetry::upstream::Upstream;
+use poetry::upstream::{AskLimits, RejectPause, Upstream};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +82,15 @@ impl Builder<ProxyParts> {
     pub fn upstreams_named(mut self, addrs: &[&str]) -> Self {
         let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
         self.of.settings.upstream = Upstream::servers(addrs.collect());
+        self
+    }
+
+    /// Asks each upstream at most that often, and pauses after rejected answers.
+    pub fn limits(mut self, rate: Option<&str>, pause: RejectPause) -> Self {
+        let rate = rate.map(|rate| rate.parse().unwrap());
+        let unlimited = Upstream::built_in(); // a stand-in for a moment
+        let upstream = std::mem::replace(&mut self.of.settings.upstream, unlimited);
+        self.of.settings.upstream = upstream.limited(AskLimits { rate, pause });
         self
     }
 

@@ -80,6 +80,7 @@ fn all_events() -> Vec<Value> {
             time,
             kept,
         },
+        Event::FetchDelayed { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
         Event::NextUpstream { fetch, error, next },
@@ -88,6 +89,7 @@ fn all_events() -> Vec<Value> {
             error,
             pause,
         },
+        Event::UpstreamPaused { upstream, pause },
         Event::UpstreamUp {
             upstream,
             after: time,
@@ -133,6 +135,7 @@ fn an_upstream() -> UpstreamCounts {
     UpstreamCounts {
         name: "a server".into(),
         state: UpstreamState::Down(TIME),
+        paused: Some(Duration::from_secs(1)),
         connections: 1,
         asked: 2,
         failures: [1; ERRORS.len()],

@@ -148,6 +148,7 @@ fn fetches_wait_for_their_turn() {
     let queue = |waiting, wait| {
         health_of(snapshot(), hits, move |snapshot| {
             let fetches = snapshot.fetches.as_mut().unwrap();
+            fetches.running = fetches.places;
             fetches.waiting = waiting;
             fetches.oldest_wait = Duration::from_millis(wait);
         })
@@ -162,6 +163,27 @@ fn fetches_wait_for_their_turn() {
         queue(1, 10_000),
         &["1 fetch waits for one of 2 connections to the upstream, the first for 10s."],
     );
+}
+
+#[test]
+fn fetches_wait_until_an_upstream_may_be_asked() {
+    let waiting = |paused: Option<Duration>| {
+        health_of(snapshot(), hits, move |snapshot| {
+            snapshot.upstreams[0].paused = paused;
+            let fetches = snapshot.fetches.as_mut().unwrap();
+            fetches.running = fetches.places - 1;
+            fetches.waiting = 3;
+            fetches.oldest_wait = secs(31);
+        })
+    };
+
+    assert_degraded(
+        waiting(None),
+        &["3 fetches wait for --upstream-rate, the first for 31s."],
+    );
+    let report = waiting(Some(secs(59)));
+    let reason = "rejected a request and is not asked for 59s, the first for 31s.";
+    assert!(report.reasons[0].ends_with(reason), "{:?}", report.reasons);
 }
 
 #[test]

@@ -6,12 +6,13 @@
 mod note;
 mod pace;
 mod refresh;
+mod reject;
 mod turn;
 
+use super::Proxy;
 use super::flights::FlightListing;
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
-use super::{Proxy, Rejects};
 use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
@@ -20,29 +21,26 @@ use crate::dispatch::Place;
 use crate::error::Error;
 use crate::flight::{NoReaders, PendingReaders};
 use crate::observe::{Event, FetchCause, FetchName};
-use crate::poem::{Poem, packed};
+use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
-use crate::semaphore::Semaphore;
 use crate::stats::{FetchEnd, FetchResult};
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
 use futures::future::{AbortRegistration, Abortable, FutureExt};
+use reject::RejectReason;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
-
-/// Texts in several pieces that are matched with `--reject` at once. Each is copied
-/// into one piece for that, so they must be few.
-const SCANS: usize = 2;
-
-static SCAN_PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(SCANS));
+pub(super) use turn::SourceLimit;
 
 pub(super) struct Fetch {
     proxy: Arc<Proxy>,
     guard: FlightGuard<Key>,
     request: Bytes,
     cause: FetchCause,
+    /// The source that is asked first, where fetches wait for one.
+    turn: Option<Source>,
     /// The source that was asked last.
     source: Option<Source>,
     /// The server that was asked last.
@@ -53,7 +51,7 @@ pub(super) struct Fetch {
     /// The text before its transformation, where it is compared or sent on.
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
-    rejected: Option<&'static str>,
+    rejected: Option<RejectReason>,
     /// How long readers that are too slow have held it up.
     held_up: Duration,
 }
@@ -100,6 +98,7 @@ impl Fetch {
             guard,
             request,
             cause,
+            turn: None,
             source: None,
             asked: None,
             begun: None,
@@ -169,6 +168,7 @@ impl Fetch {
             proxy.stats.kept.fetch_add(1, Ordering::Release);
         }
         if let Some(why) = self.rejected {
+            let why = why.words();
             proxy.observer.event(Event::Rejected { fetch, why });
             proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
         }
@@ -249,9 +249,11 @@ impl Fetch {
         let proxy = self.proxy.clone();
         let upstream = &proxy.settings.upstream;
         let observer = &*proxy.observer;
-        let mut order = upstream.order(Instant::now()).into_iter().peekable();
+        let mut asked = Vec::new();
+        let first = self.next_source(&asked).await;
+        let mut source = first.expect("an upstream has a source");
         loop {
-            let source = order.next().expect("an upstream has a source");
+            asked.push(source);
             self.source = Some(source);
             self.asked = Some(upstream.name(source));
             self.note(None);
@@ -261,23 +263,26 @@ impl Fetch {
                 Wanted::AsItComes => self.stream(source).await.map(|()| Bytes::new()),
             };
             let Err(Stop::Failed(error)) = result else {
-                upstream.note(source, Ok(()), Instant::now(), observer);
+                let now = Instant::now();
+                let is_rejected = self.rejected == Some(RejectReason::Pattern);
+                upstream.note(source, Ok(()), now, observer);
+                upstream.judge(source, is_rejected, now, observer);
                 return result;
             };
 
             upstream.note(source, Err(&error), Instant::now(), observer);
-            let asks_next = error.is_worth_another_server();
-            let Some(next) = order.peek() else {
-                return Err(error.into());
-            };
-            if !asks_next || !self.guard.rewind() {
+            if !error.is_worth_another_server() || !self.guard.rewind() {
                 return Err(error.into());
             }
+            let Some(next) = self.next_source(&asked).await else {
+                return Err(error.into());
+            };
             observer.event(Event::NextUpstream {
                 fetch: self.name(&proxy),
                 error: &error,
-                next: &upstream.name(*next),
+                next: &upstream.name(next),
             });
+            source = next;
         }
     }
 
@@ -436,31 +441,5 @@ impl Proxy {
             }
             before = remaining;
         }
-    }
-
-    /// Why this reply is not to be kept, if it is not.
-    async fn reject_reason(&self, reply: Poem) -> Option<&'static str> {
-        let Rejects { pattern, min_bytes } = &self.settings.rejects;
-        if pattern.is_none() && *min_bytes == 0 {
-            return None;
-        }
-
-        let copies = reply.pieces().len() > 1;
-        let permit = if copies {
-            Some(SCAN_PERMITS.acquire(Instant::now()).await)
-        } else {
-            None
-        };
-        let poem = self.settings.protocol.payload(reply.bytes());
-        if (poem.len() as u64) < *min_bytes {
-            return Some("shorter than --min-bytes");
-        }
-
-        let pattern = pattern.clone()?;
-        let matches = rt::busy(poem.len(), move || {
-            let _until_done = permit;
-            pattern.is_match(&poem)
-        });
-        matches.await.then_some("matches --reject")
     }
 }

@@ -168,7 +168,7 @@ mod tests {
         };
 
         assert_eq!((view().phase, view().upstream), (Phase::InQueue, None));
-        listed.asks(upstream.order(now)[0]);
+        listed.asks(upstream.next(&[], now).expect("it has sources").0);
         listed.came(7);
         let wanted = FlightView {
             name: b"a".to_vec(),
@@ -183,7 +183,7 @@ mod tests {
 
         listed.is(Phase::Streaming);
         assert_eq!(view().phase, Phase::Streaming);
-        listed.asks(upstream.order(now)[0]);
+        listed.asks(upstream.next(&[], now).expect("it has sources").0);
         assert_eq!(view().bytes, 0, "another attempt begins with nothing");
     }
 }

@@ -93,6 +93,7 @@ fn upstreams_and_the_oldest_fetches_are_listed_and_escaped() {
     let upstream = |asked, failed| UpstreamCounts {
         name: "whois.example:43".into(),
         state: UpstreamState::Down(Duration::from_millis(75_300)),
+        paused: None,
         connections: 3,
         asked,
         failures: [failed; ERRORS.len()],

@@ -1,12 +1,15 @@
 //! A fetch as a job that waits for its turn.
 
 use super::Fetch;
-use crate::dispatch::{Abort, Job, Place, Refused};
+use crate::control::Phase;
+use crate::dispatch::{Abort, Dispatch, Job, Place, Refused, Right, StartLimit};
 use crate::error::{Error, Stage};
 use crate::flight::Interest;
-use crate::observe::FetchCause;
+use crate::observe::{Event, FetchCause};
 use crate::rt;
+use crate::upstream::{SharedTurns, Source};
 use futures::future::AbortHandle;
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,27 @@ impl Fetch {
             limit: self.proxy.settings.timeouts.total,
         };
         self.fail(error, now);
+    }
+
+    /// The source that is asked next, once it may be; `None` if all are in `asked`.
+    /// The first is that of the turn which the fetch has started with.
+    pub(super) async fn next_source(&mut self, asked: &[Source]) -> Option<Source> {
+        if let Some(source) = self.turn.take() {
+            return Some(source);
+        }
+        let proxy = self.proxy.clone();
+        let upstream = &proxy.settings.upstream;
+
+        let (source, at) = upstream.next(asked, Instant::now())?;
+        if let Some(at) = at {
+            self.listed.is(Phase::InQueue);
+            proxy.stats.rate_waits.fetch_add(1, Ordering::Relaxed);
+            proxy.observer.event(Event::FetchDelayed {
+                fetch: self.name(&proxy),
+            });
+            upstream.await_turn(source, at).await;
+        }
+        Some(source)
     }
 
     /// It was not complete in time. That is a failure of the source that was asked
@@ -85,9 +109,32 @@ impl Job for Fetch {
         self.guard.begin()
     }
 
-    fn start(self, place: Place<Fetch>) -> Abort {
+    fn start(mut self, place: Place<Fetch>) -> Abort {
+        self.turn = place.right().map(Source::from);
         let (handle, registration) = AbortHandle::new_pair();
         rt::spawn_home(self.run(place, registration));
         Box::new(move || handle.abort())
+    }
+}
+
+/// Lets a fetch start once a source may be asked. The right is the source.
+pub(in crate::handler::proxy) struct SourceLimit(pub SharedTurns);
+
+impl StartLimit<Fetch> for SourceLimit {
+    fn take(&self) -> Result<Right, Instant> {
+        self.0.take(Instant::now()).map(Right::from)
+    }
+
+    fn give_back(&self, right: Right) {
+        self.0.give_back(right.into());
+    }
+
+    fn resume_at(&self, dispatch: Weak<Dispatch<Fetch>>, at: Instant) {
+        rt::spawn(async move {
+            rt::sleep(at.saturating_duration_since(Instant::now())).await;
+            if let Some(dispatch) = dispatch.upgrade() {
+                dispatch.resume(at);
+            }
+        });
     }
 }

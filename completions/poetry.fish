@@ -50,6 +50,7 @@ complete -c poetry -n '__fish_seen_subcommand_from serve' -s V -l version -d 'Pr
 complete -c poetry -n '__fish_seen_subcommand_from serve' -F
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -s l -l listen -l port -x -a '(__poetry_addr)' -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l protocol -x -a 'poem line netstring' -d 'The protocol of clients and upstream; with line and netstring, the request is passed on, and each request has its own cached answer'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l key-fold -x -a '(__fish_append , case space)' -d 'Spellings of a request that share one poem: with case, ASCII letters great and small are the same, with space, so are more and fewer spaces; for --protocol line'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l ttl -x -d 'How long to keep a poem after its fetch has ended; with 0 nothing is kept, but clients that wait still share one fetch'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l grace -x -d 'How long a poem may be served after its ttl, while a refresh runs or refreshes fail'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fail-ttl -x -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch'

@@ -7,7 +7,7 @@ use poetry::budget::Budget;
 use poetry::cache::Policy;
 use poetry::client::Timeouts;
 use poetry::error::Error;
-use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
+use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::Listener;
 use poetry::observe::Silent;
 use poetry::protocol::Protocol;
@@ -88,6 +88,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
         rejects: Rejects::default(),
         upstream_conns: 8,
         upstream_queue: 1000,
+        fold: KeyFold::default(),
         patience: PATIENCE,
         pipeline: None,
         original_on_failure: false,

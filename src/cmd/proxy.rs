@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::Policy;
-use poetry::handler::proxy::{PATIENCE, Proxy, ProxySettings, Rejects};
+use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects};
 use poetry::net::Listener;
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
@@ -51,6 +51,10 @@ pub(super) struct Args {
     /// passed on, and each request has its own cached answer
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ProxyProtocol,
+    /// Spellings of a request that share one poem: with case, ASCII letters great and
+    /// small are the same, with space, so are more and fewer spaces; for --protocol line
+    #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
+    key_fold: Vec<Fold>,
     /// How long to keep a poem after its fetch has ended; with 0 nothing is kept, but
     /// clients that wait still share one fetch
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration)]
@@ -183,6 +187,14 @@ enum ProxyProtocol {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Fold {
+    /// example.net and EXAMPLE.NET
+    Case,
+    /// "a b" and " a  b "
+    Space,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnFailure {
     /// The connection is reset
     Fail,
@@ -204,6 +216,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
         ProxyProtocol::Netstring if !args.transform.is_empty() => (
             ["transform", "protocol"],
             "--transform cannot be used with --protocol netstring",
+        ),
+        ProxyProtocol::Poem | ProxyProtocol::Netstring if !args.key_fold.is_empty() => (
+            ["key_fold", "protocol"],
+            "--key-fold can only be used with --protocol line",
         ),
         ProxyProtocol::Poem if args.half_close => (
             ["half_close", "protocol"],
@@ -320,6 +336,10 @@ fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> Prox
         },
         upstream_conns: args.upstream_conns as usize,
         upstream_queue: args.upstream_queue as usize,
+        fold: KeyFold {
+            case: args.key_fold.contains(&Fold::Case),
+            space: args.key_fold.contains(&Fold::Space),
+        },
         patience: PATIENCE,
         pipeline,
         original_on_failure: args.on_transform_failure == OnFailure::Original,

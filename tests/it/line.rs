@@ -5,6 +5,7 @@ use crate::support::{
     Client, FakeUpstream, Folder, RESET, ServerProcess, Signal, count, poetry, proxy, text,
     wait_for_count, wait_until,
 };
+use poetry::handler::proxy::KeyFold;
 
 #[test]
 fn a_line_names_the_poem_and_an_empty_one_lists_the_names() {
@@ -193,4 +194,62 @@ fn a_malformed_line_never_reaches_the_upstream() {
     }
 
     assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn spellings_that_are_folded_share_a_fetch_and_the_first_is_sent() {
+    let upstream = FakeUpstream::new();
+    let fold = KeyFold {
+        case: true,
+        space: true,
+    };
+    let proxy = proxy(&upstream).line().fold(fold).start();
+    let mut first = proxy.request(b" Example.COM  A\r\n");
+    let (connection, asked) = upstream.accept().read(17);
+    assert_eq!(asked, b" Example.COM  A\r\n", "as it was written");
+
+    let mut joined = proxy.request(b"example.com a\n");
+    proxy.wait_for_open(2);
+    connection.send(b"answer").close();
+    assert_eq!(first.rest().unwrap(), b"answer");
+    assert_eq!(joined.rest().unwrap(), b"answer");
+
+    for request in [
+        "EXAMPLE.COM A\n",
+        "example.com a   \n",
+        "  eXample.com   a\n",
+    ] {
+        assert_eq!(proxy.ask(request.as_bytes()).unwrap(), b"answer");
+    }
+    assert_eq!(upstream.connections(), 1);
+
+    let mut other = proxy.request(b"example.com\ta\n");
+    upstream.accept().skip(15).send(b"another").close();
+    assert_eq!(other.rest().unwrap(), b"another");
+}
+
+#[test]
+fn without_a_fold_every_spelling_is_a_request_of_its_own() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().start();
+    for request in [&b"name\n"[..], b"NAME\n", b"name \n"] {
+        let mut client = proxy.request(request);
+        upstream
+            .accept()
+            .skip(request.len() + 1)
+            .send(request)
+            .close();
+        assert_eq!(client.rest().unwrap(), request);
+    }
+}
+
+#[test]
+fn keys_are_folded_in_the_line_protocol_only() {
+    let out = poetry(&["proxy", "--key-fold", "case"]);
+    assert_eq!(out.status.code(), Some(2));
+    let said = text(&out.stderr);
+    assert!(
+        said.contains("--key-fold can only be used with --protocol line"),
+        "{said}"
+    );
 }

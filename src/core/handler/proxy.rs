@@ -3,7 +3,7 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `proxy/key.rs` | What is one text? |
+//! | `proxy/key.rs`, `proxy/fold.rs` | What is one text? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
@@ -13,6 +13,7 @@
 
 mod fetch;
 mod flights;
+mod fold;
 mod key;
 mod operate;
 mod patience;
@@ -35,6 +36,7 @@ use crate::upstream::Upstream;
 use bytes::Bytes;
 use fetch::{Fetch, SourceLimit};
 use flights::FlightList;
+pub use fold::KeyFold;
 pub use key::Key;
 use key::Scope;
 pub use patience::PATIENCE;
@@ -67,6 +69,8 @@ pub struct ProxySettings {
     pub upstream_conns: usize,
     /// Fetches that may wait for their turn.
     pub upstream_queue: usize,
+    /// Which spellings of a request are one text, in the line protocol.
+    pub fold: KeyFold,
     /// How long a slow reader may delay other fetches.
     pub patience: Duration,
     /// How texts are transformed before they are kept.
@@ -336,7 +340,8 @@ fn scope(settings: &ProxySettings) -> Scope {
         pipeline.extend(crate::protocol::netstring(fallback.as_bytes()));
     }
 
-    Scope::new(settings.protocol, &settings.upstream.ids(), &pipeline)
+    let scope = Scope::new(settings.protocol, &settings.upstream.ids(), &pipeline);
+    scope.folded(settings.fold)
 }
 
 #[cfg(test)]

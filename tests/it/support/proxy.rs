@@ -5,7 +5,7 @@ use super::service::{Builder, Service};
 use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::cache::Policy;
 use poetry::client::Timeouts;
-use poetry::handler::proxy::{Proxy, ProxySettings, Rejects};
+use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
 use poetry::transform::{Pipeline, Registry, Transform};
@@ -38,6 +38,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         rejects: Rejects::default(),
         upstream_conns: 8,
         upstream_queue: 1000,
+        fold: KeyFold::default(),
         patience: LONG,
         pipeline: None,
         original_on_failure: false,
@@ -117,6 +118,11 @@ impl Builder<ProxyParts> {
 
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.of.settings.timeouts.total = timeout;
+        self
+    }
+
+    pub fn fold(mut self, fold: KeyFold) -> Self {
+        self.of.settings.fold = fold;
         self
     }
 

@@ -4,6 +4,7 @@
 //! a netstring. So no two requests share a key. All keys of one proxy begin alike: that
 //! part is held once, as the [`Scope`], and only the rest is in each entry.
 
+use super::fold::KeyFold;
 use crate::protocol::{Protocol, netstring};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -13,6 +14,10 @@ use std::sync::Arc;
 
 /// The first byte of every whole key. It changes when the encoding does.
 const VERSION: u8 = 1;
+
+/// Ends the part about folded keys. No netstring begins with it, and no other key has
+/// it there.
+const FOLDED: u8 = b'~';
 
 /// The longest request that stands in its key as it is, in bytes.
 const LITERAL_MAX: usize = 256;
@@ -127,6 +132,7 @@ fn digest_name(length: &[u8], digest: &[u8]) -> Vec<u8> {
 pub(super) struct Scope {
     prefix: Vec<u8>,
     protocol: Protocol,
+    fold: KeyFold,
     /// The key of the poem protocol, which has no request.
     only: Key,
 }
@@ -144,16 +150,34 @@ impl Scope {
         Scope {
             prefix,
             protocol,
+            fold: KeyFold::default(),
             only: Key::new(b""),
         }
+    }
+
+    /// The same for the line protocol, with keys that are folded. They are told from all
+    /// others: a key of another proxy may stand for one spelling only.
+    pub(super) fn folded(mut self, fold: KeyFold) -> Scope {
+        if fold != KeyFold::default() && self.protocol == Protocol::Line {
+            self.prefix.extend(netstring(&fold.id()));
+            self.prefix.push(FOLDED);
+            self.fold = fold;
+        }
+        self
     }
 
     /// The key of a request.
     pub(super) fn key(&self, request: &[u8]) -> Key {
         match self.protocol {
             Protocol::Poem => self.only.clone(),
-            Protocol::Line | Protocol::Netstring => Key::new(&name(request)),
+            Protocol::Line => Key::new(&name(&self.fold.whole(request))),
+            Protocol::Netstring => Key::new(&name(request)),
         }
+    }
+
+    /// Whether the key is of a request whose name begins like this.
+    pub(super) fn begins_with(&self, key: &Key, prefix: &[u8]) -> bool {
+        key.begins_with(&self.fold.beginning(prefix))
     }
 
     /// The keys that a name stands for: that of the request and, where the name is that
@@ -324,6 +348,41 @@ mod tests {
             assert_eq!(key.heap_bytes() == 0, length <= SHORT);
         }
         assert_eq!(size_of::<Key>(), 24);
+    }
+
+    #[test]
+    fn a_folded_key_is_that_of_all_its_spellings_and_of_no_other_proxy() {
+        let fold = |case, space| KeyFold { case, space };
+        let line = || Scope::new(Protocol::Line, &[b"1".to_vec()], b"");
+        let scopes = [
+            line(),
+            line().folded(fold(true, false)),
+            line().folded(fold(false, true)),
+            line().folded(fold(true, true)),
+        ];
+
+        let (upper, spaced) = (&b"A.EXAMPLE"[..], &b"  a.example "[..]);
+        for (scope, is_one) in
+            scopes
+                .iter()
+                .zip([[false; 2], [true, false], [false, true], [true; 2]])
+        {
+            let key = scope.key(b"a.example");
+            let same = [upper, spaced].map(|request| scope.key(request) == key);
+            assert_eq!(same, is_one);
+            assert_eq!(scope.begins_with(&key, b" A.EX"), is_one[0] && is_one[1]);
+        }
+
+        let whole: Vec<_> = scopes
+            .iter()
+            .map(|scope| scope.whole(&scope.key(b"~4:case,")))
+            .collect();
+        for (at, key) in whole.iter().enumerate() {
+            assert!(!whole[at + 1..].contains(key));
+        }
+
+        let other = Scope::new(Protocol::Netstring, &[b"1".to_vec()], b"").folded(fold(true, true));
+        assert_ne!(other.key(b"A"), other.key(b"a"), "poems are not requests");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Instant;
 impl Proxy {
     pub(super) fn list_keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
         let cache = self.texts.cache();
-        let wanted = |key: &Key| key.begins_with(page.prefix);
+        let wanted = |key: &Key| self.scope.begins_with(key, page.prefix);
         let found = cache.page(page.cursor, page.limit, now, wanted);
 
         let keys = found.keys.into_iter();
@@ -31,7 +31,7 @@ impl Proxy {
         let purged = match texts {
             Texts::All => self.texts.purge_all(how, now).texts,
             Texts::Prefix(prefix) => {
-                let wanted = |key: &Key| key.begins_with(prefix);
+                let wanted = |key: &Key| self.scope.begins_with(key, prefix);
                 self.texts.purge_where(how, now, wanted).texts
             }
             Texts::Named(name) => {

@@ -28,6 +28,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         rejects: Rejects::default(),
         upstream_conns: 8,
         upstream_queue: 8,
+        fold: KeyFold::default(),
         patience: PATIENCE,
         pipeline: None,
         original_on_failure: false,

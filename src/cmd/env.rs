@@ -7,6 +7,7 @@
 //! that is missing. Two variables that conflict are an error, because neither is
 //! preferred.
 
+use super::proxy::EXEC;
 use super::values;
 use clap::builder::{BoolishValueParser, Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -68,10 +69,18 @@ fn servers(arg: &Arg) -> Option<&str> {
     is_list.then_some(name)
 }
 
-/// The servers in a variable.
+/// The servers in a variable. What follows a command belongs to it.
 fn split(value: &OsStr) -> Vec<String> {
     let value = value.to_string_lossy();
-    let parts = value.split(|c: char| c == ',' || c.is_whitespace());
+    let is_between = |c: char| c == ',' || c.is_whitespace();
+    let is_word = |at: usize| value[..at].ends_with(is_between) || at == 0;
+    let command = value
+        .match_indices(EXEC)
+        .map(|(at, _)| at)
+        .find(|at| is_word(*at));
+    let (servers, command) = value.split_at(command.unwrap_or(value.len()));
+
+    let parts = servers.split(is_between).chain([command.trim_end()]);
     let parts = parts.filter(|part| !part.is_empty());
     parts.map(String::from).collect()
 }

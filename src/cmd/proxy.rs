@@ -18,7 +18,9 @@ use poetry::net::Listener;
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
 use poetry::transform::{Pipeline, Registry};
-use poetry::upstream::{AskLimits, RejectPause, Upstream};
+use poetry::upstream::{
+    AskLimits, BadCommand, ExecCommand, Origin, Recital, RejectPause, Upstream,
+};
 use regex::bytes::Regex;
 use std::time::Duration;
 
@@ -40,7 +42,8 @@ Examples:
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// Servers to fetch from; the next is asked if one fails before anything is passed
-    /// on; `builtin` sends the built-in poems slowly
+    /// on; `exec:COMMAND ARG...` runs a program instead, without a shell; `builtin`
+    /// sends the built-in poems slowly
     #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = source)]
     upstreams: Vec<Source>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
@@ -155,16 +158,33 @@ fn rate(text: &str) -> Result<Rate, String> {
 /// The UPSTREAM that needs no server.
 const BUILTIN: &str = "builtin";
 
+/// Before the UPSTREAM that is a command.
+pub(super) const EXEC: &str = "exec:";
+
 /// One UPSTREAM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Source {
     Builtin,
     Server(Addr),
+    Exec(ExecCommand),
+}
+
+impl Source {
+    fn command(&self) -> Option<&ExecCommand> {
+        match self {
+            Source::Exec(command) => Some(command),
+            Source::Builtin | Source::Server(_) => None,
+        }
+    }
 }
 
 fn source(text: &str) -> Result<Source, String> {
     if text == BUILTIN {
         return Ok(Source::Builtin);
+    }
+    if let Some(command) = text.strip_prefix(EXEC) {
+        let command: Result<ExecCommand, BadCommand> = command.parse();
+        return command.map(Source::Exec).map_err(|error| error.to_string());
     }
     let is_misspelt = || most_similar(text, &[BUILTIN]).is_some();
     connect_addr(SERVE_PORT)(text)
@@ -212,6 +232,7 @@ pub(super) struct Clash {
 /// The clash in these arguments, if there is one.
 pub(super) fn clash(args: &Args) -> Option<Clash> {
     let is_builtin = args.upstreams.contains(&Source::Builtin);
+    let commands = || args.upstreams.iter().filter_map(Source::command);
     let (options, text) = match args.protocol {
         ProxyProtocol::Netstring if !args.transform.is_empty() => (
             ["transform", "protocol"],
@@ -220,6 +241,14 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
         ProxyProtocol::Poem | ProxyProtocol::Netstring if !args.key_fold.is_empty() => (
             ["key_fold", "protocol"],
             "--key-fold can only be used with --protocol line",
+        ),
+        ProxyProtocol::Netstring if commands().next().is_some() => (
+            ["upstreams", "protocol"],
+            "exec: cannot be used with --protocol netstring; see poetry transform --exec",
+        ),
+        ProxyProtocol::Poem if commands().any(ExecCommand::takes_request_as_word) => (
+            ["upstreams", "protocol"],
+            "the word {} can only be used with --protocol line: there is no request",
         ),
         ProxyProtocol::Poem if args.half_close => (
             ["half_close", "protocol"],
@@ -272,7 +301,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
             log::warning(&text);
         }
     }
-    let upstream = upstream(&args.upstreams).limited(limits(&args));
+    let upstream = upstream(&args).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
     let admin = args.admin.addrs(&args.listen)?;
@@ -291,7 +320,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         output,
         verb: format!("Proxying {upstream}"),
         fds: FdBudget {
-            fixed: args.upstream_conns.into(),
+            fixed: descriptors(&args),
             per_client: 0,
         },
     };
@@ -302,6 +331,18 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         (proxy, wire)
     });
     Ok(code.await?)
+}
+
+/// Descriptors for the upstream.
+fn descriptors(args: &Args) -> u64 {
+    const OF_A_RUN: u64 = 3; // its standard input, output and error
+
+    let conns = u64::from(args.upstream_conns);
+    let is_command = |source: &Source| matches!(source, Source::Exec(_));
+    if args.upstreams.iter().any(is_command) {
+        return conns * OF_A_RUN;
+    }
+    conns
 }
 
 fn limits(args: &Args) -> AskLimits {
@@ -365,14 +406,14 @@ async fn refuse_loop(
     Ok(())
 }
 
-/// The servers, unless the built-in poems are among the sources.
-fn upstream(sources: &[Source]) -> Upstream {
-    let server = |source: &Source| match source {
-        Source::Server(addr) => Some(addr.clone()),
-        Source::Builtin => None,
+fn upstream(args: &Args) -> Upstream {
+    let runs = args.upstream_conns as usize;
+    let origin = |source: &Source| match source {
+        Source::Server(addr) => Origin::Server(addr.clone()),
+        Source::Exec(command) => Origin::Exec(command.clone().at_most(runs)),
+        Source::Builtin => Origin::BuiltIn(Recital::default()),
     };
-    let servers: Option<Vec<Addr>> = sources.iter().map(server).collect();
-    servers.map_or_else(Upstream::built_in, Upstream::servers)
+    Upstream::of(args.upstreams.iter().map(origin).collect())
 }
 
 impl From<ProxyProtocol> for Protocol {

@@ -16,7 +16,7 @@ mod limit;
 use crate::flight::Interest;
 use crate::queue::{Entered, Id, Priority, Queue};
 use crate::sync::{Mutex, MutexGuard};
-pub use limit::{Right, StartLimit};
+pub use limit::{StartLimit, StartRight};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ enum RunningJob {
 pub struct Place<J: Job> {
     dispatch: Arc<Dispatch<J>>,
     id: Id,
-    right: Option<Right>,
+    right: Option<StartRight>,
 }
 
 /// What became of a job that may wait.
@@ -232,7 +232,7 @@ impl<J: Job> Dispatch<J> {
     }
 
     /// Starts a job. False if it need not begin: its last reader has left.
-    fn start(self: &Arc<Self>, id: Id, mut job: J, right: Option<Right>) -> bool {
+    fn start(self: &Arc<Self>, id: Id, mut job: J, right: Option<StartRight>) -> bool {
         if !job.begin() {
             if let (Some(limit), Some(right)) = (&self.limit, right) {
                 limit.give_back(right);
@@ -311,7 +311,7 @@ impl<J: Job> Dispatch<J> {
 
     /// The next job that may start, with its place and its right. Without a right it is
     /// settled when the next one is looked for.
-    fn next(self: &Arc<Self>) -> Option<(Id, J, Option<Right>)> {
+    fn next(self: &Arc<Self>) -> Option<(Id, J, Option<StartRight>)> {
         let mut state = self.lock();
         if state.queue.is_empty() || !state.queue.has_free_place() {
             return None;
@@ -377,13 +377,13 @@ impl<J> DispatchState<J> {
 /// Whether a job may start now.
 enum Chance {
     /// With this right, where one is needed.
-    Now(Option<Right>),
+    Now(Option<StartRight>),
     Later,
 }
 
 impl<J: Job> Place<J> {
     /// The right that the job started with, where it needed one.
-    pub fn right(&self) -> Option<Right> {
+    pub fn right(&self) -> Option<StartRight> {
         self.right
     }
 }

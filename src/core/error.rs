@@ -126,6 +126,15 @@ pub enum Error {
         why: String,
     },
 
+    /// A command that was asked for a text failed.
+    #[error("{subject}: {why}")]
+    Program {
+        /// The command.
+        subject: String,
+        /// How it failed, and what it said last.
+        why: String,
+    },
+
     /// The readers of a poem too long to be kept took nothing while other fetches
     /// waited.
     #[error("{subject}: its readers took nothing while other fetches waited")]
@@ -227,7 +236,10 @@ impl Error {
             Error::Output { .. } => 23,
             Error::Timeout { .. } => 28,
             Error::Empty { .. } | Error::Declined { .. } => 52,
-            Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => 56,
+            Error::Reset { .. }
+            | Error::Malformed { .. }
+            | Error::Doubtful { .. }
+            | Error::Program { .. } => 56,
             Error::TooLong { .. } => 63,
             Error::Transform { .. }
             | Error::BadRequest { .. }
@@ -264,6 +276,7 @@ impl Error {
             | Error::Malformed { .. }
             | Error::Declined { .. }
             | Error::Transform { .. }
+            | Error::Program { .. }
             | Error::Other { .. } => true,
             Error::NoRoom { .. }
             | Error::QueueFull { .. }
@@ -286,6 +299,7 @@ impl Error {
                 | Error::Reset { .. }
                 | Error::Empty { .. }
                 | Error::Malformed { .. }
+                | Error::Program { .. }
         )
     }
 
@@ -308,7 +322,10 @@ impl Error {
             } => "unresolved",
             Error::Unreachable { .. } => "refused",
             Error::Timeout { .. } => "timeout",
-            Error::Reset { .. } | Error::Malformed { .. } | Error::Doubtful { .. } => "reset",
+            Error::Reset { .. }
+            | Error::Malformed { .. }
+            | Error::Doubtful { .. }
+            | Error::Program { .. } => "reset",
             Error::Empty { .. } | Error::Declined { .. } => "empty",
             Error::TooLong { .. } => "too_long",
             Error::Transform { .. } => "untransformed",

@@ -116,6 +116,13 @@ pub enum Event<'a> {
         /// For how long.
         pause: Duration,
     },
+    /// What a command has said last on standard error.
+    ProgramSaid {
+        /// The command.
+        upstream: &'a str,
+        /// The line.
+        line: &'a str,
+    },
     /// A transformation failed, and the original was sent.
     SentOriginal {
         /// What was transformed.
@@ -200,6 +207,7 @@ impl Event<'_> {
             Event::UpstreamDown { .. } => "upstream_down",
             Event::UpstreamUp { .. } => "upstream_up",
             Event::UpstreamPaused { .. } => "upstream_paused",
+            Event::ProgramSaid { .. } => "program_said",
             Event::SentOriginal { .. } => "sent_original",
             Event::Declined { .. } => "declined",
             Event::FewDescriptors { .. } => "few_descriptors",
@@ -267,6 +275,7 @@ impl Event<'_> {
             | Event::Fetched { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
+            | Event::ProgramSaid { .. }
             | Event::Stopping { .. }
             | Event::Draining { .. }
             | Event::Purged { .. }

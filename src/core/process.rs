@@ -1,5 +1,5 @@
-//! Child processes that filter bytes: input through a pipe, output through a pipe, each
-//! in a process group of its own.
+//! Child processes that filter bytes, or answer requests: input through a pipe, output
+//! through a pipe, each in a process group of its own.
 //!
 //! One thread, the supervisor, starts a child, waits for it, kills its group and reaps
 //! it. The caller holds a `Running`, which has the pipes; dropping it kills the
@@ -32,10 +32,33 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
+
+/// The words of a command line, as a shell would split it, quotes included. Nothing is
+/// expanded. The first word is not empty.
+///
+/// # Errors
+/// What is wrong with the line.
+pub(crate) fn words(line: &str) -> Result<Vec<String>, &'static str> {
+    let words = shell_words::split(line).map_err(|_| "a quote that is not closed")?;
+    if words.first().is_none_or(String::is_empty) {
+        return Err("no command");
+    }
+    Ok(words)
+}
+
+/// How a program has failed; `None` if it has not.
+pub(crate) fn failure(status: ExitStatus) -> Option<String> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("the program ended with exit code {code}")),
+        (None, Some(signal)) => Some(format!("the program was ended by signal {signal}")),
+        (None, None) => Some(format!("the program ended with {status}")),
+    }
+}
 
 /// A started child. Dropping it kills the child's group.
 pub(crate) struct Running {
@@ -43,6 +66,8 @@ pub(crate) struct Running {
     pub(crate) stdin: Pipe,
     /// The child's standard output.
     pub(crate) stdout: Pipe,
+    /// The child's standard error, if its command asks for a pipe.
+    pub(crate) stderr: Option<Pipe>,
     /// How the child ended, sent once its group is killed.
     pub(crate) ended: oneshot::Receiver<io::Result<ExitStatus>>,
     /// Kills the group when it is dropped.
@@ -209,9 +234,12 @@ fn running(
     let stdin = child.stdin.take().expect("the input was set to a pipe");
     let stdout = child.stdout.take().expect("the output was set to a pipe");
 
+    let stderr = child.stderr.take();
+
     Ok(Running {
         stdin: Pipe::new(stdin)?,
         stdout: Pipe::new(stdout)?,
+        stderr: stderr.map(Pipe::new).transpose()?,
         ended,
         group,
     })

@@ -1,5 +1,6 @@
-//! Where a proxy's poems come from: a list of servers, or the built-in poems.
+//! Where a proxy's poems come from: servers, commands, or the built-in poems.
 
+mod exec;
 mod health;
 mod record;
 mod reply;
@@ -9,11 +10,12 @@ use crate::addr::Addr;
 use crate::anthology;
 use crate::client::{self, Query};
 use crate::control::UpstreamCounts;
-use crate::dispatch::Right;
+use crate::dispatch::StartRight;
 use crate::error::Error;
 use crate::observe::{Event, Observer};
 use crate::poem::Poem;
 use crate::rt;
+pub use exec::{BadCommand, ExecCommand};
 use health::Change;
 pub use record::DURATION_BOUNDS;
 use record::Record;
@@ -37,31 +39,47 @@ pub struct Upstream {
     records: Records,
 }
 
+/// What a poem can come from.
 #[derive(Debug)]
-enum Origin {
+pub enum Origin {
     /// A server.
     Server(Addr),
+    /// A command, which is run for each fetch.
+    Exec(ExecCommand),
     /// The built-in poems in turn, each over about two seconds.
-    BuiltIn {
-        poems: Vec<Poem>,
-        /// Number of poems asked for so far.
-        turn: AtomicUsize,
-    },
+    BuiltIn(Recital),
+}
+
+/// The built-in poems, and which is next.
+#[derive(Debug)]
+pub struct Recital {
+    poems: Vec<Poem>,
+    /// Number of poems asked for so far.
+    turn: AtomicUsize,
+}
+
+impl Default for Recital {
+    fn default() -> Recital {
+        Recital {
+            poems: anthology::recital(),
+            turn: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// One of the sources of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Source(usize);
 
-impl From<Right> for Source {
-    fn from(right: Right) -> Source {
+impl From<StartRight> for Source {
+    fn from(right: StartRight) -> Source {
         Source(right.0)
     }
 }
 
-impl From<Source> for Right {
-    fn from(source: Source) -> Right {
-        Right(source.0)
+impl From<Source> for StartRight {
+    fn from(source: Source) -> StartRight {
+        StartRight(source.0)
     }
 }
 
@@ -167,13 +185,11 @@ impl Upstream {
 
     /// The built-in poems.
     pub fn built_in() -> Upstream {
-        Upstream::of(vec![Origin::BuiltIn {
-            poems: anthology::recital(),
-            turn: AtomicUsize::new(0),
-        }])
+        Upstream::of(vec![Origin::BuiltIn(Recital::default())])
     }
 
-    fn of(origins: Vec<Origin>) -> Upstream {
+    /// These sources, asked in this order: at least one.
+    pub fn of(origins: Vec<Origin>) -> Upstream {
         let limits = AskLimits::default();
         Upstream {
             names: origins
@@ -202,11 +218,11 @@ impl Upstream {
         is_limited.then(|| self.turns.clone())
     }
 
-    /// The servers' addresses; none for the built-in poems.
+    /// The servers' addresses; none for commands and the built-in poems.
     pub fn addrs(&self) -> impl Iterator<Item = &Addr> {
         self.origins.iter().filter_map(|origin| match origin {
             Origin::Server(addr) => Some(addr),
-            Origin::BuiltIn { .. } => None,
+            Origin::Exec(_) | Origin::BuiltIn(_) => None,
         })
     }
 
@@ -214,7 +230,8 @@ impl Upstream {
     pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
         let id = |origin: &Origin| match origin {
             Origin::Server(addr) => addr.id(),
-            Origin::BuiltIn { .. } => b"builtin".to_vec(),
+            Origin::Exec(command) => command.id(),
+            Origin::BuiltIn(_) => b"builtin".to_vec(),
         };
         self.origins.iter().map(id).collect()
     }
@@ -263,7 +280,7 @@ impl Upstream {
     /// Asks one source for a poem.
     ///
     /// # Errors
-    /// Those of [`client::ask`].
+    /// Those of [`client::ask`]; [`Error::BadRequest`] and [`Error::Program`] of a command.
     pub(crate) async fn ask<'a>(
         &self,
         source: Source,
@@ -278,7 +295,8 @@ impl Upstream {
                 let exchange = client::ask(addr, query).await?;
                 ReplyText::Server(Box::new(exchange))
             }
-            Origin::BuiltIn { poems, turn } => {
+            Origin::Exec(command) => ReplyText::Exec(Box::new(command.run(query).await?)),
+            Origin::BuiltIn(Recital { poems, turn }) => {
                 let at = turn.fetch_add(1, Ordering::Relaxed) % poems.len();
                 ReplyText::BuiltIn(trickle(&poems[at]))
             }
@@ -300,6 +318,12 @@ impl Upstream {
             self.note_failure(source, error, now);
         }
         let upstream = &self.names[source.0];
+        if let Origin::Exec(command) = &self.origins[source.0]
+            && let Some(line) = command.take_said()
+        {
+            let line = &line;
+            observer.event(Event::ProgramSaid { upstream, line });
+        }
         let mut turns = self.turns.lock();
         let change = match result {
             Err(error) if error.is_worth_another_server() => turns.health.failed(source.0, now),
@@ -377,7 +401,8 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Origin::Server(addr) => addr.fmt(f),
-            Origin::BuiltIn { .. } => f.write_str("builtin"),
+            Origin::Exec(command) => command.fmt(f),
+            Origin::BuiltIn(_) => f.write_str("builtin"),
         }
     }
 }

@@ -28,19 +28,19 @@ fn error(out: &Output) -> (String, Option<i32>) {
 /// A program that writes its process group into `folder`. It hangs, and so does its
 /// child. Both outlive the deadline of the tests, and end soon after it if nothing
 /// kills them.
-fn hanging_program(folder: &Folder) -> String {
+pub fn hanging_program(folder: &Folder) -> String {
     let note = folder.arg("group");
     format!("sh -c 'sleep 100 & echo $$ >{note}.new && mv {note}.new {note}; sleep 100'")
 }
 
 /// The process group of a program that has written it into `folder`.
-fn group_of_program(folder: &Folder) -> u32 {
+pub fn group_of_program(folder: &Folder) -> u32 {
     let note = folder.path("group");
     wait_until("the program writes its group", || note.exists());
     folder.read("group").trim().parse().unwrap()
 }
 
-fn wait_until_group_is_dead(folder: &Folder) {
+pub fn wait_until_group_is_dead(folder: &Folder) {
     let group = group_of_program(folder);
     let is_alive = |p: &Stat| p.group == group && p.state != 'Z';
 

@@ -7,6 +7,7 @@ mod browser;
 mod calls;
 mod cli;
 mod coalesce;
+mod commands;
 mod corpus;
 mod counts;
 mod exec;

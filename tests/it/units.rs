@@ -7,9 +7,11 @@ use std::process::{Command, Output, Stdio};
 
 const PLAIN: &str = "poetry-proxy.service";
 const TEMPLATE: &str = "poetry-proxy@.service";
-const UNITS: [&str; 4] = [
+const AGENT: &str = "poetry-agent@.service";
+const UNITS: [&str; 5] = [
     PLAIN,
     TEMPLATE,
+    AGENT,
     "poetry-proxy.socket",
     "poetry-proxy-admin.socket",
 ];
@@ -102,6 +104,51 @@ fn both_services_differ_only_in_where_their_options_come_from() {
     );
     for line in ["Type=notify", "WatchdogSec=30s"] {
         assert!(plain.contains(&line.to_string()), "{line}");
+    }
+}
+
+#[test]
+fn the_unit_of_an_agent_takes_only_what_no_command_needs() {
+    let lines = |name: &str| section(&unit(name), "[Service]");
+    let (agent, template) = (lines(AGENT), lines(TEMPLATE));
+    let names = agent.iter().filter_map(|line| line.split_once('='));
+    let names: Vec<&str> = names.map(|(name, _)| name).collect();
+
+    // A dynamic user can't run what only root may, and agents read other processes,
+    // devices and home folders. Just-in-time compilers write code.
+    for name in [
+        "DynamicUser",
+        "CapabilityBoundingSet",
+        "MemoryDenyWriteExecute",
+        "PrivateDevices",
+        "PrivateUsers",
+        "ProtectProc",
+        "ProcSubset",
+        "SystemCallFilter",
+    ] {
+        assert!(!names.contains(&name), "{name}");
+        let is_given = |line: &String| line.starts_with(&format!("{name}="));
+        assert!(template.iter().any(is_given), "{name} is in the other unit");
+    }
+
+    // All else is as in the other unit, but for home folders and the command.
+    let own = agent.iter().filter(|line| !template.contains(line));
+    let own: Vec<&str> = own.map(String::as_str).collect();
+    assert_eq!(
+        own,
+        [
+            "Environment=POEM_PROXY_TTL=30s POEM_PROXY_GRACE=5m POEM_PROXY_FAIL_TTL=10s",
+            "Environment=POEM_PROXY_UPSTREAM_CONNS=2",
+            "ProtectHome=read-only",
+            "KillMode=control-group",
+        ]
+    );
+    for line in [
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "IPAddressDeny=any",
+    ] {
+        assert!(agent.contains(&line.to_string()), "{line}");
     }
 }
 

@@ -56,6 +56,10 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["upstream"] = json!(upstream);
             object["pause_ms"] = json!(millis(*pause));
         }
+        Event::ProgramSaid { upstream, line } => {
+            object["upstream"] = json!(upstream);
+            object["reason"] = json!(line);
+        }
         Event::UpstreamUp { upstream, after } => {
             object["upstream"] = json!(upstream);
             object["after_ms"] = json!(millis(*after));

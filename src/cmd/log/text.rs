@@ -109,6 +109,7 @@ pub(super) fn kind(event: &Event<'_>) -> String {
         Event::AcceptPaused { pause, .. } => format!("{word} {pause:?}"),
         Event::UpstreamDown { upstream, .. }
         | Event::UpstreamPaused { upstream, .. }
+        | Event::ProgramSaid { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => {
             format!("{word} {upstream}")
         }
@@ -150,6 +151,7 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let pause = short(*pause);
             format!("{upstream}: its answer matches --reject; not asked for {pause}")
         }
+        Event::ProgramSaid { upstream, line } => format!("{upstream} said: {line}"),
         Event::UpstreamUp { upstream, after } => {
             format!("{upstream}: answers again, after {}", short(*after))
         }

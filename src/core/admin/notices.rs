@@ -149,6 +149,7 @@ fn subject<'a>(event: &'a Event<'_>) -> &'a str {
     match event {
         Event::UpstreamDown { upstream, .. }
         | Event::UpstreamPaused { upstream, .. }
+        | Event::ProgramSaid { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => upstream,
         _ => event.fetch().map_or("", |fetch| fetch.upstream),
     }
@@ -191,6 +192,7 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
             let text = format!("{upstream}: its answer was rejected; not asked for {pause}");
             (Level::Warn, text)
         }
+        Event::ProgramSaid { upstream, line } => (Level::Info, format!("{upstream} said: {line}")),
         Event::UpstreamUp { upstream, after } => {
             let after = humantime::format_duration(whole_seconds(*after));
             (

@@ -11,10 +11,10 @@ pub trait StartLimit<J: Job>: Send + Sync {
     ///
     /// # Errors
     /// When there will be one.
-    fn take(&self) -> Result<Right, Instant>;
+    fn take(&self) -> Result<StartRight, Instant>;
 
     /// Returns a right that was not used.
-    fn give_back(&self, right: Right);
+    fn give_back(&self, right: StartRight);
 
     /// Calls [`Dispatch::resume`] at that time, with it.
     fn resume_at(&self, dispatch: Weak<Dispatch<J>>, at: Instant);
@@ -22,4 +22,4 @@ pub trait StartLimit<J: Job>: Send + Sync {
 
 /// The right to start one job. What it stands for is known to the [`StartLimit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Right(pub usize);
+pub struct StartRight(pub usize);

@@ -87,17 +87,17 @@ fn a_job_that_becomes_useless_while_it_starts_is_aborted() {
 }
 
 /// The jobs that have started, and their places.
-type Started = Arc<Mutex<Vec<(u8, Place<Plain>)>>>;
+type Started = Arc<Mutex<Vec<(u8, Place<PlainJob>)>>>;
 
 /// A job that only starts and ends.
-struct Plain {
+struct PlainJob {
     name: u8,
     started: Started,
     /// Whether a client waits for it.
     is_wanted: bool,
 }
 
-impl Job for Plain {
+impl Job for PlainJob {
     fn is_refresh(&self) -> bool {
         false
     }
@@ -116,16 +116,16 @@ impl Job for Plain {
         self.is_wanted
     }
 
-    fn start(self, place: Place<Plain>) -> Abort {
+    fn start(self, place: Place<PlainJob>) -> Abort {
         let mut started = self.started.lock().expect("no panic");
         started.push((self.name, place));
         Box::new(|| ())
     }
 }
 
-/// Rights that a test hands out.
+/// FakeRights that a test hands out.
 #[derive(Clone, Default)]
-struct Rights {
+struct FakeRights {
     left: Arc<AtomicUsize>,
     /// When there are more, as the dispatch is told.
     next: Arc<Mutex<Option<Instant>>>,
@@ -133,8 +133,8 @@ struct Rights {
     resumes: Arc<Mutex<Vec<Instant>>>,
 }
 
-impl StartLimit<Plain> for Rights {
-    fn take(&self) -> Result<Right, Instant> {
+impl StartLimit<PlainJob> for FakeRights {
+    fn take(&self) -> Result<StartRight, Instant> {
         let next = self.next.lock().expect("no panic");
         let next = next.expect("the test has set it");
         let taken = self
@@ -142,29 +142,29 @@ impl StartLimit<Plain> for Rights {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(1)
             });
-        taken.map(Right).map_err(|_| next)
+        taken.map(StartRight).map_err(|_| next)
     }
 
-    fn give_back(&self, _: Right) {
+    fn give_back(&self, _: StartRight) {
         self.left.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn resume_at(&self, _: std::sync::Weak<Dispatch<Plain>>, at: Instant) {
+    fn resume_at(&self, _: std::sync::Weak<Dispatch<PlainJob>>, at: Instant) {
         self.resumes.lock().expect("no panic").push(at);
     }
 }
 
 /// A dispatch with rights, and the jobs that it has started.
 struct Limited {
-    dispatch: Arc<Dispatch<Plain>>,
-    rights: Rights,
+    dispatch: Arc<Dispatch<PlainJob>>,
+    rights: FakeRights,
     started: Started,
     now: Instant,
 }
 
 impl Limited {
     fn new(places: usize) -> Limited {
-        let rights = Rights::default();
+        let rights = FakeRights::default();
         let now = Instant::now();
         *rights.next.lock().expect("no panic") = Some(now);
         Limited {
@@ -177,7 +177,7 @@ impl Limited {
 
     fn enter(&self, name: u8, is_wanted: bool) -> Arrived {
         let started = self.started.clone();
-        let job = Plain {
+        let job = PlainJob {
             name,
             started,
             is_wanted,

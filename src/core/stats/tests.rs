@@ -61,7 +61,11 @@ fn after(error: &Error) -> Option<Error> {
             subject: subject(),
             why: why(),
         },
-        Error::Transform { .. } => Error::TooSlow { subject: subject() },
+        Error::Transform { .. } => Error::Program {
+            subject: subject(),
+            why: why(),
+        },
+        Error::Program { .. } => Error::TooSlow { subject: subject() },
         Error::TooSlow { .. } => Error::QueueFull {
             subject: subject(),
             waiting: 0,

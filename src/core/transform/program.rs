@@ -12,7 +12,6 @@ use crate::semaphore::Semaphore;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -58,12 +57,7 @@ impl FromStr for Program {
             .ok_or(BadProgram("no '=' between name and command"))?;
         check_name(name)?;
 
-        let words =
-            shell_words::split(command).map_err(|_| BadProgram("a quote that is not closed"))?;
-        if words.first().is_none_or(String::is_empty) {
-            return Err(BadProgram("no command"));
-        }
-
+        let words = process::words(command).map_err(BadProgram)?;
         Ok(Program {
             name: name.into(),
             words,
@@ -153,6 +147,7 @@ impl Program {
         let Running {
             stdin,
             stdout,
+            stderr: _, // it shares ours
             ended,
             group: _killed_when_dropped,
         } = self.start().await?;
@@ -206,13 +201,10 @@ impl Program {
     }
 
     fn check(&self, status: ExitStatus) -> Result<(), Error> {
-        let how = match (status.code(), status.signal()) {
-            (Some(0), _) => return Ok(()),
-            (Some(code), _) => format!("the program ended with exit code {code}"),
-            (None, Some(signal)) => format!("the program was ended by signal {signal}"),
-            (None, None) => format!("the program ended with {status}"),
-        };
-        Err(self.failed(how))
+        match process::failure(status) {
+            None => Ok(()),
+            Some(how) => Err(self.failed(how)),
+        }
     }
 
     fn failed(&self, why: String) -> Error {

@@ -1,6 +1,7 @@
 //! What a source answers, as it comes.
 
 use super::Asking;
+use super::exec::Run;
 use crate::client::Exchange;
 use crate::error::Error;
 use crate::flight::Reader;
@@ -24,6 +25,8 @@ pub(crate) struct Reply<'a> {
 pub(super) enum ReplyText<'a> {
     /// From a server.
     Server(Box<Exchange<'a>>),
+    /// From a command.
+    Exec(Box<Run>),
     /// From this process.
     BuiltIn(Trickle),
 }
@@ -36,6 +39,7 @@ impl Reply<'_> {
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let next = match &mut self.text {
             ReplyText::Server(exchange) => exchange.next().await?,
+            ReplyText::Exec(run) => run.next().await?,
             ReplyText::BuiltIn(trickle) => trickle.next().await?,
         };
 
@@ -50,6 +54,7 @@ impl Reply<'_> {
     pub(crate) fn is_over(&self) -> bool {
         match &self.text {
             ReplyText::Server(exchange) => exchange.is_over(),
+            ReplyText::Exec(run) => run.is_over(),
             ReplyText::BuiltIn(trickle) => trickle.is_over(),
         }
     }

@@ -52,11 +52,11 @@ pub(super) struct Turns {
     limits: AskLimits,
     /// Empty without a rate.
     meters: Vec<Meter>,
-    pauses: Vec<Pause>,
+    pauses: Vec<SourcePause>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Pause {
+struct SourcePause {
     until: Option<Instant>,
     /// Rejected answers in a row, without those that came during a pause.
     rejected: u32,
@@ -78,7 +78,7 @@ impl Turns {
             health: Health::new(sources),
             limits,
             meters: meters.unwrap_or_default(),
-            pauses: vec![Pause::default(); sources],
+            pauses: vec![SourcePause::default(); sources],
         }
     }
 
@@ -145,7 +145,7 @@ impl Turns {
     /// The source's answer was whole, and is to be kept.
     pub(super) fn accepted(&mut self, source: usize, now: Instant) {
         if self.pause_left(source, now).is_zero() {
-            self.pauses[source] = Pause::default();
+            self.pauses[source] = SourcePause::default();
         }
     }
 
@@ -162,7 +162,7 @@ impl Turns {
         };
 
         let until = now + pause;
-        self.pauses[source] = Pause {
+        self.pauses[source] = SourcePause {
             until: Some(until),
             rejected: before.saturating_add(1),
         };

@@ -3,13 +3,14 @@
 
 use super::service::{Builder, Service};
 use super::{FakeUpstream, HOUR, LONG, wait_for_count};
+use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::client::Timeouts;
 use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
 use poetry::transform::{Pipeline, Registry, Transform};
-use poetry::upstream::{AskLimits, RejectPause, Upstream};
+use poetry::upstream::{AskLimits, ExecCommand, Origin, RejectPause, Upstream};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +85,27 @@ impl Builder<ProxyParts> {
         let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
         self.of.settings.upstream = Upstream::servers(addrs.collect());
         self
+    }
+
+    /// Runs this command instead.
+    pub fn command(mut self, command: &str) -> Self {
+        let origin = self.exec(command);
+        self.of.settings.upstream = Upstream::of(vec![origin]);
+        self
+    }
+
+    /// Runs this command before it asks the upstream.
+    pub fn command_before(mut self, command: &str) -> Self {
+        let addrs: Vec<Addr> = self.of.settings.upstream.addrs().cloned().collect();
+        let servers = addrs.into_iter().map(Origin::Server);
+        let origins = [self.exec(command)].into_iter().chain(servers);
+        self.of.settings.upstream = Upstream::of(origins.collect());
+        self
+    }
+
+    fn exec(&self, command: &str) -> Origin {
+        let command: ExecCommand = command.parse().unwrap();
+        Origin::Exec(command.at_most(self.of.settings.upstream_conns))
     }
 
     /// Asks each upstream at most that often, and pauses after rejected answers.

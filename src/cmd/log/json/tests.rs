@@ -90,6 +90,10 @@ fn all_events() -> Vec<Value> {
             pause,
         },
         Event::UpstreamPaused { upstream, pause },
+        Event::ProgramSaid {
+            upstream,
+            line: "a line",
+        },
         Event::UpstreamUp {
             upstream,
             after: time,

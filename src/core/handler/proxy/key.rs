@@ -155,8 +155,8 @@ impl Scope {
         }
     }
 
-    /// The same for the line protocol, with keys that are folded. They are told from all
-    /// others: a key of another proxy may stand for one spelling only.
+    /// The same for the line protocol, with keys that are folded. They are told from
+    /// all others: a key of another proxy may stand for one spelling only.
     pub(super) fn folded(mut self, fold: KeyFold) -> Scope {
         if fold != KeyFold::default() && self.protocol == Protocol::Line {
             self.prefix.extend(netstring(&fold.id()));

@@ -2,7 +2,7 @@
 
 use super::Fetch;
 use crate::control::Phase;
-use crate::dispatch::{Abort, Dispatch, Job, Place, Refused, Right, StartLimit};
+use crate::dispatch::{Abort, Dispatch, Job, Place, Refused, StartLimit, StartRight};
 use crate::error::{Error, Stage};
 use crate::flight::Interest;
 use crate::observe::{Event, FetchCause};
@@ -121,11 +121,11 @@ impl Job for Fetch {
 pub(in crate::handler::proxy) struct SourceLimit(pub SharedTurns);
 
 impl StartLimit<Fetch> for SourceLimit {
-    fn take(&self) -> Result<Right, Instant> {
-        self.0.take(Instant::now()).map(Right::from)
+    fn take(&self) -> Result<StartRight, Instant> {
+        self.0.take(Instant::now()).map(StartRight::from)
     }
 
-    fn give_back(&self, right: Right) {
+    fn give_back(&self, right: StartRight) {
         self.0.give_back(right.into());
     }
 

@@ -50,8 +50,10 @@ complete -c poetry -n '__fish_seen_subcommand_from serve' -s V -l version -d 'Pr
 complete -c poetry -n '__fish_seen_subcommand_from serve' -F
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -s l -l listen -l port -x -a '(__poetry_addr)' -d 'Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l protocol -x -a 'poem line netstring' -d 'The protocol of clients and upstream; with line and netstring, the request is passed on, and each request has its own cached answer'
-complete -c poetry -n '__fish_seen_subcommand_from proxy' -l key-fold -x -a '(__fish_append , case space)' -d 'Spellings of a request that share one poem: with case, ASCII letters great and small are the same, with space, so are more and fewer spaces; for --protocol line'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l key-fold -x -a '(__fish_append , case space)' -d 'Spellings of a request that share one poem, with --protocol line: great and small ASCII letters (case), more and fewer spaces (space)'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l ttl -x -d 'How long to keep a poem after its fetch has ended; with 0 nothing is kept, but clients that wait still share one fetch'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l ttl-for -x -d 'Another ttl for poems that match a pattern, such as \'(?i)no match=1h\'; the first that matches decides'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l ttl-jitter -x -d 'Take up to so much of each ttl off by chance, so that poems that were fetched together are not refreshed together'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l grace -x -d 'How long a poem may be served after its ttl, while a refresh runs or refreshes fail'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fail-ttl -x -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'

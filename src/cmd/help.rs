@@ -9,12 +9,13 @@ const HEADINGS: [(&str, &str, &str); 10] = [
     (
         "proxy",
         "Cache",
-        "ttl grace fail-ttl whole max-poem capacity reject min-bytes",
+        "ttl ttl-for ttl-jitter grace fail-ttl whole max-poem capacity reject min-bytes key-fold",
     ),
     (
         "proxy",
         "Upstream",
-        "connect-timeout idle-timeout fetch-timeout upstream-conns upstream-queue",
+        "connect-timeout idle-timeout fetch-timeout upstream-conns upstream-queue \
+         upstream-rate reject-pause",
     ),
     (
         "fetch",

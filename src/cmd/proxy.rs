@@ -1,27 +1,28 @@
 //! `poetry proxy`.
 
-use super::addrs::{PROXY_PORT, SERVE_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
+mod source;
+
+use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::admin::{Administration, about};
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
 use super::service::{Service, listen};
 use super::sockets::{FdBudget, Sockets};
-use super::transforms::{most_similar, pipeline};
-use super::values::{duration, number, positive_duration, size};
+use super::transforms::pipeline;
+use super::values::{duration, number, percent, positive_duration, size};
 use clap::ValueEnum;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::Policy;
-use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects};
-use poetry::net::Listener;
+use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TtlRules};
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
 use poetry::transform::{Pipeline, Registry};
-use poetry::upstream::{
-    AskLimits, BadCommand, ExecCommand, Origin, Recital, RejectPause, Upstream,
-};
+use poetry::upstream::{AskLimits, ExecCommand, RejectPause, Upstream};
 use regex::bytes::Regex;
+pub(super) use source::EXEC;
+use source::{Source, descriptors, refuse_loop, source, upstream};
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
@@ -54,14 +55,22 @@ pub(super) struct Args {
     /// passed on, and each request has its own cached answer
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "poem")]
     protocol: ProxyProtocol,
-    /// Spellings of a request that share one poem: with case, ASCII letters great and
-    /// small are the same, with space, so are more and fewer spaces; for --protocol line
+    /// Spellings of a request that share one poem, with --protocol line: great and
+    /// small ASCII letters (case), more and fewer spaces (space)
     #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
     key_fold: Vec<Fold>,
     /// How long to keep a poem after its fetch has ended; with 0 nothing is kept, but
     /// clients that wait still share one fetch
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration)]
     ttl: Duration,
+    /// Another ttl for poems that match a pattern, such as '(?i)no match=1h'; the first
+    /// that matches decides
+    #[arg(long, value_name = "REGEX=DURATION", value_parser = ttl_rule)]
+    ttl_for: Vec<(Regex, Duration)>,
+    /// Take up to so much of each ttl off by chance, so that poems that were fetched
+    /// together are not refreshed together
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent)]
+    ttl_jitter: f64,
     /// How long a poem may be served after its ttl, while a refresh runs or refreshes
     /// fail
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
@@ -151,49 +160,20 @@ fn pattern(text: &str) -> Result<Regex, String> {
     })
 }
 
+/// A pattern and a ttl. The last `=` divides them: durations have none.
+fn ttl_rule(text: &str) -> Result<(Regex, Duration), String> {
+    const WANTED: &str = "wanted REGEX=DURATION, like '(?i)no match=1h'";
+    let (regex, ttl) = text
+        .rsplit_once('=')
+        .ok_or_else(|| format!("no '=' between pattern and ttl; {WANTED}"))?;
+    if regex.is_empty() {
+        return Err(format!("no pattern; {WANTED}"));
+    }
+    Ok((pattern(regex)?, duration(ttl)?))
+}
+
 fn rate(text: &str) -> Result<Rate, String> {
     text.parse().map_err(|error: BadRate| error.to_string())
-}
-
-/// The UPSTREAM that needs no server.
-const BUILTIN: &str = "builtin";
-
-/// Before the UPSTREAM that is a command.
-pub(super) const EXEC: &str = "exec:";
-
-/// One UPSTREAM.
-#[derive(Debug, Clone, PartialEq)]
-enum Source {
-    Builtin,
-    Server(Addr),
-    Exec(ExecCommand),
-}
-
-impl Source {
-    fn command(&self) -> Option<&ExecCommand> {
-        match self {
-            Source::Exec(command) => Some(command),
-            Source::Builtin | Source::Server(_) => None,
-        }
-    }
-}
-
-fn source(text: &str) -> Result<Source, String> {
-    if text == BUILTIN {
-        return Ok(Source::Builtin);
-    }
-    if let Some(command) = text.strip_prefix(EXEC) {
-        let command: Result<ExecCommand, BadCommand> = command.parse();
-        return command.map(Source::Exec).map_err(|error| error.to_string());
-    }
-    let is_misspelt = || most_similar(text, &[BUILTIN]).is_some();
-    connect_addr(SERVE_PORT)(text)
-        .map(Source::Server)
-        .map_err(|error| match error {
-            _ if is_misspelt() => format!("not an address; try {BUILTIN}"),
-            error if error.contains("; wanted [") => format!("{error}, or {BUILTIN}"),
-            error => error,
-        })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -301,7 +281,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
             log::warning(&text);
         }
     }
-    let upstream = upstream(&args).limited(limits(&args));
+    let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
     let admin = args.admin.addrs(&args.listen)?;
@@ -320,29 +300,19 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         output,
         verb: format!("Proxying {upstream}"),
         fds: FdBudget {
-            fixed: descriptors(&args),
+            fixed: descriptors(&args.upstreams, args.upstream_conns.into()),
             per_client: 0,
         },
     };
-    let settings = settings(&args, upstream, pipeline);
+    let ttls = TtlRules::new(&args.ttl_for, args.ttl_jitter)
+        .map_err(|_| Failure::value("ttl_for", "the patterns are too large together"))?;
+    let settings = settings(&args, upstream, pipeline, ttls);
     let code = listen(service, |shared| {
         let proxy = Proxy::new(settings, shared.observer.clone(), shared.stats.clone());
         let wire = proxy.wire();
         (proxy, wire)
     });
     Ok(code.await?)
-}
-
-/// Descriptors for the upstream.
-fn descriptors(args: &Args) -> u64 {
-    const OF_A_RUN: u64 = 3; // its standard input, output and error
-
-    let conns = u64::from(args.upstream_conns);
-    let is_command = |source: &Source| matches!(source, Source::Exec(_));
-    if args.upstreams.iter().any(is_command) {
-        return conns * OF_A_RUN;
-    }
-    conns
 }
 
 fn limits(args: &Args) -> AskLimits {
@@ -357,7 +327,12 @@ fn limits(args: &Args) -> AskLimits {
     }
 }
 
-fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> ProxySettings {
+fn settings(
+    args: &Args,
+    upstream: Upstream,
+    pipeline: Option<Pipeline>,
+    ttls: TtlRules,
+) -> ProxySettings {
     ProxySettings {
         protocol: args.protocol.into(),
         upstream,
@@ -369,6 +344,7 @@ fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> Prox
             fail_ttl: args.fail_ttl,
             capacity: args.capacity,
         },
+        ttls,
         max_poem: args.max_poem,
         whole: args.whole,
         rejects: Rejects {
@@ -385,35 +361,6 @@ fn settings(args: &Args, upstream: Upstream, pipeline: Option<Pipeline>) -> Prox
         pipeline,
         original_on_failure: args.on_transform_failure == OnFailure::Original,
     }
-}
-
-/// Refuses a proxy that asks itself, because it would wait for itself. A loop through
-/// other processes cannot be seen; its fetches end by `--idle-timeout`.
-async fn refuse_loop(
-    upstream: &Upstream,
-    via: Option<&Addr>,
-    listeners: &[Listener],
-) -> Result<(), Failure> {
-    for server in upstream.addrs().chain(via) {
-        for listener in listeners {
-            if listener.is_reached_by(server).await {
-                return Err(Failure::conflict(format!(
-                    "'{server}' is where this proxy listens: it would wait for itself"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn upstream(args: &Args) -> Upstream {
-    let runs = args.upstream_conns as usize;
-    let origin = |source: &Source| match source {
-        Source::Server(addr) => Origin::Server(addr.clone()),
-        Source::Exec(command) => Origin::Exec(command.clone().at_most(runs)),
-        Source::Builtin => Origin::BuiltIn(Recital::default()),
-    };
-    Upstream::of(args.upstreams.iter().map(origin).collect())
 }
 
 impl From<ProxyProtocol> for Protocol {

@@ -84,6 +84,20 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// A part of a whole, from 0 to 1, given in percent.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    const WANTED: &str = "wanted a percentage from 0% to 100%, like 10%";
+    refuse_minus(text, WANTED)?;
+    let number = text
+        .strip_suffix('%')
+        .ok_or(format!("no % at its end; {WANTED}"))?;
+    let number: f64 = number.parse().map_err(|_| WANTED.to_string())?;
+    if !(0.0..=100.0).contains(&number) {
+        return Err(WANTED.to_string());
+    }
+    Ok(number / 100.0)
+}
+
 /// A number of bytes, at least 1.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const WANTED: &str = "wanted a size like 65536, 16MiB or 1GB";
@@ -128,6 +142,17 @@ mod tests {
             ("1m", None),
         ] {
             assert_eq!(months_as_minutes(text).as_deref(), minutes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_percentage_is_a_part_of_a_whole() {
+        for (text, part) in [("0%", 0.0), ("10%", 0.1), ("2.5%", 0.025), ("100%", 1.0)] {
+            assert_eq!(percent(text), Ok(part));
+        }
+        for text in ["10", "101%", "-1%", "%", "nan%", "inf%", "a%"] {
+            let error = percent(text).expect_err(text);
+            assert!(error.contains("wanted a percentage"), "{text}: {error}");
         }
     }
 

@@ -68,7 +68,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The texts of many keys: kept, on their way, or to be fetched.
 pub struct Coalescer<K> {
@@ -99,6 +99,8 @@ pub enum Found<K: Eq + Hash + Clone> {
 pub enum Verdict {
     /// It is kept, if there is room.
     Keep,
+    /// The same, for a ttl of its own.
+    KeepFor(Duration),
     /// It is complete, but an error message or the like: clients get it, and it is not
     /// kept.
     Reject,
@@ -459,12 +461,14 @@ fn keep<K: Eq + Hash + Clone>(
     writer: &mut Writer,
     now: Instant,
 ) -> bool {
-    if verdict == Verdict::Reject {
-        writer.attach(fill.reject(now));
-        return false;
-    }
-
-    let freshness = fill.freshness(now);
+    let freshness = match verdict {
+        Verdict::Keep => fill.freshness(now),
+        Verdict::KeepFor(ttl) => fill.freshness_for(ttl, now),
+        Verdict::Reject => {
+            writer.attach(fill.reject(now));
+            return false;
+        }
+    };
     let mut kept = None;
     let store = |reservation| {
         let stored = Poem::store(poem.clone(), reservation);

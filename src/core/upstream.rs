@@ -218,6 +218,11 @@ impl Upstream {
         is_limited.then(|| self.turns.clone())
     }
 
+    /// The number of sources.
+    pub(crate) fn len(&self) -> usize {
+        self.origins.len()
+    }
+
     /// The servers' addresses; none for commands and the built-in poems.
     pub fn addrs(&self) -> impl Iterator<Item = &Addr> {
         self.origins.iter().filter_map(|origin| match origin {
@@ -280,7 +285,8 @@ impl Upstream {
     /// Asks one source for a poem.
     ///
     /// # Errors
-    /// Those of [`client::ask`]; [`Error::BadRequest`] and [`Error::Program`] of a command.
+    /// Those of [`client::ask`]; of a command [`Error::BadRequest`] and
+    /// [`Error::Program`].
     pub(crate) async fn ask<'a>(
         &self,
         source: Source,

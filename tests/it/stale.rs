@@ -1,7 +1,7 @@
 //! `--grace`, `--fail-ttl` and SIGHUP: a bad day of the upstream. A ttl of zero makes a
 //! poem stale at once, so that nothing here has to wait for time to pass.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     FakeUpstream, HOUR, RESET, ServerProcess, Signal, ZERO, count, proxy, wait_for_count,
@@ -263,4 +263,50 @@ fn a_bad_day_costs_no_stale_poem_of_a_full_cache() {
         let answer = proxy.ask_at(&name(at), Instant::now());
         assert!(answer.read() == poem, "{at} is lost");
     }
+}
+
+#[test]
+fn a_text_that_matches_has_a_ttl_of_its_own() {
+    let upstream = FakeUpstream::new();
+    let rules = [("^no match", HOUR), ("match", 3 * HOUR)];
+    let proxy = proxy(&upstream)
+        .line()
+        .ttl_for(&rules, 0.0)
+        .ttl(2 * HOUR)
+        .start();
+    for (name, text) in [("a\n", "no match"), ("b\n", "a match"), ("c\n", "a text")] {
+        let mut client = proxy.request(name.as_bytes());
+        upstream.accept().skip(3).send(text.as_bytes()).close();
+        assert_eq!(client.rest().unwrap(), text.as_bytes());
+    }
+    wait_for_count("kept", &proxy.stats.kept, 3);
+
+    for (name, hours) in [(&b"a"[..], 1), (b"c", 2), (b"b", 3)] {
+        let end = Instant::now() + HOUR * hours;
+        assert!(proxy.ask_at(name, end - HOUR / 2).is_hit(), "{hours}");
+        let late = proxy.ask_at(name, end + HOUR / 2);
+        assert!(late.is_miss(), "{hours}");
+    }
+}
+
+#[test]
+fn jitter_takes_off_a_part_of_each_ttl() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().ttl_for(&[], 0.5).ttl(HOUR).start();
+    for at in 0..10 {
+        let mut client = proxy.request(format!("name{at}\n").as_bytes());
+        upstream.accept().skip(7).send(b"text").close();
+        assert_eq!(client.rest().unwrap(), b"text");
+    }
+    wait_for_count("kept", &proxy.stats.kept, 10);
+
+    let hits = |at: Duration| {
+        let now = Instant::now() + at;
+        let names = (0..10).map(|at| format!("name{at}").into_bytes());
+        names
+            .filter(|name| proxy.ask_at(name, now).is_hit())
+            .count()
+    };
+    assert_eq!(hits(HOUR * 9 / 20), 10);
+    assert!(hits(HOUR * 59 / 60) < 10, "one in 30 would be left, each");
 }

@@ -120,6 +120,15 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
         self.cache.policy.freshness(now)
     }
 
+    /// The same, for a ttl of its own.
+    pub fn freshness_for(&self, ttl: Duration, now: Instant) -> Freshness {
+        let policy = Policy {
+            ttl,
+            ..self.cache.policy
+        };
+        policy.freshness(now)
+    }
+
     /// Keeps the value, `bytes` long, as long as `freshness` says.
     ///
     /// # Errors

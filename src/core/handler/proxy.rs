@@ -17,6 +17,7 @@ mod fold;
 mod key;
 mod operate;
 mod patience;
+mod ttl;
 
 use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
@@ -44,6 +45,7 @@ use regex::bytes::Regex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+pub use ttl::TtlRules;
 
 /// What a proxy does.
 pub struct ProxySettings {
@@ -57,6 +59,8 @@ pub struct ProxySettings {
     pub half_close: bool,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
+    /// Which texts have a ttl of their own.
+    pub ttls: TtlRules,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
     /// this size.
     pub max_poem: u64,

@@ -6,7 +6,7 @@ use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::client::Timeouts;
-use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects};
+use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, TtlRules};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
 use poetry::transform::{Pipeline, Registry, Transform};
@@ -34,6 +34,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         timeouts,
         half_close: false,
         policy,
+        ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,
         rejects: Rejects::default(),
@@ -156,6 +157,15 @@ impl Builder<ProxyParts> {
 
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.of.settings.policy.ttl = ttl;
+        self
+    }
+
+    /// A ttl of their own for texts that match, and a part of each taken off by chance.
+    pub fn ttl_for(mut self, rules: &[(&str, Duration)], jitter: f64) -> Self {
+        let rule =
+            |(pattern, ttl): &(&str, Duration)| (regex::bytes::Regex::new(pattern).unwrap(), *ttl);
+        let rules: Vec<_> = rules.iter().map(rule).collect();
+        self.of.settings.ttls = TtlRules::new(&rules, jitter).unwrap();
         self
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Fetch {
     original: Bytes,
     /// Why the text is not to be kept although it is whole.
     rejected: Option<RejectReason>,
+    /// The ttl of the text, if it has one of its own.
+    ttl: Option<Duration>,
     /// How long readers that are too slow have held it up.
     held_up: Duration,
 }
@@ -105,6 +107,7 @@ impl Fetch {
             listed,
             original: Bytes::new(),
             rejected: None,
+            ttl: None,
             held_up: Duration::ZERO,
         }
     }
@@ -155,7 +158,7 @@ impl Fetch {
         let verdict = if self.rejected.is_some() {
             Verdict::Reject
         } else {
-            Verdict::Keep
+            self.keep()
         };
 
         let kept = self.guard.land(verdict, now);
@@ -271,7 +274,8 @@ impl Fetch {
             };
 
             upstream.note(source, Err(&error), Instant::now(), observer);
-            if !error.is_worth_another_server() || !self.guard.rewind() {
+            let is_last = !error.is_worth_another_server() || asked.len() == upstream.len();
+            if is_last || !self.guard.rewind() {
                 return Err(error.into());
             }
             let Some(next) = self.next_source(&asked).await else {
@@ -318,7 +322,7 @@ impl Fetch {
         if self.guard.is_keeping()
             && let Some(poem) = self.guard.writer().so_far()
         {
-            self.rejected = proxy.reject_reason(poem).await;
+            self.judge(poem).await;
         }
         Ok(())
     }
@@ -348,7 +352,7 @@ impl Fetch {
         }
 
         let poem = packed(poem);
-        self.rejected = proxy.reject_reason(poem.clone().into()).await;
+        self.judge(poem.clone().into()).await;
         Ok(poem)
     }
 

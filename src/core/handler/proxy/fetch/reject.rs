@@ -1,6 +1,8 @@
-//! Is a whole text an upstream's error message?
+//! Is a whole text an upstream's error message, and how long is it fresh?
 
-use crate::handler::proxy::{Proxy, Rejects};
+use super::Fetch;
+use crate::coalesce::Verdict;
+use crate::handler::proxy::Rejects;
 use crate::poem::Poem;
 use crate::rt;
 use crate::semaphore::Semaphore;
@@ -29,12 +31,16 @@ impl RejectReason {
     }
 }
 
-impl Proxy {
-    /// Why this reply is not to be kept, if it is not.
-    pub(super) async fn reject_reason(&self, reply: Poem) -> Option<RejectReason> {
-        let Rejects { pattern, min_bytes } = &self.settings.rejects;
-        if pattern.is_none() && *min_bytes == 0 {
-            return None;
+impl Fetch {
+    /// Finds out whether the reply is to be kept, and for how long. It is looked at as
+    /// the upstream sent it.
+    pub(super) async fn judge(&mut self, reply: Poem) {
+        let settings = &self.proxy.settings;
+        let Rejects { pattern, min_bytes } = &settings.rejects;
+        let has_patterns = pattern.is_some() || settings.ttls.has_patterns();
+        (self.rejected, self.ttl) = (None, None);
+        if !has_patterns && *min_bytes == 0 {
+            return;
         }
 
         let copies = reply.pieces().len() > 1;
@@ -43,16 +49,33 @@ impl Proxy {
         } else {
             None
         };
-        let poem = self.settings.protocol.payload(reply.bytes());
+        let poem = settings.protocol.payload(reply.bytes());
         if (poem.len() as u64) < *min_bytes {
-            return Some(RejectReason::TooShort);
+            self.rejected = Some(RejectReason::TooShort);
+            return;
+        }
+        if !has_patterns {
+            return;
         }
 
-        let pattern = pattern.clone()?;
-        let matches = rt::busy(poem.len(), move || {
+        let (pattern, ttls) = (pattern.clone(), settings.ttls.clone());
+        let look = rt::busy(poem.len(), move || {
             let _until_done = permit;
-            pattern.is_match(&poem)
+            let is_rejected = pattern.is_some_and(|pattern| pattern.is_match(&poem));
+            (is_rejected, ttls.of(&poem))
         });
-        matches.await.then_some(RejectReason::Pattern)
+        let (is_rejected, ttl) = look.await;
+        self.rejected = is_rejected.then_some(RejectReason::Pattern);
+        self.ttl = ttl;
+    }
+
+    /// How the whole text is kept.
+    pub(super) fn keep(&self) -> Verdict {
+        let settings = &self.proxy.settings;
+        if settings.ttls.is_empty() {
+            return Verdict::Keep;
+        }
+        let ttl = self.ttl.unwrap_or(settings.policy.ttl);
+        Verdict::KeepFor(settings.ttls.jittered(ttl, fastrand::f64()))
     }
 }

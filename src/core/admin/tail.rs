@@ -169,6 +169,11 @@ impl TailLines {
         poll_fn(|cx| self.poll_line(cx)).await
     }
 
+    /// The next line, if there is one.
+    pub(super) fn next_now(&mut self) -> Option<String> {
+        self.buffer.waiting().take()
+    }
+
     /// The next line, if there is one; wakes the task of `cx` once there is.
     pub fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         let mut waiting = self.buffer.waiting();

@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::endpoint::Endpoint;
+use super::tail::TailLines;
 use super::top::{Moment, figures, keys, redraw};
 use crate::observe::Selection;
 use crate::rt;
@@ -22,6 +23,9 @@ const FRAME: Duration = Duration::from_secs(1);
 /// After this time without a request there is an empty line: only writing shows that a
 /// client has gone.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Bytes of lines that are sent at once, and then other connections have their turn.
+const PIECE: usize = 16 << 10;
 
 /// Fetches on a screen; it shows fewer.
 const FLIGHTS: usize = 50;
@@ -80,11 +84,27 @@ fn requests(
 ) -> Option<Endless> {
     let lines = endpoint.lookout().tail.read(selection)?;
     let lines = unfold((lines, place), |(mut lines, place)| async move {
-        let line = rt::within(IDLE, lines.next_line()).await;
-        let line = line.unwrap_or_default() + "\n";
-        Some((Bytes::from(line), (lines, place)))
+        let piece = next_piece(&mut lines).await;
+        Some((Bytes::from(piece), (lines, place)))
     });
     Some(lines.boxed())
+}
+
+/// The lines that have come, once there is one. Requests may end faster than their
+/// lines are sent, and then nothing here ever waits: the other connections of this
+/// thread get their turn before each piece.
+async fn next_piece(lines: &mut TailLines) -> String {
+    rt::yield_now().await;
+    let first = rt::within(IDLE, lines.next_line()).await;
+
+    let mut piece = first.unwrap_or_default() + "\n";
+    while piece.len() < PIECE
+        && let Some(line) = lines.next_now()
+    {
+        piece.push_str(&line);
+        piece.push('\n');
+    }
+    piece
 }
 
 /// The figures. The first frame comes after a second: rates need two moments.
@@ -118,4 +138,43 @@ fn hot_keys(endpoint: &Arc<Endpoint>, place: EndlessPlace) -> Endless {
         Some((Bytes::from(frame), (watch, place)))
     });
     frames.boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tail::Tail;
+    use super::*;
+    use crate::observe::{AccessRecord, CacheStatus, Observer, Outcome};
+    use futures::FutureExt;
+
+    fn end_request(tail: &Tail) {
+        tail.request(&AccessRecord {
+            peer: &"127.0.0.1:1",
+            request: b"name",
+            status: CacheStatus::Miss,
+            fetch: None,
+            outcome: Outcome::Whole,
+            bytes: 1,
+            wait: Duration::ZERO,
+            total: Duration::ZERO,
+            stored: false,
+        });
+    }
+
+    #[test]
+    fn lines_that_never_run_out_leave_others_their_turn() {
+        let tail = Arc::new(Tail::default());
+        let mut lines = tail.read(Selection::default()).expect("there is room");
+
+        for _ in 0..3 {
+            (0..1000).for_each(|_| end_request(&tail));
+            let piece = next_piece(&mut lines);
+            futures::pin_mut!(piece);
+            assert!(piece.as_mut().now_or_never().is_none(), "others come first");
+
+            let piece = rt::block_on(piece);
+            assert!(piece.len() >= PIECE && piece.len() < 2 * PIECE);
+            assert!(piece.ends_with("}\n"), "lines are whole");
+        }
+    }
 }

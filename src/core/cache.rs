@@ -150,6 +150,10 @@ pub struct Cache<K, V: Stored, F> {
 const SHARDS: u64 = 32;
 const SHARD_CAPACITY: u64 = 64 << 10;
 
+/// Places of a shard that are looked at or purged under one lock, some 0.1 ms, before
+/// the requests have their turn.
+const STEP: usize = 4096;
+
 /// The answer of a look-up.
 #[derive(Debug)]
 pub enum Lookup<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
@@ -416,21 +420,24 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// fetch of its own. Flights that `spares` picks stay what they are. Returns the
     /// number of values purged, and the flights that were detached.
     ///
-    /// Locks each shard once, for as long as it has entries.
+    /// A lock is held for at most 4096 entries. A value that comes meanwhile may be
+    /// purged as well.
     pub fn purge(&self, how: Purge, now: Instant, spares: impl Fn(&F) -> bool) -> (u64, Vec<F>) {
         let rule = self.rule(how, now, &spares);
         let mut detached = Vec::new();
         let mut purged = 0;
 
         for shard in &self.shards {
-            let (count, flights) = drop_after(shard.write().expect(UNPOISONED), |table| {
-                let mut out = DropLater::new();
-                let count = table.purge(&rule, &mut out);
-                let flights = std::mem::take(&mut out.detached);
-                ((count, flights), out)
-            });
-            purged += count;
-            detached.extend(flights);
+            let mut most = usize::MAX;
+            while most > 0 {
+                purged += drop_after(shard.write().expect(UNPOISONED), |table| {
+                    let mut out = DropLater::new();
+                    let (count, before) = table.purge_last(most, STEP, &rule, &mut out);
+                    most = before;
+                    detached.append(&mut out.detached);
+                    (count, out)
+                });
+            }
         }
         (purged, detached)
     }

@@ -9,14 +9,10 @@
 //! happens to begins again.
 
 use super::table::{Entry, FetchState, Table};
-use super::{Cache, ENTRY_WEIGHT, Freshness, Purge, Stored, UNPOISONED};
+use super::{Cache, ENTRY_WEIGHT, Freshness, Purge, STEP, Stored, UNPOISONED};
 use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::time::Instant;
-
-/// Places of the table that are looked at under one lock, some 0.1 ms. At most seven of
-/// eight hold an entry.
-const STEP: usize = 4096;
 
 /// Looks at one shard before it is looked at under one lock. A table of more than one
 /// step rehashes once in thousands of insertions, so a second look is rare already.

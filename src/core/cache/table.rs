@@ -220,14 +220,27 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         had_value
     }
 
-    /// Makes all values stale, or removes them. Returns their number.
-    pub(super) fn purge(&mut self, how: &PurgeRule<'_, F>, out: &mut DropLater<V, F>) -> u64 {
+    /// Makes the last of the first `most` values stale, or removes them, at most `step`
+    /// of them. Returns their number, and how many come before them.
+    ///
+    /// Begin with all, and go on with what comes before, until that is none: an entry
+    /// only ever moves to the front, so none is left out, whatever comes and goes
+    /// between two steps.
+    pub(super) fn purge_last(
+        &mut self,
+        most: usize,
+        step: usize,
+        how: &PurgeRule<'_, F>,
+        out: &mut DropLater<V, F>,
+    ) -> (u64, usize) {
+        let end = most.min(self.entries.len());
+        let begin = end.saturating_sub(step);
         let mut purged = 0;
-        for at in (0..self.entries.len() as u32).rev() {
+        for at in (begin as u32..end as u32).rev() {
             purged += u64::from(self.purge_entry(at, how, out));
-            self.remove_if_void(at); // what takes its place was purged before it
+            self.remove_if_void(at); // what takes its place was purged, or is new
         }
-        purged
+        (purged, begin)
     }
 
     /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's

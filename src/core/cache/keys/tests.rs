@@ -277,3 +277,78 @@ fn only_the_keys_that_are_picked_are_purged() {
         Lookup::Hit(11, _)
     ));
 }
+
+/// A value that notes, when it is dropped, how many entries the cache still has.
+struct Witness {
+    cache: std::sync::Weak<Cache<u32, Plain<Arc<Witness>>, ()>>,
+    seen: Arc<std::sync::Mutex<Vec<usize>>>,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if let Some(cache) = self.cache.upgrade() {
+            let mut seen = self.seen.lock().expect("no test panics here");
+            seen.push(cache.len());
+        }
+    }
+}
+
+#[test]
+fn a_purge_of_all_frees_each_lock_after_a_step() {
+    const SHARDS: usize = 32;
+    const ENTRIES: u32 = 2 * 4096 * SHARDS as u32;
+    let cache = Cache::new(POLICY);
+    let seen = Arc::default();
+    let now = Instant::now();
+    for key in 0..ENTRIES {
+        let Lookup::Miss(lead) = cache.lookup(&key, now, || ((), ())) else {
+            panic!("{key} was never asked for");
+        };
+        let witness = Witness {
+            cache: Arc::downgrade(&cache),
+            seen: Arc::clone(&seen),
+        };
+        let freshness = POLICY.freshness(now);
+        let kept = lead.fill.commit(witness.into(), 1, freshness, now);
+        kept.expect("there is room");
+    }
+
+    let (purged, _) = cache.purge(Purge::Hard, now, |_| false);
+    assert_eq!((purged, cache.len()), (ENTRIES.into(), 0));
+    let mut seen = seen.lock().expect("no test panics here").clone();
+    assert_eq!(seen.len(), ENTRIES as usize);
+    seen.dedup();
+    let steps = seen.windows(2).map(|two| two[0] - two[1]);
+    let longest = steps.max().expect("there were steps");
+    assert!(longest <= STEP, "{longest} entries under one lock");
+}
+
+#[test]
+fn a_purge_beside_new_keys_counts_each_value_once_and_leaves_no_old_one() {
+    let (cache, now) = numbers(1 << 30);
+    const OLD: u32 = 200_000;
+    (0..OLD).for_each(|key| keep(&cache, key, now));
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let growing = {
+        let (cache, is_over) = (cache.clone(), is_over.clone());
+        std::thread::spawn(move || {
+            let mut key = OLD;
+            while !is_over.load(Ordering::Relaxed) {
+                keep(&cache, key, now);
+                key += 1;
+            }
+            key
+        })
+    };
+    let (purged, _) = cache.purge(Purge::Soft, now, |_| false);
+    is_over.store(true, Ordering::Relaxed);
+    let keys = growing.join().expect("it does not panic");
+
+    assert!(purged >= OLD.into() && purged <= keys.into(), "{purged}");
+    for key in 0..OLD {
+        let known = cache.known_of(&key, now).expect("it is within its grace");
+        let value = known.value.expect("it is within its grace");
+        assert!(value.freshness.fresh_until <= now, "{key}");
+    }
+}

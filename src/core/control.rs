@@ -31,6 +31,11 @@ pub trait Control: Send + Sync {
         KeyList::default()
     }
 
+    /// What is known of one key; `None` where that is nothing.
+    fn key(&self, _name: &[u8], _now: Instant) -> Option<KeyView> {
+        None
+    }
+
     /// Purges texts, and reports that. Clients that wait for one still get it, but it
     /// is not kept, and neither is anything whose fetch began before. Returns the
     /// number of texts that were cached.

@@ -1,7 +1,7 @@
 //! What the endpoint answers, in both languages: one source of figures, so that they
 //! can't disagree.
 
-use super::action::{Action, KEYS_MAX, KeyQuery, Right, Target};
+use super::action::{Action, KeyQuery, Right, Target};
 use super::clock::Clock;
 use super::health::HealthReport;
 use super::history::History;
@@ -145,7 +145,7 @@ impl Endpoint {
                 let shows_keys = rights.allow(Right::Keys).is_ok();
                 Page::of(200, JSON, self.status(history, shows_keys, now))
             }
-            Action::Keys(query) => Page::json(&keys::keys(&self.keys(&query, now))),
+            Action::Keys(query) => Page::json(&keys::keys(&self.keys(&query, now).await)),
             Action::Key(name) => match self.key(&name, now) {
                 Some(key) => Page::json(&keys::key(&key)),
                 None => Page::text(404, "nothing is known of this key\n"),
@@ -166,7 +166,7 @@ impl Endpoint {
     }
 
     /// The answer in the line language, for a client with these rights.
-    pub(super) fn speak(self: &Arc<Self>, action: &Action, rights: Rights) -> Spoken {
+    pub(super) async fn speak(self: &Arc<Self>, action: &Action, rights: Rights) -> Spoken {
         // The help is no page here, and names no figures.
         let is_help = *action == Action::Help;
         if let Err(denied) = rights.allow(action.right())
@@ -183,7 +183,7 @@ impl Endpoint {
             Action::Ready { upstream } => spoken_health(self.ready(*upstream, now), "ready"),
             Action::Metrics => whole(self.metrics(Format::Text, now)),
             Action::Status { .. } => whole(self.glance(now)),
-            Action::Keys(query) => whole(text::keys(&self.keys(query, now))),
+            Action::Keys(query) => whole(text::keys(&self.keys(query, now).await)),
             Action::Key(name) => whole(self.key(name, now).iter().map(text::key).collect()),
             Action::Flights => whole(text::flights(&self.flights(FLIGHTS_MAX, now))),
             Action::Upstreams => whole(text::upstreams(&self.snapshot(now).upstreams)),
@@ -284,8 +284,8 @@ impl Endpoint {
     }
 
     /// A page of keys. Each look at the cache is short, so it takes several to find the
-    /// few of a prefix.
-    fn keys(&self, query: &KeyQuery, now: Instant) -> KeyList {
+    /// few of a prefix. Between them the other connections have their turn.
+    async fn keys(&self, query: &KeyQuery, now: Instant) -> KeyList {
         let mut list = KeyList {
             next: query.cursor,
             ..KeyList::default()
@@ -302,24 +302,14 @@ impl Endpoint {
             if list.next.is_none() || list.keys.len() >= query.limit {
                 break;
             }
+            rt::yield_now().await;
         }
         list
     }
 
     /// One key.
     fn key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
-        let mut query = KeyQuery {
-            prefix: name.to_vec(),
-            cursor: None,
-            limit: KEYS_MAX,
-        };
-        loop {
-            let list = self.keys(&query, now);
-            if let Some(key) = list.keys.into_iter().find(|key| key.name == name) {
-                return Some(key);
-            }
-            query.cursor = Some(list.next?);
-        }
+        self.parts.control.key(name, now)
     }
 
     fn purge(&self, target: &Target, how: Purge, now: Instant) -> u64 {

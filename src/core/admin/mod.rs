@@ -236,7 +236,7 @@ async fn answer_http(endpoint: &Arc<Endpoint>, via: Via, stream: &Stream, first:
 
 async fn answer_line(endpoint: &Arc<Endpoint>, via: Via, stream: &Stream, command: &[u8]) {
     let spoken = match line::parse(command) {
-        Ok(action) => endpoint.speak(&action, Rights::of(via)),
+        Ok(action) => endpoint.speak(&action, Rights::of(via)).await,
         Err(why) => Spoken::Badly(why),
     };
 

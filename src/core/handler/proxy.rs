@@ -23,7 +23,8 @@ use crate::cache::{Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
 use crate::control::{
-    CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, Refresh, Snapshot, Texts,
+    CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, KeyView, Refresh, Snapshot,
+    Texts,
 };
 use crate::dispatch::{Arrived, Dispatch, StartLimit};
 use crate::error::Error;
@@ -314,6 +315,10 @@ impl Control for Proxy {
 
     fn keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
         self.list_keys(page, now)
+    }
+
+    fn key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
+        self.view_key(name, now)
     }
 
     fn purge(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {

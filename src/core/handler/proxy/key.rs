@@ -107,8 +107,15 @@ impl Key {
     }
 
     /// Whether the name begins like this.
+    ///
+    /// Many keys are asked this under a lock, so the name of a digest is made only
+    /// where it may begin so.
     pub(super) fn begins_with(&self, prefix: &[u8]) -> bool {
-        self.name().starts_with(prefix)
+        match (prefix, self.bytes()) {
+            ([], _) => true,
+            ([first, ..], [b'#', ..]) if *first != b'#' => false,
+            _ => self.name().starts_with(prefix),
+        }
     }
 
     /// The length and the digest of a long request.
@@ -123,8 +130,15 @@ impl Key {
 const DIGEST_BYTES: usize = 32;
 
 fn digest_name(length: &[u8], digest: &[u8]) -> Vec<u8> {
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    [b"#", length, b":", hex.as_bytes()].concat()
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let hex = |byte: &u8| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+
+    let mut name = Vec::with_capacity(length.len() + 2 + 2 * digest.len());
+    name.push(b'#');
+    name.extend(length);
+    name.push(b':');
+    name.extend(digest.iter().flat_map(hex));
+    name
 }
 
 /// The part that all keys of one proxy share: protocol, upstreams and transformations.
@@ -311,6 +325,9 @@ mod tests {
         assert_eq!(scope.long(&name), Some(long.clone()));
         assert_eq!(scope.named(&name), [scope.key(&name), long.clone()]);
         assert!(long.begins_with(&name[..20]) && !long.begins_with(b"#301"));
+        assert!(long.begins_with(b"") && !long.begins_with(b"x"));
+        let short = scope.key(b"#3");
+        assert!(short.begins_with(b"#") && !short.begins_with(b"#30"));
 
         let poem = Scope::new(Protocol::Poem, &[b"1".to_vec()], b"");
         assert_eq!(poem.key(b"").name(), &b""[..]);

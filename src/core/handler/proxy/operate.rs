@@ -25,6 +25,14 @@ impl Proxy {
         }
     }
 
+    /// One key. Of a name that two keys share, that of the request.
+    pub(super) fn view_key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
+        let cache = self.texts.cache();
+        let keys = self.scope.named(name);
+        let known = keys.iter().find_map(|key| cache.known_of(key, now))?;
+        Some(view(&known, now))
+    }
+
     /// Purges, counts it, and reports it.
     pub(super) fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
         self.count_purge(&texts);

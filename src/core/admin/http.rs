@@ -38,6 +38,7 @@ const FIELDS_MAX: usize = 64;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -145,6 +146,7 @@ fn find(
         authority: uri.authority().map(|authority| authority.as_str()),
         hosts: values(request.headers(), &HOST),
         fetch_sites: values(request.headers(), &FETCH_SITE),
+        fetch_modes: values(request.headers(), &FETCH_MODE),
         origins: values(request.headers(), &ORIGIN),
         authorizations: values(request.headers(), &AUTHORIZATION),
     };

@@ -11,6 +11,7 @@
 //! | threat | what stops it |
 //! |---|---|
 //! | a form or an image of another site | nothing changes by GET; `Sec-Fetch-Site`, or `Origin` beside `Host` |
+//! | images of another site that occupy the endpoint, as `/log` would | what they embed gets no more than `open`; a link may lead anywhere |
 //! | a name of another site that leads here | over TCP, `Host` is an IP address, `localhost` or a name given at the start |
 
 use super::action::Right;
@@ -103,6 +104,8 @@ pub struct HttpHead<'a> {
     pub hosts: Vec<&'a [u8]>,
     /// `Sec-Fetch-Site`.
     pub fetch_sites: Vec<&'a [u8]>,
+    /// `Sec-Fetch-Mode`.
+    pub fetch_modes: Vec<&'a [u8]>,
     /// `Origin`.
     pub origins: Vec<&'a [u8]>,
     /// `Authorization`.
@@ -203,13 +206,17 @@ impl AdminAccess {
         let plain = Rights::of(via);
         let has_token = self.has_token(head);
         let is_page = via == Via::Loopback && site == Site::Same;
-        let refusal = if self.token.is_some() {
-            Denied::NoToken
-        } else {
-            Denied::Never
+        // A link is followed by a person, who sees the answer. What a page embeds is
+        // hidden from it, but can keep places and cores busy.
+        let is_link = head.fetch_modes == [b"navigate"];
+        let is_embedded = site == Site::Other && !is_link;
+        let refusal = match self.token {
+            _ if is_embedded => Denied::CrossSite,
+            Some(_) => Denied::NoToken,
+            None => Denied::Never,
         };
         Ok(Rights {
-            may_read: plain.may_read || has_token,
+            may_read: (plain.may_read || has_token) && !is_embedded,
             may_act: plain.may_act || has_token || is_page,
             refusal,
         })
@@ -217,12 +224,14 @@ impl AdminAccess {
 
     /// Over TCP both the target's host and `Host` must be known: a name of another site
     /// that leads here makes a browser send what looks like our own page's requests,
-    /// and only the host shows it. A unix socket has no name.
+    /// and only the host shows it. A unix socket has no name, but a tunnel leads browsers
+    /// to it, and what they mark as theirs is held to the same.
     fn check_hosts(&self, via: Via, head: &HttpHead<'_>) -> Result<(), Denied> {
         if head.hosts.len() > 1 {
             return Err(Denied::NotOneHost);
         }
-        if via == Via::Unix {
+        let is_browser = !head.fetch_sites.is_empty() || !head.origins.is_empty();
+        if via == Via::Unix && !is_browser {
             return Ok(());
         }
 
@@ -410,6 +419,24 @@ mod tests {
     }
 
     #[test]
+    fn another_site_embeds_no_more_than_is_open_but_may_link() {
+        for via in [Via::Unix, Via::Loopback, Via::Elsewhere] {
+            let mut image = head("GET");
+            image.fetch_sites = vec![b"cross-site"];
+            image.fetch_modes = vec![b"no-cors"];
+            let rights = access().rights(via, &image);
+            assert_eq!(granted(rights)[..3], OPEN[..3], "{via:?}");
+            let refused = rights.expect("it is let in").allow(Right::Keys);
+            assert_eq!(refused, Err(Denied::CrossSite));
+
+            let mut link = image.clone();
+            link.fetch_modes = vec![b"navigate"];
+            let plain = granted(access().rights(via, &head("GET")));
+            assert_eq!(granted(access().rights(via, &link)), plain, "{via:?}");
+        }
+    }
+
+    #[test]
     fn over_tcp_the_host_is_known_and_there_is_one() {
         let access = access();
         let ask = |via, hosts: &[&'static str], authority: Option<&'static str>| {
@@ -451,6 +478,20 @@ mod tests {
         assert_eq!(ask(Via::Loopback, &[], None), Err(Denied::NotOneHost));
         assert_eq!(ask(Via::Unix, &two, None), Err(Denied::NotOneHost));
         assert_eq!(ask(Via::Unix, &[], None), Ok(()));
+    }
+
+    #[test]
+    fn through_a_tunnel_to_a_unix_socket_a_foreign_name_changes_nothing() {
+        let mut rebound = head("POST");
+        rebound.hosts = vec![b"evil.example:10002"];
+        rebound.origins = vec![b"http://evil.example:10002"];
+        let refused = access().rights(Via::Unix, &rebound);
+        assert_eq!(refused, Err(Denied::WrongHost));
+
+        let mut page = head("POST");
+        page.hosts = vec![b"localhost:10002"];
+        page.origins = vec![b"http://localhost:10002"];
+        assert_eq!(granted(access().rights(Via::Unix, &page)), ALL);
     }
 
     #[test]

@@ -148,6 +148,23 @@ fn another_site_can_make_a_browser_change_nothing() {
 }
 
 #[test]
+fn another_site_can_occupy_no_place_by_images() {
+    let (_proxy, operators) = keeping();
+    for (path, mode, status) in [
+        ("/log", "no-cors", 403),
+        ("/keys", "no-cors", 403),
+        ("/status", "cors", 403),
+        ("/health/live", "no-cors", 200),
+        ("/metrics", "no-cors", 200),
+        ("/status", "navigate", 200),
+    ] {
+        let fields = format!("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: {mode}\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\n{HOST}{fields}\r\n");
+        assert_eq!(operators.http(&head).status, status, "{path} {mode}");
+    }
+}
+
+#[test]
 fn our_own_page_can_purge() {
     let (proxy, operators) = keeping();
     let head = format!("POST /purge?key= HTTP/1.1\r\n{HOST}Sec-Fetch-Site: same-origin\r\n\r\n");

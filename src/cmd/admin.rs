@@ -178,9 +178,12 @@ fn read_token(path: &Path) -> Result<Token, Error> {
 
     let mut content = Vec::new();
     let read = File::open(path).and_then(|file| {
-        let mut limited = file.take(TOKEN_FILE_MAX);
+        let mut limited = file.take(TOKEN_FILE_MAX + 1);
         limited.read_to_end(&mut content)
     });
     read.map_err(|error| local(reason(&error)))?;
+    if content.len() as u64 > TOKEN_FILE_MAX {
+        return Err(local("a token has at most 4096 characters".into()));
+    }
     Token::new(&content).map_err(|why| local(why.into()))
 }

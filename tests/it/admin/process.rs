@@ -142,7 +142,9 @@ fn an_address_that_is_not_safe_is_a_usage_error() {
 fn a_token_that_protects_nothing_is_refused() {
     let folder = Folder::new();
     let short = folder.write("short", "secret\n");
+    let long = folder.write("long", "x".repeat(4097));
     for (file, why) in [
+        (long.as_str(), "a token has at most 4096 characters"),
         (short.as_str(), "a token has at least 16 characters"),
         ("no/such/file", "no such file or directory"),
     ] {

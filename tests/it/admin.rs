@@ -4,3 +4,4 @@ mod http;
 mod language;
 mod pressure;
 mod process;
+mod truth;

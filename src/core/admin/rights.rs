@@ -206,8 +206,8 @@ impl AdminAccess {
         let plain = Rights::of(via);
         let has_token = self.has_token(head);
         let is_page = via == Via::Loopback && site == Site::Same;
-        // A link is followed by a person, who sees the answer. What a page embeds is
-        // hidden from it, but can keep places and cores busy.
+        // A person follows a link, and sees the answer. What a page embeds is hidden
+        // from it, but can keep places and cores busy.
         let is_link = head.fetch_modes == [b"navigate"];
         let is_embedded = site == Site::Other && !is_link;
         let refusal = match self.token {
@@ -224,8 +224,8 @@ impl AdminAccess {
 
     /// Over TCP both the target's host and `Host` must be known: a name of another site
     /// that leads here makes a browser send what looks like our own page's requests,
-    /// and only the host shows it. A unix socket has no name, but a tunnel leads browsers
-    /// to it, and what they mark as theirs is held to the same.
+    /// and only the host shows it. A unix socket has no name, but a tunnel leads
+    /// browsers to it, and what they mark as theirs is held to the same.
     fn check_hosts(&self, via: Via, head: &HttpHead<'_>) -> Result<(), Denied> {
         if head.hosts.len() > 1 {
             return Err(Denied::NotOneHost);

@@ -22,7 +22,7 @@ use hyper::header::{
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use smol_hyper::rt::FuturesIo;
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -53,6 +53,10 @@ pub(super) fn check(head: &[u8]) -> Result<(), u16> {
         Ok(_) => {}
         Err(httparse::Error::TooManyHeaders) => return Err(431),
         Err(_) => return Err(400),
+    }
+    let target = request.path.unwrap_or_default();
+    if target.parse::<Uri>().is_err() {
+        return Err(400);
     }
 
     let values = |name: &str| -> Vec<&[u8]> {
@@ -224,6 +228,20 @@ mod tests {
             (&many, Err(431)),
         ] {
             assert_eq!(check(fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_none_is_refused() {
+        for (target, expected) in [
+            ("/keys?key=%zz", Ok(())),
+            ("*", Ok(())),
+            ("http://localhost/", Ok(())),
+            ("?x", Err(400)),
+            ("http://", Err(400)),
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\n\r\n");
+            assert_eq!(check(head.as_bytes()), expected, "{target}");
         }
     }
 

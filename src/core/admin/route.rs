@@ -49,6 +49,9 @@ const UNSAFE: &str = "POST";
 /// The history that is kept: five minutes. More than that can't be asked for.
 const HISTORY_MAX: Duration = Duration::from_secs(300);
 
+/// The most parameters of a query. No path has as many, and each is compared with all.
+const PARAMETERS_MAX: usize = 8;
+
 /// What this request asks for. `query` is what follows the question mark.
 ///
 /// # Errors
@@ -163,6 +166,9 @@ impl Fields {
     fn parse(query: &str) -> Result<Fields, String> {
         let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         for field in query.split('&').filter(|field| !field.is_empty()) {
+            if fields.len() == PARAMETERS_MAX {
+                return Err("too many parameters".into());
+            }
             let (name, value) = field.split_once('=').unwrap_or((field, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if fields.iter().any(|(other, _)| *other == name) {

@@ -29,6 +29,8 @@ fn each_odd_request_has_its_status() {
     let long = format!("{HOST}a: {}\r\n", "x".repeat(9000));
     let many = format!("{HOST}{}", "a: b\r\n".repeat(65));
     let body = format!("{HOST}Content-Length: 5\r\n");
+    let parameters: String = (0..1000).map(|number| format!("{number}&")).collect();
+    let parameters = format!("GET /keys?{parameters} HTTP/1.1");
 
     for (line, fields, status) in [
         ("GET /health/live HTTP/1.1", HOST, 200),
@@ -57,6 +59,8 @@ fn each_odd_request_has_its_status() {
         ("CONNECT localhost:1 HTTP/1.1", HOST, 404),
         ("OPTIONS * HTTP/1.1", HOST, 404),
         ("G\tET / HTTP/1.1", HOST, 400),
+        ("GET ?x HTTP/1.1", HOST, 400),
+        (&parameters, HOST, 400),
         ("GET /health/live HTTP/1.2", HOST, 505),
         ("PRI * HTTP/2.0", "", 505),
     ] {

@@ -158,7 +158,7 @@ impl Endpoint {
             Action::Notices => Page::json(&self.parts.lookout.notices.to_json(&clock(now))),
             Action::Log { .. } | Action::Top | Action::TopKeys => self.endless_page(&action),
             Action::Purge(target, how) => {
-                let purged = self.purge(&target, how, now);
+                let purged = self.purge(target, how, now).await;
                 Page::json(&json!({ "purged": purged }))
             }
             Action::Refresh { name, wait } => self.refresh_page(&name, wait, now).await,
@@ -198,7 +198,7 @@ impl Endpoint {
                 }
             }
             Action::Purge(target, how) => {
-                let purged = self.purge(target, *how, now);
+                let purged = self.purge(target.clone(), *how, now).await;
                 whole(format!("purged {purged}\n"))
             }
             Action::Refresh { name, .. } => match self.refresh(name, now) {
@@ -312,8 +312,18 @@ impl Endpoint {
         self.parts.control.key(name, now)
     }
 
-    fn purge(&self, target: &Target, how: Purge, now: Instant) -> u64 {
-        self.parts.control.purge(target.texts(), how, now)
+    /// Purges one text at once. All texts, or those of a prefix, are looked at on a
+    /// thread of its own: a million take a second, and health checks are to be
+    /// answered.
+    async fn purge(&self, target: Target, how: Purge, now: Instant) -> u64 {
+        let control = self.parts.control.clone();
+        let is_quick = matches!(target, Target::Named(_));
+        let purge = move || control.purge(target.texts(), how, now);
+        if is_quick {
+            purge()
+        } else {
+            rt::unblock(purge).await
+        }
     }
 
     /// Starts a fetch; says so, or why not.

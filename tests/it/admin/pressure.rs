@@ -1,12 +1,17 @@
 //! It answers while the service doesn't, and whatever others do to it.
 
 use crate::support::{Client, FakeUpstream, HOUR, LONG, Operators, proxy, read_all, request};
+use poetry::cache::Purge;
+use poetry::control::{Control, Snapshot, Texts};
 use poetry::heartbeat::Heartbeat;
 use poetry::rt;
+use poetry::stats::Stats;
 use socket2::{Domain, Socket, Type};
+use std::io::Write;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,4 +128,44 @@ fn a_draining_service_is_not_ready() {
     assert_eq!((ready.status, &*ready.body), (503, "draining\n"));
     assert_eq!(operators.unix(b"ready\n"), ("draining\n".into(), false));
     assert_eq!(request(operators.elsewhere, "GET /health/live").status, 200);
+}
+
+/// A service whose purge says that it has begun, and ends when it is told to.
+struct LongPurge {
+    begun: Mutex<Sender<()>>,
+    end: Mutex<Receiver<()>>,
+}
+
+impl Control for LongPurge {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        Snapshot::of(stats, now)
+    }
+
+    fn purge(&self, _: Texts<'_>, _: Purge, _: Instant) -> u64 {
+        self.begun.lock().unwrap().send(()).unwrap();
+        self.end.lock().unwrap().recv_timeout(LONG).unwrap();
+        7
+    }
+}
+
+#[test]
+fn health_is_answered_while_a_million_texts_are_purged() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).start();
+    let (begin, begun) = channel();
+    let (end, ended) = channel();
+    let control = Arc::new(LongPurge {
+        begun: begin.into(),
+        end: ended.into(),
+    });
+    let heartbeat = Heartbeat::new(NonZeroUsize::MIN, Instant::now());
+    let operators = Operators::with(control, &proxy, Arc::new(heartbeat));
+
+    let mut purge = UnixStream::connect(&operators.unix).unwrap();
+    purge.write_all(b"purge --all\n").unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    let live = request(operators.loopback, "GET /health/live");
+    end.send(()).unwrap();
+    assert_eq!(live.status, 200);
+    assert_eq!(read_all(&mut purge), ("purged 7\n".into(), true));
 }

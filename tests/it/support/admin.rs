@@ -5,6 +5,7 @@ use poetry::addr::Addr;
 use poetry::admin::rights::{AdminAccess, Token};
 use poetry::admin::status::About;
 use poetry::admin::{Admin, AdminParts, Lookout};
+use poetry::control::Control;
 use poetry::heartbeat::Heartbeat;
 use poetry::observe::Silent;
 use std::io::{ErrorKind, Read, Write};
@@ -39,6 +40,15 @@ pub struct HttpAnswer {
 impl Operators {
     /// Answers for `service`, whose executor beats like this.
     pub fn of(service: &Service, heartbeat: Arc<Heartbeat>) -> Operators {
+        Operators::with(service.control(), service, heartbeat)
+    }
+
+    /// The same, where `control` answers for the service.
+    pub fn with(
+        control: Arc<dyn Control>,
+        service: &Service,
+        heartbeat: Arc<Heartbeat>,
+    ) -> Operators {
         let folder = Folder::new();
         let unix = folder.path("admin");
         let unix_addr = format!("unix:{}", unix.display());
@@ -56,7 +66,7 @@ impl Operators {
             hosts: vec!["poems.example".into()],
         };
         let parts = AdminParts {
-            control: service.control(),
+            control,
             stats: service.stats.clone(),
             heartbeat,
             access,

@@ -132,6 +132,7 @@ impl Admin {
         let run = move || {
             // Not `rt::run`: what a purge or a refresh starts belongs to the service.
             let _stopped = rt::block_on(rt::race(serve(&serving, &listeners), stopped));
+            drop(listeners); // first: their socket files are removed with them
             drop(end);
         };
         match thread::Builder::new().name("admin".into()).spawn(run) {

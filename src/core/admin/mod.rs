@@ -10,6 +10,7 @@
 //! | connections at once, for each address | 16; 64 more wait in the kernel | here |
 //! | the head of a request | 8 KiB, 64 fields, 5 s | `first.rs`, `http.rs`, here |
 //! | the body of a request | none | `http.rs` |
+//! | a query | 8 parameters | `route.rs` |
 //! | a command | 1 KiB, 5 s | `first.rs`, here |
 //! | a whole answer | 10 s | `http.rs`, here |
 //! | answers without an end | 4 | `watching.rs` |

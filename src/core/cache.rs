@@ -418,7 +418,8 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// Purges all values and cached failures, and detaches the fetches under way. Their
     /// readers still get the text, but it is not kept, and the next request starts a
     /// fetch of its own. Flights that `spares` picks stay what they are. Returns the
-    /// number of values purged, and the flights that were detached.
+    /// number of keys that had a value or a cached failure, and the flights that were
+    /// detached.
     ///
     /// A lock is held for at most 4096 entries. A value that comes meanwhile may be
     /// purged as well.
@@ -442,7 +443,8 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         (purged, detached)
     }
 
-    /// Purges one key, like [`Cache::purge`]. Returns whether it had a value.
+    /// Purges one key, like [`Cache::purge`]. Returns whether it had a value or
+    /// a cached failure.
     pub fn remove(
         &self,
         key: &K,

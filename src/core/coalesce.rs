@@ -109,7 +109,7 @@ pub enum Verdict {
 /// A purge that has taken place.
 #[derive(Debug, Default)]
 pub struct Purged {
-    /// Texts that were kept.
+    /// Texts and cached failures.
     pub texts: u64,
     /// Fetches under way whose texts will not be kept.
     pub fetches: u64,

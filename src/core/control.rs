@@ -38,7 +38,7 @@ pub trait Control: Send + Sync {
 
     /// Purges texts, and reports that. Clients that wait for one still get it, but it
     /// is not kept, and neither is anything whose fetch began before. Returns the
-    /// number of texts that were cached.
+    /// number of keys that had a text or a cached failure.
     fn purge(&self, _texts: Texts<'_>, _how: Purge, _now: Instant) -> u64 {
         0
     }

@@ -72,6 +72,28 @@ fn keys_are_listed_and_purged_by_name_and_prefix() {
 }
 
 #[test]
+fn a_cached_failure_is_purged_and_counts() {
+    let upstream = FakeUpstream::new();
+    let service = proxy(&upstream).line().fail_ttl(HOUR).start();
+    let proxy = service.proxy();
+    let mut client = service.request(b"name\n");
+    upstream.accept().skip(6).reset();
+    assert!(client.rest().is_err());
+    wait_until("it is cached", || {
+        keys(&proxy, b"")
+            .iter()
+            .any(|key| key.state == KeyState::Failed)
+    });
+
+    let purge = || {
+        let name = Texts::Named(b"name");
+        Control::purge(&*proxy, name, Purge::Hard, Instant::now())
+    };
+    assert_eq!((purge(), purge()), (1, 0));
+    fill(&upstream, &service, "name", b"whole again");
+}
+
+#[test]
 fn a_refresh_replaces_a_fresh_text_once_it_is_complete() {
     let upstream = FakeUpstream::new();
     let service = proxy(&upstream).line().start();

@@ -176,28 +176,28 @@ pub(super) fn words(event: &Event<'_>) -> String {
             name,
             how,
             texts,
-        } => format!("{} ({how})", poems_purged(scope, name, *texts)),
+        } => format!("{} ({how})", answers_purged(scope, name, *texts)),
         Event::Reloaded { what } => reloaded(*what),
         Event::ReloadFailed { error } => format!("not reloaded: {error}"),
     }
 }
 
 /// What a purge found.
-fn poems_purged(scope: &str, name: &[u8], texts: u64) -> String {
+fn answers_purged(scope: &str, name: &[u8], texts: u64) -> String {
     let name = String::from_utf8_lossy(name);
-    let poems = if texts == 1 { "poem" } else { "poems" };
+    let answers = if texts == 1 { "answer" } else { "answers" };
     match scope {
-        "prefix" => format!("purged {texts} cached {poems} of names that begin with {name:?}"),
-        "key" if name.is_empty() => format!("purged {texts} cached {poems}"),
-        "key" => format!("purged {texts} cached {poems} named {name:?}"),
-        _ => format!("purged {texts} cached {poems}"),
+        "prefix" => format!("purged {texts} cached {answers} of names that begin with {name:?}"),
+        "key" if name.is_empty() => format!("purged {texts} cached {answers}"),
+        "key" => format!("purged {texts} cached {answers} named {name:?}"),
+        _ => format!("purged {texts} cached {answers}"),
     }
 }
 
 fn reloaded(what: Reloaded) -> String {
     match what {
-        Reloaded::Purged { texts: 1 } => "purged 1 cached poem".into(),
-        Reloaded::Purged { texts } => format!("purged {texts} cached poems"),
+        Reloaded::Purged { texts: 1 } => "purged 1 cached answer".into(),
+        Reloaded::Purged { texts } => format!("purged {texts} cached answers"),
         Reloaded::Poems { poems: 1 } => "read 1 poem again".into(),
         Reloaded::Poems { poems } => format!("read {poems} poems again"),
         Reloaded::Nothing => "nothing to reload".into(),

@@ -3,7 +3,7 @@
 
 use super::action::{Action, KeyQuery, Right, Target};
 use super::clock::Clock;
-use super::health::HealthReport;
+use super::health::{HealthReport, counted};
 use super::history::History;
 use super::metrics::{self, Format, Scrape};
 use super::process::Process;
@@ -199,7 +199,7 @@ impl Endpoint {
             }
             Action::Purge(target, how) => {
                 let purged = self.purge(target.clone(), *how, now).await;
-                whole(format!("purged {purged}\n"))
+                whole(format!("purged {}\n", counted(purged, "answer")))
             }
             Action::Refresh { name, .. } => match self.refresh(name, now) {
                 Ok((word, _)) => whole(format!("{word}\n")),

@@ -310,7 +310,7 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{:.1} %", part as f64 * 100.0 / whole.max(1) as f64)
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     let ending = if what.ends_with("ch") { "es" } else { "s" };
     let ending = if count == 1 { "" } else { ending };
     format!("{} {what}{ending}", thousands(count))

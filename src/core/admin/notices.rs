@@ -186,7 +186,10 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
             (Level::Warn, format!("{}: rejected: {why}", fetch.upstream))
         }
         Event::NextUpstream { next, .. } => (Level::Warn, format!("{error}; {next} is asked")),
-        Event::UpstreamDown { .. } => (Level::Error, format!("{error}; it rests for a while")),
+        Event::UpstreamDown { .. } => (
+            Level::Error,
+            format!("{error}; it is not asked first for a while"),
+        ),
         Event::UpstreamPaused { upstream, pause } => {
             let pause = humantime::format_duration(whole_seconds(*pause));
             let text = format!("{upstream}: its answer was rejected; not asked for {pause}");
@@ -219,8 +222,8 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
 
 fn reloaded(what: Reloaded) -> Option<String> {
     match what {
-        Reloaded::Purged { texts: 1 } => Some("purged 1 text".to_string()),
-        Reloaded::Purged { texts } => Some(format!("purged {} texts", thousands(texts))),
+        Reloaded::Purged { texts: 1 } => Some("purged 1 cached answer".to_string()),
+        Reloaded::Purged { texts } => Some(format!("purged {} cached answers", thousands(texts))),
         Reloaded::Poems { poems } => Some(format!("read {poems} poems again")),
         Reloaded::Nothing => None,
     }

@@ -215,13 +215,14 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
             return false;
         };
 
-        let had_value = self.purge_entry(at, how, out);
+        let had_any = self.purge_entry(at, how, out);
         self.remove_if_void(at);
-        had_value
+        had_any
     }
 
-    /// Makes the last of the first `most` values stale, or removes them, at most `step`
-    /// of them. Returns their number, and how many come before them.
+    /// Makes the last of the first `most` values stale, or removes them, and removes
+    /// cached failures, at most `step` of them. Returns how many keys had one of these,
+    /// and how many entries come before them.
     ///
     /// Begin with all, and go on with what comes before, until that is none: an entry
     /// only ever moves to the front, so none is left out, whatever comes and goes
@@ -244,13 +245,15 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
     }
 
     /// Detaches the entry's fetch unless `spares` its flight, and shortens the value's
-    /// life. Returns whether there was a value.
+    /// life. Returns whether there was a value or a cached failure.
     fn purge_entry(&mut self, at: u32, how: &PurgeRule<'_, F>, out: &mut DropLater<V, F>) -> bool {
         let is_spared = |fetch: &FetchEntry<F>| match &fetch.state {
             FetchState::InFlight(flight) => (how.spares)(flight),
             _ => false,
         };
+        let mut had_failure = false;
         if let Some(fetch) = self.at_mut(at).take_fetch_if(|fetch| !is_spared(fetch)) {
+            had_failure = fetch.is_failure();
             let list = if fetch.is_in_flight() {
                 &mut out.detached
             } else {
@@ -262,7 +265,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         let now = self.epoch.stamp(how.now);
         let gone = self.epoch.stamp(how.now + how.grace);
         let Some(kept) = self.at_mut(at).kept_mut() else {
-            return false;
+            return had_failure;
         };
         kept.fresh_until = kept.fresh_until.min(now);
         kept.stale_until = kept.stale_until.min(gone);

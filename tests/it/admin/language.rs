@@ -35,7 +35,8 @@ fn a_unix_socket_takes_every_command() {
         ("live\r\n", "live\n"),
         ("flights\n", "no fetches\n"),
         ("notices\n", "no notices\n"),
-        ("purge --all\n", "purged 1\n"),
+        ("purge --all\n", "purged 1 answer\n"),
+        ("purge --all\n", "purged 0 answers\n"),
     ] {
         let said = operators.unix(command.as_bytes());
         assert_eq!(said, (answer.to_string(), true), "{command}");

@@ -167,5 +167,5 @@ fn health_is_answered_while_a_million_texts_are_purged() {
     let live = request(operators.loopback, "GET /health/live");
     end.send(()).unwrap();
     assert_eq!(live.status, 200);
-    assert_eq!(read_all(&mut purge), ("purged 7\n".into(), true));
+    assert_eq!(read_all(&mut purge), ("purged 7 answers\n".into(), true));
 }

@@ -44,7 +44,7 @@ fn each_line_of_the_journal_has_its_priority() {
             .iter()
             .all(|p| p == "<4>")
     );
-    assert_eq!(priorities(&text, "purged 0 cached poems"), ["<5>"]);
+    assert_eq!(priorities(&text, "purged 0 cached answers"), ["<5>"]);
 
     let json = log(true, "json");
     assert_eq!(priorities(&json, r#""event":"start""#), ["<6>"]);

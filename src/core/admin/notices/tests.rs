@@ -171,7 +171,7 @@ fn changes_and_troubles_have_their_levels_and_name_no_request() {
                 pause,
             },
             "error",
-            "one: could not connect: connection refused; it rests for a while",
+            "one: could not connect: connection refused; it is not asked first for a while",
         ),
         (
             Event::UpstreamUp { upstream, after },
@@ -201,9 +201,13 @@ fn changes_and_troubles_have_their_levels_and_name_no_request() {
         (
             Event::Reloaded { what: purged(137) },
             "info",
-            "purged 137 texts",
+            "purged 137 cached answers",
         ),
-        (Event::Reloaded { what: purged(1) }, "info", "purged 1 text"),
+        (
+            Event::Reloaded { what: purged(1) },
+            "info",
+            "purged 1 cached answer",
+        ),
         (
             Event::Reloaded {
                 what: Reloaded::Poems { poems: 4 },

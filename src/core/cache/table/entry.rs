@@ -65,6 +65,11 @@ pub(in crate::cache) struct NegativeEntry {
 }
 
 impl<F> FetchEntry<F> {
+    /// Whether this is a cached failure, and no fetch.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self.state, FetchState::Negative(..))
+    }
+
     /// Whether time has ended this. `has_value` says whether a stale value is kept,
     /// whose refresh may have to wait.
     fn is_over(&self, now: Instant, has_value: bool) -> bool {

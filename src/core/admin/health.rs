@@ -9,6 +9,7 @@
 //! | refreshes fail, and stale texts are served | degraded |
 //! | over 2 % of the last minute's requests failed, by no fault of the client | degraded |
 //! | a fetch has waited for its turn for 10 s | degraded |
+//! | as many clients are connected as may be | degraded |
 //! | accepting paused, or a bug ended a task, in the last minute | degraded |
 //! | anything else | ok |
 
@@ -79,6 +80,7 @@ impl HealthReport {
         reasons.extend(look.failures());
         reasons.extend(look.stale());
         reasons.extend(look.queue());
+        reasons.extend(look.clients());
         reasons.extend(look.pauses());
         reasons.extend(look.bugs());
 
@@ -130,6 +132,9 @@ impl Look<'_> {
 
         let mut text = match down.len() {
             1 => format!("{} has failed {since}{why}.", shown(&first.name)),
+            2 if all.len() == 2 => {
+                format!("Both upstreams fail, {} {since}{why}.", shown(&first.name))
+            }
             _ if down.len() == all.len() => {
                 format!(
                     "All {} upstreams fail, {} {since}{why}.",
@@ -151,7 +156,8 @@ impl Look<'_> {
         Some(text)
     }
 
-    /// What clients get while no upstream answers.
+    /// What clients get while no upstream answers. Of the texts cached some may be too
+    /// old to be served, so that the last minute says more than their number.
     fn still_served(&self) -> String {
         let cached = self.snapshot.cache.map_or(0, |cache| cache.kept.0);
         if cached == 0 {
@@ -159,9 +165,14 @@ impl Look<'_> {
         }
 
         let are = if cached == 1 { "is" } else { "are" };
+        let cached = format!(" {} {are} cached", counted(cached, "text"));
+        let requests = self.minute.requests();
+        if requests == 0 {
+            return format!("{cached}, and served until their ttl and grace are over.");
+        }
         format!(
-            " {} {are} cached and still served.",
-            counted(cached, "text")
+            "{cached}; they answered {} of the last minute's requests.",
+            percent(self.minute.cached(), requests)
         )
     }
 
@@ -174,7 +185,8 @@ impl Look<'_> {
         let since = self.row_since(Trouble::Failed);
         let most = self.minute.main_reason();
         let most = most.map_or(String::new(), |reason| {
-            format!(", most of them: {}", reason.replace('_', " "))
+            let most_of_them = if failed == 1 { "" } else { "most of them: " };
+            format!(", {most_of_them}{}", reason.replace('_', " "))
         });
         Some(format!(
             "{} of {} in the last minute got no whole answer ({}){most}; {since}.",
@@ -246,6 +258,22 @@ impl Look<'_> {
                 format!("because {name} rejected a request and is not asked for {left}")
             }
         }
+    }
+
+    fn clients(&self) -> Option<String> {
+        let (open, limit) = (
+            self.snapshot.connections.open,
+            self.snapshot.connections.limit,
+        );
+        let are = if open == 1 { "is" } else { "are" };
+        let is_full = limit > 0 && open >= limit;
+        is_full.then(|| {
+            format!(
+                "{} {are} connected, which is the limit (--max-clients): others wait to \
+                 be accepted.",
+                counted(open, "client")
+            )
+        })
     }
 
     fn pauses(&self) -> Option<String> {

@@ -83,8 +83,9 @@ fn all_upstreams_fail_and_the_cache_answers() {
     assert_degraded(
         health,
         &[
-            "All 2 upstreams fail, two.example:43 since 11:45:36 UTC: could not connect: \
-           connection refused. 137 texts are cached and still served.",
+            "Both upstreams fail, two.example:43 since 11:45:36 UTC: could not connect: \
+           connection refused. 137 texts are cached; they answered 100.0 % of the last \
+           minute's requests.",
         ],
     );
 }
@@ -184,6 +185,45 @@ fn fetches_wait_until_an_upstream_may_be_asked() {
     let report = waiting(Some(secs(59)));
     let reason = "rejected a request and is not asked for 59s, the first for 31s.";
     assert!(report.reasons[0].ends_with(reason), "{:?}", report.reasons);
+}
+
+#[test]
+fn an_upstream_fails_and_no_client_asks() {
+    let health = health_of(
+        snapshot(),
+        |_, _| {},
+        |snapshot| {
+            snapshot.upstreams = vec![upstream("one.example:43", UpstreamState::Down(secs(90)))];
+        },
+    );
+
+    assert_degraded(
+        health,
+        &[
+            "one.example:43 has failed since 11:45:36 UTC: could not connect: connection \
+           refused. 137 texts are cached, and served until their ttl and grace are over.",
+        ],
+    );
+}
+
+#[test]
+fn as_many_clients_are_connected_as_may_be() {
+    let connected = |open, limit| {
+        health_of(plain_snapshot(), hits, move |snapshot| {
+            snapshot.connections.open = open;
+            snapshot.connections.limit = limit;
+        })
+    };
+
+    assert_eq!(connected(3999, 4000).condition, Condition::Ok);
+    assert_eq!(connected(3999, 0).condition, Condition::Ok, "no limit");
+    assert_degraded(
+        connected(4000, 4000),
+        &[
+            "4,000 clients are connected, which is the limit (--max-clients): others wait \
+           to be accepted.",
+        ],
+    );
 }
 
 #[test]

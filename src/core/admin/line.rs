@@ -12,13 +12,13 @@ use std::time::Duration;
 /// The commands.
 pub const HELP: &str = "\
 status             the figures at a glance
-keys [PREFIX]      what is cached
+keys [PREFIX]      what is cached, and for how long
 flights            the fetches under way and in queue
 upstreams          the servers that are asked
-log [CLASS]        requests as they end: hit, stale, collapsed, miss, failure
+log [CLASS]        requests as they end: hit, stale, collapsed, miss, own, failure
 top                the figures, each second
 top keys           the keys asked for most, each second
-purge KEY          remove one text; over unix: only
+purge KEY          remove one cached answer; over unix: only
 purge --prefix P   remove those that begin with P
 purge --all        remove all
 refresh KEY        fetch one text now; over unix: only
@@ -66,7 +66,7 @@ pub fn parse(line: &[u8]) -> Result<Action, String> {
         b"log" => log(rest.unwrap_or_default().trim_ascii()),
         b"purge" => purge(rest),
         b"refresh" => Ok(Action::Refresh {
-            name: rest.unwrap_or_default().to_vec(),
+            name: rest.ok_or("wanted refresh KEY")?.to_vec(),
             wait: false,
         }),
         _ => {
@@ -88,7 +88,7 @@ fn log(class: &[u8]) -> Result<Action, String> {
 }
 
 /// A key is what follows the first blank, or nothing (`purge `): the poem protocol's.
-/// A bare `purge` is a mistake more often than that.
+/// A bare `purge` or `refresh` is a mistake more often than that.
 fn purge(rest: Option<&[u8]>) -> Result<Action, String> {
     const WANTED: &str = "wanted purge KEY, purge --prefix P or purge --all";
     let rest = rest.ok_or(WANTED)?;
@@ -145,6 +145,7 @@ mod tests {
     fn a_mistake_purges_nothing() {
         for line in [
             &b"purge"[..],
+            b"refresh",
             b"purge --al",
             b"purge --all example.net",
             b"purge --prefix",

@@ -1,9 +1,10 @@
 //! The answers of the line language, for people: aligned, a line each, and without
 //! control characters.
 
+use super::health::{counted, reason_of, thousands};
 use super::keys::shown;
 use crate::control::{
-    FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts, UpstreamState,
+    FetchCounts, FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts, UpstreamState,
 };
 use humantime::format_duration;
 use std::fmt::Write;
@@ -12,8 +13,6 @@ use std::time::Duration;
 /// The figures at a glance. `state` is `ok`, or what is wrong, for these reasons.
 pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> String {
     let connections = &snapshot.connections;
-    let ended = connections.ended();
-    let cached = connections.hit + connections.stale;
     let version = env!("CARGO_PKG_VERSION");
     let mut lines = Lines::default();
 
@@ -24,40 +23,23 @@ pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> St
     lines.add("poetry", format!("{version}, up {}", time(snapshot.uptime)));
     let limit = match connections.limit {
         0 => String::new(),
-        limit => format!(" of {limit}"),
+        limit => format!(" of {}", thousands(limit)),
     };
-    lines.add("clients", format!("{}{limit} open", connections.open));
-    lines.add(
-        "requests",
-        format!("{ended}, {} % from the cache", percent(cached, ended)),
-    );
+    let open = thousands(connections.open);
+    lines.add("clients", format!("{open}{limit} connected"));
+    lines.add("requests", requests(snapshot));
     let classes = crate::observe::Class::ALL.iter();
     for (class, count) in classes.zip(connections.by_class()) {
-        lines.add(&format!("  {}", class.word()), count.to_string());
+        lines.add(&format!("  {}", class.word()), thousands(count));
     }
     if let Some(fetches) = &snapshot.fetches {
-        let waiting = fetches.waiting;
-        let longest = match waiting {
-            0 => String::new(),
-            _ => format!(", the oldest for {}", time(fetches.oldest_wait)),
-        };
-        lines.add(
-            "fetches",
-            format!("{} under way, {waiting} in queue{longest}", fetches.running),
-        );
-        let since = format!(
-            "{} begun, {} kept, {} failed",
-            fetches.begun, fetches.kept, fetches.failed
-        );
-        lines.add("  since start", since);
+        lines.add("fetches", fetches_now(fetches));
+        lines.add("  since start", fetches_since(fetches));
     }
     if let Some(cache) = &snapshot.cache {
-        let used = percent(cache.bytes, cache.capacity);
-        let cache = format!(
-            "{} keys, {} bytes, {used} % of capacity",
-            cache.keys, cache.bytes
-        );
-        lines.add("memory", cache);
+        let (held, capacity) = (thousands(cache.bytes), thousands(cache.capacity));
+        let keys = counted(cache.keys, "key");
+        lines.add("memory", format!("{keys}, {held} of {capacity} bytes"));
     }
     for upstream in &snapshot.upstreams {
         lines.add(
@@ -68,12 +50,58 @@ pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> St
     lines.text()
 }
 
+fn requests(snapshot: &Snapshot) -> String {
+    let connections = &snapshot.connections;
+    let total = format!("{} since the start", thousands(connections.ended()));
+    if snapshot.cache.is_none() {
+        return total;
+    }
+
+    let asked = connections.ended() - connections.unasked;
+    let cached = connections.hit + connections.stale;
+    format!("{total}, {} % from the cache", percent(cached, asked))
+}
+
+fn fetches_now(fetches: &FetchCounts) -> String {
+    let (running, waiting) = (fetches.running, fetches.waiting);
+    let mut text = format!("{running} under way, {waiting} in queue");
+    if waiting > 0 {
+        let _never_fails = write!(text, ", the oldest for {}", time(fetches.oldest_wait));
+    }
+    let _never_fails = write!(text, "; {} for them", wait(fetches.readers));
+    text
+}
+
+fn wait(clients: u64) -> String {
+    let verb = if clients == 1 { "waits" } else { "wait" };
+    format!("{} {verb}", counted(clients, "client"))
+}
+
+/// Those that were refused, or waited in vain, have failed without having begun.
+fn fetches_since(fetches: &FetchCounts) -> String {
+    let FetchCounts {
+        begun,
+        kept,
+        failed,
+        refused,
+        ..
+    } = *fetches;
+    let numbers = [begun, kept, failed, refused].map(thousands);
+    let [begun, kept, failed, refused] = numbers;
+    format!("{begun} begun, {kept} kept; {failed} failed, {refused} of them for a full queue")
+}
+
 /// What went wrong lately, the newest first.
 pub(super) fn notices(list: &serde_json::Value) -> String {
     let notice = |notice: &serde_json::Value| {
         let word = |name: &str| notice[name].as_str().unwrap_or_default().to_string();
         let (time, level, text) = (word("time"), word("level"), word("text"));
-        format!("{time}  {level:<6}{:>8} times  {text}\n", notice["count"])
+        let count = notice["count"].as_u64().unwrap_or_default();
+        let times = if count == 1 { "time " } else { "times" };
+        format!(
+            "{time}  {level:<6}{:>9} {times}  {text}\n",
+            thousands(count)
+        )
     };
     let list = list.as_array().into_iter().flatten();
     or_none(list.map(notice).collect(), "no notices")
@@ -86,7 +114,8 @@ pub(super) fn keys(list: &KeyList) -> String {
     let mut text: String = keys.into_iter().map(key).collect();
 
     if list.next.is_some() {
-        let _never_fails = writeln!(text, "... and more; {} keys in all", list.total);
+        let keys = counted(list.total, "key");
+        let _never_fails = writeln!(text, "... and more; {keys} in all");
     }
     or_none(text, "no keys")
 }
@@ -94,29 +123,28 @@ pub(super) fn keys(list: &KeyList) -> String {
 /// One key: its state, the age and size of its text, its name.
 pub(super) fn key(view: &KeyView) -> String {
     let state = match view.state {
-        KeyState::Empty if view.is_in_flight => "fetched",
+        KeyState::Empty if view.is_in_flight => "fetching",
         state => state.word(),
     };
     let age = view.age.map(time).unwrap_or_else(|| "-".into());
     let left = match view.state {
-        KeyState::Fresh | KeyState::Failed => time(view.fresh_for),
-        KeyState::Stale => time(view.served_for),
+        KeyState::Fresh => format!("fresh for {}", time(view.fresh_for)),
+        KeyState::Stale => format!("served for {}", time(view.served_for)),
+        KeyState::Failed => format!("cached for {}", time(view.served_for)),
         KeyState::Empty => "-".into(),
     };
-    format!(
-        "{state:<8}{:>12} bytes  age {age:<12} left {left:<12} {}\n",
-        view.bytes,
-        shown(&view.name)
-    )
+    let (bytes, name) = (thousands(view.bytes), named(&view.name));
+    format!("{state:<9}{bytes:>13} bytes  age {age:<13} {left:<26} {name}\n")
 }
 
 /// The fetches, in the order given.
 pub(super) fn flights(list: &[FlightView]) -> String {
     let flight = |view: &FlightView| {
         let (phase, age) = (view.phase.word(), time(view.age));
-        let (bytes, readers) = (view.bytes, view.readers);
-        let name = shown(&view.name);
-        format!("{phase:<26}{age:>12} {bytes:>12} bytes {readers:>6} readers  {name}\n")
+        let (bytes, readers) = (thousands(view.bytes), counted(view.readers, "reader"));
+        let name = named(&view.name);
+        let refresh = if view.is_refresh { ", a refresh" } else { "" };
+        format!("{phase:<26}{age:>12} {bytes:>13} bytes {readers:>14}  {name}{refresh}\n")
     };
     or_none(list.iter().map(flight).collect(), "no fetches")
 }
@@ -132,7 +160,8 @@ pub(super) fn upstreams(list: &[UpstreamCounts]) -> String {
         let failures: u64 = upstream.failures.iter().sum();
         let state = upstream_state(upstream);
         let (name, asked) = (&upstream.name, upstream.asked);
-        format!("{name:<width$}  asked {asked}, failed {failures}: {state}\n")
+        let (asked, failures) = (thousands(asked), thousands(failures));
+        format!("{name:<width$}  asked {asked} times, failed {failures}: {state}\n")
     };
     or_none(list.iter().map(upstream).collect(), "no upstreams")
 }
@@ -145,14 +174,23 @@ fn or_none(list: String, none: &str) -> String {
     list
 }
 
+/// What was asked for. The poem protocol has no requests.
+fn named(request: &[u8]) -> String {
+    if request.is_empty() {
+        return "(empty)".into();
+    }
+    shown(request)
+}
+
 fn upstream_state(upstream: &UpstreamCounts) -> String {
     let mut state = match upstream.state {
-        UpstreamState::Unknown => "not asked yet".into(),
+        UpstreamState::Unknown => "no answer yet".into(),
         UpstreamState::Up => "answers".into(),
-        UpstreamState::Down(since) => format!("fails for {}", time(since)),
+        UpstreamState::Down(since) => format!("has failed for {}", time(since)),
     };
     if let (UpstreamState::Down(_), Some((error, _))) = (upstream.state, &upstream.last_error) {
-        let _never_fails = write!(state, ", {}", crate::escape::text(error));
+        let why = reason_of(error, &upstream.name);
+        let _never_fails = write!(state, ": {why}");
     }
     state
 }
@@ -207,7 +245,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("\nrequests      4, 75 % from the cache\n"),
+            text.contains("\nrequests      4 since the start\n"),
             "{text}"
         );
         assert!(text.contains("up 1m 30s\n"), "{text}");
@@ -240,7 +278,10 @@ mod tests {
             lines[0].ends_with(" a") && lines[1].ends_with(r" b\u{1b}[2J"),
             "{text}"
         );
-        assert!(lines[0].contains("5 bytes  age 1m 1s"), "{text}");
+        assert!(
+            lines[0].contains("5 bytes  age 1m 1s         fresh for 1m  "),
+            "{text}"
+        );
         assert_eq!(lines[2], "... and more; 7 keys in all");
     }
 }

@@ -331,7 +331,7 @@ function showUpstreams(s) {
   const states = {
     ok: () => state("ok", "answers"),
     failing: (u) => state("bad", "fails since " + clock(u.failing_since)),
-    unknown: () => state("", "not asked yet"),
+    unknown: () => state("", "no answer yet"),
   };
   const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
   rows("upstreams", s.upstreams, (u) => cell("Server", `<span class="key" title="${escaped(u.addr)}">${escaped(u.addr)}</span>`) +

@@ -1,6 +1,7 @@
 //! What is drawn: each frame is text, made of what was seen at two moments.
 
 use super::sketch::Sketch;
+use crate::admin::health::counted;
 use crate::control::{FlightView, Histogram, Snapshot, UpstreamCounts, UpstreamState};
 use crate::escape;
 use crate::observe::Class;
@@ -107,7 +108,7 @@ fn head(figures: &Snapshot) -> String {
         0 => String::new(),
         limit => format!(" of {limit}"),
     };
-    format!("up {uptime}, {}{limit} connections open", connections.open)
+    format!("up {uptime}, {}{limit} clients connected", connections.open)
 }
 
 /// The classes, and how many of the requests that could be answered from the cache
@@ -159,8 +160,8 @@ fn fetches(rates: &Rates<'_>) -> Vec<String> {
     if let Some(cache) = &rates.now.cache {
         let (held, capacity) = (bytes(cache.bytes as f64), bytes(cache.capacity as f64));
         lines.push(format!(
-            "cache     {} keys, {held} of {capacity}",
-            cache.keys
+            "cache     {}, {held} of {capacity}",
+            counted(cache.keys, "key")
         ));
     }
     lines
@@ -188,10 +189,10 @@ fn upstreams(rates: &Rates<'_>) -> Vec<String> {
         let asked = growth(|upstream| upstream.asked);
         let failed = growth(|upstream| upstream.failures.iter().sum());
         let state = match upstream.state {
-            UpstreamState::Unknown => "not asked".to_string(),
-            UpstreamState::Up => "up".to_string(),
+            UpstreamState::Unknown => "no answer".to_string(),
+            UpstreamState::Up => "answers".to_string(),
             UpstreamState::Down(time) => {
-                format!("down {}", short(Duration::from_secs(time.as_secs())))
+                format!("fails {}", short(Duration::from_secs(time.as_secs())))
             }
         };
         let (name, open) = (shown(upstream.name.as_bytes()), upstream.connections);

@@ -52,7 +52,7 @@ fn rates_are_of_the_time_between_two_moments() {
         },
     );
 
-    has(&frame, "up 1m 42s, 12 connections open");
+    has(&frame, "up 1m 42s, 12 clients connected");
     has(
         &frame,
         "requests 500/s 96.0 % from the cache 2.0 KiB/s sent",
@@ -129,7 +129,7 @@ fn upstreams_and_the_oldest_fetches_are_listed_and_escaped() {
         },
     );
 
-    has(&frame, "whois.example:43 down 1m 15s 3 2.0/s 0.6/s");
+    has(&frame, "whois.example:43 fails 1m 15s 3 2.0/s 0.6/s");
     has(
         &frame,
         "fetches 2.0/s begun, 0/s failed, 2 running, 7 in queue",

@@ -22,7 +22,7 @@ use hyper::header::{
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri, Version};
 use smol_hyper::rt::FuturesIo;
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -82,7 +82,11 @@ pub(super) fn refusal(status: u16) -> Vec<u8> {
         .canonical_reason()
         .unwrap_or("Refused")
         .to_lowercase();
-    let body = format!("{reason}\n");
+    let hint = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ": no body is taken, parameters go into the query",
+        _ => "",
+    };
+    let body = format!("{reason}{hint}\n");
 
     let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
     for (name, value) in HEADERS {
@@ -148,6 +152,7 @@ fn find(
     let head = HttpHead {
         method: request.method().as_str(),
         authority: uri.authority().map(|authority| authority.as_str()),
+        is_http_1_0: request.version() == Version::HTTP_10,
         hosts: values(request.headers(), &HOST),
         fetch_sites: values(request.headers(), &FETCH_SITE),
         fetch_modes: values(request.headers(), &FETCH_MODE),
@@ -256,7 +261,7 @@ mod tests {
             assert!(refusal.contains(&format!("{name}: {value}\r\n")), "{name}");
         }
         assert!(
-            refusal.ends_with("\r\n\r\npayload too large\n"),
+            refusal.contains("\r\n\r\npayload too large: no body is taken"),
             "{refusal}"
         );
     }

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | a form or an image of another site | nothing changes by GET; `Sec-Fetch-Site`, or `Origin` beside `Host` |
 //! | images of another site that occupy the endpoint, as `/log` would | what they embed gets no more than `open`; a link may lead anywhere |
-//! | a name of another site that leads here | over TCP, `Host` is an IP address, `localhost` or a name given at the start |
+//! | a name of another site that leads here | over TCP, `Host` is an IP address, `localhost` or a name given at the start; without one, as HTTP/1.0 may be, only what is `open` is answered |
 
 use super::action::Right;
 use crate::addr::Addr;
@@ -100,6 +100,8 @@ pub struct HttpHead<'a> {
     pub method: &'a str,
     /// The host and port of an absolute target.
     pub authority: Option<&'a str>,
+    /// Whether it is HTTP/1.0, which needs no `Host`.
+    pub is_http_1_0: bool,
     /// `Host`.
     pub hosts: Vec<&'a [u8]>,
     /// `Sec-Fetch-Site`.
@@ -162,7 +164,22 @@ pub struct Rights {
     refusal: Denied,
 }
 
+impl HttpHead<'_> {
+    /// Whether this is HTTP/1.0 without a `Host`, as the health checks of HAProxy are.
+    /// No browser sends that, so no name can have led it here.
+    fn is_health_check(&self) -> bool {
+        self.is_http_1_0 && self.hosts.is_empty() && self.authority.is_none()
+    }
+}
+
 impl Rights {
+    /// Of a client that names no host: health and metrics.
+    const OPEN: Rights = Rights {
+        may_read: false,
+        may_act: false,
+        refusal: Denied::NotOneHost,
+    };
+
     /// The rights that a connection has by itself: all that the line language knows.
     pub fn of(via: Via) -> Rights {
         Rights {
@@ -196,9 +213,12 @@ impl AdminAccess {
     /// # Errors
     /// Why it is refused, whatever it asks for.
     pub fn rights(&self, via: Via, head: &HttpHead<'_>) -> Result<Rights, Denied> {
+        let is_safe = ["GET", "HEAD"].contains(&head.method);
+        if is_safe && via != Via::Unix && head.is_health_check() {
+            return Ok(Rights::OPEN);
+        }
         self.check_hosts(via, head)?;
         let site = Site::of(head);
-        let is_safe = ["GET", "HEAD"].contains(&head.method);
         if !is_safe && site == Site::Other {
             return Err(Denied::CrossSite);
         }
@@ -492,6 +512,30 @@ mod tests {
         page.hosts = vec![b"localhost:10002"];
         page.origins = vec![b"http://localhost:10002"];
         assert_eq!(granted(access().rights(Via::Unix, &page)), ALL);
+    }
+
+    #[test]
+    fn a_health_check_of_http_1_0_needs_no_host() {
+        let access = access();
+        let authorization = [b"Bearer ", TOKEN].concat();
+        let mut check = head("GET");
+        check.is_http_1_0 = true;
+        check.hosts.clear();
+        check.authorizations = vec![&authorization];
+        for via in [Via::Loopback, Via::Elsewhere] {
+            let rights = access.rights(via, &check);
+            assert_eq!(granted(rights), OPEN);
+            let refusal = rights.and_then(|rights| rights.allow(Right::Read));
+            assert_eq!(refusal, Err(Denied::NotOneHost));
+        }
+
+        check.method = "POST";
+        let refused = access.rights(Via::Loopback, &check);
+        assert_eq!(refused, Err(Denied::NotOneHost));
+        check.method = "GET";
+        check.authority = Some("evil.example");
+        let refused = access.rights(Via::Loopback, &check);
+        assert_eq!(refused, Err(Denied::NotOneHost));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(super) struct AdminSockets {
     /// As they are shown.
     addrs: Vec<String>,
     access: AdminAccess,
+    /// An option that says how operators are answered is given.
+    is_configured: bool,
 }
 
 impl Administration {
@@ -98,6 +100,7 @@ impl Administration {
         Ok(AdminSockets {
             addrs: listeners.iter().map(|one| one.addr().to_string()).collect(),
             listeners,
+            is_configured: token.is_some() || !hosts.is_empty(),
             access: AdminAccess { token, hosts },
         })
     }
@@ -121,6 +124,12 @@ impl AdminSockets {
     /// The addresses, with the real ports.
     pub fn addrs(&self) -> &[String] {
         &self.addrs
+    }
+
+    /// What makes no sense with these flags.
+    pub fn oddity(&self) -> Option<&'static str> {
+        let is_useless = self.is_configured && self.addrs.is_empty();
+        is_useless.then_some("--admin-token and --admin-host need --admin")
     }
 
     /// The descriptors to set aside.

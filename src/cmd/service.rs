@@ -173,9 +173,11 @@ impl Service<'_> {
             .left_alone
             .iter()
             .for_each(|text| log::warning(text));
-        if let Some(text) = self.listening.requests.oddity(self.output) {
-            log::warning(text);
-        }
+        let oddities = [
+            self.listening.requests.oddity(self.output),
+            self.admin.oddity(),
+        ];
+        oddities.into_iter().flatten().for_each(log::warning);
     }
 
     /// What hears of everything: the log, and where operators may ask, what they look

@@ -163,6 +163,14 @@ fn a_token_that_protects_nothing_is_refused() {
 }
 
 #[test]
+fn a_host_or_a_token_without_a_socket_for_operators_is_told() {
+    let log = ServerProcess::start(&["serve", "-l", "0", "--admin-host", "poems.example"])
+        .stop_and_read_log();
+    let warning = "poetry: --admin-token and --admin-host need --admin\n";
+    assert!(log.contains(warning), "{log}");
+}
+
+#[test]
 fn an_inherited_socket_named_admin_is_for_operators() {
     let folder = Folder::new();
     let socket = UnixListener::bind(folder.path("admin")).unwrap();

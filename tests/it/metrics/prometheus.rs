@@ -1,56 +1,37 @@
-//! A real Prometheus scrapes the text and evaluates the rules.
+//! A real Prometheus scrapes a real proxy and evaluates the rules.
 
-use super::sample::{busy_proxy, scrape};
+use super::sample::series;
 use super::{is_installed, path};
-use crate::support::{Folder, LONG, Process, wait_until};
-use poetry::admin::metrics::{Format, render};
+use crate::support::{
+    Client, FakeUpstream, Folder, LONG, Process, ServerProcess, request, unused_addr, wait_until,
+};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
-/// Serves the figures of a busy proxy until this process ends, and keeps what was asked
-/// for.
-fn serve() -> (SocketAddr, Arc<Mutex<BTreeSet<&'static str>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let sent = Arc::new(Mutex::new(BTreeSet::new()));
-    let served = sent.clone();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let kind = answer(stream.unwrap());
-            served.lock().unwrap().insert(kind);
-        }
-    });
-    (addr, sent)
-}
+/// A proxy whose first server is dead, and which has kept a text of the second. It has
+/// answered from the cache twice.
+fn proxy_in_trouble() -> (ServerProcess, SocketAddr) {
+    let upstream = FakeUpstream::new();
+    let (dead, alive) = (unused_addr().to_string(), upstream.addr.to_string());
+    let args = ["proxy", "--port", "0", "--admin", "0", &dead, &alive];
+    let proxy = ServerProcess::start(&args);
+    let admin = proxy.next_line().unwrap();
+    let admin = admin.strip_prefix("Admin on ").unwrap().parse().unwrap();
 
-fn answer(mut stream: TcpStream) -> &'static str {
-    let mut accept = String::new();
-    for line in BufReader::new(&stream).lines() {
-        let line = line.unwrap();
-        if line.is_empty() {
-            break;
-        }
-        if let Some((_, value)) = line.split_once("Accept: ") {
-            accept = value.to_string();
-        }
+    let mut miss = Client::connect(proxy.addr);
+    upstream.accept().send(b"poem").close();
+    assert_eq!(miss.rest().unwrap(), b"poem");
+    for _ in 0..2 {
+        assert_eq!(proxy.get().unwrap(), b"poem");
     }
-
-    let format = Format::accepted(&accept);
-    let text = render(scrape(busy_proxy()), format);
-    let kind = format.content_type();
-    let length = text.len();
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all((head + &text).as_bytes()).unwrap();
-    kind
+    wait_until("both are counted", || {
+        let text = request(admin, "GET /metrics").body;
+        series(&text)[r#"poetry_requests_total{class="hit"}"#] == 2.0
+    });
+    (proxy, admin)
 }
 
 /// A Prometheus that scrapes one address each second.
@@ -128,7 +109,7 @@ fn prometheus_scrapes_every_series_and_evaluates_every_rule() {
     if !is_installed("prometheus") {
         return;
     }
-    let (target, sent) = serve();
+    let (_proxy, target) = proxy_in_trouble();
     let prometheus = Prometheus::start(target);
 
     let healthy = || {
@@ -142,15 +123,13 @@ fn prometheus_scrapes_every_series_and_evaluates_every_rule() {
     };
     wait_until("each rule is evaluated without an error", rules);
 
-    let text = render(scrape(busy_proxy()), Format::Text);
-    let series = super::sample::series(&text).len().to_string();
+    let text = request(target, "GET /metrics").body;
+    let count = series(&text).len().to_string();
     let stored =
         prometheus.query("count(%7Bjob=%22poetry%22,__name__=~%22(poetry|process)_.*%22%7D)");
-    assert_eq!(stored, Some(series));
-    let stale = prometheus.query("poetry_requests_total%7Bclass=%22stale%22%7D");
-    assert_eq!(stale.as_deref(), Some("2"));
-    let sent = sent.lock().unwrap().clone();
-    assert_eq!(sent, BTreeSet::from([Format::OpenMetrics.content_type()]));
+    assert_eq!(stored, Some(count));
+    let hits = prometheus.query("poetry_requests_total%7Bclass=%22hit%22%7D");
+    assert_eq!(hits.as_deref(), Some("2"));
 
     let fires = || {
         let mut rules = prometheus.rules().into_iter();

@@ -212,7 +212,7 @@ impl Look<'_> {
         }
 
         let down = longest.and_then(|(_, time)| self.clock.now().checked_sub(time));
-        let row = self.history.row_since(Trouble::FailedRefresh, LOOK_BACK);
+        let row = self.history.row_since(Trouble::FailedRefresh);
         let since = self.since(row.or(down));
         let were = if stale == 1 { "was" } else { "were" };
         Some(format!(
@@ -299,7 +299,7 @@ impl Look<'_> {
     }
 
     fn row_since(&self, trouble: Trouble) -> String {
-        self.since(self.history.row_since(trouble, LOOK_BACK))
+        self.since(self.history.row_since(trouble))
     }
 
     fn since(&self, at: Option<Instant>) -> String {

@@ -1,5 +1,5 @@
 //! The last five minutes: a ring of samples, made of the differences between snapshots.
-//! A page opened during an outage shows how it began.
+//! A page opened during an outage shows how it began, and when, if that is longer ago.
 
 use super::clock::Clock;
 use crate::control::{ConnectionCounts, Histogram, REASONS, Snapshot};
@@ -15,6 +15,10 @@ pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How many samples are kept: five minutes of them. Each takes less than 500 bytes.
 pub const MAX_SAMPLES: usize = 150;
+
+/// After so long without trouble, the next one is another: as far as a health report
+/// looks back.
+const ROW_PAUSE: Duration = Duration::from_secs(60);
 
 /// The totals at one moment.
 #[derive(Debug, Clone, Default)]
@@ -57,9 +61,37 @@ pub enum Trouble {
     Panic,
 }
 
-/// The samples of the last five minutes.
+impl Trouble {
+    const ALL: [Trouble; 5] = [
+        Trouble::Stale,
+        Trouble::Failed,
+        Trouble::FailedRefresh,
+        Trouble::AcceptPause,
+        Trouble::Panic,
+    ];
+}
+
+/// Troubles of one kind, one after the other.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    since: Instant,
+    /// The sample after the last one.
+    last: Instant,
+}
+
+impl Row {
+    /// Whether a trouble at this moment belongs to it.
+    fn goes_on(self, at: Instant) -> bool {
+        at.saturating_duration_since(self.last) <= ROW_PAUSE
+    }
+}
+
+/// The samples of the last five minutes, and since when there is trouble: that may be
+/// longer ago.
 pub struct History {
     samples: VecDeque<Sample>,
+    /// The last row of each trouble, by its number.
+    rows: [Option<Row>; Trouble::ALL.len()],
     bounds: &'static [f64],
 }
 
@@ -73,6 +105,7 @@ impl History {
         };
         History {
             samples: VecDeque::from([start]),
+            rows: Default::default(),
             bounds: &[],
         }
     }
@@ -80,15 +113,34 @@ impl History {
     /// Takes a sample. To be called every [`SAMPLE_INTERVAL`].
     pub fn take(&mut self, snapshot: &Snapshot, now: Instant) {
         self.bounds = snapshot.wait.bounds;
+        let totals = Totals::of(snapshot);
+        self.note_troubles(&totals, now);
         self.samples.push_back(Sample {
             at: now,
-            totals: Totals::of(snapshot),
+            totals,
             open: snapshot.connections.open,
         });
 
         // One more than there are differences.
         while self.samples.len() > MAX_SAMPLES + 1 {
             self.samples.pop_front();
+        }
+    }
+
+    /// Continues the rows of troubles, or begins others.
+    fn note_troubles(&mut self, totals: &Totals, now: Instant) {
+        let Some(before) = self.samples.back() else {
+            return;
+        };
+        let change = Difference::between(&before.totals, totals);
+        for trouble in Trouble::ALL {
+            if change.count(trouble) == 0 {
+                continue;
+            }
+            let row = &mut self.rows[trouble as usize];
+            let row_before = row.filter(|row| row.goes_on(before.at));
+            let since = row_before.map_or(before.at, |row| row.since);
+            *row = Some(Row { since, last: now });
         }
     }
 
@@ -111,23 +163,12 @@ impl History {
         }
     }
 
-    /// When the present row of these began: between two of them, and since the last,
-    /// there was no more than `pause`. `None` if there is no such row; the oldest
-    /// sample if the row is older.
-    pub fn row_since(&self, trouble: Trouble, pause: Duration) -> Option<Instant> {
-        let mut end = self.samples.back()?.at;
-        let mut since = None;
-
-        for (before, after) in self.pairs().rev() {
-            if end.saturating_duration_since(after.at) > pause {
-                break;
-            }
-            if Difference::between(&before.totals, &after.totals).count(trouble) > 0 {
-                since = Some(before.at);
-                end = before.at;
-            }
-        }
-        since
+    /// When the present row of these began, however long ago. `None` if there is none,
+    /// or its last one is over a minute ago.
+    pub fn row_since(&self, trouble: Trouble) -> Option<Instant> {
+        let now = self.samples.back()?.at;
+        let row = self.rows[trouble as usize]?;
+        row.goes_on(now).then_some(row.since)
     }
 
     /// The samples of the last `span`, a list for each figure; rates are per second.

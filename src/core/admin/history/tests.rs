@@ -79,7 +79,7 @@ fn nothing_has_changed_before_the_first_sample() {
 
     assert_eq!((change.requests(), change.cached()), (0, 0));
     assert_eq!(history.wait(), Histogram::default());
-    assert_eq!(history.row_since(Trouble::Stale, secs(60)), None);
+    assert_eq!(history.row_since(Trouble::Stale), None);
 }
 
 #[test]
@@ -109,18 +109,35 @@ fn a_row_of_troubles_begins_after_the_last_long_pause() {
         snapshot.connections.stale += u64::from(is_stale);
     });
 
-    let since = |pause| history.row_since(Trouble::Stale, secs(pause)).unwrap();
-
     // It happened between sample 169 and sample 170.
-    assert_eq!(now - since(60), SAMPLE_INTERVAL * 31);
-    assert_eq!(now - since(300), SAMPLE_INTERVAL * 101);
-    assert_eq!(
-        history.row_since(Trouble::Stale, ZERO_PAUSE),
-        Some(now - SAMPLE_INTERVAL)
-    );
+    let since = history.row_since(Trouble::Stale).unwrap();
+    assert_eq!(now - since, SAMPLE_INTERVAL * 31);
+    assert_eq!(history.row_since(Trouble::Failed), None);
 }
 
-const ZERO_PAUSE: Duration = Duration::ZERO;
+#[test]
+fn a_row_of_troubles_may_be_older_than_the_samples() {
+    let now = now();
+    let history = history(&mut snapshot(), now, |snapshot, number| {
+        snapshot.connections.stale += u64::from(number >= 10);
+    });
+
+    let since = history.row_since(Trouble::Stale).unwrap();
+    assert_eq!(now - since, SAMPLE_INTERVAL * 191);
+}
+
+#[test]
+fn a_row_of_troubles_is_over_after_a_minute_without() {
+    let since_with_last = |last: u32| {
+        let history = history(&mut snapshot(), now(), |snapshot, number| {
+            snapshot.connections.stale += u64::from(number <= last);
+        });
+        history.row_since(Trouble::Stale)
+    };
+
+    assert!(since_with_last(170).is_some());
+    assert!(since_with_last(169).is_none());
+}
 
 #[test]
 fn a_quantile_is_as_exact_as_its_buckets() {

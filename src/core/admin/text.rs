@@ -192,6 +192,9 @@ fn upstream_state(upstream: &UpstreamCounts) -> String {
         let why = reason_of(error, &upstream.name);
         let _never_fails = write!(state, ": {why}");
     }
+    if let Some(left) = upstream.paused {
+        let _never_fails = write!(state, "; rejected, so not asked for {}", time(left));
+    }
     state
 }
 
@@ -228,6 +231,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::sample::upstream;
     use crate::stats::Stats;
     use std::time::Instant;
 
@@ -253,6 +257,14 @@ mod tests {
             text.lines().all(|line| line.as_bytes()[13] == b' '),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_upstream_that_pauses_says_for_how_long() {
+        let mut upstream = upstream("a:43", UpstreamState::Up);
+        upstream.paused = Some(Duration::from_secs(59));
+        let expected = "a:43  asked 412 times, failed 0: answers; rejected, so not asked for 59s\n";
+        assert_eq!(upstreams(&[upstream]), expected);
     }
 
     #[test]

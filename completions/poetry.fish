@@ -70,6 +70,8 @@ complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fetch-timeout -x -d
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l transform -x -a '(__fish_append , cummingsify shout rot13 number reverse)' -d 'Transform poems before they are kept; several names are applied in order'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l via -x -a '(__poetry_addr)' -d 'Have the netstring service at ADDR transform the poems'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l on-transform-failure -x -a 'fail original' -d 'What clients get if the transformation fails; an original is not kept; needs --transform'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l store -x -d 'File in which to keep poems over a restart; it is made if it does not exist'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l store-capacity -x -d 'Disk space for --store'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l connect-timeout -x -d 'How long to wait for a name to resolve, and again for a connection'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l idle-timeout -x -d 'How long a server may send nothing'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l max-clients -x -d 'Clients served at once; more wait in the kernel\'s backlog'

@@ -6,6 +6,7 @@
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
 //! admin env advice sockets       operators, variables, warnings, what to listen on
+//! store                          what outlives the process
 //! addrs announce deadlines failure generate help signals values
 //! ```
 //!
@@ -30,6 +31,8 @@ mod serve;
 mod service;
 mod signals;
 mod sockets;
+#[cfg(feature = "store")]
+mod store;
 mod transform;
 mod transforms;
 mod values;

@@ -406,6 +406,19 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         self.settle(verdict, now).announce()
     }
 
+    /// Like [`FlightGuard::land`]. Returns the text if it is kept: a copy that does not
+    /// count against the capacity.
+    pub fn land_text(self, verdict: Verdict, now: Instant) -> Option<Poem> {
+        self.settle(verdict, now).announce_text()
+    }
+
+    /// Lands a text that a tier has kept until now, for as long as `freshness` says.
+    /// Returns whether it is kept.
+    pub fn land_copy(self, freshness: Freshness, now: Instant) -> bool {
+        self.settle_as(Verdict::Keep, Some(freshness), now)
+            .announce()
+    }
+
     /// The fetch has failed. Settles the key and tells the readers.
     pub fn fail(self, error: Error, remember: Remember, now: Instant) {
         self.settle_failed(error, remember, now).announce();
@@ -426,12 +439,29 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
 
     /// The first half of [`FlightGuard::land`]: what becomes of the key.
     pub fn settle(self, verdict: Verdict, now: Instant) -> Ended {
+        self.settle_as(verdict, None, now)
+    }
+
+    /// The text is kept as long as `freshness` says, and else as long as the policy
+    /// says.
+    fn settle_as(self, verdict: Verdict, freshness: Option<Freshness>, now: Instant) -> Ended {
         let FlightGuard { mode, mut writer } = self;
         let poem = writer.seal();
 
         let kept = match (mode, poem) {
-            (Mode::Keeping(fill), Some(poem)) => keep(fill, &poem, verdict, &mut writer, now),
-            (Mode::Keeping(_) | Mode::Passing { .. }, _) => false,
+            (Mode::Keeping(fill), Some(_)) if verdict == Verdict::Reject => {
+                writer.attach(fill.reject(now));
+                None
+            }
+            (Mode::Keeping(fill), Some(poem)) => {
+                let freshness = freshness.unwrap_or_else(|| match verdict {
+                    Verdict::KeepFor(ttl) => fill.freshness_for(ttl, now),
+                    Verdict::Keep | Verdict::Reject => fill.freshness(now),
+                });
+                let is_kept = keep(fill, &poem, freshness, &mut writer, now);
+                is_kept.then_some(poem)
+            }
+            (Mode::Keeping(_) | Mode::Passing { .. }, _) => None,
         };
         Ended {
             writer,
@@ -452,23 +482,15 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     }
 }
 
-/// Keeps or rejects a complete text. Its readers share its reservation: it may be
-/// evicted before they have read it.
+/// Keeps a complete text. Its readers share its reservation: it may be evicted before
+/// they have read it.
 fn keep<K: Eq + Hash + Clone>(
     fill: Fill<K, Poem, Flight>,
     poem: &Poem,
-    verdict: Verdict,
+    freshness: Freshness,
     writer: &mut Writer,
     now: Instant,
 ) -> bool {
-    let freshness = match verdict {
-        Verdict::Keep => fill.freshness(now),
-        Verdict::KeepFor(ttl) => fill.freshness_for(ttl, now),
-        Verdict::Reject => {
-            writer.attach(fill.reject(now));
-            return false;
-        }
-    };
     let mut kept = None;
     let store = |reservation| {
         let stored = Poem::store(poem.clone(), reservation);
@@ -490,21 +512,26 @@ fn keep<K: Eq + Hash + Clone>(
 /// Dropped, it tells them that the fetch was abandoned.
 pub struct Ended {
     writer: Writer,
-    /// Whether the text is kept, or the failure.
-    end: Result<bool, Error>,
+    /// The text if it is kept, or the failure.
+    end: Result<Option<Poem>, Error>,
 }
 
 impl Ended {
     /// Tells the readers. Returns whether the text is kept.
     pub fn announce(self) -> bool {
+        self.announce_text().is_some()
+    }
+
+    /// Tells the readers. Returns the text if it is kept.
+    pub fn announce_text(self) -> Option<Poem> {
         match self.end {
             Ok(kept) => {
-                self.writer.finish(kept);
+                self.writer.finish(kept.is_some());
                 kept
             }
             Err(error) => {
                 self.writer.fail(error);
-                false
+                None
             }
         }
     }

@@ -58,10 +58,12 @@
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`queue`], [`dispatch`], `slots`,
-//!   [`budget`], [`protocol`], [`control`].
+//!   [`budget`], [`protocol`], [`control`],
+//!   [`tier`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
+//! * `store`, with the feature of that name: texts that outlive the process.
 //! * [`handler`]: what each service does with a request.
 //! * `admin`: what an operator asks of a running service (the feature "admin").
 
@@ -96,7 +98,10 @@ pub mod semaphore;
 pub mod server;
 mod slots;
 pub mod stats;
+#[cfg(feature = "store")]
+pub mod store;
 mod sync;
+pub mod tier;
 pub mod transform;
 pub mod trickle;
 pub mod upstream;

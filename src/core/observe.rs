@@ -8,12 +8,16 @@
 pub mod json;
 mod record;
 mod selection;
+mod store_news;
 
 use crate::error::Error;
-pub use record::{AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS};
+pub use record::{
+    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreCopy,
+};
 pub use selection::{Classes, Selection, Selector};
 use std::sync::Arc;
 use std::time::Duration;
+pub use store_news::StoreNews;
 
 /// A fetch, as events name it.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +60,22 @@ pub enum Event<'a> {
         time: Duration,
         /// Whether the text is kept.
         kept: bool,
+    },
+    /// A fetch ended with the store's copy of a text. No server was asked.
+    FromStore {
+        /// Which.
+        fetch: FetchName<'a>,
+        /// The text's length.
+        bytes: u64,
+        /// Whether it is past its ttl.
+        is_stale: bool,
+    },
+    /// Something changed about the store.
+    Store {
+        /// Its path.
+        path: &'a str,
+        /// What changed.
+        news: &'a StoreNews,
     },
     /// A fetch failed.
     FetchFailed {
@@ -200,6 +220,8 @@ impl Event<'_> {
             Event::Fetching { .. } => "fetch",
             Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
+            Event::FromStore { .. } => "from_store",
+            Event::Store { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
             Event::Rejected { .. } => "rejected",
@@ -231,6 +253,7 @@ impl Event<'_> {
             Event::Fetching { fetch }
             | Event::FetchDelayed { fetch }
             | Event::Fetched { fetch, .. }
+            | Event::FromStore { fetch, .. }
             | Event::FetchFailed { fetch, .. }
             | Event::GivenUp { fetch, .. }
             | Event::Rejected { fetch, .. }
@@ -257,6 +280,7 @@ impl Event<'_> {
     /// Whether something went wrong.
     pub fn is_trouble(&self) -> bool {
         match self {
+            Event::Store { news, .. } => news.is_trouble(),
             Event::FetchFailed { .. }
             | Event::Rejected { .. }
             | Event::NextUpstream { .. }
@@ -273,6 +297,7 @@ impl Event<'_> {
             | Event::Fetching { .. }
             | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
+            | Event::FromStore { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }

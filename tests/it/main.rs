@@ -26,9 +26,12 @@ mod rates;
 mod script;
 mod serve;
 mod stale;
+#[cfg(feature = "store")]
+mod store;
 mod support;
 mod threads;
 mod tidy;
+mod tier;
 mod transform;
 mod turns;
 mod units;

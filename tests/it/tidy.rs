@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 35] = [
     "sync",
     "semaphore",
     "error",
@@ -78,6 +78,7 @@ const ORDER: [&str; 33] = [
     "budget",
     "protocol",
     "control",
+    "tier",
     "rt",
     "heartbeat",
     "net",
@@ -86,6 +87,7 @@ const ORDER: [&str; 33] = [
     "transform",
     "anthology",
     "trickle",
+    "store",
     "upstream",
     "server",
     "host",

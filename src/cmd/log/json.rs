@@ -5,7 +5,7 @@ use poetry::control::{ERRORS, REASONS, Snapshot, UpstreamCounts, UpstreamState};
 use poetry::error::Error;
 use poetry::observe::json::{key, line, millis, start};
 pub(super) use poetry::observe::json::{lost, request};
-use poetry::observe::{Event, Reloaded};
+use poetry::observe::{Event, Reloaded, StoreNews};
 use serde_json::{Value, json};
 
 /// An event.
@@ -38,6 +38,16 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["bytes"] = json!(bytes);
             object["total_ms"] = json!(millis(*time));
             object["stored"] = json!(kept);
+        }
+        Event::FromStore {
+            bytes, is_stale, ..
+        } => {
+            object["bytes"] = json!(bytes);
+            object["store"] = json!(if *is_stale { "stale" } else { "hit" });
+        }
+        Event::Store { path, news } => {
+            object["path"] = json!(path);
+            add_store_news(object, news);
         }
         Event::FetchFailed { time, .. } => object["total_ms"] = json!(millis(*time)),
         Event::GivenUp { bytes, time, .. } => {
@@ -101,6 +111,21 @@ fn add_purge(object: &mut Value, scope: &str, name: &[u8], how: &str, texts: u64
     object["texts"] = json!(texts);
 }
 
+fn add_store_news(object: &mut Value, news: &StoreNews) {
+    match news {
+        StoreNews::Opened { texts, bytes, past } => {
+            object["texts"] = json!(texts);
+            object["bytes"] = json!(bytes);
+            object["past"] = json!(past);
+        }
+        StoreNews::Damaged { aside } => object["aside"] = json!(aside),
+        _ => {}
+    }
+    if let Some(why) = news.reason() {
+        object["reason"] = json!(why);
+    }
+}
+
 /// The figures of the service. `lost` lines of the log were lost.
 pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
     let mut object = start("summary");
@@ -136,6 +161,21 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "keys": cache.keys,
             "bytes": cache.bytes,
             "capacity": cache.capacity,
+        });
+    }
+    if let Some(store) = &snapshot.store {
+        object["store"] = json!({
+            "open": store.is_open,
+            "hit": store.hits,
+            "stale": store.stale,
+            "missed": store.misses,
+            "late": store.late,
+            "written": store.written,
+            "dropped": store.dropped,
+            "errors": store.errors,
+            "texts": store.texts,
+            "bytes": store.bytes,
+            "capacity": store.capacity,
         });
     }
     if !snapshot.upstreams.is_empty() {

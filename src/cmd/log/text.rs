@@ -2,13 +2,15 @@
 
 use super::lines::{Answer, thousands};
 use crate::cmd::deadlines::explain;
+use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FetchCounts, REASONS, Snapshot, UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, FetchCounts, REASONS, Snapshot, StoreCounts, UpstreamCounts,
+    UpstreamState,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded};
+use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded, StoreNews};
 use std::time::Duration;
 
 /// The option that limits the time of a whole fetch.
@@ -113,6 +115,7 @@ pub(super) fn kind(event: &Event<'_>) -> String {
         | Event::UpstreamUp { upstream, .. } => {
             format!("{word} {upstream}")
         }
+        Event::FromStore { is_stale, .. } => format!("{word} {is_stale}"),
         _ => format!("{word} {}", event.error().map_or("", Error::word)),
     }
 }
@@ -135,6 +138,11 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let kept = if *kept { "kept" } else { "not kept" };
             format!("fetched {bytes} bytes in {}, {kept}", short(*time))
         }
+        Event::FromStore { is_stale, .. } => {
+            let stale = if *is_stale { "stale " } else { "" };
+            format!("using the store's {stale}copy")
+        }
+        Event::Store { path, news } => format!("{path}: {}", store_news(news)),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
             format!("gave up after {bytes} bytes: no client is left, and the poem can't be kept")
@@ -194,6 +202,16 @@ fn answers_purged(scope: &str, name: &[u8], texts: u64) -> String {
     }
 }
 
+fn store_news(news: &StoreNews) -> String {
+    let StoreNews::Opened { texts, bytes, past } = news else {
+        return news.to_string();
+    };
+    let noun = if *texts == 1 { "poem" } else { "poems" };
+    let size = ByteSize(*bytes).display().si();
+    let (texts, past) = (thousands(*texts), thousands(*past));
+    format!("{texts} {noun}, {size}, {past} past their ttl")
+}
+
 fn reloaded(what: Reloaded) -> String {
     match what {
         Reloaded::Purged { texts: 1 } => "purged 1 cached answer".into(),
@@ -217,6 +235,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     lines.extend(failure_counts(&snapshot.failures));
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
+    lines.extend(snapshot.store.as_ref().map(store_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -294,6 +313,23 @@ fn cache_counts(counts: &CacheCounts) -> String {
     let noun = if counts.keys == 1 { "key" } else { "keys" };
     let (bytes, capacity) = (thousands(counts.bytes), thousands(counts.capacity));
     format!("cache: {keys} {noun}, {bytes} of {capacity} bytes")
+}
+
+fn store_counts(counts: &StoreCounts) -> String {
+    let state = if counts.is_open { "open" } else { "off" };
+    let (bytes, capacity) = (thousands(counts.bytes), thousands(counts.capacity));
+    let figures = [
+        (counts.hits, "hit"),
+        (counts.stale, "stale"),
+        (counts.misses, "missed"),
+        (counts.late, "late"),
+        (counts.written, "written"),
+        (counts.dropped, "dropped"),
+        (counts.errors, "errors"),
+    ];
+    let texts = thousands(counts.texts);
+    let figures = list(&figures);
+    format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")
 }
 
 fn list(counts: &[(u64, &str)]) -> String {

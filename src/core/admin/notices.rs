@@ -163,7 +163,16 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         Event::Fetching { .. }
         | Event::FetchDelayed { .. }
         | Event::Fetched { .. }
+        | Event::FromStore { .. }
         | Event::GivenUp { .. } => return None,
+        Event::Store { path, news } => {
+            let level = if news.is_trouble() {
+                Level::Error
+            } else {
+                Level::Info
+            };
+            (level, format!("{path}: {news}"))
+        }
         Event::Reloaded { what } => (Level::Info, reloaded(*what)?),
         Event::Purged { scope, texts, .. } => {
             let purged = reloaded(Reloaded::Purged { texts: *texts })?;

@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub upstreams: Vec<UpstreamCounts>,
     /// The cache; `None` for a service without one.
     pub cache: Option<CacheCounts>,
+    /// The store behind the cache; `None` without one.
+    pub store: Option<StoreCounts>,
 }
 
 /// How an upstream failed: the words of [`Error::word`](crate::error::Error::word) that
@@ -206,6 +208,33 @@ pub struct CacheCounts {
     pub evicted_remembered: u64,
 }
 
+/// What a store did and holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Whether it can be used.
+    pub is_open: bool,
+    /// Texts found in it, fresh.
+    pub hits: u64,
+    /// Texts found in it, past their ttl.
+    pub stale: u64,
+    /// Texts not found in it, or too old.
+    pub misses: u64,
+    /// Questions that it did not answer in time.
+    pub late: u64,
+    /// Texts written.
+    pub written: u64,
+    /// Texts that should have been written, and could not.
+    pub dropped: u64,
+    /// Errors of the disk, and damage.
+    pub errors: u64,
+    /// Texts in it, as of the last that was written.
+    pub texts: u64,
+    /// Bytes in use on the disk, as of the last text that was written.
+    pub bytes: u64,
+    /// The most that it may take, in bytes.
+    pub capacity: u64,
+}
+
 impl ConnectionCounts {
     /// The number of connections that have ended.
     pub fn ended(&self) -> u64 {
@@ -261,6 +290,7 @@ impl Snapshot {
             fetches: None,
             upstreams: Vec::new(),
             cache: None,
+            store: None,
         }
     }
 }

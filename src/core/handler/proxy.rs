@@ -4,6 +4,7 @@
 //! | file | question |
 //! |---|---|
 //! | `proxy/key.rs`, `proxy/fold.rs` | What is one text? |
+//! | [`tier`](crate::tier) | What is behind the cache, before the upstream? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
@@ -33,6 +34,7 @@ use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
 use crate::stats::{PanicCount, Stats};
+use crate::tier::{Erase, Tier};
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
 use crate::upstream::Upstream;
 use bytes::Bytes;
@@ -117,6 +119,8 @@ pub struct Proxy {
     scope: Scope,
     /// The upstreams, for logs.
     name: String,
+    /// What is behind the cache, before the upstream.
+    tier: Option<Arc<dyn Tier>>,
     observer: Arc<dyn Observer>,
     stats: Arc<Stats>,
 }
@@ -125,6 +129,16 @@ impl Proxy {
     /// A proxy with an empty cache.
     pub fn new(
         settings: ProxySettings,
+        observer: Arc<dyn Observer>,
+        stats: Arc<Stats>,
+    ) -> Arc<Proxy> {
+        Proxy::with_tier(settings, None, observer, stats)
+    }
+
+    /// Like [`Proxy::new`], with a tier behind the cache.
+    pub fn with_tier(
+        settings: ProxySettings,
+        tier: Option<Arc<dyn Tier>>,
         observer: Arc<dyn Observer>,
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
@@ -137,6 +151,7 @@ impl Proxy {
             scope: scope(&settings),
             name: settings.upstream.to_string(),
             settings,
+            tier,
             observer,
             stats,
         })
@@ -154,7 +169,8 @@ impl Proxy {
 
     /// Purges all texts.
     pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
-        self.texts.purge_all(how, now)
+        let purge = || self.texts.purge_all(how, now);
+        self.purge_tier(how, purge, || vec![Erase::All])
     }
 
     /// The whole key of a request. No other request has it, of this proxy or another.
@@ -164,7 +180,9 @@ impl Proxy {
 
     /// Purges the text of one request.
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
-        self.texts.purge(&self.scope.key(request), how, now)
+        let key = self.scope.key(request);
+        let purge = || self.texts.purge(&key, how, now);
+        self.purge_tier(how, purge, || vec![Erase::Key(self.scope.whole(&key))])
     }
 
     /// Fetches that wait for their turn at this moment.
@@ -196,7 +214,12 @@ impl Proxy {
         let flight = guard.writer().flight();
         let is_refresh = guard.replaces().is_some();
         let listed = self.flights.add(request.clone(), flight, is_refresh, now);
-        let fetch = Fetch::new(self.clone(), guard, request.clone(), cause, listed);
+        Fetch::new(self.clone(), guard, request, cause, listed).launch(now);
+    }
+
+    /// Lets a fetch wait for its turn before the upstream.
+    fn enter(self: &Arc<Self>, fetch: Fetch, now: Instant) {
+        let (request, cause) = fetch.asked_for();
         match self.dispatch.enter(fetch, now) {
             Ok(Arrived::Delayed) => self.delayed(&request, cause),
             Ok(Arrived::Started | Arrived::Waits) => {}
@@ -301,7 +324,9 @@ impl Control for Proxy {
             evicted_remembered: held.evicted_negative,
         };
 
+        let store = self.tier.as_ref().map(|tier| tier.counts());
         Snapshot {
+            store,
             fetches: Some(fetches),
             upstreams: self.settings.upstream.counts(now),
             cache: Some(cache),

@@ -63,6 +63,9 @@ fn add_fetch(object: &mut Value, record: &AccessRecord<'_>) {
     if let Some(time) = fetch.time {
         object["fetch_ms"] = json!(millis(time));
     }
+    if let Some(copy) = fetch.copy {
+        object["store"] = json!(copy.word());
+    }
 }
 
 /// How many lines were lost, because nothing read them in time.

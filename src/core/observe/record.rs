@@ -125,6 +125,27 @@ pub struct FetchNote {
     pub upstream: Option<Arc<str>>,
     /// From its begin to its end; `None` until it ends, and if it never began.
     pub time: Option<Duration>,
+    /// The store's copy that it ended with, if it did.
+    pub copy: Option<StoreCopy>,
+}
+
+/// A copy of a text from the store behind the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreCopy {
+    /// Within its ttl.
+    Fresh,
+    /// Past its ttl, within its grace.
+    Stale,
+}
+
+impl StoreCopy {
+    /// The one word for this in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            StoreCopy::Fresh => "hit",
+            StoreCopy::Stale => "stale",
+        }
+    }
 }
 
 /// What a fetch is for.

@@ -9,9 +9,14 @@ use poetry::client::Timeouts;
 use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, TtlRules};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
+#[cfg(feature = "store")]
+use poetry::store::{OpenStore, StoreSettings, system_clock};
+use poetry::tier::Tier;
 use poetry::transform::{Pipeline, Registry, Transform};
 use poetry::upstream::{AskLimits, ExecCommand, Origin, RejectPause, Upstream};
 use std::net::SocketAddr;
+#[cfg(feature = "store")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,12 +52,18 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
     };
 
     let observer = Arc::new(Silent);
-    Builder::new(ProxyParts { settings, observer })
+    let tier = None;
+    Builder::new(ProxyParts {
+        settings,
+        observer,
+        tier,
+    })
 }
 
 pub struct ProxyParts {
     settings: ProxySettings,
     observer: Arc<dyn Observer>,
+    tier: Option<Arc<dyn Tier>>,
 }
 
 impl Builder<ProxyParts> {
@@ -232,12 +243,39 @@ impl Builder<ProxyParts> {
         self
     }
 
+    /// What is behind its cache.
+    pub fn tier(mut self, tier: Arc<dyn Tier>) -> Self {
+        self.of.tier = Some(tier);
+        self
+    }
+
+    /// Keeps poems in the file at `path`, with the ttl and grace set before.
+    #[cfg(feature = "store")]
+    pub fn store(self, path: &Path) -> Self {
+        let policy = self.of.settings.policy;
+        let settings = StoreSettings {
+            path: path.into(),
+            capacity: 1 << 30,
+            ttl: policy.ttl,
+            longest_ttl: HOUR,
+            grace: policy.grace,
+            answer_wait: LONG,
+            clock: system_clock(),
+        };
+        let store = OpenStore::open(settings).unwrap();
+        let observer = self.of.observer.clone();
+        self.tier(store.start(observer))
+    }
+
     pub fn start(self) -> Service {
         let stats = self.common.stats.clone();
-        let handler = Proxy::new(self.of.settings, self.of.observer, stats);
+        let parts = self.of;
+        let tier = parts.tier.clone();
+        let handler = Proxy::with_tier(parts.settings, parts.tier, parts.observer, stats);
         let wire = handler.wire();
         let mut service = Service::start(handler.clone(), wire, self.common);
         service.proxy = Some(handler);
+        service.tier = tier;
         service
     }
 

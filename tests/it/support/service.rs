@@ -23,6 +23,7 @@ use poetry::rt;
 use poetry::script::Script;
 use poetry::server::{Handler, Limits, Parts, Request, Response, Server, Wire};
 use poetry::stats::Stats;
+use poetry::tier::Tier;
 use poetry::transform::Registry;
 use poetry::trickle::Pace;
 use std::io::ErrorKind;
@@ -39,6 +40,7 @@ pub struct Service {
     pub stats: Arc<Stats>,
     handler: Arc<dyn Handler>,
     pub(super) proxy: Option<Arc<Proxy>>,
+    pub(super) tier: Option<Arc<dyn Tier>>,
     stop: Option<oneshot::Sender<()>>,
     ended: Receiver<()>,
     /// Large files are read when they are sent.
@@ -76,6 +78,7 @@ impl Service {
             stats,
             handler,
             proxy: None,
+            tier: None,
             stop: Some(stop),
             ended,
             folder: None,
@@ -156,6 +159,21 @@ impl Service {
 
     pub fn stop(&mut self) {
         drop(self.stop.take());
+    }
+
+    /// Stops it, with its store.
+    #[cfg(feature = "store")]
+    pub fn stop_and_close(mut self) {
+        self.stop();
+        assert!(self.has_ended_within(LONG));
+        let tier = self.tier.take().expect("it has a store");
+        assert!(tier.close(LONG));
+    }
+
+    /// The figures of its store.
+    #[cfg(feature = "store")]
+    pub fn store(&self) -> poetry::control::StoreCounts {
+        self.snapshot().store.expect("it has a store")
     }
 
     pub fn has_ended_within(&self, time: Duration) -> bool {

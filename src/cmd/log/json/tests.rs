@@ -178,6 +178,7 @@ fn all_requests() -> Vec<Value> {
         cause: FetchCause::Miss,
         upstream: Some("a server".into()),
         time: Some(TIME),
+        copy: None,
     };
     let object = |(status, outcome)| {
         let record = AccessRecord {

@@ -7,6 +7,7 @@ mod note;
 mod pace;
 mod refresh;
 mod reject;
+mod store;
 mod turn;
 
 use super::Proxy;
@@ -24,6 +25,7 @@ use crate::observe::{Event, FetchCause, FetchName};
 use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
+use crate::tier::Lease;
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
@@ -56,6 +58,8 @@ pub(super) struct Fetch {
     ttl: Option<Duration>,
     /// How long readers that are too slow have held it up.
     held_up: Duration,
+    /// The right to hand the text to the tier behind the cache.
+    lease: Option<Box<dyn Lease>>,
 }
 
 /// In which form a text is wanted.
@@ -109,6 +113,7 @@ impl Fetch {
             rejected: None,
             ttl: None,
             held_up: Duration::ZERO,
+            lease: None,
         }
     }
 
@@ -161,7 +166,20 @@ impl Fetch {
             self.keep()
         };
 
-        let kept = self.guard.land(verdict, now);
+        let mut lease = self.lease.take();
+        if let Some(lease) = &mut lease {
+            lease.fence();
+        }
+        let text = self.guard.land_text(verdict, now);
+        let kept = text.is_some();
+        if let (Some(lease), Some(text)) = (lease, text) {
+            let own = match verdict {
+                Verdict::KeepFor(ttl) => Some(ttl),
+                Verdict::Keep | Verdict::Reject => None,
+            };
+            lease.commit(text, own);
+        }
+
         let fetch = FetchName {
             upstream: self.asked.as_deref().unwrap_or(&proxy.name),
             request: &self.request,

@@ -228,6 +228,12 @@ impl Scope {
     pub(super) fn whole(&self, key: &Key) -> Vec<u8> {
         [&self.prefix[..], key.bytes()].concat()
     }
+
+    /// The key of a whole key; `None` for another proxy's.
+    pub(super) fn key_of(&self, whole: &[u8]) -> Option<Key> {
+        let rest = whole.strip_prefix(&self.prefix[..])?;
+        Some(Key::new(rest))
+    }
 }
 
 /// What stands for a request: itself as a netstring or, where it is long, its length

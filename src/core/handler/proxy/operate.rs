@@ -3,10 +3,12 @@
 use super::Proxy;
 use super::key::Key;
 use crate::cache::{Known, Purge};
+use crate::coalesce::Purged;
 use crate::control::{KeyList, KeyPage, KeyState, KeyView, Refresh, Texts};
 use crate::observe::Event;
 use crate::observe::FetchCause;
 use crate::protocol::{Protocol, check_line};
+use crate::tier::Erase;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,18 +38,23 @@ impl Proxy {
     /// Purges, counts it, and reports it.
     pub(super) fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
         self.count_purge(&texts);
-        let purged = match texts {
-            Texts::All => self.texts.purge_all(how, now).texts,
+        let purge = || match texts {
+            Texts::All => self.texts.purge_all(how, now),
             Texts::Prefix(prefix) => {
                 let wanted = |key: &Key| self.scope.begins_with(key, prefix);
-                self.texts.purge_where(how, now, wanted).texts
+                self.texts.purge_where(how, now, wanted)
             }
             Texts::Named(name) => {
-                let keys = self.scope.named(name);
-                let purge = |key: &Key| self.texts.purge(key, how, now).texts;
-                keys.iter().map(purge).sum()
+                let mut all = Purged::default();
+                for key in &self.scope.named(name) {
+                    let purged = self.texts.purge(key, how, now);
+                    all.texts += purged.texts;
+                    all.fetches += purged.fetches;
+                }
+                all
             }
         };
+        let purged = self.purge_tier(how, purge, || self.erase(texts)).texts;
 
         self.observer.event(Event::Purged {
             scope: texts.scope(),
@@ -56,6 +63,47 @@ impl Proxy {
             texts: purged,
         });
         purged
+    }
+
+    /// Purges the memory, and then the tier behind it: see [`Tier`].
+    ///
+    /// [`Tier`]: crate::tier::Tier
+    pub(super) fn purge_tier(
+        &self,
+        how: Purge,
+        memory: impl FnOnce() -> Purged,
+        texts: impl FnOnce() -> Vec<Erase>,
+    ) -> Purged {
+        let Some(tier) = &self.tier else {
+            return memory();
+        };
+
+        let texts = texts();
+        texts.iter().for_each(|_| tier.purge_begins());
+        let purged = memory();
+        for texts in texts {
+            tier.purge(texts, how);
+        }
+        purged
+    }
+
+    /// The same texts, by their whole keys.
+    fn erase(&self, texts: Texts<'_>) -> Vec<Erase> {
+        match texts {
+            Texts::All => vec![Erase::All],
+            Texts::Prefix(prefix) => {
+                let (scope, prefix) = (self.scope.clone(), prefix.to_vec());
+                let picks = move |whole: &[u8]| {
+                    let key = scope.key_of(whole);
+                    key.is_some_and(|key| scope.begins_with(&key, &prefix))
+                };
+                vec![Erase::Picked(Box::new(picks))]
+            }
+            Texts::Named(name) => {
+                let keys = self.scope.named(name).into_iter();
+                keys.map(|key| Erase::Key(self.scope.whole(&key))).collect()
+            }
+        }
     }
 
     pub(super) fn refresh_text(self: &Arc<Self>, name: &[u8], now: Instant) -> Refresh {

@@ -1,7 +1,8 @@
 //! What logs are told of a fetch.
 
 use super::{Fetch, Proxy};
-use crate::observe::{FetchName, FetchNote};
+use crate::observe::{FetchCause, FetchName, FetchNote, StoreCopy};
+use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 impl Fetch {
@@ -11,6 +12,11 @@ impl Fetch {
             request: &self.request,
             cause: self.cause,
         }
+    }
+
+    /// What is fetched, and what for.
+    pub(in crate::handler::proxy) fn asked_for(&self) -> (Bytes, FetchCause) {
+        (self.request.clone(), self.cause)
     }
 
     /// How long it has taken until now, once it has begun.
@@ -25,6 +31,22 @@ impl Fetch {
             cause: self.cause,
             upstream: self.asked.clone(),
             time,
+            copy: None,
+        });
+    }
+
+    /// The same, where it ends with the store's copy.
+    pub(super) fn note_copy(&mut self, is_stale: bool) {
+        let copy = if is_stale {
+            StoreCopy::Stale
+        } else {
+            StoreCopy::Fresh
+        };
+        self.guard.note(FetchNote {
+            cause: self.cause,
+            upstream: None,
+            time: None,
+            copy: Some(copy),
         });
     }
 }

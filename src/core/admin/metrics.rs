@@ -1,14 +1,16 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
-//! upstreams, however many texts are cached and clients come. Each known value of a
-//! label is there from the start, with 0: a rate needs to see a number before it rises.
-//! A service without a cache or without upstreams has no series about them.
+//! upstreams, and 11 for a store, however many texts are cached and clients come. Each
+//! known value of a label is there from the start, with 0: a rate needs to see a number
+//! before it rises. A service without a cache or without upstreams has no series about
+//! them.
 //!
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 
 mod family;
 mod format;
+mod store;
 
 use crate::admin::process::Process;
 use crate::control::{
@@ -65,6 +67,9 @@ impl Collector for Scrape {
         }
         if let Some(cache) = &snapshot.cache {
             cached(&mut families, cache, snapshot)?;
+        }
+        if let Some(counts) = &snapshot.store {
+            store::stored(&mut families, counts)?;
         }
         bugs_and_log(&mut families, snapshot, self.lost_log_lines)?;
         process(&mut families, &self.process)

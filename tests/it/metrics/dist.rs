@@ -139,7 +139,7 @@ fn the_dashboard_asks_for_its_data_source_and_has_its_variables() {
         .filter(is_row)
         .map(|row| &row["title"])
         .collect();
-    let wanted = ["Now", "Clients", "Upstream", "Cache", "Process"];
+    let wanted = ["Now", "Clients", "Upstream", "Cache", "Process", "Store"];
     assert_eq!(
         rows,
         wanted.map(|title| json!(title)).iter().collect::<Vec<_>>()

@@ -4,7 +4,7 @@ use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
     CacheCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts, Snapshot,
-    TransformCounts, UpstreamCounts, UpstreamState,
+    StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,7 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
         fetches: Some(FetchCounts::default()),
         upstreams: upstreams.iter().map(|name| idle_upstream(name)).collect(),
         cache: Some(CacheCounts::default()),
+        store: Some(StoreCounts::default()),
         ..idle()
     }
 }
@@ -112,7 +113,24 @@ pub fn busy_proxy() -> Snapshot {
         fetches: Some(fetches),
         upstreams: vec![busy_upstream(), idle_upstream("b:43")],
         cache: Some(cache),
+        store: Some(busy_store()),
         ..idle()
+    }
+}
+
+fn busy_store() -> StoreCounts {
+    StoreCounts {
+        is_open: true,
+        hits: 301,
+        stale: 302,
+        misses: 303,
+        late: 304,
+        written: 305,
+        dropped: 306,
+        errors: 307,
+        texts: 308,
+        bytes: 309,
+        capacity: 310,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, Histogram};
+use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts};
 use poetry::error::Stage;
-use poetry::observe::{AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome};
+use poetry::observe::{
+    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreCopy,
+};
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,6 +82,11 @@ fn all_events() -> Vec<Value> {
             time,
             kept,
         },
+        Event::FromStore {
+            fetch,
+            bytes,
+            is_stale: true,
+        },
         Event::FetchDelayed { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
@@ -116,7 +123,14 @@ fn all_events() -> Vec<Value> {
         Event::ReloadFailed { error },
         Event::PoemSkipped { error },
     ];
+    let store_news = all_store_news();
+    let store_events = store_news.iter().map(|news| {
+        let path = "a path";
+        event(&Event::Store { path, news })
+    });
+
     let figures = Snapshot {
+        store: Some(StoreCounts::default()),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
         upstreams: vec![an_upstream()],
@@ -130,8 +144,30 @@ fn all_events() -> Vec<Value> {
         panic("a bug"),
     ];
 
-    let events = events.iter().map(event);
+    let events = events.iter().map(event).chain(store_events);
     events.chain(others).map(|line| parse(&line)).collect()
+}
+
+fn all_store_news() -> [StoreNews; 10] {
+    let why = || "a reason".to_string();
+    [
+        StoreNews::Opened {
+            texts: 1,
+            bytes: 1,
+            past: 1,
+        },
+        StoreNews::Damaged {
+            aside: "a path".into(),
+        },
+        StoreNews::DamagedText,
+        StoreNews::Newer,
+        StoreNews::Unwritable { why: why() },
+        StoreNews::Held,
+        StoreNews::Writable,
+        StoreNews::QueueFull,
+        StoreNews::Discarded { why: why() },
+        StoreNews::Off { why: why() },
+    ]
 }
 
 /// One that is down, with all its figures.
@@ -178,7 +214,7 @@ fn all_requests() -> Vec<Value> {
         cause: FetchCause::Miss,
         upstream: Some("a server".into()),
         time: Some(TIME),
-        copy: None,
+        copy: Some(StoreCopy::Stale),
     };
     let object = |(status, outcome)| {
         let record = AccessRecord {

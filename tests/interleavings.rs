@@ -298,6 +298,23 @@ fn a_poem_that_is_kept_too_late_would_be_noticed() {
     check(announced_too_soon);
 }
 
+/// A client asks while another thread purges.
+fn asked_during_a_purge() {
+    let key = Key::new(End::Whole, Duration::ZERO);
+    let purge = spawn({
+        let key = key.clone();
+        move || key.texts.purge_all(Purge::Hard, key.start)
+    });
+    assert!(key.client().is_whole);
+    join(vec![purge]);
+    key.close();
+}
+
+#[test]
+fn a_purge_costs_a_client_that_asks_nothing() {
+    check(asked_during_a_purge);
+}
+
 /// A fetch has begun. Then two clients ask, a purge comes and the fetch ends, in any
 /// order.
 fn purged() {

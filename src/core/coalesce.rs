@@ -173,7 +173,9 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
     }
 
     fn launch(&self) -> (Writer, Flight) {
-        let writer = flight::launch_counted(self.window, Some(self.readers.clone()));
+        let mut writer = flight::launch_counted(self.window, Some(self.readers.clone()));
+        // Before others see it: a purge on another thread spares what has not begun.
+        writer.wait_to_begin(false);
         let flight = writer.flight();
         (writer, flight)
     }

@@ -253,8 +253,11 @@ impl Model {
             let in_flight = fetch.as_ref().filter(|fetch| fetch.is_in_flight());
             detached.extend(in_flight.map(|fetch| fetch.id));
 
-            if let Some(kept) = &mut entry.value {
+            let has_failed = |fetch: &Fetch| matches!(fetch.state, State::Negative(_));
+            if entry.value.is_some() || fetch.as_ref().is_some_and(has_failed) {
                 purged += 1;
+            }
+            if let Some(kept) = &mut entry.value {
                 kept.fresh_until = kept.fresh_until.min(now);
                 kept.stale_until = kept.stale_until.min(now + grace);
             }

@@ -155,3 +155,11 @@ fn a_refused_fetch_holds_nothing_for_its_readers() {
     drop(reader);
     assert_eq!(texts.cache().held(), 0);
 }
+
+#[test]
+fn a_purge_spares_a_flight_whose_client_has_not_joined_yet() {
+    let texts = Coalescer::<u8>::new(POLICY, 1 << 16);
+    let (_writer, flight) = texts.launch();
+    assert!(!flight.has_begun(), "as a purge on another thread sees it");
+    assert!(flight.join().is_some());
+}

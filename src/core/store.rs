@@ -34,7 +34,7 @@ use crate::observe::{Event, Observer, StoreNews};
 use crate::poem::Poem;
 use crate::rt;
 use crate::semaphore::Semaphore;
-use crate::tier::{Claim, Erase, Lease, StoredText, Tier, Wish};
+use crate::tier::{Claim, Erase, Lease, Question, StoredText, Tier, Wish};
 pub use age::ClockReading;
 use age::Terms;
 use bounds::Bounds;
@@ -351,9 +351,10 @@ impl Store {
 }
 
 impl Tier for Store {
-    fn claim<'a>(&'a self, key: &'a [u8], wish: Wish) -> BoxFuture<'a, Claim> {
+    fn claim<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Claim> {
+        let key = question.key;
         // What is in memory is never older than what is in the file.
-        if wish == Wish::Newer || !self.shared.is_open() {
+        if question.wish != Wish::Text || !self.shared.is_open() {
             return std::future::ready(self.lease(key)).boxed();
         }
 
@@ -403,6 +404,7 @@ impl Tier for Store {
             texts: count(&figures.texts),
             bytes: count(&figures.bytes),
             capacity: self.shared.bounds.capacity,
+            fleet: None,
         }
     }
 

@@ -143,7 +143,7 @@ impl Proxy {
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
         let window = settings.longest();
-        Arc::new(Proxy {
+        let proxy = Arc::new(Proxy {
             texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
             dispatch: dispatch(&settings),
             flights: Arc::default(),
@@ -154,7 +154,9 @@ impl Proxy {
             tier,
             observer,
             stats,
-        })
+        });
+        proxy.hear_purges();
+        proxy
     }
 
     /// What it speaks. Requests may be as long as the transformation service behind it

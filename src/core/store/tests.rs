@@ -3,11 +3,22 @@
 use super::*;
 use crate::observe::AccessRecord;
 use crate::rt::block_on;
+use crate::tier::Term;
 use std::path::Path;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(60);
 const MINUTE_MS: i64 = 60_000;
+
+fn question(key: &str, wish: Wish) -> Question<'_> {
+    Question {
+        key: key.as_bytes(),
+        wish,
+        may_lead: true,
+        ttl: 10 * MINUTE,
+        grace: 10 * MINUTE,
+    }
+}
 
 /// A clock that stands where a test puts it.
 #[derive(Clone)]
@@ -136,7 +147,7 @@ fn put(store: &Store, key: &str, text: &[u8]) {
 }
 
 fn put_for(store: &Store, key: &str, text: &[u8], ttl: Option<Duration>) {
-    let claim = block_on(store.claim(key.as_bytes(), Wish::Newer));
+    let claim = block_on(store.claim(question(key, Wish::Newer)));
     let Claim::Lead(mut lease) = claim else {
         panic!("no lease")
     };
@@ -146,12 +157,15 @@ fn put_for(store: &Store, key: &str, text: &[u8], ttl: Option<Duration>) {
 
 /// A text, and whether it is fresh.
 fn get(store: &Store, key: &str) -> Option<(Vec<u8>, bool)> {
-    match block_on(store.claim(key.as_bytes(), Wish::Text)) {
+    match block_on(store.claim(question(key, Wish::Text))) {
         Claim::Found(found) => {
-            let is_fresh = found.freshness.fresh_until > Instant::now();
+            let Term::Until(freshness) = found.term else {
+                panic!("the store knows how long")
+            };
+            let is_fresh = freshness.fresh_until > Instant::now();
             Some((found.text.to_vec(), is_fresh))
         }
-        Claim::Lead(_) | Claim::Alone => None,
+        _ => None,
     }
 }
 
@@ -272,7 +286,7 @@ fn a_purge_of_some_spares_the_others() {
 fn a_text_that_lands_during_a_purge_is_not_written() {
     let site = StoreSite::new();
     site.run(|store| {
-        let Claim::Lead(mut lease) = block_on(store.claim(b"a", Wish::Text)) else {
+        let Claim::Lead(mut lease) = block_on(store.claim(question("a", Wish::Text))) else {
             panic!("no lease")
         };
         lease.fence();
@@ -289,7 +303,7 @@ fn a_copy_from_before_a_purge_is_not_current() {
     let site = StoreSite::new();
     site.keep(&[("a", b"one")]);
     site.run(|store| {
-        let Claim::Found(found) = block_on(store.claim(b"a", Wish::Text)) else {
+        let Claim::Found(found) = block_on(store.claim(question("a", Wish::Text))) else {
             panic!("not found")
         };
         assert!(store.is_current(found.epoch));
@@ -354,7 +368,7 @@ fn a_store_of_a_newer_version_is_left_as_it_is() {
     site.run(|store| {
         assert!(!store.counts().is_open);
         assert!(matches!(
-            block_on(store.claim(b"a", Wish::Text)),
+            block_on(store.claim(question("a", Wish::Text))),
             Claim::Alone
         ));
     });
@@ -554,7 +568,7 @@ fn a_stopped_store_answers_nothing_and_takes_nothing() {
     let store = site.open();
     assert!(store.close(LONG));
     assert!(matches!(
-        block_on(store.claim(b"a", Wish::Text)),
+        block_on(store.claim(question("a", Wish::Text))),
         Claim::Alone
     ));
     store.purge_begins();

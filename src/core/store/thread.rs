@@ -16,7 +16,7 @@ use super::orders::{Order, PurgeOrder, StoreQuestion};
 use super::{Shared, StoreSettings, add, age, files};
 use crate::cache::{Freshness, Purge};
 use crate::observe::StoreNews;
-use crate::tier::{Erase, StoredText};
+use crate::tier::{Erase, StoredText, Term};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -354,9 +354,10 @@ fn answer(
     );
     let _left = answer.send(Some(StoredText {
         text: text.into_boxed_slice().into(),
-        freshness,
+        term: Term::Until(freshness),
         epoch,
         permit,
+        lease: None,
     }));
     Ok(())
 }

@@ -131,6 +131,7 @@ fn busy_store() -> StoreCounts {
         texts: 308,
         bytes: 309,
         capacity: 310,
+        fleet: None,
     }
 }
 

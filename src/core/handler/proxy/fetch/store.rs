@@ -9,7 +9,7 @@ use crate::observe::{Event, FetchCause};
 use crate::poem::Poem;
 use crate::rt;
 use crate::stats::PanicCount;
-use crate::tier::{Claim, StoredText, Tier, Wish};
+use crate::tier::{Claim, Question, StoredText, Term, Tier, Wish};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,7 +37,14 @@ impl Fetch {
         } else {
             Wish::Newer
         };
-        let mut claim = tier.claim(&key, wish).await;
+        let question = Question {
+            key: &key,
+            wish,
+            may_lead: true,
+            ttl: proxy.settings.policy.ttl,
+            grace: proxy.settings.policy.grace,
+        };
+        let mut claim = tier.claim(question).await;
         if let Claim::Found(found) = claim {
             if self.suits(&found).await {
                 match self.land_copy(found, &*tier) {
@@ -45,7 +52,8 @@ impl Fetch {
                     Err(fetch) => self = *fetch,
                 }
             }
-            claim = tier.claim(&key, Wish::Newer).await;
+            let wish = Wish::New;
+            claim = tier.claim(Question { wish, ..question }).await;
         }
 
         if let Claim::Lead(lease) = claim {
@@ -82,7 +90,11 @@ impl Fetch {
 
         let proxy = self.proxy.clone();
         let now = Instant::now();
-        let is_stale = found.freshness.fresh_until <= now;
+        let freshness = match found.term {
+            Term::Until(freshness) => freshness,
+            Term::Since(since) => proxy.settings.policy.freshness(since),
+        };
+        let is_stale = freshness.fresh_until <= now;
         proxy.observer.event(Event::FromStore {
             fetch: self.name(&proxy),
             bytes,
@@ -93,7 +105,7 @@ impl Fetch {
         drop(found.permit); // it is counted by now
 
         let request = self.request;
-        self.guard.land_copy(found.freshness, now);
+        self.guard.land_copy(freshness, now);
         if is_stale {
             let key = proxy.scope.key(&request);
             if let Found::Stale(_, Some(guard)) = proxy.texts.find(&key, now) {

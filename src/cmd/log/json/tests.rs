@@ -88,6 +88,8 @@ fn all_events() -> Vec<Value> {
             is_stale: true,
         },
         Event::FetchDelayed { fetch },
+        Event::Following { fetch },
+        Event::TakenOver { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
         Event::NextUpstream { fetch, error, next },

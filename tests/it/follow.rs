@@ -6,15 +6,17 @@ mod member;
 mod model;
 
 use crate::support::{
-    FakeUpstream, HOUR, RESET, Service, ZERO, count, proxy, unused_addr, wait_for_count, wait_until,
+    FakeUpstream, HOUR, RESET, Service, Trap, ZERO, count, proxy, unused_addr, wait_for_count,
+    wait_until,
 };
 use ledger::{Asked, Ledger, LogEnd, Look, Token};
 use member::{Fleet, Member, MemberTier};
 use poetry::cache::Purge;
 use poetry::control::{FleetCounts, Texts};
+use poetry::observe::{AccessRecord, Event, Observer, StoreUse};
 use poetry::rt::block_on;
 use poetry::tier::{Tier, Wish};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A proxy, and its part of the fleet.
@@ -682,4 +684,225 @@ fn clients_that_leave_while_their_proxy_follows_change_nothing() {
     assert_eq!(first.rest().unwrap(), b"em");
     wait_until("B keeps it", || b.get_at(Instant::now()).is_hit());
     assert_eq!(b.get().unwrap(), b"a poem");
+}
+
+#[test]
+fn a_panic_in_a_fetch_gives_its_lease_back_and_costs_others_nothing() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let trap = Trap::at_the_end_of_a_fetch();
+    let (a, _) = join!(fleet, proxy(&upstream).observer(trap.clone()));
+    let (b, _) = join!(fleet, proxy(&upstream));
+    let mut first = a.connect();
+    let sending = upstream.accept().send(b"a po");
+    assert_eq!(first.read(4), b"a po");
+    let mut second = b.connect();
+    assert_eq!(second.read(4), b"a po");
+
+    trap.arm();
+    sending.reset();
+    assert_eq!(first.rest(), RESET);
+    upstream.serve_once(b"a poem");
+    assert_eq!(second.rest().unwrap(), b"em");
+    assert!(!trap.is_armed(), "it was the panic that ended it");
+    wait_for_no_lease(&fleet);
+}
+
+#[test]
+fn a_panic_in_a_follower_fails_its_clients_and_no_one_elses() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let trap = Trap::at_the_start_of_a_fetch();
+    let (a, _) = join!(fleet, proxy(&upstream));
+    let (b, _) = join!(fleet, proxy(&upstream).observer(trap.clone()));
+    let mut first = a.connect();
+    let sending = upstream.accept().send(b"a po");
+    assert_eq!(first.read(4), b"a po");
+
+    trap.arm();
+    assert_eq!(b.get(), RESET);
+    wait_for_count("panics", &b.stats.panics, 1);
+    let mut second = b.connect();
+    assert_eq!(second.read(4), b"a po");
+    sending.send(b"em").close();
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.rest().unwrap(), b"em");
+    }
+}
+
+#[test]
+fn a_text_without_room_at_its_holder_is_published_no_longer() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let (a, _) = join!(fleet, proxy(&upstream).capacity(64 << 10));
+    let (b, _) = join!(fleet, proxy(&upstream));
+    let poem = vec![b'x'; 200 << 10];
+
+    let mut first = a.connect();
+    let sending = upstream.accept().send(&poem[..1000]);
+    assert_eq!(first.read(1000), &poem[..1000]);
+    let mut second = b.connect();
+    assert_eq!(second.read(1000), &poem[..1000]);
+    let sending = sending.send_in_background(&poem[1000..]);
+    assert!(first.rest().unwrap() == poem[1000..]);
+    sending.join().unwrap();
+    upstream.serve_once(&poem);
+    assert!(second.rest().unwrap() == poem[1000..]);
+    wait_until("it is in the fleet", || fleet.kept().len() == 1);
+    wait_for_no_lease(&fleet);
+}
+
+#[test]
+fn a_follower_without_room_takes_a_place_and_goes_on_by_itself() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let (a, _) = join!(fleet, proxy(&upstream));
+    let (b, _) = join!(fleet, proxy(&upstream).capacity(64 << 10));
+    let poem = vec![b'x'; 200 << 10];
+
+    let mut first = a.connect();
+    let sending = upstream.accept().send(&poem[..1000]);
+    assert_eq!(first.read(1000), &poem[..1000]);
+    let mut second = b.connect();
+    assert_eq!(second.read(1000), &poem[..1000]);
+    let sending = sending.send_in_background(&poem[1000..]);
+    let own = upstream.accept().send_in_background(poem.clone());
+    assert!(second.rest().unwrap() == poem[1000..]);
+    assert!(first.rest().unwrap() == poem[1000..]);
+    (sending.join().unwrap(), own.join().unwrap());
+    assert_eq!(fleet_counts(&b).alone, 1);
+    wait_until("all places are free", || {
+        b.snapshot().fetches.unwrap().running == 0
+    });
+}
+
+#[test]
+fn a_text_that_is_too_long_for_the_follower_passes_through() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let (a, _) = join!(fleet, proxy(&upstream));
+    let (b, _) = join!(fleet, proxy(&upstream).max_poem(9));
+    let mut first = a.connect();
+    let sending = upstream.accept().send(b"eight by");
+    assert_eq!(first.read(8), b"eight by");
+    let mut second = b.connect();
+    assert_eq!(second.read(8), b"eight by");
+    sending.send(b"tes, and more").close();
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.rest().unwrap(), b"tes, and more");
+    }
+    assert!(!b.get_at(Instant::now()).is_hit());
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn a_purge_of_one_text_during_its_fetch_lets_all_finish() {
+    let upstream = FakeUpstream::new();
+    let (fleet, [(a, _), (b, _)]) = pair(&upstream);
+    let mut first = a.connect();
+    let sending = upstream.accept().send(b"a po");
+    assert_eq!(first.read(4), b"a po");
+    let mut second = b.connect();
+    assert_eq!(second.read(4), b"a po");
+
+    a.purge(Texts::Named(b""), Purge::Hard);
+    let mut third = b.connect();
+    upstream.serve_once(b"another poem");
+    assert_eq!(third.rest().unwrap(), b"another poem");
+    sending.send(b"em").close();
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.rest().unwrap(), b"em");
+    }
+    assert_eq!(fleet.kept(), [b"another poem"]);
+    wait_for_no_lease(&fleet);
+}
+
+#[test]
+fn a_follower_asks_three_holders_and_fetches_alone_then() {
+    let upstream = FakeUpstream::new();
+    let (fleet, [(b, _), _]) = pair(&upstream);
+    let key = b.proxy().whole_key(b"");
+    let mut token = fleet.change(|ledger| lead(ledger, &key));
+    let mut client = b.connect();
+    for follows in 1..=3 {
+        wait_for_follows(&b, follows);
+        token = fleet.change(|ledger| {
+            ledger.expire_token(&key, token);
+            lead(ledger, &key)
+        });
+    }
+    upstream.serve_once(b"a poem");
+    assert_eq!(client.rest().unwrap(), b"a poem");
+    let counts = fleet_counts(&b);
+    assert_eq!((counts.follows, counts.alone, counts.leads), (3, 1, 0));
+}
+
+/// What the logs are told of the store.
+#[derive(Default)]
+struct Told(Mutex<Vec<(Option<StoreUse>, bool)>>);
+
+impl Observer for Told {
+    fn request(&self, record: &AccessRecord<'_>) {
+        let told = record.fetch.map(|note| (note.store, note.is_takeover));
+        self.0.lock().unwrap().extend(told);
+    }
+
+    fn event(&self, _: Event<'_>) {}
+}
+
+#[test]
+fn each_request_says_what_the_fleet_had_to_do_with_it() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let told = [(); 2].map(|()| Arc::new(Told::default()));
+    let build = |at: usize| proxy(&upstream).line().server_observer(told[at].clone());
+    let (a, _) = join!(fleet, build(0));
+    let (b, member) = join!(fleet, build(1));
+
+    let ask = |proxy: &Service, name: &[u8]| {
+        let client = proxy.request(name);
+        (client, upstream.accept().skip(name.len()))
+    };
+    // A leads, B follows, and finds a copy of another.
+    let (mut first, sending) = ask(&a, b"x\r\n");
+    let mut second = b.request(b"x\r\n");
+    wait_for_follows(&b, 1);
+    sending.send(b"x").close();
+    first.rest().unwrap();
+    second.rest().unwrap();
+    let (mut first, sending) = ask(&a, b"y\r\n");
+    sending.send(b"y").close();
+    first.rest().unwrap();
+    wait_until("it is in the fleet", || fleet.kept().len() == 2);
+    b.ask(b"y\r\n").unwrap();
+
+    // B takes over, and is alone.
+    let key = b.proxy().whole_key(b"z");
+    let token = fleet.change(|ledger| lead(ledger, &key));
+    let mut second = b.request(b"z\r\n");
+    wait_for_follows(&b, 2);
+    fleet.change(|ledger| ledger.expire_token(&key, token));
+    upstream.accept().skip(3).send(b"z").close();
+    second.rest().unwrap();
+    member.set_down(true);
+    let (mut second, sending) = ask(&b, b"w\r\n");
+    sending.send(b"w").close();
+    second.rest().unwrap();
+
+    use StoreUse::*;
+    let wanted: [&[(Option<StoreUse>, bool)]; 2] = [
+        &[(Some(Lead), false), (Some(Lead), false)],
+        &[
+            (Some(Follow), false),
+            (Some(Hit), false),
+            (Some(Lead), true),
+            (Some(Alone), false),
+        ],
+    ];
+    for (told, wanted) in told.iter().zip(wanted) {
+        wait_until("all is told", || {
+            told.0.lock().unwrap().len() >= wanted.len()
+        });
+        assert_eq!(*told.0.lock().unwrap(), wanted);
+    }
 }

@@ -30,6 +30,10 @@ use std::time::{Duration, Instant};
 /// fresh still: ages of one text differ by as long as the tier takes to answer.
 const NEWER_BY: Duration = Duration::from_secs(1);
 
+/// Times that a fetch asks: for the text, for another one if that does not suit, and
+/// after each fetch that it follows in vain. No tier makes it ask for ever.
+const ASKED_MOST: u32 = LOST_MOST + 3;
+
 /// A fetch's part in a tier that other processes use, too.
 #[derive(Default)]
 pub(super) struct FleetPart {
@@ -97,7 +101,7 @@ impl Fetch {
         let target = self.ask.target.clone();
         let key = target.scope.whole(&target.scope.key(&self.ask.request));
         let mut wish = self.wish();
-        loop {
+        for _ in 0..ASKED_MOST {
             if place.is_none() && tier.is_shared() {
                 place = target.places.dispatch.take_place();
             }
@@ -124,6 +128,7 @@ impl Fetch {
                 Next::Ask(fetch, kept, other) => (self, place, wish) = (*fetch, kept, other),
             }
         }
+        self.fetch_after(Claim::Alone, place)
     }
 
     /// The same, for a fetch that has waited for its place. Returns both if it has to

@@ -6,8 +6,8 @@ mod member;
 mod model;
 
 use crate::support::{
-    FakeUpstream, HOUR, RESET, Service, Trap, ZERO, count, proxy, unused_addr, wait_for_count,
-    wait_until,
+    Client, FakeUpstream, HOUR, RESET, Service, Trap, ZERO, count, proxy, unused_addr,
+    wait_for_count, wait_until,
 };
 use ledger::{Asked, Ledger, LogEnd, Look, Token};
 use member::{Fleet, Member, MemberTier};
@@ -16,7 +16,9 @@ use poetry::control::{FleetCounts, Texts};
 use poetry::observe::{AccessRecord, Event, Observer, StoreUse};
 use poetry::rt::block_on;
 use poetry::tier::{Tier, Wish};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::{park_timeout, scope, spawn};
 use std::time::{Duration, Instant};
 
 /// A proxy, and its part of the fleet.
@@ -841,6 +843,14 @@ fn a_follower_asks_three_holders_and_fetches_alone_then() {
 #[derive(Default)]
 struct Told(Mutex<Vec<(Option<StoreUse>, bool)>>);
 
+impl Told {
+    fn wait_for(&self, requests: usize) {
+        wait_until("they have ended", || {
+            self.0.lock().unwrap().len() == requests
+        });
+    }
+}
+
 impl Observer for Told {
     fn request(&self, record: &AccessRecord<'_>) {
         let told = record.fetch.map(|note| (note.store, note.is_takeover));
@@ -870,11 +880,13 @@ fn each_request_says_what_the_fleet_had_to_do_with_it() {
     sending.send(b"x").close();
     first.rest().unwrap();
     second.rest().unwrap();
+    told[1].wait_for(1);
     let (mut first, sending) = ask(&a, b"y\r\n");
     sending.send(b"y").close();
     first.rest().unwrap();
     wait_until("it is in the fleet", || fleet.kept().len() == 2);
     b.ask(b"y\r\n").unwrap();
+    told[1].wait_for(2);
 
     // B takes over, and is alone.
     let key = b.proxy().whole_key(b"z");
@@ -884,6 +896,7 @@ fn each_request_says_what_the_fleet_had_to_do_with_it() {
     fleet.change(|ledger| ledger.expire_token(&key, token));
     upstream.accept().skip(3).send(b"z").close();
     second.rest().unwrap();
+    told[1].wait_for(3);
     member.set_down(true);
     let (mut second, sending) = ask(&b, b"w\r\n");
     sending.send(b"w").close();
@@ -900,9 +913,89 @@ fn each_request_says_what_the_fleet_had_to_do_with_it() {
         ],
     ];
     for (told, wanted) in told.iter().zip(wanted) {
-        wait_until("all is told", || {
-            told.0.lock().unwrap().len() >= wanted.len()
-        });
+        told.wait_for(wanted.len());
         assert_eq!(*told.0.lock().unwrap(), wanted);
+    }
+}
+
+/// The poem of a name: long enough to come in pieces.
+fn poem_of(name: &[u8]) -> Vec<u8> {
+    [name, &b"x".repeat(3000)].concat()
+}
+
+#[test]
+fn in_a_storm_of_deaths_purges_and_losses_every_client_gets_its_whole_poem() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let build = || proxy(&upstream).line().ttl(Duration::from_millis(30));
+    let members: Vec<_> = (0..3).map(|_| join!(fleet, build())).collect();
+    upstream.serve_each(|_, connection| {
+        spawn(move || {
+            let (connection, request) = connection.read(3);
+            let poem = poem_of(&request[..1]);
+            let (first, rest) = poem.split_at(1000);
+            park_timeout(Duration::from_millis(1));
+            let connection = connection.try_send(first);
+            park_timeout(Duration::from_millis(4));
+            connection.try_send(rest).close();
+        });
+    });
+
+    let until = Instant::now() + Duration::from_secs(3);
+    let answers = AtomicU64::new(0);
+    scope(|scope| {
+        for client in 0..9 {
+            let addr = members[client % 3].0.addr;
+            let answers = &answers;
+            scope.spawn(move || {
+                for turn in client.. {
+                    let name = [b'a' + (turn % 8) as u8];
+                    let request = [&name[..], b"\r\n"].concat();
+                    assert_eq!(Client::ask(addr, &request), Ok(poem_of(&name)), "{turn}");
+                    answers.fetch_add(1, Ordering::Relaxed);
+                    if Instant::now() > until {
+                        return;
+                    }
+                }
+            });
+        }
+
+        // What goes wrong meanwhile.
+        for turn in 0.. {
+            let (proxy, member) = &members[turn % 3];
+            let key = proxy.proxy().whole_key(&[b'a' + (turn % 8) as u8]);
+            match turn % 5 {
+                0 => member.die(),
+                1 => fleet.change(|ledger| ledger.evict_logs(&key)),
+                2 => fleet.change(|ledger| ledger.expire_leases(&key)),
+                3 => proxy.purge(Texts::All, Purge::Hard),
+                _ => members
+                    .iter()
+                    .for_each(|(_, member)| member.set_down(false)),
+            }
+            fleet.change(|_| ()); // those that follow look
+            park_timeout(Duration::from_millis(2));
+            if Instant::now() > until {
+                break;
+            }
+        }
+    });
+
+    let counts: Vec<_> = members
+        .iter()
+        .map(|(proxy, _)| fleet_counts(proxy))
+        .collect();
+    println!("{} answers, {counts:?}", answers.into_inner());
+    assert!(
+        counts
+            .iter()
+            .all(|counts| counts.follows > 0 && counts.proofs_failed == 0)
+    );
+    for (proxy, member) in &members {
+        member.set_down(false);
+        wait_until("all places are free", || {
+            proxy.snapshot().fetches.unwrap().running == 0
+        });
+        assert_eq!(count(&proxy.stats.panics), 0);
     }
 }

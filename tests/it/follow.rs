@@ -771,7 +771,8 @@ fn a_follower_without_room_takes_a_place_and_goes_on_by_itself() {
     let own = upstream.accept().send_in_background(poem.clone());
     assert!(second.rest().unwrap() == poem[1000..]);
     assert!(first.rest().unwrap() == poem[1000..]);
-    (sending.join().unwrap(), own.join().unwrap());
+    sending.join().unwrap();
+    own.join().unwrap();
     assert_eq!(fleet_counts(&b).alone, 1);
     wait_until("all places are free", || {
         b.snapshot().fetches.unwrap().running == 0

@@ -10,7 +10,6 @@
 //! | unreached | any | asks again, once: this process may reach it. A second time it fails |
 //! | gone | none | asks again |
 //! | gone | some | asks again. What comes then must prove them first: see [`Proof`](crate::tier::Proof) |
-//!
 //! | a text of which this process has a longer one | none | asks for the right to fetch: it may be cut |
 //!
 //! After [`LOST_MOST`] holders were lost it asks no more, and fetches itself.
@@ -106,8 +105,16 @@ impl Fetch {
             turns.take().await;
             match news {
                 News::Bytes(bytes) if is_collected => self.collect_more(&mut poem, &bytes)?,
-                News::Bytes(bytes) if !self.has_room(&bytes) => return Ok(Followed::NoRoom),
-                News::Bytes(bytes) => self.pass_on(bytes, false).await?,
+                News::Bytes(bytes) => {
+                    let more = self.prove(bytes)?;
+                    if more.is_empty() {
+                        continue; // readers have them
+                    }
+                    if !self.has_room(&more) {
+                        return Ok(Followed::NoRoom);
+                    }
+                    self.pass_on(more, false).await?;
+                }
                 News::End { since, is_kept } => {
                     if is_collected {
                         self.guard.append(packed(poem));
@@ -125,8 +132,8 @@ impl Fetch {
         }
     }
 
-    /// Whether these bytes are counted, or pass through a window that is. The others
-    /// come again: none is passed on without room and without a place.
+    /// Whether these bytes are counted, or pass through a window that is. If not, they
+    /// have to come again: without room and without a place nothing is passed on.
     fn has_room(&mut self, bytes: &[u8]) -> bool {
         let longest = self.proxy.settings.longest();
         let more = bytes.len() as u64;

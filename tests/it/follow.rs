@@ -657,6 +657,35 @@ fn a_follower_needs_no_place_before_the_upstream() {
 }
 
 #[test]
+fn a_copy_that_does_not_suit_is_looked_at_once_also_by_a_fetch_that_waits() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let (a, _) = join!(fleet, proxy(&upstream).line());
+    let (b, member) = join!(
+        fleet,
+        proxy(&upstream).line().upstream_conns(1).reject("rate")
+    );
+    let mut client = a.request(b"y\r\n");
+    upstream.accept().skip(3).send(b"rate").close();
+    assert_eq!(client.rest().unwrap(), b"rate");
+    wait_until("it is in the fleet", || !fleet.kept().is_empty());
+
+    let mut first = b.request(b"x\r\n");
+    let busy = upstream.accept().skip(3);
+    let mut second = b.request(b"y\r\n");
+    b.wait_for_waiting(1);
+    busy.send(b"x").close();
+    assert_eq!(first.rest().unwrap(), b"x");
+    upstream.accept().skip(3).send(b"a poem").close();
+    assert_eq!(second.rest().unwrap(), b"a poem");
+    // For x once; for y with a copy, without, and once more with its place.
+    assert_eq!(count(&member.asked), 4);
+    wait_until("it is in the fleet", || {
+        fleet.kept().contains(&b"a poem".to_vec())
+    });
+}
+
+#[test]
 fn a_proxy_that_stops_gives_its_leases_back() {
     let upstream = FakeUpstream::new();
     let (fleet, [(a, holder), (b, _)]) = pair(&upstream);

@@ -170,8 +170,8 @@ impl Fetch {
         times.freshness(since)
     }
 
-    /// Lands what was followed, with the age that it has. A text that the store does not
-    /// keep is not kept here either: it may have been purged on its way.
+    /// Lands what was followed, with the age that it has. A text that the store does
+    /// not keep is not kept here either: it may have been purged on its way.
     pub(super) fn land_followed(mut self, since: Instant, is_kept: bool) {
         let proxy = self.proxy.clone();
         let now = Instant::now();

@@ -10,7 +10,7 @@ use poetry::error::Error;
 use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TtlRules};
 use poetry::net::Listener;
 use poetry::observe::Silent;
-use poetry::protocol::Protocol;
+use poetry::protocol::{EndRule, Protocol};
 use poetry::rt;
 use poetry::server::{Limits, Parts, Server};
 use poetry::stats::Stats;
@@ -77,6 +77,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             total: Duration::from_secs(600),
         },
         half_close: false,
+        ends: EndRule::default(),
         policy: Policy {
             ttl: Duration::from_secs(7200),
             grace: Duration::ZERO,

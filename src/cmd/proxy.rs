@@ -4,6 +4,7 @@ mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::admin::{Administration, about};
+use super::answers::Answers;
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
@@ -121,6 +122,8 @@ pub(super) struct Args {
     /// before they answer; others take that for a hang-up
     #[arg(long)]
     half_close: bool,
+    #[command(flatten)]
+    answers: Answers,
     /// How long a whole fetch may take, from its connection on
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
     fetch_timeout: Duration,
@@ -237,6 +240,14 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
         ProxyProtocol::Poem if commands().any(ExecCommand::takes_request_as_word) => (
             ["upstreams", "protocol"],
             "the word {} can only be used with --protocol line: there is no request",
+        ),
+        ProxyProtocol::Netstring if args.answers.end_marker.is_some() => (
+            ["end_marker", "protocol"],
+            "--end-marker cannot be used with --protocol netstring, which frames its answers",
+        ),
+        _ if is_builtin && args.answers.end_marker.is_some() => (
+            ["end_marker", "upstreams"],
+            "--end-marker cannot be used with builtin",
         ),
         ProxyProtocol::Poem if args.half_close => (
             ["half_close", "protocol"],
@@ -384,6 +395,7 @@ fn settings(
         upstream,
         timeouts: args.connecting.timeouts(args.fetch_timeout),
         half_close: args.half_close,
+        ends: args.answers.rule(),
         policy: Policy {
             ttl: args.ttl,
             grace: args.grace,

@@ -59,6 +59,16 @@ pub enum Error {
         subject: String,
     },
 
+    /// The connection closed cleanly, but each whole answer of this server ends in a
+    /// marker, and this one does not.
+    #[error("{subject}: ended before its end marker, after {got} bytes")]
+    NoEndMarker {
+        /// The server.
+        subject: String,
+        /// Bytes received.
+        got: u64,
+    },
+
     /// The poem is longer than the limit.
     #[error("{subject}: longer than {limit} bytes")]
     TooLong {
@@ -237,6 +247,7 @@ impl Error {
             Error::Timeout { .. } => 28,
             Error::Empty { .. } | Error::Declined { .. } => 52,
             Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
             | Error::Program { .. } => 56,
@@ -270,6 +281,7 @@ impl Error {
             Error::Unresolved { .. }
             | Error::Unreachable { .. }
             | Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Empty { .. }
             | Error::TooLong { .. }
             | Error::Doubtful { .. }
@@ -297,6 +309,7 @@ impl Error {
                 | Error::Unreachable { .. }
                 | Error::Timeout { .. }
                 | Error::Reset { .. }
+                | Error::NoEndMarker { .. }
                 | Error::Empty { .. }
                 | Error::Malformed { .. }
                 | Error::Program { .. }
@@ -308,7 +321,12 @@ impl Error {
         use Error::*;
         matches!(
             self,
-            Unresolved { .. } | Unreachable { .. } | Timeout { .. } | Reset { .. } | Empty { .. }
+            Unresolved { .. }
+                | Unreachable { .. }
+                | Timeout { .. }
+                | Reset { .. }
+                | NoEndMarker { .. }
+                | Empty { .. }
         )
     }
 
@@ -323,6 +341,7 @@ impl Error {
             Error::Unreachable { .. } => "refused",
             Error::Timeout { .. } => "timeout",
             Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
             | Error::Program { .. } => "reset",

@@ -9,6 +9,7 @@
 //!
 //! Plain TCP has no length, so a clean end is the only sign that a poem or a text is
 //! complete. That is why no part of this toolkit ever ends a failed transfer cleanly.
+//! Where a server ends each text in the same way, an [`EndMarker`] is a better sign.
 //!
 //! Netstrings are strict (D. J. Bernstein, "Netstrings", 1997): a decimal length
 //! without a leading zero (except `0:,`), sign or white space. A length over the limit
@@ -19,15 +20,18 @@
 //! | `protocol/frame.rs` | How is a request sent? |
 //! | `protocol/request.rs` | When is a request complete? |
 //! | `protocol/reply.rs` | When is a reply complete? |
+//! | `protocol/marker.rs` | What does a whole reply end with? |
 //! | `protocol/scanner.rs` | Where does a netstring end? |
 
 mod frame;
+mod marker;
 mod reply;
 mod request;
 mod scanner;
 
 use bytes::Bytes;
 pub use frame::{Frame, netstring};
+pub use marker::{BadMarker, CLEAN_END, EndMarker, EndRule, MARKER_BYTES};
 pub use reply::ReplyDecoder;
 pub use request::{LINE_LIMIT, RequestDecoder, check_line};
 pub use scanner::Scanner;

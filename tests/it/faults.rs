@@ -8,6 +8,7 @@
 mod blocked;
 mod clients;
 mod descriptors;
+mod endings;
 mod failover;
 mod lifecycle;
 mod memory;

@@ -9,7 +9,7 @@ use poetry::addr::Addr;
 use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::{Error, Stage};
 use poetry::flight::{self, NoReaders, Reader, Writer};
-use poetry::protocol::Protocol;
+use poetry::protocol::{EndRule, Protocol};
 use poetry::rt;
 use poetry::transform::Pipeline;
 use std::future::Future;
@@ -33,6 +33,7 @@ pub(super) struct Plan {
     pub timeouts: Timeouts,
     pub ask: Option<String>,
     pub half_close: bool,
+    pub ends: EndRule,
     pub retry: u32,
     pub pipeline: Option<Pipeline>,
     pub max_poem: u64,
@@ -186,6 +187,7 @@ impl Plan {
             limit: self.max_poem,
             timeouts: self.timeouts,
             half_close: self.half_close,
+            ends: &self.ends,
         }
     }
 
@@ -256,6 +258,7 @@ mod tests {
             has_notices: false,
             ask: None,
             half_close: false,
+            ends: EndRule::default(),
             retry: 0,
             pipeline: None,
             max_poem,

@@ -30,7 +30,7 @@ use crate::control::{
 use crate::dispatch::{Arrived, Dispatch, StartLimit};
 use crate::error::Error;
 use crate::observe::{CacheStatus, Event, FetchCause, FetchName, Observer, Reloaded};
-use crate::protocol::Protocol;
+use crate::protocol::{EndRule, Protocol};
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
 use crate::stats::{PanicCount, Stats};
@@ -60,6 +60,8 @@ pub struct ProxySettings {
     pub timeouts: Timeouts,
     /// Whether a fetch closes its sending side once its request is sent.
     pub half_close: bool,
+    /// Which ends make an upstream's answer whole, in the protocols without framing.
+    pub ends: EndRule,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
     /// Which texts have a ttl of their own.

@@ -1,6 +1,7 @@
 //! When is a server's reply complete?
 
-use super::{Malformed, Protocol, Scanner};
+use super::marker::{AnswerTail, CLEAN_END};
+use super::{EndRule, Malformed, Protocol, Scanner};
 use crate::error::{Error, Stage, reason};
 use std::io;
 use std::time::Duration;
@@ -14,6 +15,10 @@ pub struct ReplyDecoder {
     got: u64,
     /// Follows a framed reply.
     framing: Option<Scanner>,
+    /// What makes a reply without framing whole.
+    rule: EndRule,
+    /// Its end so far, if there is a marker to look for.
+    tail: AnswerTail,
 }
 
 impl ReplyDecoder {
@@ -25,7 +30,15 @@ impl ReplyDecoder {
             subject,
             got: 0,
             framing,
+            rule: CLEAN_END.clone(),
+            tail: AnswerTail::default(),
         }
+    }
+
+    /// The same, for a reply that is whole as this rule says. Framing goes before it.
+    pub fn ending_by(self, rule: &EndRule) -> ReplyDecoder {
+        let rule = rule.clone();
+        ReplyDecoder { rule, ..self }
     }
 
     /// Takes the next bytes. Returns whether the framing says that the reply is
@@ -37,6 +50,9 @@ impl ReplyDecoder {
     pub fn push(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         self.got += bytes.len() as u64;
         let Some(scanner) = &mut self.framing else {
+            if self.rule.marker.is_some() {
+                self.tail.push(bytes);
+            }
             return Ok(false);
         };
 
@@ -62,10 +78,11 @@ impl ReplyDecoder {
     ///
     /// # Errors
     /// [`Error::Empty`] or [`Error::Declined`] if nothing came, [`Error::Reset`] inside
-    /// a frame.
+    /// a frame, [`Error::NoEndMarker`] before the marker.
     pub fn eof(&self) -> Result<(), Error> {
         let subject = self.subject.clone();
         match (&self.framing, self.got) {
+            (None, 0) if self.rule.is_whole(b"") => Ok(()),
             (None, 0) => Err(Error::Empty { subject }),
             (Some(_), 0) => Err(Error::Declined { subject }),
             (Some(scanner), got) if !scanner.is_done() => Err(Error::Reset {
@@ -73,24 +90,48 @@ impl ReplyDecoder {
                 got,
                 why: Malformed::Unfinished.to_string(),
             }),
+            (None, got) if self.rule.marker.is_some() && !self.has_marker() => {
+                Err(Error::NoEndMarker { subject, got })
+            }
             _ => Ok(()),
         }
     }
 
-    /// The error for a connection that broke: the reply is not complete, whatever has
-    /// come.
-    pub fn io_error(&self, why: &io::Error) -> Error {
-        Error::Reset {
+    /// Whether the reply ends in its marker so far.
+    fn has_marker(&self) -> bool {
+        let marker = self.rule.marker.as_ref();
+        self.got > 0 && marker.is_some_and(|marker| marker.ends(self.tail.bytes()))
+    }
+
+    /// Takes a connection that broke.
+    ///
+    /// # Errors
+    /// [`Error::Reset`], whatever has come, unless the marker says that it was all.
+    pub fn broken(&self, why: &io::Error) -> Result<(), Error> {
+        if self.has_marker() {
+            return Ok(());
+        }
+        Err(Error::Reset {
             subject: self.subject.clone(),
             got: self.got,
             why: reason(why),
-        }
+        })
     }
 
-    /// The error for a server that took nothing of the request and sent nothing within
-    /// `limit`.
-    pub(crate) fn write_timeout(&self, limit: Duration) -> Error {
-        self.timeout(Stage::Send, limit)
+    /// Takes a silence of `limit`, after which nothing more is waited for. `is_sent`
+    /// says whether the whole request was taken.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], unless the marker has come.
+    pub fn silent(&self, is_sent: bool, limit: Duration) -> Result<(), Error> {
+        if self.has_marker() {
+            return Ok(());
+        }
+        Err(if is_sent {
+            self.read_timeout(limit)
+        } else {
+            self.timeout(Stage::Send, limit)
+        })
     }
 
     /// The error for a server that sent nothing within `limit`.

@@ -3,6 +3,7 @@
 use super::{Connection, FakeUpstream, LONG, Protocol};
 use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::Error;
+use poetry::protocol::CLEAN_END;
 use poetry::rt;
 
 /// How a reply ended.
@@ -33,6 +34,7 @@ pub fn ask_and_interfere(
         limit: 1 << 20,
         timeouts,
         half_close: false,
+        ends: &CLEAN_END,
     };
 
     let result = rt::block_on(async {

@@ -8,7 +8,7 @@ use poetry::cache::Policy;
 use poetry::client::Timeouts;
 use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, TtlRules};
 use poetry::observe::{Observer, Silent};
-use poetry::protocol::Protocol;
+use poetry::protocol::{EndRule, Protocol};
 #[cfg(feature = "store")]
 use poetry::store::{OpenStore, StoreSettings, system_clock};
 use poetry::tier::Tier;
@@ -38,6 +38,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         upstream: Upstream::servers(vec![upstream.addr.into()]),
         timeouts,
         half_close: false,
+        ends: EndRule::default(),
         policy,
         ttls: TtlRules::default(),
         max_poem: 16 << 20,
@@ -74,6 +75,12 @@ impl Builder<ProxyParts> {
 
     pub fn half_close(mut self) -> Self {
         self.of.settings.half_close = true;
+        self
+    }
+
+    /// What each whole answer ends with, as it is written on the command line.
+    pub fn end_marker(mut self, marker: &str) -> Self {
+        self.of.settings.ends.marker = Some(marker.parse().unwrap());
         self
     }
 

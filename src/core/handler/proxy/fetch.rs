@@ -403,7 +403,7 @@ impl Fetch {
                 original
             }
         };
-        if done.is_empty() {
+        if done.is_empty() && !settings.ends.allow_empty {
             // A client would take it for a failure.
             let subject = proxy.name.clone();
             return Err(Error::Empty { subject }.into());
@@ -428,13 +428,14 @@ impl Fetch {
 }
 
 impl Proxy {
-    async fn ask<'a>(&self, source: Source, request: &'a [u8]) -> Result<Reply<'a>, Error> {
+    async fn ask<'a>(&'a self, source: Source, request: &'a [u8]) -> Result<Reply<'a>, Error> {
         let query = Query {
             protocol: self.settings.protocol,
             request,
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
             half_close: self.settings.half_close,
+            ends: &self.settings.ends,
         };
         self.settings.upstream.ask(source, &query).await
     }

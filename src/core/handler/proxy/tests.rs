@@ -22,6 +22,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
             total: hour,
         },
         half_close: false,
+        ends: EndRule::default(),
         policy,
         ttls: TtlRules::default(),
         max_poem: 1 << 16,

@@ -7,6 +7,7 @@ use crate::coalesce::Found;
 use crate::dispatch::Job;
 use crate::observe::{Event, FetchCause};
 use crate::poem::Poem;
+use crate::protocol::Protocol;
 use crate::rt;
 use crate::stats::PanicCount;
 use crate::tier::{Claim, StoredText, Tier, Wish};
@@ -59,12 +60,19 @@ impl Fetch {
     /// Whether this proxy would keep the text. Another run of it may have had other
     /// options. A transformed text can't be judged: that is done with its original.
     async fn suits(&mut self, found: &StoredText) -> bool {
-        let text = Poem::from(found.text.clone());
-        let fits = text.len() <= self.proxy.settings.longest() && !text.is_empty();
-        if self.proxy.settings.pipeline.is_none() {
-            self.judge(text).await;
+        let settings = &self.proxy.settings;
+        let text = &found.text;
+        if text.len() as u64 > settings.longest() || (text.is_empty() && !settings.ends.allow_empty)
+        {
+            return false;
         }
-        fits && self.rejected.take().is_none()
+        if settings.pipeline.is_some() {
+            return true;
+        }
+
+        let is_whole = settings.protocol == Protocol::Netstring || settings.ends.is_whole(text);
+        self.judge(Poem::from(text.clone())).await;
+        is_whole && self.rejected.take().is_none()
     }
 
     /// Lands the tier's copy with its age. Gives the fetch back if the copy was purged

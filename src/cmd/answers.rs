@@ -1,0 +1,30 @@
+//! What `proxy` and `fetch` are told of the answers of their servers.
+
+use clap::Args;
+use poetry::protocol::{BadMarker, EndMarker, EndRule};
+
+/// When an answer is whole.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Answers {
+    /// What each whole answer ends with: a regular expression for the end of its last
+    /// 4 KiB, or gopher for a lone dot
+    ///
+    /// An answer that ends in it is whole however the connection ends, also by a reset.
+    /// One that does not is cut, also at a clean end.
+    #[arg(long, value_name = "REGEX", value_parser = end_marker)]
+    pub end_marker: Option<EndMarker>,
+}
+
+impl Answers {
+    /// The same, for what reads the answers.
+    pub fn rule(&self) -> EndRule {
+        EndRule {
+            marker: self.end_marker.clone(),
+            allow_empty: false,
+        }
+    }
+}
+
+fn end_marker(text: &str) -> Result<EndMarker, String> {
+    text.parse().map_err(|error: BadMarker| error.to_string())
+}

@@ -43,7 +43,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Holds that these parts are a whole reply, or none, where whole ones end in a lone dot.
+/// Holds that these parts are a whole reply, or none, where whole ones end in a lone
+/// dot.
 fn assert_marked(protocol: Protocol, parts: &[&[u8]], is_whole: bool) {
     let rule = EndRule {
         marker: Some("gopher".parse().expect("a marker")),

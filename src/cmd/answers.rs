@@ -13,6 +13,9 @@ pub(super) struct Answers {
     /// One that does not is cut, also at a clean end.
     #[arg(long, value_name = "REGEX", value_parser = end_marker)]
     pub end_marker: Option<EndMarker>,
+    /// Take an answer without a byte for a whole one, if its connection ends cleanly
+    #[arg(long)]
+    pub allow_empty: bool,
 }
 
 impl Answers {
@@ -20,7 +23,7 @@ impl Answers {
     pub fn rule(&self) -> EndRule {
         EndRule {
             marker: self.end_marker.clone(),
-            allow_empty: false,
+            allow_empty: self.allow_empty,
         }
     }
 }

@@ -245,6 +245,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["end_marker", "protocol"],
             "--end-marker cannot be used with --protocol netstring, which frames its answers",
         ),
+        ProxyProtocol::Netstring if args.answers.allow_empty => (
+            ["allow_empty", "protocol"],
+            "--allow-empty cannot be used with --protocol netstring, which frames its answers",
+        ),
         _ if is_builtin && args.answers.end_marker.is_some() => (
             ["end_marker", "upstreams"],
             "--end-marker cannot be used with builtin",

@@ -52,7 +52,8 @@ pub enum Error {
         why: String,
     },
 
-    /// The connection closed cleanly without a byte. A poem has at least one.
+    /// The connection closed cleanly without a byte. A poem has at least one, unless
+    /// empty ones are allowed.
     #[error("{subject}: an empty reply")]
     Empty {
         /// The server.

@@ -260,3 +260,20 @@ fn an_end_marker_tells_a_whole_poem_from_a_part() {
         (Some("reset"), Some(56))
     );
 }
+
+#[test]
+fn an_empty_reply_is_a_poem_where_that_is_allowed() {
+    let result = fetch(&["--allow-empty"], |connection| connection.close());
+    assert_eq!(result, outcome("", "", 0));
+    let (_, _, code) = fetch(&["--allow-empty"], |connection| connection.reset());
+    assert_eq!(code, Some(56));
+
+    let args = ["--allow-empty", "--json"];
+    let (stdout, _, _) = fetch(&args, |connection| connection.close());
+    let object: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(object["outcome"], "whole");
+    assert_eq!(
+        (object["bytes"].as_u64(), object["poem"].as_str()),
+        (Some(0), Some(""))
+    );
+}

@@ -272,3 +272,121 @@ fn an_end_marker_that_is_none_is_a_usage_error() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+#[test]
+fn an_empty_answer_is_kept_where_it_is_allowed() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).allow_empty().start();
+
+    let clients = waiting_clients(&proxy, 10);
+    upstream.accept().close();
+    for mut client in clients {
+        assert_eq!(client.rest().unwrap(), b"");
+    }
+    wait_for_count("kept", &proxy.stats.kept, 1);
+
+    for _ in 0..10 {
+        assert_eq!(proxy.get().unwrap(), b"");
+    }
+    assert_eq!(upstream.connections(), 1);
+    let cache = proxy.snapshot().cache.unwrap();
+    assert!(cache.kept.0 == 1 && cache.kept.1 >= 100, "{cache:?}");
+}
+
+#[test]
+fn a_reset_before_the_first_byte_is_no_empty_answer() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).allow_empty().end_marker(r"\A\z|END");
+    let proxy = builder.start();
+
+    let clients = waiting_clients(&proxy, 10);
+    upstream.accept().reset();
+    all_are_reset(clients);
+
+    let mut client = proxy.connect();
+    upstream.accept().close();
+    assert_eq!(client.rest().unwrap(), b"", "the marker matches it");
+}
+
+#[test]
+fn an_end_marker_that_does_not_match_it_makes_an_empty_answer_a_failure() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).allow_empty().end_marker("END").start();
+
+    let mut client = proxy.connect();
+    upstream.accept().close();
+    assert_eq!(client.rest(), RESET);
+}
+
+#[test]
+fn a_refresh_without_a_byte_is_tried_once_more() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).allow_empty().ttl(ZERO).grace(HOUR);
+    let proxy = builder.start_with(&upstream, b"a poem");
+
+    assert_eq!(proxy.get().unwrap(), b"a poem");
+    upstream.accept().close();
+    upstream.serve_once(b"a poem");
+    wait_for_count("kept", &proxy.stats.kept, 2);
+    assert_eq!(proxy.get().unwrap(), b"a poem");
+
+    upstream.accept().close();
+    upstream.accept().close();
+    wait_for_count("kept", &proxy.stats.kept, 3);
+    assert_eq!(proxy.get().unwrap(), b"", "it came twice");
+
+    upstream.serve_once(b"another poem");
+    wait_for_count("kept", &proxy.stats.kept, 4);
+    assert_eq!(proxy.get().unwrap(), b"another poem");
+}
+
+#[test]
+fn empty_answers_take_their_part_of_the_capacity() {
+    let upstream = FakeUpstream::new();
+    let addr = upstream.addr;
+    upstream.serve_each(|_, connection| connection.skip(6).close());
+    let (unused, capacity) = (FakeUpstream::new(), 32 << 10);
+    let builder = proxy(&unused).line().upstreams(&[addr]).allow_empty();
+    let proxy = builder.capacity(capacity).start();
+
+    for number in 0..500 {
+        let answer = proxy.ask(format!("{number:04}\r\n").as_bytes());
+        assert_eq!(answer.unwrap(), b"");
+    }
+    wait_for_count("kept", &proxy.stats.kept, 500);
+    let cache = proxy.snapshot().cache.unwrap();
+    assert!(
+        cache.bytes <= capacity && cache.evicted_kept > 100,
+        "{cache:?}"
+    );
+    assert!(cache.kept.0 > 100, "{cache:?}");
+}
+
+#[test]
+fn an_empty_answer_goes_through_all_that_an_answer_goes_through() {
+    let upstream = FakeUpstream::new();
+    let empty = || upstream.accept().close();
+
+    let whole = proxy(&upstream).allow_empty().whole(true).start();
+    let mut client = whole.connect();
+    empty();
+    assert_eq!(client.rest().unwrap(), b"");
+
+    let transformed = proxy(&upstream).allow_empty().transform(&["shout"]).start();
+    let mut client = transformed.connect();
+    empty();
+    assert_eq!(client.rest().unwrap(), b"");
+    assert_eq!(transformed.get().unwrap(), b"");
+
+    let rejecting = proxy(&upstream).allow_empty().min_bytes(1).start();
+    for _ in 0..2 {
+        let mut client = rejecting.connect();
+        empty();
+        assert_eq!(client.rest().unwrap(), b"", "passed on, and not kept");
+    }
+
+    let command = proxy(&upstream).allow_empty().command("true").start();
+    assert_eq!(command.get().unwrap(), b"");
+    let failing = proxy(&upstream).allow_empty().command("false").start();
+    assert_eq!(failing.get(), RESET);
+}

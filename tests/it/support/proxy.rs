@@ -84,6 +84,12 @@ impl Builder<ProxyParts> {
         self
     }
 
+    /// Takes an answer without a byte for a whole one.
+    pub fn allow_empty(mut self) -> Self {
+        self.of.settings.ends.allow_empty = true;
+        self
+    }
+
     pub fn line(self) -> Self {
         self.protocol(Protocol::Line)
     }

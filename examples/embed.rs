@@ -78,6 +78,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
         },
         half_close: false,
         ends: EndRule::default(),
+        connect_retry: Duration::ZERO,
         policy: Policy {
             ttl: Duration::from_secs(7200),
             grace: Duration::ZERO,

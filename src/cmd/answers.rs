@@ -1,9 +1,11 @@
 //! What `proxy` and `fetch` are told of the answers of their servers.
 
+use super::values::duration;
 use clap::Args;
 use poetry::protocol::{BadMarker, EndMarker, EndRule};
+use std::time::Duration;
 
-/// When an answer is whole.
+/// When an answer is whole, and when a server is asked again.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Answers {
     /// What each whole answer ends with: a regular expression for the end of its last
@@ -16,6 +18,10 @@ pub(super) struct Answers {
     /// Take an answer without a byte for a whole one, if its connection ends cleanly
     #[arg(long)]
     pub allow_empty: bool,
+    /// How long to try again while a server refuses the connection, or resets it before
+    /// it has sent a byte
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub connect_retry: Duration,
 }
 
 impl Answers {

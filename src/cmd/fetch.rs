@@ -174,6 +174,7 @@ impl Args {
             ask: self.ask.clone(),
             half_close: self.half_close,
             ends: self.answers.rule(),
+            connect_retry: self.answers.connect_retry,
             retry: self.retry,
             pipeline,
             max_poem: self.max_poem.unwrap_or(u64::MAX),

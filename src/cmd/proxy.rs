@@ -400,6 +400,7 @@ fn settings(
         timeouts: args.connecting.timeouts(args.fetch_timeout),
         half_close: args.half_close,
         ends: args.answers.rule(),
+        connect_retry: args.answers.connect_retry,
         policy: Policy {
             ttl: args.ttl,
             grace: args.grace,

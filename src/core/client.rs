@@ -1,12 +1,15 @@
 //! A fetch from one server: connect, send the request while the reply is read, and
 //! decide whether the reply is complete.
 
+mod retry;
+
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::net::{self, Stream};
 use crate::protocol::{EndRule, Frame, Protocol, ReplyDecoder};
 use crate::rt::{self, CoopBudget};
 use bytes::Bytes;
+pub use retry::ConnectRetry;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};

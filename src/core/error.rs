@@ -274,6 +274,15 @@ impl Error {
         }
     }
 
+    /// Whether the server refused the connection, or reset it before it sent a byte, as
+    /// one that ends does to those in its backlog. Then it may be starting again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable { .. } | Error::Reset { got: 0, .. }
+        )
+    }
+
     /// Whether this says something about the server that was asked, and not only about
     /// this process or its clients.
     pub fn is_upstreams(&self) -> bool {

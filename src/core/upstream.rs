@@ -218,6 +218,11 @@ impl Upstream {
         is_limited.then(|| self.turns.clone())
     }
 
+    /// Whether how often a source is asked is limited.
+    pub(crate) fn has_rate(&self) -> bool {
+        self.limits.rate.is_some()
+    }
+
     /// The number of sources.
     pub(crate) fn len(&self) -> usize {
         self.origins.len()

@@ -15,6 +15,7 @@ mod memory;
 mod panics;
 mod parsers;
 mod poems;
+mod refusals;
 mod requests;
 mod resources;
 mod signals;

@@ -62,6 +62,8 @@ pub struct ProxySettings {
     pub half_close: bool,
     /// Which ends make an upstream's answer whole, in the protocols without framing.
     pub ends: EndRule,
+    /// For how long sources that refuse are asked again, from the first refusal on.
+    pub connect_retry: Duration,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
     /// Which texts have a ttl of their own.

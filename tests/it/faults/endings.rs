@@ -3,9 +3,11 @@
 
 use super::{all_are_reset, assert_key_is_free, waiting_clients};
 use crate::support::{
-    Client, FakeUpstream, Folder, HOUR, LONG, RESET, SHORT, ServerProcess, ZERO, count, long_poem,
-    poetry, proxy, text, wait_for_count,
+    Asked, Client, Connection, FakeUpstream, Folder, HOUR, LONG, Protocol, RESET, SHORT,
+    ServerProcess, ZERO, ask_marked_and_interfere, count, long_poem, poetry, proxy, text,
+    wait_for_count,
 };
+use poetry::protocol::EndRule;
 use std::thread::spawn;
 use std::time::Duration;
 
@@ -136,6 +138,25 @@ fn an_upstream_that_closes_without_reading_the_request_brings_the_whole() {
         assert!(answer.unwrap() == poem, "request {number}");
     }
     wait_for_count("kept", &proxy.stats.kept, 50);
+}
+
+/// The reset is met while the request is being sent: the kernel reports it there, and
+/// shows a clean end to what reads afterwards.
+#[test]
+fn a_reset_before_our_request_is_sent_leaves_the_whole_whole() {
+    let ends = EndRule {
+        marker: Some(MARKER.parse().unwrap()),
+        allow_empty: true,
+    };
+    let ask = |interfere: fn(Connection)| {
+        ask_marked_and_interfere(Protocol::Line, b"name", &ends, interfere)
+    };
+
+    let whole = Asked::Whole(b"text\nEND\r\n".to_vec());
+    assert_eq!(ask(|c| c.send(b"text\nEND\r\n").reset()), whole);
+    assert_eq!(ask(|c| c.send(b"text\nEND\r\n").close()), whole);
+    assert_eq!(ask(|c| c.send(b"text\nEND\r").reset()), Asked::Reset(9));
+    assert_eq!(ask(|c| c.reset()), Asked::Reset(0));
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         timeouts,
         half_close: false,
         ends: EndRule::default(),
+        connect_retry: Duration::ZERO,
         policy,
         ttls: TtlRules::default(),
         max_poem: 16 << 20,
@@ -87,6 +88,12 @@ impl Builder<ProxyParts> {
     /// Takes an answer without a byte for a whole one.
     pub fn allow_empty(mut self) -> Self {
         self.of.settings.ends.allow_empty = true;
+        self
+    }
+
+    /// Asks upstreams that refuse again, for this long.
+    pub fn connect_retry(mut self, time: Duration) -> Self {
+        self.of.settings.connect_retry = time;
         self
     }
 

@@ -3,6 +3,7 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod again;
 mod note;
 mod pace;
 mod refresh;
@@ -28,6 +29,7 @@ use crate::stats::{FetchEnd, FetchResult};
 use crate::tier::Lease;
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
+use again::AskedSources;
 use bytes::Bytes;
 use futures::future::{AbortRegistration, Abortable, FutureExt};
 use reject::RejectReason;
@@ -270,11 +272,11 @@ impl Fetch {
         let proxy = self.proxy.clone();
         let upstream = &proxy.settings.upstream;
         let observer = &*proxy.observer;
-        let mut asked = Vec::new();
-        let first = self.next_source(&asked).await;
+        let mut asked = AskedSources::new(proxy.settings.connect_retry);
+        let first = self.next_source(asked.sources()).await;
         let mut source = first.expect("an upstream has a source");
         loop {
-            asked.push(source);
+            asked.ask(source);
             self.source = Some(source);
             self.asked = Some(upstream.name(source));
             self.note(None);
@@ -291,12 +293,23 @@ impl Fetch {
                 return result;
             };
 
-            upstream.note(source, Err(&error), Instant::now(), observer);
-            let is_last = !error.is_worth_another_server() || asked.len() == upstream.len();
+            let again = self.again(&error, &mut asked);
+            let is_only_one_and_waits = again.is_some() && upstream.len() == 1;
+            if !is_only_one_and_waits && asked.note_once(source) {
+                upstream.note(source, Err(&error), Instant::now(), observer);
+            }
+            if let Some((next, pause)) = again {
+                rt::sleep(pause).await;
+                source = next;
+                continue;
+            }
+
+            let is_last =
+                !error.is_worth_another_server() || asked.sources().len() == upstream.len();
             if is_last || !self.guard.rewind() {
                 return Err(error.into());
             }
-            let Some(next) = self.next_source(&asked).await else {
+            let Some(next) = self.next_source(asked.sources()).await else {
                 return Err(error.into());
             };
             observer.event(Event::NextUpstream {

@@ -23,6 +23,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         },
         half_close: false,
         ends: EndRule::default(),
+        connect_retry: Duration::ZERO,
         policy,
         ttls: TtlRules::default(),
         max_poem: 1 << 16,

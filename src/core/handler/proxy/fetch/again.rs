@@ -14,16 +14,18 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 impl Fetch {
-    /// The source that is asked again after this failure, and the pause before it.
+    /// The source that is asked again after this failure of one, and the pause before
+    /// it.
     pub(super) fn again(
         &mut self,
+        source: Source,
         error: &Error,
         asked: &mut AskedSources,
     ) -> Option<(Source, Duration)> {
-        let upstream = &self.proxy.settings.upstream;
+        let upstream = &self.ask.target.upstream;
         let has_others = asked.sources.len() < upstream.len();
         // A server that has reset the connection may have counted the request.
-        let is_free = !upstream.has_rate() || error.is_unreached();
+        let is_free = !upstream.has_rate(source) || error.is_unreached();
         let is_refusal = error.is_refusal() && is_free;
 
         let again = asked.failed(has_others, is_refusal, Instant::now())?;

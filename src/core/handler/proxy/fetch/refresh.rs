@@ -13,7 +13,7 @@ impl Fetch {
     /// that (the end may come first), so there any shorter one is doubted, and the
     /// originals decide. Where whole texts end in a marker there is no doubt.
     pub(super) async fn verify_refresh(&mut self) -> Result<(), Stop> {
-        let has_marker = self.proxy.settings.ends.marker.is_some();
+        let has_marker = self.ask.target.ends.marker.is_some();
         if has_marker || self.rejected.is_some() {
             return Ok(()); // it is whole, or won't be kept
         }
@@ -35,7 +35,7 @@ impl Fetch {
 
         let is_prefix = first.starts_with(&second) || second.starts_with(&first);
         if first != second && is_prefix {
-            let subject = self.proxy.name.clone();
+            let subject = self.ask.target.name.clone();
             return Err(Error::Doubtful { subject }.into());
         }
         Ok(())

@@ -30,10 +30,10 @@ impl Fetch {
     async fn ask_tier(mut self, tier: Arc<dyn Tier>) {
         let proxy = self.proxy.clone();
         let _counts_a_panic = PanicCount(proxy.stats.clone());
-        let key = proxy.whole_key(&self.request);
+        let key = self.whole_key();
 
         // A refresh is to bring another text than the one that is there.
-        let wish = if self.cause == FetchCause::Miss {
+        let wish = if self.ask.cause == FetchCause::Miss {
             Wish::Text
         } else {
             Wish::Newer
@@ -61,18 +61,21 @@ impl Fetch {
     /// options. A transformed text can't be judged: that is done with its original.
     async fn suits(&mut self, found: &StoredText) -> bool {
         let settings = &self.proxy.settings;
-        let text = &found.text;
-        if text.len() as u64 > settings.longest() || (text.is_empty() && !settings.ends.allow_empty)
-        {
+        let (text, ends) = (&found.text, &self.ask.target.ends);
+        let is_allowed = !text.is_empty() || ends.allow_empty;
+        if !is_allowed || text.len() as u64 > settings.longest() {
             return false;
         }
         if settings.pipeline.is_some() {
             return true;
         }
 
-        let is_whole = settings.protocol == Protocol::Netstring || settings.ends.is_whole(text);
+        let has_framing = settings.protocol == Protocol::Netstring;
+        if !has_framing && !ends.is_whole(text) {
+            return false;
+        }
         self.judge(Poem::from(text.clone())).await;
-        is_whole && self.rejected.take().is_none()
+        self.rejected.take().is_none()
     }
 
     /// Lands the tier's copy with its age. Gives the fetch back if the copy was purged
@@ -92,7 +95,7 @@ impl Fetch {
         let now = Instant::now();
         let is_stale = found.freshness.fresh_until <= now;
         proxy.observer.event(Event::FromStore {
-            fetch: self.name(&proxy),
+            fetch: self.name(),
             bytes,
             is_stale,
         });
@@ -100,14 +103,20 @@ impl Fetch {
         self.guard.append_last(found.text);
         drop(found.permit); // it is counted by now
 
-        let request = self.request;
+        let mut ask = self.ask;
         self.guard.land_copy(found.freshness, now);
         if is_stale {
-            let key = proxy.scope.key(&request);
+            let key = ask.target.scope.key(&ask.request);
             if let Found::Stale(_, Some(guard)) = proxy.texts.find(&key, now) {
-                proxy.spawn_fetch(guard, request, FetchCause::Stale, now);
+                ask.cause = FetchCause::Stale;
+                proxy.spawn_fetch(ask, guard, now);
             }
         }
         Ok(())
+    }
+
+    fn whole_key(&self) -> Vec<u8> {
+        let scope = &self.ask.target.scope;
+        scope.whole(&scope.key(&self.ask.request))
     }
 }

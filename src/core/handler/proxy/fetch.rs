@@ -291,30 +291,9 @@ impl Fetch {
                 return result;
             };
 
-            let again = self.again(source, &error, &mut asked);
-            let is_only_one_and_waits = again.is_some() && upstream.len() == 1;
-            if !is_only_one_and_waits && asked.note_once(source) {
-                upstream.note(source, Err(&error), Instant::now(), observer);
-            }
-            if let Some((next, pause)) = again {
-                rt::sleep(pause).await;
-                source = next;
-                continue;
-            }
-
-            let is_last =
-                !error.is_worth_another_server() || asked.sources().len() == upstream.len();
-            if is_last || !self.guard.rewind() {
-                return Err(error.into());
-            }
-            let Some(next) = self.next_source(asked.sources()).await else {
+            let Some(next) = self.after_failure(source, &error, &mut asked).await else {
                 return Err(error.into());
             };
-            observer.event(Event::NextUpstream {
-                fetch: self.name(),
-                error: &error,
-                next: &upstream.name(next),
-            });
             source = next;
         }
     }

@@ -1,4 +1,4 @@
-//! Which sources has a fetch asked, and which of them does it ask again?
+//! Which source does a fetch ask after one has failed?
 //!
 //! | the sources | what is asked next |
 //! |---|---|
@@ -9,14 +9,52 @@
 use super::Fetch;
 use crate::client::ConnectRetry;
 use crate::error::Error;
+use crate::observe::Event;
+use crate::rt;
 use crate::upstream::Source;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 impl Fetch {
+    /// Notes the failure of a source. Returns the source that is asked next, once it may
+    /// be; `None` if there is none, or if a part has been passed on.
+    pub(super) async fn after_failure(
+        &mut self,
+        source: Source,
+        error: &Error,
+        asked: &mut AskedSources,
+    ) -> Option<Source> {
+        let target = self.ask.target.clone();
+        let upstream = &target.upstream;
+        let observer = self.proxy.observer.clone();
+        let again = self.again(source, error, asked);
+
+        // If it is the only one, it has not failed before the time is over.
+        let is_decided = again.is_none() || upstream.len() > 1;
+        if is_decided && asked.note_once(source) {
+            upstream.note(source, Err(error), Instant::now(), &*observer);
+        }
+        if let Some((next, pause)) = again {
+            rt::sleep(pause).await;
+            return Some(next);
+        }
+
+        let is_last = asked.sources.len() == upstream.len();
+        if is_last || !error.is_worth_another_server() || !self.guard.rewind() {
+            return None;
+        }
+        let next = self.next_source(&asked.sources).await?;
+        observer.event(Event::NextUpstream {
+            fetch: self.name(),
+            error,
+            next: &upstream.name(next),
+        });
+        Some(next)
+    }
+
     /// The source that is asked again after this failure of one, and the pause before
     /// it.
-    pub(super) fn again(
+    fn again(
         &mut self,
         source: Source,
         error: &Error,
@@ -93,7 +131,7 @@ impl AskedSources {
 
     /// Whether this failure of the source is the first to be noted: a source that
     /// refuses many times counts once.
-    pub(super) fn note_once(&mut self, source: Source) -> bool {
+    fn note_once(&mut self, source: Source) -> bool {
         let is_first = !self.noted.contains(&source);
         if is_first {
             self.noted.push(source);

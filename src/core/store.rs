@@ -34,7 +34,7 @@ use crate::observe::{Event, Observer, StoreNews};
 use crate::poem::Poem;
 use crate::rt;
 use crate::semaphore::Semaphore;
-use crate::tier::{Claim, Erase, Lease, StoredText, Tier, Wish};
+use crate::tier::{Claim, Erase, Lease, OriginalDigest, StoredText, Tier, Wish};
 pub use age::ClockReading;
 use age::Terms;
 use bounds::Bounds;
@@ -44,7 +44,7 @@ use database::{Database, Fault, NewRow, RowHead};
 use files::Looks;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, FutureExt};
-use orders::{Orders, PurgeOrder, StoreQuestion};
+use orders::{Orders, PurgeOrder, StoreQuestion, WantedText};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -293,14 +293,14 @@ impl Shared {
 
 impl Store {
     /// Asks for a text. `None` if the store has none, or is too slow.
-    async fn find(&self, key: &[u8]) -> Option<StoredText> {
+    async fn find(&self, wanted: WantedText) -> Option<StoredText> {
         let figures = &self.shared.figures;
         if figures.late_in_a_row.load(Ordering::Relaxed) >= LATE_MOST {
             return None;
         }
 
         let begun = Instant::now();
-        let mut asking = self.ask(key.to_vec(), begun).boxed();
+        let mut asking = self.ask(wanted, begun).boxed();
         let limit = self.answer_wait.saturating_mul(QUEUE_WAITS);
         let mut answers = figures.answers.load(Ordering::Relaxed);
         loop {
@@ -318,7 +318,7 @@ impl Store {
         }
     }
 
-    async fn ask(&self, key: Vec<u8>, now: Instant) -> Option<StoredText> {
+    async fn ask(&self, wanted: WantedText, now: Instant) -> Option<StoredText> {
         let permit = self.reads.acquire(now).await;
         let (answer, answered) = oneshot::channel();
         {
@@ -328,7 +328,7 @@ impl Store {
                 return None; // in the middle of a purge nothing is certain
             }
             orders.ask(StoreQuestion {
-                key,
+                wanted,
                 epoch: purges,
                 permit,
                 answer,
@@ -345,6 +345,7 @@ impl Store {
         Claim::Lead(Box::new(WriteLease {
             shared: self.shared.clone(),
             key: key.to_vec(),
+            original: None,
             fence: None,
         }))
     }
@@ -358,12 +359,19 @@ impl Tier for Store {
         }
 
         let asked = async {
-            match self.find(key).await {
+            match self.find(WantedText::Key(key.to_vec())).await {
                 Some(found) => Claim::Found(found),
                 None => self.lease(key),
             }
         };
         asked.boxed()
+    }
+
+    fn made_from(&self, original: OriginalDigest) -> BoxFuture<'_, Option<StoredText>> {
+        if !self.shared.is_open() {
+            return std::future::ready(None).boxed();
+        }
+        self.find(WantedText::MadeFrom(original)).boxed()
     }
 
     fn is_current(&self, epoch: u64) -> bool {
@@ -429,6 +437,7 @@ impl Drop for Store {
 struct WriteLease {
     shared: Arc<Shared>,
     key: Vec<u8>,
+    original: Option<OriginalDigest>,
     /// When the text landed, and how many purges had ended until then.
     fence: Option<(ClockReading, u64)>,
 }
@@ -439,12 +448,17 @@ impl Lease for WriteLease {
         self.fence = Some(((self.shared.clock)(), ended));
     }
 
+    fn made_from(&mut self, original: OriginalDigest) {
+        self.original = Some(original);
+    }
+
     fn commit(self: Box<Self>, text: Poem, ttl: Option<Duration>) {
         let Some((ended, purges)) = self.fence else {
             return; // it is not known when it landed
         };
         let row = NewRow {
             key: self.key,
+            original: self.original,
             text,
             ttl,
             ended,

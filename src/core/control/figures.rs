@@ -99,6 +99,8 @@ pub struct TransformCounts {
     pub failed: u64,
     /// Declined: no such transformation.
     pub declined: u64,
+    /// Not needed: the original had been transformed before.
+    pub known: u64,
 }
 
 /// Numbers of purges.
@@ -280,6 +282,7 @@ impl Snapshot {
                 done: count(&stats.transformed),
                 failed: count(&stats.untransformed),
                 declined: count(&stats.declined_transforms),
+                known: count(&stats.known_transforms),
             },
             purges: PurgeCounts {
                 all: count(&stats.purges_of_all),

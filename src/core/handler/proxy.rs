@@ -9,6 +9,7 @@
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
+//! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
 
@@ -16,6 +17,7 @@ mod fetch;
 mod flights;
 mod fold;
 mod key;
+mod memo;
 mod operate;
 mod patience;
 mod ttl;
@@ -43,6 +45,7 @@ use flights::FlightList;
 pub use fold::KeyFold;
 pub use key::Key;
 use key::Scope;
+use memo::ProxyMemo;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 use std::sync::Arc;
@@ -112,6 +115,8 @@ pub struct Rejects {
 pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
+    /// What was transformed into what, if anything is.
+    memo: Option<ProxyMemo>,
     dispatch: Arc<Dispatch<Fetch>>,
     flights: Arc<FlightList>,
     /// Whether a task ends fetches that wait too long.
@@ -143,8 +148,15 @@ impl Proxy {
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
         let window = settings.longest();
+        let mut texts = Coalescer::weighing(settings.policy, window, Key::heap_bytes);
+        let mut memo = None;
+        if settings.pipeline.is_some() {
+            texts = texts.holding_outdated();
+            memo = Some(ProxyMemo::new(&texts));
+        }
         Arc::new(Proxy {
-            texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
+            texts,
+            memo,
             dispatch: dispatch(&settings),
             flights: Arc::default(),
             watches_queue: AtomicBool::new(false),
@@ -169,6 +181,7 @@ impl Proxy {
 
     /// Purges all texts.
     pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
+        self.purge_memo();
         let purge = || self.texts.purge_all(how, now);
         self.purge_tier(how, purge, || vec![Erase::All])
     }
@@ -181,6 +194,7 @@ impl Proxy {
     /// Purges the text of one request.
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
         let key = self.scope.key(request);
+        self.purge_memo_of(&key);
         let purge = || self.texts.purge(&key, how, now);
         self.purge_tier(how, purge, || vec![Erase::Key(self.scope.whole(&key))])
     }

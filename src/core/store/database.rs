@@ -14,6 +14,7 @@
 //!     boot_ms INTEGER NOT NULL,    -- when its fetch ended, since that start
 //!     wall_ms INTEGER NOT NULL,    -- and since 1970
 //!     ttl_ms  INTEGER,             -- how long it is fresh, if not the usual time
+//!     original BLOB,               -- the SHA-256 of what it was transformed from
 //!     sum     BLOB NOT NULL,       -- 16 bytes of the SHA-256 of all the others
 //!     key     BLOB NOT NULL,
 //!     text    BLOB NOT NULL
@@ -48,7 +49,7 @@ pub(super) use texts::{NewRow, RowHead};
 pub(super) const APPLICATION_ID: i32 = 0x504f_454d;
 
 /// The version of the tables. A file with a higher one is left as it is.
-pub(super) const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 2;
 
 /// Memory for pages, in KiB.
 const CACHE_KIB: i64 = 4096;
@@ -64,11 +65,13 @@ CREATE TABLE poems (
     boot_ms INTEGER NOT NULL,
     wall_ms INTEGER NOT NULL,
     ttl_ms INTEGER,
+    original BLOB,
     sum BLOB NOT NULL,
     key BLOB NOT NULL,
     text BLOB NOT NULL
 );
 CREATE INDEX poems_by_digest ON poems (digest);
+CREATE INDEX poems_by_original ON poems (original) WHERE original IS NOT NULL;
 CREATE TABLE state (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     gone INTEGER NOT NULL,
@@ -119,6 +122,8 @@ pub(super) struct Database {
     wal: PathBuf,
     bounds: Bounds,
     marks: Marks,
+    /// What texts up to this id were made from is to be transformed again.
+    unusable: i64,
     last_id: i64,
     rows: u64,
 }
@@ -152,6 +157,7 @@ impl Database {
             bounds,
             last_id: last_id.max(marks.gone).max(marks.stale),
             marks,
+            unusable: 0,
             rows: 0,
             connection,
         };

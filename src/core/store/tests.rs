@@ -3,6 +3,7 @@
 mod ages;
 mod damage;
 mod files;
+mod originals;
 mod purges;
 mod space;
 

@@ -139,6 +139,7 @@ fn transforms() -> TransformCounts {
         done: 61,
         failed: 62,
         declined: 63,
+        known: 67,
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Database, Done, Fault, add_reading, half, reading};
 use crate::poem::Poem;
 use crate::store::age::ClockReading;
 use crate::store::bounds::Bounds;
+use crate::tier::OriginalDigest;
 use rusqlite::{OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(in crate::store) struct RowHead {
     pub ended: ClockReading,
     /// How long it is fresh, where that is not the usual ttl.
     pub ttl: Option<Duration>,
+    /// The digest of its original, where it was transformed.
+    original: Option<OriginalDigest>,
     sum: [u8; 16],
 }
 
@@ -25,6 +28,8 @@ pub(in crate::store) struct RowHead {
 #[derive(Debug)]
 pub(in crate::store) struct NewRow {
     pub key: Vec<u8>,
+    /// The digest of its original, where it was transformed.
+    pub original: Option<OriginalDigest>,
     pub text: Poem,
     pub ttl: Option<Duration>,
     pub ended: ClockReading,
@@ -66,7 +71,7 @@ impl Database {
 
     /// The last text up to an id and after another.
     fn last_before(&self, id: i64, after: i64) -> Done<Option<RowHead>> {
-        let sql = "SELECT id, boot, boot_ms, wall_ms, sum, ttl_ms FROM poems \
+        let sql = "SELECT id, boot, boot_ms, wall_ms, sum, ttl_ms, original FROM poems \
                    WHERE id <= ?1 AND id > ?2 ORDER BY id DESC LIMIT 1";
         let mut statement = self.connection.prepare_cached(sql)?;
         Ok(statement.query_row([id, after], head).optional()?)
@@ -74,10 +79,22 @@ impl Database {
 
     /// The text of a key, without its bytes.
     pub fn find(&self, key: &[u8]) -> Done<Option<RowHead>> {
-        let sql = "SELECT id, boot, boot_ms, wall_ms, sum, ttl_ms FROM poems \
+        let sql = "SELECT id, boot, boot_ms, wall_ms, sum, ttl_ms, original FROM poems \
                    WHERE digest = ?1 AND key = ?2 AND id > ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let row = statement.query_row(params![digest(key), key, self.marks.gone], head);
+        Ok(row.optional()?)
+    }
+
+    /// The newest text that was made from this original and not purged, with its key.
+    pub fn find_made_from(&self, original: &OriginalDigest) -> Done<Option<(RowHead, Vec<u8>)>> {
+        let sql = "SELECT id, boot, boot_ms, wall_ms, sum, ttl_ms, original, key FROM poems \
+                   WHERE original = ?1 AND id > ?2 ORDER BY id DESC LIMIT 1";
+        let purged = self.marks.gone.max(self.marks.stale).max(self.unusable);
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row = statement.query_row(params![original, purged], |row| {
+            Ok((head(row)?, row.get(7)?))
+        });
         Ok(row.optional()?)
     }
 
@@ -91,10 +108,7 @@ impl Database {
                 .query_row([head.id], |row| row.get(0))
                 .optional()?
         };
-        let is_right =
-            |text: &Vec<u8>| row_sum(head.id, &head.ended, head.ttl, key, text) == head.sum;
-
-        let text = text.filter(is_right);
+        let text = text.filter(|text| head.sum_with(key, text) == head.sum);
         if text.is_none() {
             let delete = "DELETE FROM poems WHERE id = ?1";
             let deleted = self.connection.execute(delete, [head.id])?;
@@ -145,10 +159,16 @@ impl Database {
         let ttl_ms = row
             .ttl
             .map(|ttl| ttl.as_millis().min(i64::MAX as u128) as i64);
-        let ttl = ttl_ms.map(|ms| Duration::from_millis(ms as u64));
-        let sum = row_sum(id, &row.ended, ttl, &row.key, &text);
-        let sql = "INSERT INTO poems (id, digest, boot, boot_ms, wall_ms, sum, key, text, ttl_ms) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let head = RowHead {
+            id,
+            ended: row.ended,
+            ttl: ttl_ms.map(|ms| Duration::from_millis(ms as u64)),
+            original: row.original,
+            sum: [0; 16],
+        };
+        let sum = head.sum_with(&row.key, &text);
+        let sql = "INSERT INTO poems (id, digest, boot, boot_ms, wall_ms, sum, key, text, ttl_ms, \
+                   original) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let ClockReading {
             boot,
             boot_ms,
@@ -163,7 +183,8 @@ impl Database {
             sum,
             row.key,
             &text[..],
-            ttl_ms
+            ttl_ms,
+            row.original
         ])?;
         self.last_id = id;
         self.rows += 1;
@@ -206,7 +227,8 @@ impl Database {
         })
     }
 
-    /// Deletes the texts whose keys are picked. It looks at all keys.
+    /// Deletes the texts whose keys are picked. It looks at all keys. The others stay,
+    /// but what they were made from is transformed again: another may be of the same.
     pub fn delete_picked(&mut self, pick: &dyn Fn(&[u8]) -> bool) -> Done<()> {
         self.durably(|database| {
             let picked = {
@@ -229,6 +251,7 @@ impl Database {
                 statement.execute([id])?;
             }
             database.rows = database.rows.saturating_sub(picked.len() as u64);
+            database.unusable = database.last_id;
             Ok(())
         })
     }
@@ -250,6 +273,7 @@ fn head(row: &Row<'_>) -> rusqlite::Result<RowHead> {
         ttl: row
             .get::<_, Option<i64>>(5)?
             .map(|ms| Duration::from_millis(ms.max(0) as u64)),
+        original: row.get(6)?,
     })
 }
 
@@ -257,21 +281,21 @@ fn digest(key: &[u8]) -> [u8; 16] {
     half(Sha256::new_with_prefix(key))
 }
 
-/// The sum of a row. It covers what tells its age and whether it is purged, too.
-fn row_sum(
-    id: i64,
-    ended: &ClockReading,
-    ttl: Option<Duration>,
-    key: &[u8],
-    text: &[u8],
-) -> [u8; 16] {
-    let mut sum = Sha256::new();
-    sum.update(id.to_be_bytes());
-    add_reading(&mut sum, ended);
-    let ttl = ttl.map_or(u64::MAX, |ttl| ttl.as_millis() as u64);
-    sum.update(ttl.to_be_bytes());
-    sum.update((key.len() as u64).to_be_bytes());
-    sum.update(key);
-    sum.update(text);
-    half(sum)
+impl RowHead {
+    /// The sum of a row. It covers what tells its age, whether it is purged, and what
+    /// it was made from, too.
+    fn sum_with(&self, key: &[u8], text: &[u8]) -> [u8; 16] {
+        let mut sum = Sha256::new();
+        sum.update(self.id.to_be_bytes());
+        add_reading(&mut sum, &self.ended);
+        let ttl = self.ttl.map_or(u64::MAX, |ttl| ttl.as_millis() as u64);
+        sum.update(ttl.to_be_bytes());
+        let original = self.original.as_ref().map_or(&[][..], |original| original);
+        for part in [original, key] {
+            sum.update((part.len() as u64).to_be_bytes());
+            sum.update(part);
+        }
+        sum.update(text);
+        half(sum)
+    }
 }

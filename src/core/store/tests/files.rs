@@ -1,6 +1,7 @@
 //! Is the file ours, and may it be used?
 
 use super::*;
+use crate::store::database::FORMAT;
 
 #[test]
 fn a_second_user_is_refused_and_the_first_goes_on() {
@@ -49,7 +50,8 @@ fn a_store_of_a_newer_version_is_left_as_it_is() {
     let site = StoreSite::new();
     site.keep(&[("a", b"one")]);
     let file = rusqlite::Connection::open(site.path()).expect("a database");
-    file.pragma_update(None, "user_version", 2).expect("set");
+    file.pragma_update(None, "user_version", FORMAT + 1)
+        .expect("set");
     drop(file);
 
     let before = site.bytes();

@@ -93,6 +93,15 @@ impl StoreSite {
         }
     }
 
+    /// On a file system in memory, if there is one: for a thousand stores in a row.
+    fn in_memory() -> StoreSite {
+        let mut site = StoreSite::new();
+        if let Ok(folder) = tempfile::tempdir_in("/dev/shm") {
+            site.folder = folder;
+        }
+        site
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.path().join("poems")
     }

@@ -28,7 +28,7 @@ mod orders;
 mod thread;
 
 use crate::cache::Purge;
-use crate::control::StoreCounts;
+use crate::control::{StoreCounts, StoreState};
 use crate::error::Error;
 use crate::observe::{Event, Observer, StoreNews};
 use crate::poem::Poem;
@@ -140,6 +140,7 @@ impl OpenStore {
             orders: Mutex::default(),
             changed: Condvar::new(),
             figures: Figures::default(),
+            state: Mutex::new((StoreState::Ok, Instant::now())),
         });
         let store = Arc::new(Store {
             shared: shared.clone(),
@@ -149,7 +150,7 @@ impl OpenStore {
 
         shared.tell(&self.news);
         if self.database.is_none() {
-            shared.lock().abandon();
+            shared.end();
             return store;
         }
         shared.figures.is_open.store(true, Ordering::Release);
@@ -235,6 +236,8 @@ struct Shared {
     /// Something is to be done, or the thread has ended.
     changed: Condvar,
     figures: Figures,
+    /// How it is, and since when. Held for a line.
+    state: Mutex<(StoreState, Instant)>,
 }
 
 /// Running totals, and what is known of the file.
@@ -281,9 +284,22 @@ impl Shared {
 
     fn end(&self) {
         self.figures.is_open.store(false, Ordering::Release);
+        self.becomes(StoreState::Off);
         let abandoned = self.lock().abandon();
         self.changed.notify_all();
         drop(abandoned);
+    }
+
+    fn becomes(&self, state: StoreState) {
+        let mut now = self.state();
+        if now.0 != state {
+            *now = (state, Instant::now());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, (StoreState, Instant)> {
+        let guard = self.state.lock();
+        guard.expect("no code panics while it holds the lock of the store's state")
     }
 
     fn is_open(&self) -> bool {
@@ -399,7 +415,11 @@ impl Tier for Store {
     fn counts(&self) -> StoreCounts {
         let figures = &self.shared.figures;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (state, since) = *self.shared.state();
         StoreCounts {
+            name: self.shared.path.clone(),
+            state,
+            state_for: since.elapsed(),
             is_open: self.shared.is_open(),
             hits: count(&figures.hits),
             stale: count(&figures.stale),

@@ -173,6 +173,7 @@ impl StoreThread {
     fn written(&mut self, count: u64) {
         add(&self.shared.figures.written, count);
         self.not_before = None;
+        self.shared.becomes(StoreState::Ok);
         if self.trouble.take().is_some() {
             self.shared.tell(&StoreNews::Writable);
         }
@@ -207,6 +208,7 @@ impl StoreThread {
     /// Texts are lost to the store. Each kind of trouble is told once.
     fn cannot_write(&mut self, count: u64, news: StoreNews, pause: Option<Duration>) {
         add(&self.shared.figures.dropped, count);
+        self.shared.becomes(StoreState::Unwritable);
         self.not_before = pause.map(|pause| Instant::now() + pause);
         if self.trouble.as_ref() != Some(&news) {
             self.shared.tell(&news);
@@ -359,11 +361,10 @@ fn find(
     let usable = found.and_then(|head| Some((head, freshness(database, settings, &head)?)));
     let Some((head, (freshness, is_fresh))) = usable else {
         add(&figures.misses, 1);
-        let _left = answer.send(None);
-        return Ok(());
+        return Ok(None);
     };
 
-    let Some(text) = database.read(&key, &head)? else {
+    let Some(text) = database.read(key, &head)? else {
         add(&figures.errors, 1);
         add(&figures.misses, 1);
         shared.tell(&StoreNews::DamagedText);

@@ -30,7 +30,7 @@ impl Fetch {
         let done = self.transformed(poem, pipeline).await?;
         if done.is_empty() {
             // A client would take it for a failure.
-            let subject = self.proxy.name.clone();
+            let subject = self.ask.target.name.clone();
             return Err(Error::Empty { subject }.into());
         }
         self.reserve(done.len() as u64)?;
@@ -47,9 +47,9 @@ impl Fetch {
         self.noted = None;
         let (id, text) = (pipeline.id(), poem.clone());
         let original = rt::busy(poem.len(), move || Original::of(&id, &text)).await;
-        let look = memo.begin(&original, &proxy.scope.key(&self.request));
+        let look = memo.begin(&original, &self.key());
         // What an operator asks for is done from the beginning.
-        let may_use = look.may_use && self.cause != FetchCause::Admin;
+        let may_use = look.may_use && self.ask.cause != FetchCause::Admin;
 
         let mut done = None;
         if may_use {
@@ -80,9 +80,13 @@ impl Fetch {
     /// nowhere.
     pub(super) fn note_original(&self) {
         if let (Some(noted), Some(memo)) = (self.noted, &self.proxy.memo) {
-            let key = self.proxy.scope.key(&self.request);
+            let key = self.key();
             memo.note(noted, key, self.proxy.texts.cache());
         }
+    }
+
+    fn key(&self) -> Key {
+        self.ask.target.scope.key(&self.ask.request)
     }
 
     /// The result of an original, where it is at hand.
@@ -137,7 +141,7 @@ impl Fetch {
             (Err(error), None) => Err(error.into()),
             (Err(error), Some(original)) => {
                 proxy.observer.event(Event::SentOriginal {
-                    fetch: self.name(&proxy),
+                    fetch: self.name(),
                     error: &error,
                 });
                 self.guard.pass(Instant::now()); // the next request may have more luck

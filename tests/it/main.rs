@@ -17,6 +17,7 @@ mod hit;
 mod limits;
 mod line;
 #[cfg(feature = "admin")]
+mod memo;
 mod metrics;
 mod model;
 mod operate;

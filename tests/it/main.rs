@@ -24,6 +24,7 @@ mod operate;
 mod patience;
 mod proxy;
 mod rates;
+mod real_servers;
 mod script;
 mod serve;
 mod stale;

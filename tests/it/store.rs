@@ -343,3 +343,43 @@ fn a_path_of_something_else_is_refused() {
     assert_eq!(folder.read("diary"), "Dear diary,");
     assert!(Path::new(&diary).exists());
 }
+
+#[test]
+fn an_empty_answer_is_there_after_a_restart_if_it_is_still_allowed() {
+    let folder = Folder::new();
+    let path = folder.path("poems");
+    let upstream = FakeUpstream::new();
+    let first = proxy(&upstream).allow_empty().store(&path);
+    first.start_with(&upstream, b"").stop_and_close();
+
+    let second = proxy(&upstream).allow_empty().store(&path).start();
+    assert_eq!(second.get().unwrap(), b"");
+    assert_eq!(second.store().hits, 1);
+    second.stop_and_close();
+
+    let third = proxy(&upstream).store(&path).start();
+    let mut client = third.connect();
+    upstream.serve_once(b"a poem");
+    assert_eq!(client.rest().unwrap(), b"a poem");
+    third.stop_and_close();
+}
+
+#[test]
+fn a_text_in_the_store_that_lacks_the_end_marker_is_fetched_again() {
+    let folder = Folder::new();
+    let path = folder.path("poems");
+    let upstream = FakeUpstream::new();
+    let first = proxy(&upstream).store(&path);
+    first.start_with(&upstream, b"a poem").stop_and_close();
+
+    let second = proxy(&upstream).end_marker("END").store(&path).start();
+    let mut client = second.connect();
+    upstream.serve_once(b"a poem END");
+    assert_eq!(client.rest().unwrap(), b"a poem END");
+    wait_for_written(&second, 1);
+    second.stop_and_close();
+
+    let third = proxy(&upstream).end_marker("END").store(&path).start();
+    assert_eq!(third.get().unwrap(), b"a poem END");
+    third.stop_and_close();
+}

@@ -18,7 +18,7 @@ mod upstream;
 
 pub use admin::{Operators, TOKEN, http, read_all, request};
 pub use client::{Client, RESET, reset};
-pub use exchange::{Asked, ask_and_interfere};
+pub use exchange::{Asked, ask_and_interfere, ask_marked_and_interfere};
 pub use folder::Folder;
 pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;

@@ -3,6 +3,7 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod again;
 mod note;
 mod pace;
 mod refresh;
@@ -30,6 +31,7 @@ use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
 use crate::tier::Lease;
 use crate::upstream::{Reply, Source};
+use again::AskedSources;
 use bytes::Bytes;
 use futures::future::{AbortRegistration, Abortable, FutureExt};
 use reject::RejectReason;
@@ -278,11 +280,11 @@ impl Fetch {
         let target = self.ask.target.clone();
         let upstream = &target.upstream;
         let observer = &*proxy.observer;
-        let mut asked = Vec::new();
-        let first = self.next_source(&asked).await;
+        let mut asked = AskedSources::new(target.connect_retry);
+        let first = self.next_source(asked.sources()).await;
         let mut source = first.expect("an upstream has a source");
         loop {
-            asked.push(source);
+            asked.ask(source);
             self.source = Some(source);
             self.asked = Some(upstream.name(source));
             self.note(None);
@@ -299,19 +301,9 @@ impl Fetch {
                 return result;
             };
 
-            upstream.note(source, Err(&error), Instant::now(), observer);
-            let is_last = !error.is_worth_another_server() || asked.len() == upstream.len();
-            if is_last || !self.guard.rewind() {
-                return Err(error.into());
-            }
-            let Some(next) = self.next_source(&asked).await else {
+            let Some(next) = self.after_failure(source, &error, &mut asked).await else {
                 return Err(error.into());
             };
-            observer.event(Event::NextUpstream {
-                fetch: self.name(),
-                error: &error,
-                next: &upstream.name(next),
-            });
             source = next;
         }
     }
@@ -406,7 +398,7 @@ impl Fetch {
 impl Proxy {
     async fn ask<'a>(
         &self,
-        target: &Target,
+        target: &'a Target,
         source: Source,
         request: &'a [u8],
     ) -> Result<Reply<'a>, Error> {
@@ -416,6 +408,7 @@ impl Proxy {
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
             half_close: self.settings.half_close,
+            ends: &target.ends,
         };
         target.upstream.ask(source, &query).await
     }

@@ -28,7 +28,7 @@ impl Fetch {
         }
 
         let done = self.transformed(poem, pipeline).await?;
-        if done.is_empty() {
+        if done.is_empty() && !self.ask.target.ends.allow_empty {
             // A client would take it for a failure.
             let subject = self.ask.target.name.clone();
             return Err(Error::Empty { subject }.into());

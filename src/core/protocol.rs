@@ -14,9 +14,12 @@
 //! without a leading zero (except `0:,`), sign or white space. A length over the limit
 //! is refused before anything is allocated for it.
 
+mod proxy_header;
+
 use crate::error::{Error, Stage, reason};
 use crate::poem::packed;
 use bytes::Bytes;
+pub use proxy_header::{BadHeader, ProxyHeader, V1_BYTES, V2_BYTES};
 use std::io;
 use std::time::Duration;
 

@@ -45,6 +45,7 @@ pub use key::Key;
 use key::Scope;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -207,14 +208,15 @@ impl Proxy {
     fn spawn_fetch(
         self: &Arc<Self>,
         guard: FlightGuard<Key>,
-        request: Bytes,
+        (request, from): (Bytes, Option<IpAddr>),
         cause: FetchCause,
         now: Instant,
     ) {
         let flight = guard.writer().flight();
         let is_refresh = guard.replaces().is_some();
         let listed = self.flights.add(request.clone(), flight, is_refresh, now);
-        Fetch::new(self.clone(), guard, request, cause, listed).launch(now);
+        let fetch = Fetch::new(self.clone(), guard, request, cause, listed);
+        fetch.asked_by(from).launch(now);
     }
 
     /// Lets a fetch wait for its turn before the upstream.
@@ -271,6 +273,7 @@ impl Proxy {
 
 impl Handler for Proxy {
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response {
+        let from = request.from;
         let key = self.scope.key(&request.body);
         let (reader, status) = match self.texts.find(&key, now) {
             Found::Hit(reader, freshness) => (reader, CacheStatus::Hit(freshness.fresh_until)),
@@ -278,11 +281,11 @@ impl Handler for Proxy {
             Found::Negative(reader) => (reader, CacheStatus::Negative),
             Found::Stale(reader, None) => (reader, CacheStatus::Stale),
             Found::Stale(reader, Some(guard)) => {
-                self.spawn_fetch(guard, request.body, FetchCause::Stale, now);
+                self.spawn_fetch(guard, (request.body, from), FetchCause::Stale, now);
                 (reader, CacheStatus::Stale)
             }
             Found::Missed(reader, guard) => {
-                self.spawn_fetch(guard, request.body, FetchCause::Miss, now);
+                self.spawn_fetch(guard, (request.body, from), FetchCause::Miss, now);
                 (reader, CacheStatus::Miss)
             }
         };

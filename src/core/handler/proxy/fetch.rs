@@ -14,6 +14,7 @@ use super::Proxy;
 use super::flights::FlightListing;
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
+use crate::addr::ClientNet;
 use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
@@ -31,6 +32,7 @@ use crate::upstream::{Reply, Source};
 use bytes::Bytes;
 use futures::future::{AbortRegistration, Abortable, FutureExt};
 use reject::RejectReason;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -41,6 +43,8 @@ pub(super) struct Fetch {
     guard: FlightGuard<Key>,
     request: Bytes,
     cause: FetchCause,
+    /// The client that has asked for it first.
+    client: Option<ClientNet>,
     /// The source that is asked first, where fetches wait for one.
     turn: Option<Source>,
     /// The source that was asked last.
@@ -104,6 +108,7 @@ impl Fetch {
             guard,
             request,
             cause,
+            client: None,
             turn: None,
             source: None,
             asked: None,
@@ -115,6 +120,12 @@ impl Fetch {
             held_up: Duration::ZERO,
             lease: None,
         }
+    }
+
+    /// The same, asked for from this address.
+    pub(super) fn asked_by(mut self, from: Option<IpAddr>) -> Fetch {
+        self.client = from.map(ClientNet::of);
+        self
     }
 
     /// Fetches, from the connect to the end. The place is held until then, and until

@@ -116,7 +116,7 @@ impl Proxy {
             Ok(guard) => {
                 let ending = guard.writer().flight().ending();
                 let request = Bytes::copy_from_slice(name);
-                self.spawn_fetch(guard, request, FetchCause::Admin, now);
+                self.spawn_fetch(guard, (request, None), FetchCause::Admin, now);
                 Refresh::Started(ending)
             }
         }

@@ -97,7 +97,7 @@ impl Fetch {
         if is_stale {
             let key = proxy.scope.key(&request);
             if let Found::Stale(_, Some(guard)) = proxy.texts.find(&key, now) {
-                proxy.spawn_fetch(guard, request, FetchCause::Stale, now);
+                proxy.spawn_fetch(guard, (request, None), FetchCause::Stale, now);
             }
         }
         Ok(())

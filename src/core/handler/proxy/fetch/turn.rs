@@ -1,6 +1,7 @@
 //! A fetch as a job that waits for its turn.
 
 use super::Fetch;
+use crate::addr::ClientNet;
 use crate::control::Phase;
 use crate::dispatch::{Abort, Dispatch, Job, Place, Refused, StartLimit, StartRight};
 use crate::error::{Error, Stage};
@@ -92,6 +93,10 @@ impl Job for Fetch {
         self.cause != FetchCause::Miss
     }
 
+    fn client(&self) -> Option<ClientNet> {
+        self.client
+    }
+
     fn has_readers(&self) -> bool {
         self.guard.writer().readers() > 0
     }
@@ -99,6 +104,10 @@ impl Job for Fetch {
     fn reserve_waiting(&mut self) -> bool {
         let request = self.request.len() as u64;
         self.guard.reserve_waiting(request + WAITING_WEIGHT)
+    }
+
+    fn displace(self, now: Instant) {
+        Fetch::refuse(Refused::QueueFull(self), now);
     }
 
     fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {

@@ -15,6 +15,7 @@
 
 mod addrs;
 mod admin;
+mod admitting;
 mod advice;
 mod announce;
 pub(crate) mod cli;

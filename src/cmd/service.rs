@@ -1,6 +1,7 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
 use super::admin::AdminSockets;
+use super::admitting::Admitting;
 use super::announce::{Announcer, Reloads};
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
@@ -11,13 +12,14 @@ use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use poetry::admin::status::About;
 use poetry::admin::{Admin, AdminParts, Lookout};
+use poetry::admission::{Admission, AdmissionSettings};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
 use poetry::heartbeat::Heartbeat;
 use poetry::host::Host;
-use poetry::observe::{Event, Observer};
-use poetry::server::{Handler, Limits, Parts, Server, Wire};
+use poetry::observe::{Event, Observer, Reloaded};
+use poetry::server::{Handler, Limits, MOST_TOLD, Parts, Server, Wire};
 use poetry::stats::Stats;
 use poetry::{process, rt};
 use std::convert::Infallible;
@@ -37,6 +39,8 @@ pub(super) struct Service<'a> {
     /// What they are told that it is; the addresses are added.
     pub about: About,
     pub listening: &'a Listening,
+    /// What limits clients; `None` if nothing does.
+    pub admission: Option<AdmissionSettings>,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
     pub verb: String,
@@ -86,10 +90,16 @@ pub(super) async fn listen<H: Handler + Control>(
         lost_log_lines: log.lost(),
     })?;
 
+    let limits = service.limits(&log);
+    let admission = service.admission.take();
+    let admission = admission
+        .map(|settings| Admission::new(settings, shared.stats.clone(), Instant::now()))
+        .map(Arc::new);
     let server = Server::new(Parts {
         handler: handler.clone(),
         wire,
-        limits: service.limits(&log),
+        limits,
+        admission: admission.clone(),
         budget: shared.budget,
         observer: shared.observer.clone(),
         stats: shared.stats.clone(),
@@ -103,7 +113,10 @@ pub(super) async fn listen<H: Handler + Control>(
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
         reload: reloads(
-            handler.clone(),
+            Reloading {
+                handler: handler.clone(),
+                lists: admission.map(|it| (it, service.listening.admitting.clone())),
+            },
             shared.observer.clone(),
             announcer.reloads(),
         ),
@@ -200,7 +213,7 @@ impl Service<'_> {
     fn limits(&self, observer: &dyn Observer) -> Limits {
         let wanted = self.listening.max_clients;
         let fds = FdBudget {
-            fixed: self.fds.fixed + self.admin.descriptors(),
+            fixed: self.fds.fixed + self.admin.descriptors() + self.told(),
             ..self.fds
         };
         let threads = self.listening.threads();
@@ -215,6 +228,13 @@ impl Service<'_> {
             client_timeout: self.listening.client_timeout,
             drain_timeout: self.listening.drain_timeout,
         }
+    }
+
+    /// Descriptors of clients that are refused with a text.
+    fn told(&self) -> u64 {
+        let settings = self.admission.as_ref();
+        let has_text = settings.is_some_and(|settings| settings.text.is_some());
+        if has_text { MOST_TOLD as u64 } else { 0 }
     }
 
     /// Prints a ready line for each address, those of operators last, and tells the
@@ -313,11 +333,45 @@ impl<H: Handler + Control> Operator<'_, H> {
     }
 }
 
+/// What is read again at a reload.
+struct Reloading<H> {
+    handler: Arc<H>,
+    /// What limits clients, and where its lists come from.
+    lists: Option<(Arc<Admission>, Admitting)>,
+}
+
+impl<H> Clone for Reloading<H> {
+    fn clone(&self) -> Reloading<H> {
+        Reloading {
+            handler: self.handler.clone(),
+            lists: self.lists.clone(),
+        }
+    }
+}
+
+impl<H: Handler> Reloading<H> {
+    /// Reads all of it again, or leaves all as it is: the lists are replaced last, when
+    /// nothing can fail any more. Returns how many networks are on them, if they come
+    /// from files, and what the handler did.
+    fn run(&self) -> Result<(Option<usize>, Reloaded), Error> {
+        let lists = self.lists.as_ref();
+        let read = lists.map(|(_, files)| files.read_again()).transpose()?;
+        let what = self.handler.reload(Instant::now())?;
+
+        let mut nets = None;
+        if let (Some((admission, _)), Some(lists)) = (lists, read.flatten()) {
+            nets = Some(lists.nets());
+            admission.replace(lists);
+        }
+        Ok((nets, what))
+    }
+}
+
 /// Starts a task that reloads the handler on request. It is a task because a disk may
 /// be slow, and neither clients nor the next signal must wait for it. Requests that
 /// arrive while one is pending are merged into it.
 fn reloads<H: Handler>(
-    handler: Arc<H>,
+    what: Reloading<H>,
     observer: Arc<dyn Observer>,
     manager: Reloads,
 ) -> mpsc::Sender<()> {
@@ -325,11 +379,15 @@ fn reloads<H: Handler>(
     rt::spawn(async move {
         while requests.next().await.is_some() {
             let reloading = manager.begin();
-            let handler = handler.clone();
-            let done = rt::unblock(move || handler.reload(Instant::now())).await;
+            let what = what.clone();
+            let done = rt::unblock(move || what.run()).await;
+            if let Ok((Some(nets), _)) = done {
+                let what = Reloaded::Lists { nets };
+                observer.event(Event::Reloaded { what });
+            }
 
             let event = match &done {
-                Ok(what) => Event::Reloaded { what: *what },
+                Ok((_, what)) => Event::Reloaded { what: *what },
                 Err(error) => Event::ReloadFailed { error },
             };
             reloading.end(log::words(&event));

@@ -22,15 +22,18 @@ mod refusal;
 mod tally;
 
 use crate::addr::ClientNet;
+use crate::observe::REFUSALS;
 use crate::rate::Rate;
-pub use connected::{Pass, UNCOUNTED};
+use crate::stats::Stats;
 use connected::Connected;
+pub use connected::{Pass, UNCOUNTED};
 pub use lists::{BadLine, BadNet, Lists, Nets, parse_list, parse_net};
 pub use meters::METERS;
-use meters::Meters;
+use meters::{Meters, Turn};
 pub use refusal::{BadRefusalText, REFUSAL_BYTES, RefusalText};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 pub use tally::Tally;
@@ -60,10 +63,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// One word for each reason.
-    pub const WORDS: [&str; 3] = ["denied", "per_address", "rate"];
-
-    /// The place of this reason in [`Refusal::WORDS`].
+    /// The place of this reason in [`REFUSALS`].
     pub fn index(self) -> usize {
         match self {
             Refusal::Denied => 0,
@@ -74,7 +74,7 @@ impl Refusal {
 
     /// The word for this reason.
     pub fn word(self) -> &'static str {
-        Refusal::WORDS[self.index()]
+        REFUSALS[self.index()]
     }
 }
 
@@ -85,19 +85,21 @@ pub struct Admission {
     lists: RwLock<Lists>,
     connected: Option<Arc<Connected>>,
     meters: Option<Meters>,
+    stats: Arc<Stats>,
     text: Option<RefusalText>,
-    tallies: [Tally; Refusal::WORDS.len()],
+    tallies: [Tally; REFUSALS.len()],
 }
 
 impl Admission {
-    /// For these settings; times are counted from `now`.
-    pub fn new(settings: AdmissionSettings, now: Instant) -> Admission {
+    /// For these settings; times are counted from `now`. `stats` counts the refused.
+    pub fn new(settings: AdmissionSettings, stats: Arc<Stats>, now: Instant) -> Admission {
         let connected = settings.max_per_address.map(Connected::new);
         Admission {
             lists: RwLock::new(settings.lists),
             connected: connected.map(Arc::new),
             meters: settings.rate.map(|rate| Meters::new(rate, now)),
             text: settings.text,
+            stats,
             tallies: Default::default(),
         }
     }
@@ -106,8 +108,16 @@ impl Admission {
     /// pass counts its connection until it is dropped.
     ///
     /// # Errors
-    /// Why not.
+    /// Why not. That is counted.
     pub fn admit(&self, from: Option<IpAddr>, now: Instant) -> Result<Pass, Refusal> {
+        let admitted = self.decide(from, now);
+        if let Err(refusal) = &admitted {
+            self.stats.refused[refusal.index()].fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    fn decide(&self, from: Option<IpAddr>, now: Instant) -> Result<Pass, Refusal> {
         let Some(ip) = from else {
             return Ok(Pass::uncounted());
         };
@@ -120,13 +130,15 @@ impl Admission {
             None => Pass::uncounted(),
             Some(connected) => connected.enter(client).ok_or(Refusal::PerAddress)?,
         };
-        match &self.meters {
-            None => Ok(pass),
-            Some(meters) => match meters.take(client, now) {
-                Ok(()) => Ok(pass),
-                Err(wait) => Err(Refusal::Rate(wait)),
-            },
+        let turn = self.meters.as_ref().map(|meters| meters.take(client, now));
+        match turn {
+            None | Some(Ok(Turn::Counted)) => {}
+            Some(Ok(Turn::Uncounted)) => {
+                self.stats.unmetered.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Err(wait)) => return Err(Refusal::Rate(wait)),
         }
+        Ok(pass)
     }
 
     /// Whether connections from this address begin with a PROXY header.
@@ -150,12 +162,6 @@ impl Admission {
     /// What is counted of refusals like this one until it is told.
     pub fn tally(&self, refusal: Refusal) -> &Tally {
         &self.tallies[refusal.index()]
-    }
-
-    /// Connections that came in without being counted by `--client-rate`: its table was
-    /// full.
-    pub fn unmetered(&self) -> u64 {
-        self.meters.as_ref().map_or(0, Meters::passed)
     }
 
     fn lists(&self) -> RwLockReadGuard<'_, Lists> {

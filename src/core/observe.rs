@@ -12,9 +12,10 @@ mod store_news;
 
 use crate::error::Error;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreCopy,
+    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, REFUSALS, StoreCopy,
 };
 pub use selection::{Classes, Selection, Selector};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 pub use store_news::StoreNews;
@@ -167,6 +168,16 @@ pub enum Event<'a> {
         /// For how long.
         pause: Duration,
     },
+    /// Clients are refused right after accept. The first is told at once, those of the
+    /// minute after it together.
+    ClientsRefused {
+        /// Why: one of [`REFUSALS`].
+        why: &'a str,
+        /// The address of the last.
+        from: Option<IpAddr>,
+        /// Their number.
+        count: u64,
+    },
     /// The service was told to stop.
     Stopping {
         /// By this signal.
@@ -234,6 +245,7 @@ impl Event<'_> {
             Event::Declined { .. } => "declined",
             Event::FewDescriptors { .. } => "few_descriptors",
             Event::AcceptPaused { .. } => "accept_paused",
+            Event::ClientsRefused { .. } => "clients_refused",
             Event::Stopping { .. } => "stop",
             Event::Draining { .. } => "drain",
             Event::Cut { .. } => "cut",
@@ -301,6 +313,7 @@ impl Event<'_> {
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }
+            | Event::ClientsRefused { .. }
             | Event::Stopping { .. }
             | Event::Draining { .. }
             | Event::Purged { .. }
@@ -321,6 +334,11 @@ pub enum Reloaded {
     Poems {
         /// Their number.
         poems: usize,
+    },
+    /// The lists of networks were read again.
+    Lists {
+        /// The networks on them.
+        nets: usize,
     },
     /// Nothing: there is nothing that could be read again.
     Nothing,

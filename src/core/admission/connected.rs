@@ -79,20 +79,20 @@ struct Counted {
 
 impl Pass {
     /// For a connection that no limit counts.
-    pub(crate) fn uncounted() -> Pass {
+    pub fn uncounted() -> Pass {
         Pass(None)
     }
 
     /// The answer is sent, and only its acknowledgement is missing.
-    pub fn is_closing(&self) {
+    pub fn answered(&self) {
         if let Some(counted) = &self.0 {
-            counted.is_closing();
+            counted.answered();
         }
     }
 }
 
 impl Counted {
-    fn is_closing(&self) {
+    fn answered(&self) {
         if self.is_closing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -156,13 +156,13 @@ mod tests {
         let mut closing = Vec::new();
         for _ in 0..UNCOUNTED {
             let pass = connected.enter(client(1)).expect("the others are closing");
-            pass.is_closing();
-            pass.is_closing();
+            pass.answered();
+            pass.answered();
             closing.push(pass);
         }
 
         let last = connected.enter(client(1)).expect("the others are closing");
-        last.is_closing();
+        last.answered();
         assert!(connected.enter(client(1)).is_none(), "one is too many");
         closing.pop();
         assert!(connected.enter(client(1)).is_some());

@@ -119,7 +119,9 @@ fn unmapped(net: IpNet) -> IpNet {
     };
     let ipv4 = Ipv6Addr::to_ipv4_mapped(&v6.addr());
     let bits = v6.prefix_len().checked_sub(MAPPED_BITS);
-    let v4 = ipv4.zip(bits).and_then(|(ip, bits)| Ipv4Net::new(ip, bits).ok());
+    let v4 = ipv4
+        .zip(bits)
+        .and_then(|(ip, bits)| Ipv4Net::new(ip, bits).ok());
     v4.map_or(net, IpNet::V4)
 }
 
@@ -203,21 +205,32 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused_with_what_is_meant() {
-        for text in ["", "10.0.0.0/33", "10.0.0", "::1/129", "office", "10.0.0.0/-1", "fe80::1%2"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "::1/129",
+            "office",
+            "10.0.0.0/-1",
+            "fe80::1%2",
+        ] {
             assert_eq!(parse_net(text), Err(BadNet::Form), "{text}");
         }
         let error = parse_net("10.1.2.3/8").expect_err("a host").to_string();
-        assert_eq!(error, "has bits beyond its prefix; try 10.0.0.0/8 or 10.1.2.3");
+        assert_eq!(
+            error,
+            "has bits beyond its prefix; try 10.0.0.0/8 or 10.1.2.3"
+        );
     }
 
     #[test]
     fn a_list_has_comments_and_names_its_bad_line() {
         let list = "# office\n10.0.0.0/8\n\n 192.0.2.1 # the printer\r\n";
         let nets = parse_list(list).expect("a list");
-        assert_eq!(nets.iter().map(IpNet::to_string).collect::<Vec<_>>(), [
-            "10.0.0.0/8",
-            "192.0.2.1/32"
-        ]);
+        assert_eq!(
+            nets.iter().map(IpNet::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8", "192.0.2.1/32"]
+        );
 
         let bad = parse_list("10.0.0.0/8\n\nall of them\n").expect_err("a bad line");
         assert_eq!((bad.line, bad.text.as_str()), (3, "all of them"));

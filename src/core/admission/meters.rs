@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a meter | | keeps to it |
 //! | none | has room, or a meter whose time is past | gets one |
-//! | none | is full | comes in, and is counted |
+//! | none | is full | comes in without one |
 //!
 //! The meter is that of [`rate`](crate::rate), the generic cell rate algorithm, in one
 //! number: when the next turn would be due if all came at even intervals. Once that time
@@ -16,7 +16,6 @@ use crate::rate::Rate;
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,8 +33,15 @@ pub(super) struct Meters {
     began: Instant,
     /// Held for one look.
     table: Mutex<Table>,
-    /// Connections that got no meter.
-    passed: AtomicU64,
+}
+
+/// A turn that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The client's meter has counted it.
+    Counted,
+    /// No meter has: all are in use.
+    Uncounted,
 }
 
 /// Times are in nanoseconds since the start: 584 years of them.
@@ -56,7 +62,6 @@ impl Meters {
             tolerance,
             began: now,
             table: Mutex::default(),
-            passed: AtomicU64::new(0),
         }
     }
 
@@ -64,7 +69,7 @@ impl Meters {
     ///
     /// # Errors
     /// How long until it may take one.
-    pub(super) fn take(&self, client: ClientNet, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&self, client: ClientNet, now: Instant) -> Result<Turn, Duration> {
         let now = nanos(now.saturating_duration_since(self.began));
         let next = |due: u64| due.max(now).saturating_add(self.interval);
         let mut table = self.lock();
@@ -78,14 +83,9 @@ impl Meters {
         } else if table.due.len() < METERS || table.makes_way(now) {
             table.add(client, next(0));
         } else {
-            self.passed.fetch_add(1, Ordering::Relaxed);
+            return Ok(Turn::Uncounted);
         }
-        Ok(())
-    }
-
-    /// Connections that got no meter, because all were in use.
-    pub(super) fn passed(&self) -> u64 {
-        self.passed.load(Ordering::Relaxed)
+        Ok(Turn::Counted)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -146,22 +146,21 @@ mod tests {
     fn a_full_table_makes_way_once_a_meters_time_is_past() {
         let (meters, now) = meters("1/s,burst=2");
         for number in 0..METERS as u32 {
-            assert_eq!(meters.take(client(number), now), Ok(()));
+            assert_eq!(meters.take(client(number), now), Ok(Turn::Counted));
         }
-        assert_eq!(meters.take(client(0), now), Ok(()), "its burst");
+        assert_eq!(meters.take(client(0), now), Ok(Turn::Counted), "its burst");
         assert!(meters.take(client(0), now).is_err());
 
         let newcomer = client(u32::MAX);
         for _ in 0..3 {
-            assert_eq!(meters.take(newcomer, now), Ok(()), "it passes");
+            assert_eq!(meters.take(newcomer, now), Ok(Turn::Uncounted));
         }
-        assert_eq!(meters.passed(), 3);
 
         let later = now + Duration::from_secs(1);
         for _ in 0..2 {
-            assert_eq!(meters.take(newcomer, later), Ok(()));
+            let turn = meters.take(newcomer, later);
+            assert_eq!(turn, Ok(Turn::Counted), "another made way");
         }
-        assert_eq!(meters.passed(), 3, "another made way");
         assert!(meters.take(newcomer, later).is_err(), "it has a meter now");
         let table = meters.lock();
         assert_eq!(table.due.len(), METERS);
@@ -180,7 +179,7 @@ mod tests {
 
             for (number, nanos) in steps {
                 now += Duration::from_nanos(nanos / 4);
-                let wanted = own[number as usize].take(now);
+                let wanted = own[number as usize].take(now).map(|()| Turn::Counted);
                 prop_assert_eq!(meters.take(client(number), now), wanted);
             }
         }

@@ -14,7 +14,7 @@ fn admission(max: u32, rate: &str) -> (Admission, Instant) {
         rate: Some(rate.parse().expect("a rate")),
         text: None,
     };
-    (Admission::new(settings, now), now)
+    (Admission::new(settings, Arc::default(), now), now)
 }
 
 fn ip(text: &str) -> Option<IpAddr> {
@@ -25,7 +25,10 @@ fn ip(text: &str) -> Option<IpAddr> {
 fn a_refusal_costs_neither_a_place_nor_a_turn() {
     let (admission, now) = admission(1, "1/s,burst=2");
     let client = ip("198.51.100.1");
-    assert_eq!(admission.admit(ip("192.0.2.1"), now).err(), Some(Refusal::Denied));
+    assert_eq!(
+        admission.admit(ip("192.0.2.1"), now).err(),
+        Some(Refusal::Denied)
+    );
     assert_eq!(
         admission.admit(ip("::ffff:192.0.2.1"), now).err(),
         Some(Refusal::Denied)
@@ -47,6 +50,11 @@ fn a_refusal_costs_neither_a_place_nor_a_turn() {
     }
     let later = now + Duration::from_secs(1);
     assert!(admission.admit(client, later).is_ok(), "no place was lost");
+
+    let stats = &admission.stats;
+    let counts = stats.refused.each_ref();
+    let counts = counts.map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [2, 9, 9]);
 }
 
 #[test]

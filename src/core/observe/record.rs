@@ -66,6 +66,10 @@ pub const REASONS: [&str; 17] = [
     "failed",
 ];
 
+/// Why connections are refused right after accept: the words of
+/// [`Refusal`](crate::admission::Refusal).
+pub const REFUSALS: [&str; 3] = ["denied", "per_address", "rate"];
+
 impl Outcome {
     /// The one word for this outcome in JSON.
     pub fn word(&self) -> &'static str {

@@ -6,6 +6,7 @@
 //! files.
 
 mod admin;
+mod admission;
 mod client;
 mod exchange;
 mod folder;
@@ -26,7 +27,8 @@ pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::proxy;
 pub use rustix::process::Signal;
 pub use service::{
-    Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog, transform_service,
+    Builder, ServeParts, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,
+    transform_service,
 };
 pub use trap::{BUG, Trap};
 pub use upstream::{BlackHole, Connection, FakeUpstream, unused_addr};

@@ -21,14 +21,15 @@ const LIST_BYTES: u64 = 64 << 20;
 /// Which clients may come in, and how often.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Admitting {
-    /// Serve only clients of these networks: 192.0.2.0/24, an address, or @FILE with one
-    /// a line
+    /// Serve only clients of these networks: 192.0.2.0/24, an address, or @FILE with
+    /// one a line
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = nets)]
     allow: Vec<NetSource>,
     /// Reset clients of these networks, also where --allow has them
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = nets)]
     deny: Vec<NetSource>,
-    /// Connections at once of one client: an IPv4 address, or the /64 of an IPv6 address
+    /// Connections at once of one client: an IPv4 address, or the /64 of an IPv6
+    /// address
     #[arg(long, value_name = "N", value_parser = most)]
     max_per_address: Option<NonZeroU32>,
     /// How often one client may connect, such as 60/min,burst=20

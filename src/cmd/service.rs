@@ -1,15 +1,15 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
 use super::admin::AdminSockets;
-use super::admitting::Admitting;
-use super::announce::{Announcer, Reloads};
+use super::announce::Announcer;
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
+use super::reload::{Reloading, reloads};
 use super::signals::{self, ServiceSignals, Terminals};
 use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
+use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
-use futures::{FutureExt, StreamExt};
 use poetry::admin::status::About;
 use poetry::admin::{Admin, AdminParts, Lookout};
 use poetry::admission::{Admission, AdmissionSettings};
@@ -18,7 +18,7 @@ use poetry::control::Control;
 use poetry::error::Error;
 use poetry::heartbeat::Heartbeat;
 use poetry::host::Host;
-use poetry::observe::{Event, Observer, Reloaded};
+use poetry::observe::{Event, Observer};
 use poetry::server::{Handler, Limits, MOST_TOLD, Parts, Server, Wire};
 use poetry::stats::Stats;
 use poetry::{process, rt};
@@ -331,70 +331,6 @@ impl<H: Handler + Control> Operator<'_, H> {
         }
         self.announcer.stopping();
     }
-}
-
-/// What is read again at a reload.
-struct Reloading<H> {
-    handler: Arc<H>,
-    /// What limits clients, and where its lists come from.
-    lists: Option<(Arc<Admission>, Admitting)>,
-}
-
-impl<H> Clone for Reloading<H> {
-    fn clone(&self) -> Reloading<H> {
-        Reloading {
-            handler: self.handler.clone(),
-            lists: self.lists.clone(),
-        }
-    }
-}
-
-impl<H: Handler> Reloading<H> {
-    /// Reads all of it again, or leaves all as it is: the lists are replaced last, when
-    /// nothing can fail any more. Returns how many networks are on them, if they come
-    /// from files, and what the handler did.
-    fn run(&self) -> Result<(Option<usize>, Reloaded), Error> {
-        let lists = self.lists.as_ref();
-        let read = lists.map(|(_, files)| files.read_again()).transpose()?;
-        let what = self.handler.reload(Instant::now())?;
-
-        let mut nets = None;
-        if let (Some((admission, _)), Some(lists)) = (lists, read.flatten()) {
-            nets = Some(lists.nets());
-            admission.replace(lists);
-        }
-        Ok((nets, what))
-    }
-}
-
-/// Starts a task that reloads the handler on request. It is a task because a disk may
-/// be slow, and neither clients nor the next signal must wait for it. Requests that
-/// arrive while one is pending are merged into it.
-fn reloads<H: Handler>(
-    what: Reloading<H>,
-    observer: Arc<dyn Observer>,
-    manager: Reloads,
-) -> mpsc::Sender<()> {
-    let (request, mut requests) = mpsc::channel(0); // plus one slot for each sender
-    rt::spawn(async move {
-        while requests.next().await.is_some() {
-            let reloading = manager.begin();
-            let what = what.clone();
-            let done = rt::unblock(move || what.run()).await;
-            if let Ok((Some(nets), _)) = done {
-                let what = Reloaded::Lists { nets };
-                observer.event(Event::Reloaded { what });
-            }
-
-            let event = match &done {
-                Ok((_, what)) => Event::Reloaded { what: *what },
-                Err(error) => Event::ReloadFailed { error },
-            };
-            reloading.end(log::words(&event));
-            observer.event(event);
-        }
-    });
-    request
 }
 
 /// Starts a task that reaps orphans, if this process is the one that the kernel gives

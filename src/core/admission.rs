@@ -29,7 +29,7 @@ use connected::Connected;
 pub use connected::{Pass, UNCOUNTED};
 pub use lists::{BadLine, BadNet, Lists, Nets, parse_list, parse_net};
 pub use meters::METERS;
-use meters::{Meters, Turn};
+use meters::{Metered, Meters};
 pub use refusal::{BadRefusalText, REFUSAL_BYTES, RefusalText};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -132,8 +132,8 @@ impl Admission {
         };
         let turn = self.meters.as_ref().map(|meters| meters.take(client, now));
         match turn {
-            None | Some(Ok(Turn::Counted)) => {}
-            Some(Ok(Turn::Uncounted)) => {
+            None | Some(Ok(Metered::Counted)) => {}
+            Some(Ok(Metered::Uncounted)) => {
                 self.stats.unmetered.fetch_add(1, Ordering::Relaxed);
             }
             Some(Err(wait)) => return Err(Refusal::Rate(wait)),

@@ -32,12 +32,12 @@ pub(super) struct Meters {
     tolerance: u64,
     began: Instant,
     /// Held for one look.
-    table: Mutex<Table>,
+    table: Mutex<MeterTable>,
 }
 
 /// A turn that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Metered {
     /// The client's meter has counted it.
     Counted,
     /// No meter has: all are in use.
@@ -46,7 +46,7 @@ pub(super) enum Turn {
 
 /// Times are in nanoseconds since the start: 584 years of them.
 #[derive(Debug, Default)]
-struct Table {
+struct MeterTable {
     due: HashMap<ClientNet, u64>,
     /// The same clients, each once, by a time at which it was due. Its meter may be
     /// ahead of that.
@@ -69,7 +69,7 @@ impl Meters {
     ///
     /// # Errors
     /// How long until it may take one.
-    pub(super) fn take(&self, client: ClientNet, now: Instant) -> Result<Turn, Duration> {
+    pub(super) fn take(&self, client: ClientNet, now: Instant) -> Result<Metered, Duration> {
         let now = nanos(now.saturating_duration_since(self.began));
         let next = |due: u64| due.max(now).saturating_add(self.interval);
         let mut table = self.lock();
@@ -83,17 +83,17 @@ impl Meters {
         } else if table.due.len() < METERS || table.makes_way(now) {
             table.add(client, next(0));
         } else {
-            return Ok(Turn::Uncounted);
+            return Ok(Metered::Uncounted);
         }
-        Ok(Turn::Counted)
+        Ok(Metered::Counted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, MeterTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl MeterTable {
     fn add(&mut self, client: ClientNet, due: u64) {
         self.due.insert(client, due);
         self.order.push(Reverse((due, client)));
@@ -146,20 +146,24 @@ mod tests {
     fn a_full_table_makes_way_once_a_meters_time_is_past() {
         let (meters, now) = meters("1/s,burst=2");
         for number in 0..METERS as u32 {
-            assert_eq!(meters.take(client(number), now), Ok(Turn::Counted));
+            assert_eq!(meters.take(client(number), now), Ok(Metered::Counted));
         }
-        assert_eq!(meters.take(client(0), now), Ok(Turn::Counted), "its burst");
+        assert_eq!(
+            meters.take(client(0), now),
+            Ok(Metered::Counted),
+            "its burst"
+        );
         assert!(meters.take(client(0), now).is_err());
 
         let newcomer = client(u32::MAX);
         for _ in 0..3 {
-            assert_eq!(meters.take(newcomer, now), Ok(Turn::Uncounted));
+            assert_eq!(meters.take(newcomer, now), Ok(Metered::Uncounted));
         }
 
         let later = now + Duration::from_secs(1);
         for _ in 0..2 {
             let turn = meters.take(newcomer, later);
-            assert_eq!(turn, Ok(Turn::Counted), "another made way");
+            assert_eq!(turn, Ok(Metered::Counted), "another made way");
         }
         assert!(meters.take(newcomer, later).is_err(), "it has a meter now");
         let table = meters.lock();
@@ -179,7 +183,7 @@ mod tests {
 
             for (number, nanos) in steps {
                 now += Duration::from_nanos(nanos / 4);
-                let wanted = own[number as usize].take(now).map(|()| Turn::Counted);
+                let wanted = own[number as usize].take(now).map(|()| Metered::Counted);
                 prop_assert_eq!(meters.take(client(number), now), wanted);
             }
         }

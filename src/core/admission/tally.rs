@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Held to count or to take.
-    counted: Mutex<Counting>,
+    counted: Mutex<Told>,
 }
 
 #[derive(Debug, Default)]
-struct Counting {
+struct Told {
     /// Whether the first was told, and a minute is being waited for.
     is_open: bool,
     more: u64,
@@ -42,7 +42,7 @@ impl Tally {
         (more > 0).then_some((more, counted.last))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counting> {
+    fn lock(&self) -> MutexGuard<'_, Told> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -66,8 +66,8 @@ pub const REASONS: [&str; 17] = [
     "failed",
 ];
 
-/// Why connections are refused right after accept: the words of
-/// [`Refusal`](crate::admission::Refusal).
+/// Why connections are refused right after accept: by a list, by the number of their
+/// client's connections, by its rate.
 pub const REFUSALS: [&str; 3] = ["denied", "per_address", "rate"];
 
 impl Outcome {

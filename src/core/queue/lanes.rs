@@ -15,7 +15,7 @@ pub(super) type Lane = Option<ClientNet>;
 /// The clients whose fetches wait.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<Lane, Waiting>,
+    lanes: HashMap<Lane, LaneFetches>,
     /// The round: whose turn is next, and so on.
     round: BTreeMap<u64, Lane>,
     next_turn: u64,
@@ -25,7 +25,7 @@ pub(super) struct Lanes {
 
 /// The fetches of one client, at least one, and its place in the round.
 #[derive(Debug)]
-struct Waiting {
+struct LaneFetches {
     turn: u64,
     ids: BTreeSet<Id>,
 }
@@ -35,7 +35,7 @@ impl Lanes {
         let Some(waiting) = self.lanes.get_mut(&lane) else {
             let turn = self.join_round(lane);
             let ids = BTreeSet::from([id]);
-            self.lanes.insert(lane, Waiting { turn, ids });
+            self.lanes.insert(lane, LaneFetches { turn, ids });
             self.by_length.insert((1, lane));
             return;
         };

@@ -169,7 +169,7 @@ fn one_client_can_not_fill_the_queue_for_the_others() {
 /// A queue without places, obvious and slow: whose turn it is is a list of clients.
 #[derive(Default)]
 struct Round {
-    clients: Vec<(Option<ClientNet>, Vec<(Id, usize)>)>,
+    clients: Vec<(Lane, Vec<(Id, usize)>)>,
 }
 
 impl Round {

@@ -12,9 +12,10 @@
 //!
 //! **The text ends in a reset,** not in a clean end: a clean end says that a text is
 //! whole, and a proxy behind us would keep it. A person sees the words; a program sees
-//! that they are no answer. The kernel of most clients gives them what came before a
-//! reset. But a reset that comes before the client has sent its request makes that
-//! sending fail, and then it reads nothing. So its first byte is waited for.
+//! that they are no answer. Two things keep the words from being read. A reset that
+//! comes before the client has sent its request makes that sending fail, so its first
+//! byte is waited for. And some clients (nc) read nothing more once they see the reset,
+//! so it comes a moment after the text ([`READING`]).
 
 use super::connection::Connection;
 use super::{Arrival, Asked, FLUSH, FirstLook, Handler, Server};
@@ -40,6 +41,10 @@ const HEADER_LOOK: usize = V2_BYTES + LINE_LIMIT + 2;
 
 /// How long a client that is refused with a text may take to send its request.
 const REQUEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the reset waits for a client to read what it is told. Any that waits for an
+/// answer is woken within that.
+const READING: Duration = Duration::from_millis(200);
 
 /// How many clients are told a text at the same time. Each costs a descriptor and a
 /// task; of a flood the others get the reset alone.
@@ -280,12 +285,14 @@ async fn await_request(stream: &Stream) {
     stream.try_recv(&mut [0; LINE_LIMIT + 2]);
 }
 
-/// Sends a text that no answer follows, and gives it a moment to leave the kernel: the
-/// reset discards what has not. Returns how many bytes were sent.
+/// Sends a text that no answer follows. Gives it a moment to leave the kernel, because
+/// the reset discards what has not, and the client a moment to read it. Returns how many
+/// bytes were sent.
 pub(super) async fn say(stream: &Stream, text: &[u8]) -> u64 {
     let Ok(sent) = stream.send(text, Then::Unknown) else {
         return 0;
     };
     let _flushed = rt::within(FLUSH, stream.emptied()).await;
+    rt::sleep(READING).await;
     sent as u64
 }

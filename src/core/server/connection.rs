@@ -321,10 +321,10 @@ impl<H: Handler> Connection<H> {
         }
 
         let is_busy = matches!(*error, Error::QueueFull { .. });
-        if is_busy && responding.delivery.sent == 0 {
-            if let Some(words) = self.server.refusal_words(&self.peer, QUEUE_RETRY) {
-                responding.delivery.sent = say(&self.stream, &words).await;
-            }
+        let is_busy = is_busy && responding.delivery.sent == 0;
+        let words = is_busy.then(|| self.server.refusal_words(&self.peer, QUEUE_RETRY));
+        if let Some(words) = words.flatten() {
+            responding.delivery.sent = say(&self.stream, &words).await;
         }
         self.flush(responding).await;
         Outcome::Failed(error)

@@ -9,8 +9,8 @@
 //! | Has the client fewer than `--max-per-address` connections? | [`Refusal::PerAddress`] |
 //! | Is its next turn by `--client-rate` due? | [`Refusal::Rate`] |
 //!
-//! A client is an IPv4 address or the /64 of an IPv6 address ([`ClientNet`]). One over a
-//! unix socket has no address, and is never refused: the rights of the socket's file
+//! A client is an IPv4 address or the /64 of an IPv6 address ([`ClientNet`]). One over
+//! a unix socket has no address, and is never refused: the rights of the socket's file
 //! say which users may connect.
 //!
 //! What is held is bounded: by the connections there are, and by [`METERS`].

@@ -253,6 +253,9 @@ impl Event<'_> {
             | Event::Reloaded {
                 what: Reloaded::Purged { .. },
             } => "purge",
+            Event::Reloaded {
+                what: Reloaded::Lists { .. },
+            } => "lists_reloaded",
             Event::Reloaded { .. } => "reload",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::PoemSkipped { .. } => "poem_skipped",

@@ -10,7 +10,8 @@
 //!
 //! let mut queue = Queue::new(1, 10);
 //! let now = Instant::now();
-//! let Entered::Started(first, _) = queue.enter(Priority::Client, None, "first", now) else {
+//! let entered = queue.enter(Priority::Client, None, "first", now);
+//! let Entered::Started(first, _) = entered else {
 //!     panic!()
 //! };
 //! let entered = queue.enter(Priority::Refresh, None, "second", now);
@@ -70,8 +71,8 @@ pub enum Entered<T> {
     Started(Id, T),
     /// It waits.
     Waits(Id),
-    /// It waits. This other one does not any more: too many wait, and it was the last of
-    /// the client with the most.
+    /// It waits. This other one does not any more: too many wait, and it was the last
+    /// of the client with the most.
     Displaces(Id, T),
     /// Too many wait already.
     Refused(T),

@@ -274,8 +274,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Handles a connection just accepted, if its client may come in. Returns the slot if
-    /// it was not needed.
+    /// Handles a connection just accepted, if its client may come in. Returns the slot
+    /// if it was not needed.
     fn arrive(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
         let Some(admission) = &self.admission else {
             let pass = Pass::uncounted();

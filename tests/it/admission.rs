@@ -1,5 +1,5 @@
-//! Which clients may come in, and what the others get. Clients have the addresses of the
-//! loopback, 127.0.0.1 and so on.
+//! Which clients may come in, and what the others get. Clients have the addresses of
+//! the loopback, 127.0.0.1 and so on.
 
 mod flags;
 mod header;

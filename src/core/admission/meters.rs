@@ -7,9 +7,9 @@
 //! | none | is full | comes in without one |
 //!
 //! The meter is that of [`rate`](crate::rate), the generic cell rate algorithm, in one
-//! number: when the next turn would be due if all came at even intervals. Once that time
-//! is past, a whole burst is free again. A meter then says nothing that a new one would
-//! not say, and makes way.
+//! number: when the next turn would be due if all came at even intervals. Once that
+//! time is past, a whole burst is free again. A meter then says nothing that a new one
+//! would not say, and makes way.
 
 use crate::addr::ClientNet;
 use crate::rate::Rate;
@@ -99,8 +99,9 @@ impl MeterTable {
         self.order.push(Reverse((due, client)));
     }
 
-    /// Removes a meter whose time is past. False if there is none. A meter that is ahead
-    /// of its place goes back to its own time, so each is looked at once in a while.
+    /// Removes a meter whose time is past. False if there is none. A meter that is
+    /// ahead of its place goes back to its own time, so each is looked at once in a
+    /// while.
     fn makes_way(&mut self, now: u64) -> bool {
         while let Some(Reverse((placed, client))) = self.order.peek().copied() {
             if placed > now {

@@ -33,8 +33,8 @@ impl Tally {
         false
     }
 
-    /// A minute is over: takes how many more there were, and the last address. `None` if
-    /// there were none. Then the next one is a first again.
+    /// A minute is over: takes how many more there were, and the last address. `None`
+    /// if there were none. Then the next one is a first again.
     pub fn take(&self) -> Option<(u64, Option<IpAddr>)> {
         let mut counted = self.lock();
         counted.is_open = counted.more > 0;

@@ -1,5 +1,5 @@
-//! Whose turn it is among the clients whose fetches wait: one after the other, each with
-//! one fetch.
+//! Whose turn it is among the clients whose fetches wait: one after the other, each
+//! with one fetch.
 //!
 //! A client gets its place in the round when its first fetch comes, at the end; after
 //! each turn it goes to the end again. Its own fetches go in the order in which they

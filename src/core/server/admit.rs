@@ -58,8 +58,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const COUNTING: Duration = Duration::from_secs(60);
 
 impl<H: Handler> Server<H> {
-    /// Finds out whose connection this is, and handles it if it may come in. Returns the
-    /// slot if it was not needed.
+    /// Finds out whose connection this is, and handles it if it may come in. Returns
+    /// the slot if it was not needed.
     pub(super) fn admit(
         self: &Arc<Self>,
         admission: &Arc<Admission>,
@@ -209,8 +209,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// The text of `--refusal` for this client, which may try again after `wait`. Over a
-    /// unix socket there is no reset that could follow it.
+    /// The text of `--refusal` for this client, which may try again after `wait`. Over
+    /// a unix socket there is no reset that could follow it.
     pub(super) fn refusal_words(&self, peer: &Peer, wait: Duration) -> Option<Vec<u8>> {
         let admission = self.admission.as_ref()?;
         let text = admission.text()?;
@@ -286,8 +286,8 @@ async fn await_request(stream: &Stream) {
 }
 
 /// Sends a text that no answer follows. Gives it a moment to leave the kernel, because
-/// the reset discards what has not, and the client a moment to read it. Returns how many
-/// bytes were sent.
+/// the reset discards what has not, and the client a moment to read it. Returns how
+/// many bytes were sent.
 pub(super) async fn say(stream: &Stream, text: &[u8]) -> u64 {
     let Ok(sent) = stream.send(text, Then::Unknown) else {
         return 0;

@@ -9,7 +9,8 @@ use std::process::Command;
 
 const TEXT: &str = "% Too many requests from {addr}; try again in {seconds} seconds.";
 
-/// Whether this tells a client by its address to come back in an hour, or a little less.
+/// Whether this tells a client by its address to come back in an hour, or a little
+/// less.
 fn is_by_rate(told: &str) -> bool {
     told.contains("% Too many requests from 127.0.0.1; try again in 3")
 }

@@ -90,7 +90,8 @@ impl Client {
         end.map(|_| all).map_err(|e| e.kind())
     }
 
-    /// Reads to the end, of whatever kind: what came before it, and whether it was clean.
+    /// Reads to the end, of whatever kind: what came before it, and whether it was
+    /// clean.
     pub fn part(&mut self) -> (Vec<u8>, Result<(), ErrorKind>) {
         let mut all = Vec::new();
         let end = self.stream.read_to_end(&mut all);

@@ -198,10 +198,16 @@ fn read_list(option: &'static str, path: &Path) -> Result<Vec<IpNet>, BadList> {
         line,
         why,
     };
+    // A pipe has nothing left when it is read again, and an empty list lets all in.
+    let failed = |error| bad(None, reason(&error));
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(bad(None, "not a regular file".into()));
+    }
+
     let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(LIST_BYTES + 1).read_to_string(&mut text))
-        .map_err(|error| bad(None, reason(&error)))?;
+    let file = File::open(path).map_err(failed)?;
+    let mut file = file.take(LIST_BYTES + 1);
+    file.read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > LIST_BYTES {
         return Err(bad(None, "longer than 64 MiB".into()));
     }

@@ -59,6 +59,11 @@ impl Accepted {
         self.peer.map_or(Peer::Unix, Peer::from)
     }
 
+    /// The client's address without the port; `None` over a unix socket.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+
     /// Whether the connection comes from this machine, by the loopback.
     pub(crate) fn is_loopback(&self) -> bool {
         self.is_on_loopback

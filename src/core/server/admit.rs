@@ -67,12 +67,8 @@ impl<H: Handler> Server<H> {
         slot: Slot,
         now: Instant,
     ) -> Option<Slot> {
-        if !admission.expects_header(client.peer().ip()) {
-            let pass = match admission.admit(client.peer().ip(), now) {
-                Ok(pass) => pass,
-                Err(refusal) => return self.refuse(admission, (client, slot), refusal),
-            };
-            return self.handle(Arrival { client, slot, pass }, now);
+        if !admission.expects_header(client.ip()) {
+            return self.let_in(admission, (client, slot), b"", now);
         }
 
         let mut buffer = [0; HEADER_LOOK];
@@ -84,12 +80,7 @@ impl<H: Handler> Server<H> {
         match ProxyHeader::parse(begun) {
             Ok(Some(header)) => {
                 client.take_header(header.source, header.length as u32);
-                let pass = match admission.admit(client.peer().ip(), now) {
-                    Ok(pass) => pass,
-                    Err(refusal) => return self.refuse(admission, (client, slot), refusal),
-                };
-                let arrival = Arrival { client, slot, pass };
-                self.handle_rest(arrival, &begun[header.length..], now)
+                self.let_in(admission, (client, slot), &begun[header.length..], now)
             }
             Ok(None) => {
                 self.await_header(admission, (client, slot), begun, now);
@@ -102,6 +93,21 @@ impl<H: Handler> Server<H> {
                 self.record_unanswered(&peer, outcome, now);
                 Some(slot)
             }
+        }
+    }
+
+    /// Handles a connection whose client is known, if it may come in. It has sent `rest`
+    /// after its header.
+    fn let_in(
+        self: &Arc<Self>,
+        admission: &Arc<Admission>,
+        (client, slot): (Accepted, Slot),
+        rest: &[u8],
+        now: Instant,
+    ) -> Option<Slot> {
+        match admission.admit(client.ip(), now) {
+            Ok(pass) => self.handle_rest(Arrival { client, slot, pass }, rest, now),
+            Err(refusal) => self.refuse(admission, (client, slot), refusal),
         }
     }
 
@@ -162,8 +168,8 @@ impl<H: Handler> Server<H> {
         let peer = client.peer();
         self.tell_refusal(admission, &peer, refusal);
 
-        let text = self.refusal_text(&peer, refusal);
-        if let Some((text, permit)) = text.zip(self.may_tell())
+        if let Some(text) = self.refusal_text(&peer, refusal)
+            && let Some(permit) = self.may_tell()
             && let Ok(stream) = client.register()
         {
             rt::spawn(async move {
@@ -238,9 +244,8 @@ impl<H: Handler> Connection<H> {
                 Err(why) => return Err(bad_header(&self.peer, why.to_string())),
             }
 
-            let mut buffer = [0; HEADER_LOOK];
-            match self.stream.try_recv(&mut buffer) {
-                Received::Bytes(count) => bytes.extend_from_slice(&buffer[..count]),
+            match self.read_more(&mut bytes) {
+                Received::Bytes(_) => {}
                 Received::Nothing => {
                     let readable = self.stream.readable().await;
                     readable.map_err(|_| Outcome::Left)?;
@@ -251,6 +256,16 @@ impl<H: Handler> Connection<H> {
                 Received::Eof | Received::Broken => return Err(Outcome::Left),
             }
         }
+    }
+
+    /// Reads what is there. The buffer lives for the call, and not while it waits.
+    fn read_more(&self, bytes: &mut Vec<u8>) -> Received {
+        let mut buffer = [0; HEADER_LOOK];
+        let received = self.stream.try_recv(&mut buffer);
+        if let Received::Bytes(count) = received {
+            bytes.extend_from_slice(&buffer[..count]);
+        }
+        received
     }
 
     /// Serves a connection whose client is known by now, if it may come in.

@@ -60,6 +60,7 @@ fn a_list_that_can_not_be_read_is_told_with_its_line() {
 
     let none = format!("@{}", folder.arg("none"));
     assert_usage_error(&["serve", "--allow", &none], "no such file");
+    assert_usage_error(&["serve", "--deny", "@/dev/null"], "not a regular file");
     folder.write("binary", [0xff, 0xfe, 0, 10]);
     let binary = format!("@{}", folder.arg("binary"));
     assert_usage_error(&["serve", "--allow", &binary], "binary: ");

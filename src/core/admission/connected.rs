@@ -1,6 +1,7 @@
 //! The connections of each client that is connected.
 
 use crate::addr::ClientNet;
+use ahash::RandomState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::num::NonZeroU32;
@@ -18,8 +19,10 @@ pub const UNCOUNTED: u32 = 64;
 pub(super) struct Connected {
     limit: NonZeroU32,
     /// Held to change one number.
-    clients: Mutex<HashMap<ClientNet, Counts>>,
+    clients: Mutex<Clients>,
 }
+
+type Clients = HashMap<ClientNet, Counts, RandomState>;
 
 /// The connections of one client.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,7 +63,7 @@ impl Connected {
         }))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClientNet, Counts>> {
+    fn lock(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

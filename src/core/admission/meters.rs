@@ -13,6 +13,7 @@
 
 use crate::addr::ClientNet;
 use crate::rate::Rate;
+use ahash::RandomState;
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
@@ -47,7 +48,7 @@ pub(super) enum Metered {
 /// Times are in nanoseconds since the start: 584 years of them.
 #[derive(Debug, Default)]
 struct MeterTable {
-    due: HashMap<ClientNet, u64>,
+    due: HashMap<ClientNet, u64, RandomState>,
     /// The same clients, each once, by a time at which it was due. Its meter may be
     /// ahead of that.
     order: BinaryHeap<Reverse<(u64, ClientNet)>>,

@@ -20,6 +20,7 @@ mod admin;
 mod admitting;
 mod advice;
 mod announce;
+mod answers;
 pub(crate) mod cli;
 mod deadlines;
 mod env;

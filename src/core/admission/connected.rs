@@ -56,7 +56,7 @@ impl Connected {
 
         counts.open += 1;
         drop(clients);
-        Some(Pass(Some(Box::new(Counted {
+        Some(Pass(Some(Box::new(CountedConnection {
             connected: self.clone(),
             client,
             is_closing: AtomicBool::new(false),
@@ -71,10 +71,10 @@ impl Connected {
 /// A connection that may be there. Dropped, it is counted no more. One pointer, because
 /// every waiting client has one.
 #[derive(Debug)]
-pub struct Pass(Option<Box<Counted>>);
+pub struct Pass(Option<Box<CountedConnection>>);
 
 #[derive(Debug)]
-struct Counted {
+struct CountedConnection {
     connected: Arc<Connected>,
     client: ClientNet,
     is_closing: AtomicBool,
@@ -94,7 +94,7 @@ impl Pass {
     }
 }
 
-impl Counted {
+impl CountedConnection {
     fn answered(&self) {
         if self.is_closing.swap(true, Ordering::AcqRel) {
             return;
@@ -106,7 +106,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         let mut clients = self.connected.lock();
         let Entry::Occupied(mut entry) = clients.entry(self.client) else {

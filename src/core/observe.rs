@@ -12,9 +12,10 @@ mod store_news;
 
 use crate::error::Error;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreUse,
+    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, REFUSALS, StoreUse,
 };
 pub use selection::{Classes, Selection, Selector};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 pub use store_news::StoreNews;
@@ -177,6 +178,16 @@ pub enum Event<'a> {
         /// For how long.
         pause: Duration,
     },
+    /// Clients are refused right after accept. The first is told at once, those of the
+    /// minute after it together.
+    ClientsRefused {
+        /// Why: one of [`REFUSALS`].
+        why: &'a str,
+        /// The address of the last.
+        from: Option<IpAddr>,
+        /// Their number.
+        count: u64,
+    },
     /// The service was told to stop.
     Stopping {
         /// By this signal.
@@ -246,6 +257,7 @@ impl Event<'_> {
             Event::Declined { .. } => "declined",
             Event::FewDescriptors { .. } => "few_descriptors",
             Event::AcceptPaused { .. } => "accept_paused",
+            Event::ClientsRefused { .. } => "clients_refused",
             Event::Stopping { .. } => "stop",
             Event::Draining { .. } => "drain",
             Event::Cut { .. } => "cut",
@@ -253,6 +265,9 @@ impl Event<'_> {
             | Event::Reloaded {
                 what: Reloaded::Purged { .. },
             } => "purge",
+            Event::Reloaded {
+                what: Reloaded::Lists { .. },
+            } => "lists_reloaded",
             Event::Reloaded { .. } => "reload",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::PoemSkipped { .. } => "poem_skipped",
@@ -317,6 +332,7 @@ impl Event<'_> {
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }
+            | Event::ClientsRefused { .. }
             | Event::Stopping { .. }
             | Event::Draining { .. }
             | Event::Purged { .. }
@@ -337,6 +353,11 @@ pub enum Reloaded {
     Poems {
         /// Their number.
         poems: usize,
+    },
+    /// The lists of networks were read again.
+    Lists {
+        /// The networks on them.
+        nets: usize,
     },
     /// Nothing: there is nothing that could be read again.
     Nothing,

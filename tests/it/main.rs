@@ -3,6 +3,7 @@
 //! happen: tests wait for what they need, with a deadline.
 
 mod admin;
+mod admission;
 mod browser;
 mod calls;
 mod cli;

@@ -7,8 +7,8 @@ use super::history::{self, History, quantile};
 use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, FleetCounts, FlightView, Histogram, REASONS, Snapshot,
-    StoreCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, ERRORS, FetchCounts, FleetCounts, FlightView, Histogram, REASONS, REFUSALS,
+    Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -100,6 +100,8 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "clients": {
             "open": snapshot.connections.open,
             "limit": snapshot.connections.limit,
+            "refused": named(&REFUSALS, &snapshot.refused),
+            "unmetered": snapshot.unmetered,
         },
         "requests": history::requests(&snapshot.connections),
         "failures": named(&REASONS, &snapshot.failures),

@@ -1,8 +1,8 @@
 //! The figures of a service at one moment. Logs, `/status` and `/metrics` are made from
 //! one [`Snapshot`], so they can't disagree.
 
-pub use crate::observe::REASONS;
 use crate::observe::{Class, FetchCause};
+pub use crate::observe::{REASONS, REFUSALS};
 use crate::stats::{FetchResult, Stats, WAIT_BOUNDS, bucket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,11 @@ pub struct Snapshot {
     /// How long clients with a request waited for the first byte, or for the end where
     /// none came, in seconds.
     pub wait: Histogram,
+    /// Connections refused right after accept, by their reason: one number for each of
+    /// [`REFUSALS`].
+    pub refused: [u64; REFUSALS.len()],
+    /// Connections that came in although `--client-rate` had no room to count them.
+    pub unmetered: u64,
     /// Pauses of accepting for lack of a resource.
     pub accept_pauses: u64,
     /// Transformations. A text counts once, also where a list of them is applied.
@@ -354,6 +359,8 @@ impl Snapshot {
             failures: stats.reasons.each_ref().map(count),
             sent: stats.sent.each_ref().map(count),
             wait: Histogram::of_waits(stats),
+            refused: stats.refused.each_ref().map(count),
+            unmetered: count(&stats.unmetered),
             accept_pauses: count(&stats.accept_pauses),
             transforms: TransformCounts {
                 done: count(&stats.transformed),

@@ -66,6 +66,10 @@ pub const REASONS: [&str; 17] = [
     "failed",
 ];
 
+/// Why connections are refused right after accept: by a list, by the number of their
+/// client's connections, by its rate.
+pub const REFUSALS: [&str; 3] = ["denied", "per_address", "rate"];
+
 impl Outcome {
     /// The one word for this outcome in JSON.
     pub fn word(&self) -> &'static str {

@@ -109,6 +109,8 @@ pub fn busy_proxy() -> Snapshot {
         failures: std::array::from_fn(|at| 100 + at as u64),
         sent: std::array::from_fn(|at| 200 + at as u64),
         wait: counted(&WAIT_BOUNDS, 77.5),
+        refused: [81, 82, 83],
+        unmetered: 84,
         accept_pauses: 60,
         transforms: transforms(),
         purges: purges(),

@@ -160,6 +160,7 @@ impl Proxy {
                 let ask = Ask {
                     target: self.target().clone(),
                     request: Bytes::copy_from_slice(name),
+                    client: None,
                     cause: FetchCause::Admin,
                 };
                 self.spawn_fetch(ask, guard, now);

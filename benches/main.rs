@@ -28,6 +28,7 @@ mod hits;
 mod idle;
 mod large;
 mod line;
+mod live;
 mod load;
 mod machine;
 mod memory;
@@ -51,13 +52,14 @@ pub const PEER: &str = "--peer";
 type Measure = fn(&Context) -> io::Result<Vec<Figure>>;
 
 /// The parts, in the order of the table. Their names are `arguments::PARTS`.
-const PARTS: [(&str, Measure); 11] = [
+const PARTS: [(&str, Measure); 12] = [
     ("hits", hits::measure),
     ("line", line::measure),
     ("miss", miss::measure),
     ("idle", idle::measure),
     ("large", large::measure),
     ("flight", flight::measure),
+    ("live", live::measure),
     ("memory", memory::measure),
     ("cache", cache::measure),
     ("fetch", fetch::measure),

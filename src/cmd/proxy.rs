@@ -1,5 +1,6 @@
 //! `poetry proxy`.
 
+mod live;
 mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
@@ -12,8 +13,8 @@ use super::sockets::{FdBudget, Sockets};
 #[cfg(feature = "store")]
 use super::store::Storing;
 use super::transforms::pipeline;
-use super::values::{duration, number, percent, positive_duration, size};
-use clap::ValueEnum;
+use super::values::{duration, number, percent, positive_limit, size};
+use clap::{ArgMatches, ValueEnum};
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::Policy;
@@ -25,6 +26,7 @@ use poetry::tier::Tier;
 use poetry::transform::{Pipeline, Registry};
 use poetry::upstream::{AskLimits, ExecCommand, RejectPause, Upstream};
 use regex::bytes::Regex;
+pub(super) use live::arrange;
 pub(super) use source::EXEC;
 use source::{Source, descriptors, refuse_loop, source, upstream};
 use std::sync::Arc;
@@ -36,6 +38,7 @@ Examples:
   poetry proxy --ttl 10m poems.example:10001    keep a poem for ten minutes
   poetry proxy --grace 1d a:10001 b:10001       two servers, and a day without them
   poetry proxy --transform shout 10001          keep the poem in capitals
+  poetry proxy --live -l 30003 192.0.2.7:30003  one connection, any number of readers
   poetry proxy --protocol line -l 4343 --upstream-rate 30/min whois:43";
 
 /// Serve another server's poems from a cache; clients share each fetch
@@ -122,7 +125,7 @@ pub(super) struct Args {
     #[arg(long)]
     half_close: bool,
     /// How long a whole fetch may take, from its connection on
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_limit)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -141,6 +144,8 @@ pub(super) struct Args {
         requires = "transform"
     )]
     on_transform_failure: OnFailure,
+    #[command(flatten)]
+    feeding: live::Feeding,
     #[cfg(feature = "store")]
     #[command(flatten)]
     storing: Storing,
@@ -219,6 +224,9 @@ pub(super) struct Clash {
 
 /// The clash in these arguments, if there is one.
 pub(super) fn clash(args: &Args) -> Option<Clash> {
+    if let Some((options, text)) = live::clash(args) {
+        return Some(Clash { options, text });
+    }
     let is_builtin = args.upstreams.contains(&Source::Builtin);
     let commands = || args.upstreams.iter().filter_map(Source::command);
     let (options, text) = match args.protocol {
@@ -253,6 +261,13 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
         _ => return None,
     };
     Some(Clash { options, text })
+}
+
+impl Args {
+    /// Settles what is the default only beside other options.
+    pub(super) fn settle(&mut self, found: &ArgMatches) {
+        live::lift_limits(self, found);
+    }
 }
 
 /// Values that can be used together, but make no sense.
@@ -290,6 +305,9 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         for text in oddities(&args) {
             log::warning(&text);
         }
+    }
+    if args.feeding.live {
+        return live::run(args, output).await;
     }
     let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;

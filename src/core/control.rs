@@ -7,7 +7,7 @@ use crate::cache::Purge;
 use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
-    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts,
+    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, Histogram, PurgeCounts,
     REASONS, Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use std::sync::Arc;

@@ -6,13 +6,15 @@
 
 #[cfg(feature = "json")]
 pub mod json;
+mod feed_news;
 mod record;
 mod selection;
 mod store_news;
 
 use crate::error::Error;
+pub use feed_news::FeedNews;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreCopy,
+    AccessRecord, CacheStatus, Class, FeedNote, FetchCause, FetchNote, Outcome, REASONS, StoreCopy,
 };
 pub use selection::{Classes, Selection, Selector};
 use std::sync::Arc;
@@ -76,6 +78,13 @@ pub enum Event<'a> {
         path: &'a str,
         /// What changed.
         news: &'a StoreNews,
+    },
+    /// Something happened to a feed.
+    Feed {
+        /// Where it comes from.
+        upstream: &'a str,
+        /// What happened.
+        news: &'a FeedNews,
     },
     /// A fetch failed.
     FetchFailed {
@@ -222,6 +231,7 @@ impl Event<'_> {
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
             Event::Store { news, .. } => news.word(),
+            Event::Feed { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
             Event::Rejected { .. } => "rejected",
@@ -281,7 +291,8 @@ impl Event<'_> {
     pub fn is_trouble(&self) -> bool {
         match self {
             Event::Store { news, .. } => news.is_trouble(),
-            Event::FetchFailed { .. }
+            Event::Feed { .. }
+            | Event::FetchFailed { .. }
             | Event::Rejected { .. }
             | Event::NextUpstream { .. }
             | Event::UpstreamDown { .. }
@@ -393,6 +404,7 @@ mod tests {
             wait: Duration::ZERO,
             total: Duration::ZERO,
             stored: false,
+            feed: None,
         });
         all.event(Event::Draining { open: 1 });
 

@@ -16,6 +16,7 @@ mod fetch;
 mod hit;
 mod limits;
 mod line;
+mod live;
 #[cfg(feature = "admin")]
 mod metrics;
 mod model;

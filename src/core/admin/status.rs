@@ -7,7 +7,7 @@ use super::history::{self, History, quantile};
 use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, FlightView, Histogram, REASONS, Snapshot, UpstreamCounts,
+    CacheCounts, ERRORS, FeedCounts, FetchCounts, FlightView, Histogram, REASONS, Snapshot, UpstreamCounts,
     UpstreamState,
 };
 use crate::escape;
@@ -108,6 +108,7 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "wait": wait(&history.wait()),
         "cache": snapshot.cache.map(|counts| cache(&counts, history)),
         "queue": snapshot.fetches.as_ref().map(queue),
+        "feed": snapshot.feed.as_ref().map(feed),
         "upstreams": upstreams(&snapshot.upstreams, clock),
         "notices": parts.notices.to_json(clock),
     });
@@ -180,6 +181,22 @@ fn cache(counts: &CacheCounts, history: &History) -> Value {
         },
         "evictions": counts.evicted_kept + counts.evicted_remembered,
         "evictions_minute": history.last(LOOK_BACK).evicted(),
+    })
+}
+
+fn feed(counts: &FeedCounts) -> Value {
+    json!({
+        "connected_s": counts.connected.map(seconds),
+        "connections": counts.connections,
+        "readers": counts.readers,
+        "slow": counts.slow,
+        "lines": counts.lines,
+        "bytes": counts.bytes,
+        "lost": counts.lost,
+        "too_long": counts.too_long,
+        "cut": counts.cut,
+        "held": counts.held,
+        "backlog": counts.backlog,
     })
 }
 

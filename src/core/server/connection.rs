@@ -4,7 +4,7 @@ use super::delivery::{Delivery, Pause, Progress};
 use super::{Handler, Request, Response, Server};
 use crate::error::Error;
 use crate::net::{Peer, Received, Stream};
-use crate::observe::{AccessRecord, CacheStatus, FetchNote, Outcome};
+use crate::observe::{AccessRecord, CacheStatus, FeedNote, FetchNote, Outcome};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::rt::{self, CoopBudget};
 use crate::slots::Slot;
@@ -63,6 +63,8 @@ pub(super) struct Responding {
     stored: bool,
     /// The fetch that the answer came from. Known at the end.
     fetch: Option<Arc<FetchNote>>,
+    /// What a reader of a feed got and lost. Known at the end.
+    feed: Option<FeedNote>,
     pub(super) input: ClientInput,
     /// From accept to the first byte of the answer, once that is sent.
     wait: Option<Duration>,
@@ -77,6 +79,7 @@ impl Responding {
             delivery,
             stored: false,
             fetch: None,
+            feed: None,
             input: ClientInput::default(),
         }
     }
@@ -88,6 +91,7 @@ impl Responding {
             self.fetch = reader.note().or(self.fetch.take());
         }
         self.stored |= self.status == CacheStatus::Miss && reader.was_kept();
+        self.feed = reader.feed_note().or(self.feed);
     }
 }
 
@@ -331,6 +335,7 @@ impl<H: Handler> Connection<H> {
             wait: responding.wait.unwrap_or(total),
             total,
             stored: responding.stored,
+            feed: responding.feed,
         });
     }
 

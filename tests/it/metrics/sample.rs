@@ -3,7 +3,7 @@
 use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
-    CacheCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts, Snapshot,
+    CacheCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, Histogram, PurgeCounts, Snapshot,
     StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
@@ -44,6 +44,7 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
         upstreams: upstreams.iter().map(|name| idle_upstream(name)).collect(),
         cache: Some(CacheCounts::default()),
         store: Some(StoreCounts::default()),
+        feed: Some(FeedCounts::default()),
         ..idle()
     }
 }
@@ -114,6 +115,7 @@ pub fn busy_proxy() -> Snapshot {
         upstreams: vec![busy_upstream(), idle_upstream("b:43")],
         cache: Some(cache),
         store: Some(busy_store()),
+        feed: Some(busy_feed()),
         ..idle()
     }
 }
@@ -131,6 +133,22 @@ fn busy_store() -> StoreCounts {
         texts: 308,
         bytes: 309,
         capacity: 310,
+    }
+}
+
+fn busy_feed() -> FeedCounts {
+    FeedCounts {
+        connected: Some(Duration::from_secs(401)),
+        connections: 402,
+        readers: 403,
+        slow: 404,
+        lines: 405,
+        bytes: 406,
+        lost: 407,
+        too_long: 408,
+        cut: 409,
+        held: 410,
+        backlog: 411,
     }
 }
 

@@ -217,6 +217,7 @@ function show(s) {
   document.body.classList.remove("lost");
   document.body.classList.toggle("no-cache", !s.cache);
   document.body.classList.toggle("no-fetches", !s.queue);
+  document.body.classList.toggle("no-feed", !s.feed);
 
   showHead(s);
   if (s.history) showFigures(s);
@@ -224,6 +225,7 @@ function show(s) {
   if (s.cache) showCache(s.cache);
   if (s.queue) showUpstreams(s);
   if (s.queue) showFlights(s.flights);
+  if (s.feed) showFeed(s);
   showNotices(s.notices);
 }
 
@@ -323,6 +325,8 @@ function showCache(c) {
     `<dt class="soft">evicted, last minute</dt><dd></dd><dd>${whole(c.evictions_minute)}</dd>`;
 }
 
+const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
+
 function showUpstreams(s) {
   const q = s.queue, waiting = q.waiting === 1 ? "1 fetch" : `${whole(q.waiting)} fetches`;
   say("queue", `${whole(q.running)} of ${whole(q.places)} connections in use; ` +
@@ -333,7 +337,6 @@ function showUpstreams(s) {
     failing: (u) => state("bad", "fails since " + clock(u.failing_since)),
     unknown: () => state("", "no answer yet"),
   };
-  const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
   rows("upstreams", s.upstreams, (u) => cell("Server", `<span class="key" title="${escaped(u.addr)}">${escaped(u.addr)}</span>`) +
     cell("State", (states[u.state] ?? states.unknown)(u), "state-of") +
     cell("Connected", whole(u.connections), "num") +
@@ -341,6 +344,22 @@ function showUpstreams(s) {
     cell("Failed", u.failures ? `<span class="err">${whole(u.failures)}</span>` : "0", "num") +
     cell("Median", secs(u.median_s), "num") +
     cell("Last answer", u.last_ok_s === null ? "–" : secs(u.last_ok_s) + " ago", "nowrap") +
+    cell("Last trouble", trouble(u.last_error), "said"));
+}
+
+// The sources of a feed. One is connected at a time; the figures are the feed's.
+function showFeed(s) {
+  const f = s.feed, slow = f.slow ? `<span class="err">${whole(f.slow)} slow</span>` : "";
+  say("feed-of", `${bytes(f.held)} held for a backlog of ${bytes(f.backlog)}; ${whole(f.connections)} connections since the start`);
+
+  const connected = (u) => u.connections ? state("ok", f.connected_s === null ? "connects" : "for " + secs(f.connected_s)) : state(u.state === "failing" ? "bad" : "", "not connected");
+  rows("feed", s.upstreams, (u) => cell("Source", `<span class="key" title="${escaped(u.addr)}">${escaped(u.addr)}</span>`) +
+    cell("State", connected(u), "state-of") +
+    cell("Readers", `${whole(f.readers)} ${slow}`, "num") +
+    cell("Lines", whole(f.lines), "num") +
+    cell("Bytes", bytes(f.bytes), "num") +
+    cell("Lost", f.lost ? `<span class="err">${whole(f.lost)}</span>` : "0", "num") +
+    cell("Left out", whole(f.too_long + f.cut), "num") +
     cell("Last trouble", trouble(u.last_error), "said"));
 }
 

@@ -11,7 +11,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 /// A sentence of AIS, of the usual length.
-const LINE: &[u8] = b"!AIVDM,1,1,,A,13HOI:0P0000VOHLCnHQKwvL05Ip,0*23                              \n";
+const LINE: &[u8] =
+    b"!AIVDM,1,1,,A,13HOI:0P0000VOHLCnHQKwvL05Ip,0*23                              \n";
 
 /// Lines in a row for a sample.
 const IN_A_ROW: usize = 20;
@@ -35,7 +36,15 @@ fn fan_out(context: &Context) -> io::Result<Samples> {
 
     let from = ours.upstream.addr.to_string();
     // All that has come is replayed: a reader that is accepted late misses nothing.
-    let args = ["proxy", "--live", &from, "--backlog", "16MiB", "--replay", "1000000"];
+    let args = [
+        "proxy",
+        "--live",
+        &from,
+        "--backlog",
+        "16MiB",
+        "--replay",
+        "1000000",
+    ];
     let proxy = poetry(context.cores, &args)?;
     let fan = own(context.cores, "fan", &floor.upstream.addr.to_string())?;
     floor.connect(&fan, readers)?;

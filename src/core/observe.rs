@@ -4,9 +4,9 @@
 //! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
 //! an [`Observer`].
 
+mod feed_news;
 #[cfg(feature = "json")]
 pub mod json;
-mod feed_news;
 mod record;
 mod selection;
 mod store_news;

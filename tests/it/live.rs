@@ -5,7 +5,7 @@ mod process;
 mod slow;
 
 use crate::support::{Client, FakeUpstream, Folder, LONG, RESET, SHORT, feed, wait_until};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 impl Client {
@@ -29,7 +29,11 @@ fn a_reader_begins_with_the_next_line_from_now() {
     let mut reader = service.connect();
     service.wait_for_readers(1);
     let source = source.send(b"before\n").send(b"new\r\n");
-    assert_eq!(reader.line(), "begun before\n", "its end came after the reader");
+    assert_eq!(
+        reader.line(),
+        "begun before\n",
+        "its end came after the reader"
+    );
     assert_eq!(reader.line(), "new\r\n");
     source.send(b"\n\0\xff\n");
     assert_eq!(reader.read(4), b"\n\0\xff\n", "lines are any bytes");
@@ -53,8 +57,15 @@ fn any_number_of_readers_share_one_connection() {
     }
     assert_eq!(upstream.connections(), 1);
     drop(readers);
-    service.wait_for_readers(0);
-    assert!(service.feed().connected.is_some(), "it is kept without readers");
+    // What is sent to one that is gone is answered with a reset.
+    wait_until("all have left", || {
+        source.stream.write_all(b"on\n").unwrap();
+        service.feed().readers == 0
+    });
+    assert!(
+        service.feed().connected.is_some(),
+        "it is kept without readers"
+    );
 }
 
 #[test]
@@ -129,8 +140,11 @@ fn a_source_that_closes_at_once_is_left_alone_for_longer_each_time() {
     }
     let after_two = std::time::Instant::now();
     let _source = upstream.accept();
-    assert!(after_two.elapsed() >= Duration::from_millis(1000), "twice a second, less a part");
-    assert_eq!(service.feed().connections, 2 + 1);
+    assert!(
+        after_two.elapsed() >= Duration::from_millis(1000),
+        "twice a second, less a part"
+    );
+    wait_until("a third connection", || service.feed().connections == 3);
 }
 
 #[test]
@@ -161,8 +175,9 @@ fn a_command_that_prints_for_ever_is_a_feed() {
     let folder = Folder::new();
     let upstream = FakeUpstream::new();
     let script = folder.arg("runs");
-    let command =
-        format!("sh -c 'echo run >>{script}; i=0; while [ $i -lt 3 ]; do echo line $i; i=$((i+1)); done; read x; sleep 1'");
+    let command = format!(
+        "sh -c 'echo run >>{script}; i=0; while [ $i -lt 3 ]; do echo line $i; i=$((i+1)); done; read x; sleep 1'"
+    );
     let service = feed(&upstream).command(&command).replay(3).start();
     service.wait_for_lines(6);
     assert_eq!(service.connect().read(21), b"line 0\nline 1\nline 2\n");
@@ -191,9 +206,10 @@ fn a_stop_ends_readers_cleanly_at_the_end_of_a_line() {
 fn a_reader_that_leaves_is_no_failure() {
     let upstream = FakeUpstream::new();
     let service = feed(&upstream).start();
-    let _source = upstream.accept().send(b"one\n");
+    let mut source = upstream.accept();
     drop(service.connect());
     wait_until("it has left", || {
+        source.stream.write_all(b"on\n").unwrap();
         let now = std::time::Instant::now();
         let counts = service.control().snapshot(&service.stats, now).connections;
         assert_eq!(counts.failure, 0);
@@ -279,7 +295,9 @@ fn feed_to_many(readers: usize, stuck: usize, time: Duration) {
         let due = started + Duration::from_millis(number as u64);
         std::thread::park_timeout(due.saturating_duration_since(std::time::Instant::now()));
     }
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 
     let counts = service.feed();
     assert_eq!(counts.lines, total as u64);

@@ -5,8 +5,8 @@ use crate::cmd::deadlines::explain;
 use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FeedCounts, FetchCounts, REASONS, Snapshot, StoreCounts, UpstreamCounts,
-    UpstreamState,
+    CacheCounts, ConnectionCounts, FeedCounts, FetchCounts, REASONS, Snapshot, StoreCounts,
+    UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;

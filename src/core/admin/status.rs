@@ -7,8 +7,8 @@ use super::history::{self, History, quantile};
 use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
-    CacheCounts, ERRORS, FeedCounts, FetchCounts, FlightView, Histogram, REASONS, Snapshot, UpstreamCounts,
-    UpstreamState,
+    CacheCounts, ERRORS, FeedCounts, FetchCounts, FlightView, Histogram, REASONS, Snapshot,
+    UpstreamCounts, UpstreamState,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};

@@ -4,7 +4,8 @@
 use super::health::{counted, reason_of, thousands};
 use super::keys::shown;
 use crate::control::{
-    FeedCounts, FetchCounts, FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts, UpstreamState,
+    FeedCounts, FetchCounts, FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts,
+    UpstreamState,
 };
 use humantime::format_duration;
 use std::fmt::Write;

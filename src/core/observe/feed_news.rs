@@ -38,7 +38,10 @@ impl fmt::Display for FeedNews {
                 write!(f, "{lines} {line} lost by {readers} slow {reader}")
             }
             FeedNews::LineTooLong { longest } => {
-                write!(f, "no line end within {longest} bytes: the line is left out")
+                write!(
+                    f,
+                    "no line end within {longest} bytes: the line is left out"
+                )
             }
         }
     }

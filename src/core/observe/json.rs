@@ -37,10 +37,7 @@ pub fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         }
         CacheStatus::Coalesced => object["fwd"] = json!("miss"),
         CacheStatus::Stale => object["fwd"] = json!("stale"),
-        CacheStatus::Negative
-        | CacheStatus::Own
-        | CacheStatus::Live
-        | CacheStatus::NoRequest => {}
+        CacheStatus::Negative | CacheStatus::Own | CacheStatus::Live | CacheStatus::NoRequest => {}
     }
     add_fetch(&mut object, record);
     if let Some(feed) = record.feed {

@@ -42,7 +42,10 @@ fn the_options_of_a_feed_need_live_and_sound_values() {
         assert!(refused(&[option]).contains("--live"), "{option}");
     }
     let error = refused(&["--live", "--backlog", "1000"]);
-    assert!(error.contains("'1000'") && error.contains("1KiB or more"), "{error}");
+    assert!(
+        error.contains("'1000'") && error.contains("1KiB or more"),
+        "{error}"
+    );
     let error = refused(&["--live", "--slow", "never"]);
     assert!(error.contains("drop") && error.contains("reset"), "{error}");
 }

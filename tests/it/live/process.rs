@@ -1,7 +1,9 @@
 //! The program as a feed: its signals, its log, its figures.
 
 use crate::support::{FakeUpstream, LONG, ServerProcess, Signal, wait_until};
+use std::io::{Read, Write};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 fn start(upstream: &FakeUpstream, more: &[&str]) -> ServerProcess {
     let addr = upstream.addr.to_string();
@@ -32,7 +34,11 @@ fn the_program_serves_a_feed_until_sigterm() {
     let source = source.send(b"last\nhal");
     assert_eq!(reader.line(), "last\n");
     process.signal(Signal::TERM);
-    assert_eq!(reader.rest(), Ok(Vec::new()), "a clean end after a whole line");
+    assert_eq!(
+        reader.rest(),
+        Ok(Vec::new()),
+        "a clean end after a whole line"
+    );
     source.wait_for_hangup();
     assert_eq!(process.exit_code(), Some(0));
 }
@@ -56,24 +62,28 @@ fn the_json_log_says_what_a_reader_got_and_lost() {
     let upstream = FakeUpstream::new();
     let mut process = start(&upstream, &["--log-format", "json"]);
     let log = process.stderr_lines();
-    let source = upstream.accept();
-    let mut reader = process.connect();
-    // A reader is one once its first line has come.
-    let mut source = source;
-    let mut is_there = false;
-    reader.set_patience(std::time::Duration::from_millis(100));
+    let mut source = upstream.accept();
+    let reader = process.connect();
+    reader.set_patience(Duration::from_millis(100));
     wait_until("it reads", || {
-        use std::io::Write;
         source.stream.write_all(b"line\n").unwrap();
-        is_there |= std::io::Read::read(&mut reader.stream, &mut [0; 100]).is_ok();
-        is_there
+        (&reader.stream).read(&mut [0; 100]).is_ok()
     });
     drop(reader);
+
+    // What is sent to one that is gone is answered with a reset.
+    let feeding = std::thread::spawn(move || {
+        while source.stream.write_all(b"line\n").is_ok() {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    });
     let line = logged(&log, "\"class\"");
     assert!(line.contains("\"class\":\"collapsed\""), "{line}");
     assert!(line.contains("\"outcome\":\"client_left\""), "{line}");
     assert!(line.contains("\"feed_lost\":0"), "{line}");
     assert!(!line.contains("\"feed_lines\":0"), "{line}");
+    drop(process);
+    feeding.join().unwrap();
 }
 
 #[test]
@@ -85,7 +95,8 @@ fn operators_see_the_feed() {
     let source = upstream.accept().send(b"one\ntwo\n");
 
     let get = |path: &str| {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = crate::support::Client::ask(admin, request.as_bytes()).unwrap();
         String::from_utf8(answer).unwrap()
     };

@@ -1,6 +1,8 @@
 //! Readers that are too slow for a feed, and bursts.
 
 use crate::support::{Client, FakeUpstream, feed, wait_until};
+use poetry::observe::{AccessRecord, Event, FeedNews, Observer};
+use std::sync::{Arc, Mutex};
 
 const LINES: usize = 100_000;
 
@@ -42,7 +44,10 @@ fn a_slow_reader_loses_whole_lines_and_each_is_counted() {
     service.stop();
     got.extend(slow.rest().unwrap());
     let numbers = numbers(&got);
-    assert!(numbers.is_sorted_by(|one, next| one < next), "in their order");
+    assert!(
+        numbers.is_sorted_by(|one, next| one < next),
+        "in their order"
+    );
     assert_eq!(numbers.last(), Some(&(LINES - 1)), "up to the last");
     assert_eq!(LINES - numbers.len(), lost as usize);
 }
@@ -90,4 +95,51 @@ fn a_stuck_reader_is_reset_after_the_client_timeout() {
     drop(stuck);
     drop(service);
     assert!(reading.join().unwrap() > 0);
+}
+
+/// What is told of a feed.
+#[derive(Default)]
+struct Told(Mutex<Vec<FeedNews>>);
+
+impl Observer for Told {
+    fn request(&self, _: &AccessRecord<'_>) {}
+
+    fn event(&self, event: Event<'_>) {
+        if let Event::Feed { news, .. } = event {
+            self.0.lock().unwrap().push(*news);
+        }
+    }
+}
+
+#[test]
+fn losses_and_lines_that_are_too_long_are_told() {
+    let upstream = FakeUpstream::new();
+    let told = Arc::new(Told::default());
+    let service = feed(&upstream).backlog(4096).observer(told.clone()).start();
+    let source = upstream.accept();
+    let _stuck = Client::narrow(service.addr);
+    service.wait_for_readers(1);
+
+    let long = vec![b'x'; 5000];
+    let mut source = source.send(&long).send(b"\n").send(&long).send(b"\n");
+    wait_until("losses are told", || {
+        let lines = numbered(10_000);
+        std::io::Write::write_all(&mut source.stream, &lines).unwrap();
+        told.0.lock().unwrap().len() > 1
+    });
+
+    let told = told.0.lock().unwrap();
+    assert_eq!(told[0], FeedNews::LineTooLong { longest: 4096 });
+    let is_loss = |news: &FeedNews| {
+        matches!(
+            news,
+            FeedNews::LinesLost {
+                lines: 1..,
+                readers: 1
+            }
+        )
+    };
+    assert!(is_loss(&told[1]), "{told:?}");
+    assert_eq!(told.len(), 2, "the length is told once a connection");
+    assert_eq!(service.feed().too_long, 2);
 }

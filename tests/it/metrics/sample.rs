@@ -3,8 +3,8 @@
 use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
-    CacheCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, Histogram, PurgeCounts, Snapshot,
-    StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, Histogram, PurgeCounts,
+    Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};

@@ -21,7 +21,7 @@ pub use admin::{Operators, TOKEN, http, read_all, request};
 pub use client::{Client, RESET, reset};
 pub use exchange::{Asked, ask_and_interfere};
 pub use folder::Folder;
-pub use live::{LiveService, feed};
+pub use live::feed;
 pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};

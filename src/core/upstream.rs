@@ -306,7 +306,7 @@ impl Upstream {
 
     /// Notes that a source without an end has brought something.
     pub(crate) fn brings(&self, source: Source, now: Instant) {
-        self.records.with(source, |record| record.brings(now));
+        self.sources[source.0].record().brings(now);
     }
 
     /// Notes how a source did. A failure is recorded, and one that says that the

@@ -293,8 +293,9 @@ impl Control for Live {
             backlog: self.longest(),
         };
 
+        let sources = self.settings.upstream.sources().iter();
         Snapshot {
-            upstreams: self.settings.upstream.counts(now),
+            upstreams: sources.map(|source| source.counts(now)).collect(),
             feed: Some(feed),
             ..Snapshot::of(stats, now)
         }

@@ -258,7 +258,7 @@ function why(reasons) {
 function showFigures(s) {
   const h = s.history, n = h.t.length;
   const all = h.t.map((_, i) => sum(CLASSES.map(([c]) => h[c][i])));
-  const classes = CLASSES.filter(([c]) => s.cache ? c !== "own" || s.requests.own : c === "own" || c === "failure");
+  const classes = CLASSES.filter(([c]) => c === "failure" || (s.cache ? c !== "own" || s.requests.own : c === (s.feed ? "collapsed" : "own")));
   const recent = (list) => n ? sum(list.slice(-5)) / Math.min(5, n) : 0;
   const share = (name, part, more, color) => {
     const ratio = minute(all) ? minute(part) / minute(all) : null;

@@ -42,6 +42,7 @@ fn full() -> Value {
         snapshot.connections.hit += 1
     });
     snapshot.upstreams[0] = upstream("one.example:43", UpstreamState::Down(secs(90)));
+    snapshot.feed = Some(FeedCounts::default());
     let notices = Notices::new();
     notices.note_event(&Event::Draining { open: 1 }, now);
 

@@ -1,5 +1,5 @@
-//! `proxy --live`: a feed of lines that never ends, from one connection to any number of
-//! readers. [`live`](crate::live) has the feed; here is its connection.
+//! `proxy --live`: a feed of lines that never ends, from one connection to any number
+//! of readers. [`live`](crate::live) has the feed; here is its connection.
 //!
 //! | the connection | readers | what follows |
 //! |---|---|---|
@@ -8,12 +8,12 @@
 //! | ends, fails, or cannot be made | stay, and wait | a pause, then the next connection |
 //! | is up when the service stops | get what is whole, then a clean end | closed |
 //!
-//! There is never a second connection while one is open: a server for one client answers
-//! the second with a text that would look like a line.
+//! There is never a second connection while one is open: a server for one client
+//! answers the second with a text that would look like a line.
 //!
-//! Without readers it is kept: a reader that comes gets the next line at once, the lines
-//! to be replayed are there, the log tells of a source that is down before anyone asks,
-//! and no other client takes the place at a server for one.
+//! Without readers it is kept: a reader that comes gets the next line at once, the
+//! lines to be replayed are there, the log tells of a source that is down before
+//! anything is missed, and no other client takes the place at a server for one.
 
 mod losses;
 mod pauses;

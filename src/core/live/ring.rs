@@ -1,8 +1,9 @@
 //! The last lines of a feed, held once for all readers. Plain data.
 //!
-//! Lines stand in segments, small ones merged, so that a line that comes alone costs its
-//! own size, and a reader sends many lines in one write. The oldest segment leaves once
-//! the others hold the whole backlog: what is held is at most the backlog and a segment.
+//! Lines stand in segments, small ones merged, so that a line that comes alone costs
+//! its own size, and a reader sends many lines in one write. The oldest segment leaves
+//! once the others hold the whole backlog: what is held is at most the backlog and a
+//! segment.
 
 use super::count_lines;
 use bytes::Bytes;

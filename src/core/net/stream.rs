@@ -17,7 +17,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A connection without limits is looked after by the kernel: after half a minute of
-/// silence it asks, six times, five seconds apart. A link that is down for less goes on.
+/// silence it asks, six times, five seconds apart. A link that is down for less goes
+/// on.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 6;
@@ -210,8 +211,8 @@ impl Stream {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not
     }
 
-    /// Has the kernel notice within about a minute that the other side is gone without a
-    /// word, also while nothing is sent. Unix sockets need none of that.
+    /// Has the kernel notice within about a minute that the other side is gone without
+    /// a word, also while nothing is sent. Unix sockets need none of that.
     pub(crate) fn keep_alive(&self) {
         let probes = TcpKeepalive::new()
             .with_time(KEEPALIVE_TIME)

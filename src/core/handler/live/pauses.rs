@@ -5,8 +5,8 @@
 //! | lasted 10 s or longer | 1 s |
 //! | was shorter, or could not be made | twice the one before, up to 30 s |
 //!
-//! Up to a quarter is taken off by chance, so that many proxies of one source don't come
-//! back at the same moment.
+//! Up to a quarter is taken off by chance, so that many proxies of one source don't
+//! come back at the same moment.
 
 use std::time::Duration;
 

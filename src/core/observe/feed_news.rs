@@ -34,8 +34,11 @@ impl fmt::Display for FeedNews {
         match self {
             FeedNews::LinesLost { lines, readers } => {
                 let line = if *lines == 1 { "line" } else { "lines" };
-                let reader = if *readers == 1 { "reader" } else { "readers" };
-                write!(f, "{lines} {line} lost by {readers} slow {reader}")
+                match readers {
+                    0 => write!(f, "{lines} {line} lost by readers that have left"),
+                    1 => write!(f, "{lines} {line} lost by a slow reader"),
+                    readers => write!(f, "{lines} {line} lost by {readers} slow readers"),
+                }
             }
             FeedNews::LineTooLong { longest } => {
                 write!(

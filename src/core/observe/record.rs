@@ -88,7 +88,7 @@ impl Outcome {
             Outcome::Whole | Outcome::Declined | Outcome::NothingSent => None,
             Outcome::Failed(error) => Some(error.to_string()),
             Outcome::FellBehind(window) => Some(format!(
-                "the client was too slow for a text over {window} bytes"
+                "the client was too slow: more than {window} bytes behind"
             )),
             Outcome::Left => Some("the client closed the connection".into()),
             Outcome::Stuck => Some("the client sent or took nothing for too long".into()),

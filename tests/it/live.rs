@@ -4,9 +4,13 @@ mod flags;
 mod process;
 mod slow;
 
-use crate::support::{Client, FakeUpstream, Folder, LONG, RESET, SHORT, feed, wait_until};
+use crate::support::{
+    BUG, Client, FakeUpstream, Folder, LONG, RESET, SHORT, count, feed, wait_until,
+};
+use poetry::observe::{AccessRecord, Event, Observer};
 use std::io::{BufRead, BufReader, Write};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Client {
     /// Reads one line, with its end.
@@ -138,7 +142,7 @@ fn a_source_that_closes_at_once_is_left_alone_for_longer_each_time() {
     for _ in 0..2 {
         upstream.accept().send(b"port is in use\n").close();
     }
-    let after_two = std::time::Instant::now();
+    let after_two = Instant::now();
     let _source = upstream.accept();
     assert!(
         after_two.elapsed() >= Duration::from_millis(1000),
@@ -153,7 +157,7 @@ fn a_source_without_a_byte_is_a_failure() {
     let service = feed(&upstream).start();
     upstream.accept().close();
     wait_until("it has failed", || {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let upstreams = service.control().snapshot(&service.stats, now).upstreams;
         let error = upstreams[0].last_error.as_ref();
         error.is_some_and(|(error, _)| error.ends_with("an empty reply"))
@@ -168,6 +172,29 @@ fn silence_ends_a_connection_only_where_a_limit_is_given() {
     let _second = upstream.accept();
     first.wait_for_hangup();
     assert_eq!(service.feed().lines, 1);
+}
+
+/// Panics where a source is lost.
+struct BugAtTheEnd;
+
+impl Observer for BugAtTheEnd {
+    fn request(&self, _: &AccessRecord<'_>) {}
+
+    fn event(&self, event: Event<'_>) {
+        assert!(!matches!(event, Event::UpstreamDown { .. }), "{BUG}");
+    }
+}
+
+#[test]
+fn a_bug_costs_one_connection() {
+    let upstream = FakeUpstream::new();
+    let service = feed(&upstream).observer(Arc::new(BugAtTheEnd)).start();
+    let mut reader = service.connect();
+    service.wait_for_readers(1);
+    upstream.accept().send(b"one\n").close();
+    let _source = upstream.accept().send(b"two\n");
+    assert_eq!(reader.read(8), b"one\ntwo\n");
+    assert_eq!(count(&service.stats.panics), 1);
 }
 
 #[test]
@@ -210,7 +237,7 @@ fn a_reader_that_leaves_is_no_failure() {
     drop(service.connect());
     wait_until("it has left", || {
         source.stream.write_all(b"on\n").unwrap();
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let counts = service.control().snapshot(&service.stats, now).connections;
         assert_eq!(counts.failure, 0);
         counts.coalesced == 1
@@ -288,12 +315,12 @@ fn feed_to_many(readers: usize, stuck: usize, time: Duration) {
         .collect();
     service.wait_for_readers(readers as u64);
 
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     for number in 0..total {
         let line = format!("!AIVDM {number} {:060}\n", number);
         source = source.send(line.as_bytes());
         let due = started + Duration::from_millis(number as u64);
-        std::thread::park_timeout(due.saturating_duration_since(std::time::Instant::now()));
+        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
     }
     threads
         .into_iter()

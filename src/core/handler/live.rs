@@ -27,11 +27,12 @@ use crate::observe::{CacheStatus, Event, FeedNews, Observer, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
-use crate::stats::{PanicCount, Stats};
+use crate::stats::Stats;
 use crate::upstream::{Source, Upstream};
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, Abortable, FutureExt};
 use losses::LossWatch;
 use pauses::Pauses;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -117,24 +118,33 @@ impl Live {
         &self.feed
     }
 
-    /// Reads the source for ever, one connection after the other.
+    /// Reads the source for ever, one connection after the other. A bug ends one
+    /// connection: readers would wait in vain for a task that is gone.
     async fn follow(self: Arc<Self>) {
-        let _counts_a_panic = PanicCount(self.stats.clone());
-        let upstream = &self.settings.upstream;
         let mut pauses = Pauses::default();
         let mut losses = LossWatch::default();
         loop {
             let begun = Instant::now();
-            let next = upstream.next(&[], begun);
-            let (source, _) = next.expect("an upstream has a source");
-            let error = self.read(source, &mut losses).await;
+            let connection = AssertUnwindSafe(self.connect(&mut losses));
+            if connection.catch_unwind().await.is_err() {
+                self.stats.panics.fetch_add(1, Ordering::Relaxed);
+            }
 
-            let now = Instant::now();
             *self.connected() = None;
-            upstream.note(source, Err(&error), now, &*self.observer);
-            let pause = pauses.after(now.duration_since(begun), fastrand::f64());
+            let pause = pauses.after(begun.elapsed(), fastrand::f64());
             rt::sleep(pause).await;
         }
+    }
+
+    /// Makes a connection and reads it to its end.
+    async fn connect(&self, losses: &mut LossWatch) {
+        let upstream = &self.settings.upstream;
+        let next = upstream.next(&[], Instant::now());
+        let (source, _) = next.expect("an upstream has a source");
+        let error = self.read(source, losses).await;
+
+        *self.connected() = None;
+        upstream.note(source, Err(&error), Instant::now(), &*self.observer);
     }
 
     /// Reads one connection, and returns why it ended.

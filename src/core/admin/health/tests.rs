@@ -91,6 +91,26 @@ fn all_upstreams_fail_and_the_cache_answers() {
 }
 
 #[test]
+fn the_readers_of_a_feed_wait_for_its_source() {
+    let health = health_of(snapshot(), hits, |snapshot| {
+        snapshot.upstreams = vec![upstream("one.example:43", UpstreamState::Down(secs(90)))];
+        snapshot.cache = None;
+        snapshot.feed = Some(FeedCounts {
+            readers: 12,
+            ..FeedCounts::default()
+        });
+    });
+
+    assert_degraded(
+        health,
+        &[
+            "one.example:43 has failed since 11:45:36 UTC: could not connect: connection \
+           refused. 12 readers wait for it.",
+        ],
+    );
+}
+
+#[test]
 fn the_only_upstream_fails_and_nothing_is_cached() {
     let health = health_of(snapshot(), hits, |snapshot| {
         snapshot.upstreams = vec![upstream("one.example:43", UpstreamState::Down(secs(90)))];

@@ -2,9 +2,9 @@
 //! the soak reads them here too: it must not run when only figures are asked for.
 
 /// The names of the parts, as they are given on the command line.
-pub const PARTS: [&str; 12] = [
+pub const PARTS: [&str; 13] = [
     "hits", "line", "miss", "idle", "large", "flight", "live", "memory", "cache", "fetch", "start",
-    "cores",
+    "store", "cores",
 ];
 
 /// What to measure and how.

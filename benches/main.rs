@@ -36,6 +36,7 @@ mod miss;
 mod peers;
 mod poll;
 mod results;
+mod store;
 mod upstream;
 
 use arguments::Arguments;
@@ -52,7 +53,7 @@ pub const PEER: &str = "--peer";
 type Measure = fn(&Context) -> io::Result<Vec<Figure>>;
 
 /// The parts, in the order of the table. Their names are `arguments::PARTS`.
-const PARTS: [(&str, Measure); 12] = [
+const PARTS: [(&str, Measure); 13] = [
     ("hits", hits::measure),
     ("line", line::measure),
     ("miss", miss::measure),
@@ -64,6 +65,7 @@ const PARTS: [(&str, Measure); 12] = [
     ("cache", cache::measure),
     ("fetch", fetch::measure),
     ("start", fetch::measure_start),
+    ("store", store::measure),
     ("cores", cores::measure),
 ];
 

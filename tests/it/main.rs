@@ -18,12 +18,14 @@ mod limits;
 mod line;
 mod live;
 #[cfg(feature = "admin")]
+mod memo;
 mod metrics;
 mod model;
 mod operate;
 mod patience;
 mod proxy;
 mod rates;
+mod real_servers;
 mod script;
 mod serve;
 mod stale;

@@ -8,7 +8,7 @@ use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
     CacheCounts, ERRORS, FeedCounts, FetchCounts, FlightView, Histogram, REASONS, Snapshot,
-    UpstreamCounts, UpstreamState,
+    StoreCounts, UpstreamCounts, UpstreamState,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -107,6 +107,7 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "received_bytes": received,
         "wait": wait(&history.wait()),
         "cache": snapshot.cache.map(|counts| cache(&counts, history)),
+        "store": snapshot.store.as_ref().map(|counts| store(counts, clock)),
         "queue": snapshot.fetches.as_ref().map(queue),
         "feed": snapshot.feed.as_ref().map(feed),
         "upstreams": upstreams(&snapshot.upstreams, clock),
@@ -197,6 +198,25 @@ fn feed(counts: &FeedCounts) -> Value {
         "cut": counts.cut,
         "held": counts.held,
         "backlog": counts.backlog,
+    })
+}
+
+fn store(counts: &StoreCounts, clock: &Clock) -> Value {
+    let since = clock.now().checked_sub(counts.state_for);
+    json!({
+        "name": escape::text(&counts.name),
+        "state": counts.state.word(),
+        "since": since.map(|at| clock.date(at)),
+        "hits": counts.hits,
+        "stale": counts.stale,
+        "misses": counts.misses,
+        "late": counts.late,
+        "written": counts.written,
+        "dropped": counts.dropped,
+        "errors": counts.errors,
+        "entries": counts.texts,
+        "bytes": counts.bytes,
+        "capacity": counts.capacity,
     })
 }
 

@@ -24,7 +24,7 @@ use crate::error::{Error, Stage};
 use crate::flight::Reader;
 use crate::live::{BACKLOG_MIN, Feed, FeedLimits, LineCutter, TURN};
 use crate::observe::{CacheStatus, Event, FeedNews, Observer, Reloaded};
-use crate::protocol::Protocol;
+use crate::protocol::{CLEAN_END, Protocol};
 use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
 use crate::stats::Stats;
@@ -177,6 +177,7 @@ impl Live {
             limit: u64::MAX,
             timeouts: self.settings.timeouts,
             half_close: false,
+            ends: &CLEAN_END,
         };
         let upstream = &self.settings.upstream;
         let mut reply = match upstream.ask(link.source, &query).await {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::clock::tests::clock;
 use crate::admin::sample::{history, now, plain_snapshot, secs, snapshot, upstream};
+use crate::control::FeedCounts;
 
 /// The health of a proxy after five minutes in which `change` happened before each
 /// sample, and `finally` once.

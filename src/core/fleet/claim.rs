@@ -1,0 +1,277 @@
+//! What a fetch gets of the fleet.
+//!
+//! | LOOK says | wish | the fetch gets |
+//! |---|---|---|
+//! | fresh | text, newer | the text |
+//! | held by another | text | the stale text if there is one, else its fetch to follow |
+//! | | newer, new | its fetch to follow |
+//! | ours | text | the stale text with the lease, or the lease |
+//! | | newer, new | the lease |
+//! | free | text | the stale text if there is one, else [`Claim::Vacant`] |
+//! | | newer, new | [`Claim::Vacant`] |
+//! | can't be written | | the stale text if there is one, else [`Claim::Alone`] |
+//! | nothing in 50 ms, or what makes no sense | | [`Claim::Alone`] |
+//!
+//! A record that is not what it says, or whose pieces are gone, is taken for none.
+
+use super::follow::{Following, read_kept};
+use super::leases::{FleetLease, LEASE};
+use super::link::{LinkError, Told};
+use super::record::{self, HEAD_MOST, INLINE_MOST, Record, TextPlace};
+use super::scripts::{LookKind, Looked, SCRIPTS, looked};
+use super::{Links, PurgeNumbers, Shared, add};
+use crate::rt;
+use crate::tier::{Claim, Question, StoredText, Term, Wish};
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use redis::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest record that is read: its first line, a key, and a text. Keys name
+/// upstreams, transformations and a request, each of which is short or a digest.
+const RECORD_MOST: usize = HEAD_MOST + (32 << 10) + INLINE_MOST;
+
+/// How long the answer to a late question is waited for, to give back the lease that it
+/// may bring. After that the lease has run out.
+const LATE_WAIT: Duration = LEASE;
+
+/// An answer of LOOK, and when it was asked for.
+pub(super) struct Look {
+    pub said: Looked,
+    pub links: Arc<Links>,
+    pub epoch: u64,
+    /// Before it was sent.
+    pub sent: Instant,
+    /// After it was received.
+    pub received: Instant,
+}
+
+impl Shared {
+    pub(super) async fn claim(self: &Arc<Self>, question: &Question<'_>) -> Claim {
+        // A record that can't be read is deleted or left aside; once is enough.
+        let mut wish = question.wish;
+        loop {
+            let Some(look) = self.look(question, wish).await else {
+                return Claim::Alone;
+            };
+            let is_fresh = look.said.kind == LookKind::Fresh;
+            let copy = self.copy(question, &look).await;
+            if is_fresh && copy.is_none() && wish != Wish::New {
+                wish = Wish::New;
+                continue;
+            }
+            return self.judged(question, look, copy);
+        }
+    }
+
+    fn judged(
+        self: &Arc<Self>,
+        question: &Question<'_>,
+        look: Look,
+        copy: Option<StoredText>,
+    ) -> Claim {
+        let lease = |token| FleetLease::new(self.clone(), question, &look, token);
+        match (look.said.kind.clone(), copy) {
+            (LookKind::Ours { token }, Some(copy)) => {
+                add(&self.figures.stale);
+                Claim::Found(StoredText {
+                    lease: Some(lease(token)),
+                    ..copy
+                })
+            }
+            (LookKind::Ours { token }, None) => {
+                add(&self.figures.misses);
+                Claim::Lead(lease(token))
+            }
+            (kind, Some(copy)) => {
+                add(match kind {
+                    LookKind::Fresh => &self.figures.hits,
+                    _ => &self.figures.stale,
+                });
+                Claim::Found(copy)
+            }
+            (LookKind::Held { token, left }, None) => {
+                add(&self.figures.misses);
+                let names = self.names.key(question.key);
+                let left = Duration::from_millis(left);
+                Claim::Follow(Box::new(Following::new(
+                    self.clone(),
+                    names,
+                    token,
+                    left,
+                    &look,
+                )))
+            }
+            (LookKind::Free, None) => {
+                if question.may_lead {
+                    return Claim::Alone; // it was not asked that
+                }
+                Claim::Vacant
+            }
+            (LookKind::Unwritable { .. } | LookKind::Fresh, None) => Claim::Alone,
+        }
+    }
+
+    /// Asks what there is. `None` if the server can't be asked, or gives no answer in
+    /// time.
+    async fn look(self: &Arc<Self>, question: &Question<'_>, wish: Wish) -> Option<Look> {
+        let (epoch, generation) = {
+            let purges = super::lock(&self.purges);
+            (purges.epoch()?, purges.generation())
+        };
+        let links = self.usable()?;
+        let told = self.question(question, wish, generation);
+
+        let sent = Instant::now();
+        let asking = {
+            let links = links.clone();
+            async move { links.ask.run(&told).await }.boxed()
+        };
+        let asked = Asked {
+            shared: self.clone(),
+            asking: Some(asking),
+            key: question.key.to_vec(),
+        };
+        let answer = asked.answer().await?;
+        let received = Instant::now();
+
+        let Some(said) = answer.ok().and_then(looked) else {
+            add(&self.figures.errors);
+            self.failed();
+            return None;
+        };
+        self.answered();
+        self.compare(PurgeNumbers {
+            generation: said.generation,
+            of_one: said.purges_of_one,
+        });
+        if let LookKind::Unwritable { why } = &said.kind {
+            self.unwritable(why.clone());
+        }
+        Some(Look {
+            said,
+            links,
+            epoch,
+            sent,
+            received,
+        })
+    }
+
+    fn question(&self, question: &Question<'_>, wish: Wish, generation: u64) -> Told<'static> {
+        let names = self.names.key(question.key);
+        let ms = |time: Duration| time.as_millis().to_string().into_bytes();
+        let grace = match wish {
+            Wish::Text => question.grace,
+            Wish::Newer | Wish::New => Duration::ZERO,
+        };
+        let lease = if question.may_lead {
+            LEASE
+        } else {
+            Duration::ZERO
+        };
+        let is_record_useless = u8::from(wish == Wish::New);
+        Told {
+            script: &SCRIPTS.look,
+            names: vec![
+                names.record(),
+                names.lease(),
+                self.names.generation(),
+                self.names.purges_of_one(),
+                self.names.tokens(),
+            ],
+            arguments: vec![
+                ms(question.ttl),
+                ms(grace),
+                ms(lease),
+                self.leases.nonce(&self.id).into_bytes(),
+                RECORD_MOST.to_string().into_bytes(),
+                generation.to_string().into_bytes(),
+                is_record_useless.to_string().into_bytes(),
+            ],
+        }
+    }
+
+    /// The text of an answer, checked. `None` if it has none that can be used.
+    async fn copy(self: &Arc<Self>, question: &Question<'_>, look: &Look) -> Option<StoredText> {
+        let record = look.said.record.as_ref()?;
+        let Some(Record { head, text }) = record::read(record, question.key) else {
+            add(&self.figures.errors);
+            return None;
+        };
+        if head.text.length > self.settings.longest || head.generation != look.said.generation {
+            return None;
+        }
+
+        let (text, permit) = match &head.place {
+            TextPlace::Inline => {
+                let permit = self.small_reads.acquire(look.received);
+                let permit = rt::within(self.settings.answer_wait, permit).await?;
+                (Bytes::copy_from_slice(text), permit)
+            }
+            TextPlace::Pieces(token) => {
+                let permit = self.large_reads.acquire(look.received);
+                let permit = rt::within(self.carry_wait(), permit).await?;
+                let names = self.names.key(question.key);
+                let text = read_kept(self, &look.links, &names, token, head.text).await;
+                (text?, permit)
+            }
+        };
+
+        let age = Duration::from_millis(look.said.now.saturating_sub(head.end));
+        Some(StoredText {
+            text,
+            term: Term::Since(look.sent.checked_sub(age)?),
+            epoch: look.epoch,
+            permit,
+            lease: None,
+        })
+    }
+}
+
+/// A LOOK under way. Dropped before it is answered, or answered too late, it gives back
+/// the lease that it may bring.
+struct Asked {
+    shared: Arc<Shared>,
+    asking: Option<BoxFuture<'static, Result<Value, LinkError>>>,
+    key: Vec<u8>,
+}
+
+impl Asked {
+    /// The answer; `None` if there is none in time.
+    async fn answer(mut self) -> Option<Result<Value, LinkError>> {
+        let wait = self.shared.settings.answer_wait;
+        let asking = self.asking.as_mut()?;
+        let mut answer = rt::within(wait, &mut *asking).await;
+        if answer.is_none() {
+            // It may have come, and this thread may have been busy.
+            rt::yield_now().await;
+            answer = asking.now_or_never();
+        }
+
+        if answer.is_some() {
+            self.asking = None;
+        } else {
+            add(&self.shared.figures.late);
+            self.shared.failed();
+        }
+        answer
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Some(asking) = self.asking.take() else {
+            return;
+        };
+        let shared = self.shared.clone();
+        let names = shared.names.key(&self.key);
+        rt::spawn(async move {
+            let answer = rt::within(LATE_WAIT, asking).await;
+            let said = answer.and_then(Result::ok).and_then(looked);
+            if let Some(LookKind::Ours { token }) = said.map(|said| said.kind) {
+                shared.give_back(&names, &token).await;
+            }
+        });
+    }
+}

@@ -13,6 +13,8 @@ mod counts;
 mod exec;
 mod faults;
 mod fetch;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod hit;
 mod limits;
 mod line;

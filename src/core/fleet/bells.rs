@@ -43,11 +43,6 @@ impl Bells {
         }
     }
 
-    /// Channels that something waits for.
-    pub fn len(&self) -> usize {
-        self.lock().len()
-    }
-
     /// A bell for this channel, at this connection. It is to be subscribed yet.
     pub fn hang(self: &Arc<Self>, channel: String, link: Arc<super::Links>) -> Bell {
         let mut open = self.lock();

@@ -227,10 +227,6 @@ impl Link {
         unsubscribing.boxed()
     }
 
-    pub fn is_lost(&self) -> bool {
-        self.state.is_lost.load(Ordering::Acquire)
-    }
-
     /// Waits until it is lost. Why, if the server sent what is no reply.
     pub async fn lost(&self) -> Option<NotRedis> {
         self.state.until(&self.state.is_lost).await;

@@ -1,0 +1,7 @@
+//! `--store redis://`: proxies that share a server of Redis. Without one the tests say
+//! so and do nothing.
+
+mod garbage;
+mod outage;
+mod parts;
+mod texts;

@@ -408,15 +408,19 @@ impl Tier for Store {
         }
     }
 
-    fn close(&self, limit: Duration) -> bool {
-        let mut orders = self.shared.lock();
-        orders.is_closing = true;
-        self.shared.changed.notify_all();
+    /// Blocks: nothing else is to be done at the end of a process.
+    fn close(&self, limit: Duration) -> BoxFuture<'_, bool> {
+        let closed = async move {
+            let mut orders = self.shared.lock();
+            orders.is_closing = true;
+            self.shared.changed.notify_all();
 
-        let waits = |orders: &mut Orders| !orders.is_closed;
-        let waited = self.shared.changed.wait_timeout_while(orders, limit, waits);
-        let (orders, _) = waited.expect("no code panics while it holds the lock");
-        orders.is_closed
+            let waits = |orders: &mut Orders| !orders.is_closed;
+            let waited = self.shared.changed.wait_timeout_while(orders, limit, waits);
+            let (orders, _) = waited.expect("no code panics while it holds the lock");
+            orders.is_closed
+        };
+        closed.boxed()
     }
 }
 

@@ -89,7 +89,7 @@ pub trait Tier: Send + Sync {
 
     /// Gives back the leases that are out, keeps what is still to be kept, and closes.
     /// Waits at most `limit`. Returns whether that was enough.
-    fn close(&self, limit: Duration) -> bool;
+    fn close(&self, limit: Duration) -> BoxFuture<'_, bool>;
 }
 
 /// What a fetch asks a tier.

@@ -100,8 +100,8 @@ impl Tier for Script {
         StoreCounts::default()
     }
 
-    fn close(&self, _: Duration) -> bool {
-        true
+    fn close(&self, _: Duration) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
     }
 }
 

@@ -97,6 +97,8 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         },
         Event::Fetching { .. }
         | Event::FetchDelayed { .. }
+        | Event::Following { .. }
+        | Event::TakenOver { .. }
         | Event::SentOriginal { .. }
         | Event::Declined { .. }
         | Event::ReloadFailed { .. }

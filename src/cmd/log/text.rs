@@ -142,6 +142,8 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let stale = if *is_stale { "stale " } else { "" };
             format!("using the store's {stale}copy")
         }
+        Event::Following { .. } => "following another proxy's fetch".into(),
+        Event::TakenOver { .. } => "took over a fetch from a proxy that is gone".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {

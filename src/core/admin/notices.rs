@@ -164,7 +164,12 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FetchDelayed { .. }
         | Event::Fetched { .. }
         | Event::FromStore { .. }
+        | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
+        Event::TakenOver { .. } => (
+            Level::Info,
+            "took over a fetch from a proxy that is gone".into(),
+        ),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
                 Level::Error

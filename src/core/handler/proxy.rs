@@ -10,6 +10,7 @@
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
+//! | `proxy/tally.rs` | What was shared with other processes? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
 
 mod fetch;
@@ -18,6 +19,7 @@ mod fold;
 mod key;
 mod operate;
 mod patience;
+mod tally;
 mod ttl;
 
 use crate::cache::{Policy, Purge};
@@ -48,6 +50,7 @@ use regex::bytes::Regex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tally::FleetTally;
 pub use ttl::TtlRules;
 
 /// What a proxy does.
@@ -96,6 +99,12 @@ impl ProxySettings {
             Protocol::Poem | Protocol::Line => self.max_poem,
         }
     }
+
+    /// The longest ttl that a text can have.
+    fn longest_ttl(&self) -> Duration {
+        let own = self.ttls.longest().unwrap_or_default();
+        own.max(self.policy.ttl)
+    }
 }
 
 /// What tells an upstream's error message, which is text like any other, from an
@@ -121,6 +130,7 @@ pub struct Proxy {
     name: String,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
+    fleet: FleetTally,
     observer: Arc<dyn Observer>,
     stats: Arc<Stats>,
 }
@@ -152,6 +162,7 @@ impl Proxy {
             name: settings.upstream.to_string(),
             settings,
             tier,
+            fleet: FleetTally::default(),
             observer,
             stats,
         });
@@ -213,10 +224,21 @@ impl Proxy {
         cause: FetchCause,
         now: Instant,
     ) {
+        self.list_fetch(guard, request, cause, now).launch(now);
+    }
+
+    /// A new fetch, which operators see from now on.
+    fn list_fetch(
+        self: &Arc<Self>,
+        guard: FlightGuard<Key>,
+        request: Bytes,
+        cause: FetchCause,
+        now: Instant,
+    ) -> Fetch {
         let flight = guard.writer().flight();
         let is_refresh = guard.replaces().is_some();
         let listed = self.flights.add(request.clone(), flight, is_refresh, now);
-        Fetch::new(self.clone(), guard, request, cause, listed).launch(now);
+        Fetch::new(self.clone(), guard, request, cause, listed)
     }
 
     /// Lets a fetch wait for its turn before the upstream.
@@ -327,6 +349,7 @@ impl Control for Proxy {
         };
 
         let store = self.tier.as_ref().map(|tier| tier.counts());
+        let store = store.map(|counts| self.fleet.added_to(counts));
         Snapshot {
             store,
             fetches: Some(fetches),

@@ -125,7 +125,7 @@ impl StoreSite {
     fn run<T>(&self, work: impl FnOnce(&Store) -> T) -> T {
         let store = self.open();
         let done = work(&store);
-        assert!(store.close(LONG));
+        assert!(block_on(store.close(LONG)));
         done
     }
 
@@ -395,7 +395,7 @@ fn assert_right_or_missing(site: &StoreSite, bytes: &[u8], what: &str) -> bool {
     if store.counts().is_open {
         put(&store, "new", b"new"); // else it is of a newer version now
     }
-    assert!(store.close(LONG), "{what}");
+    assert!(block_on(store.close(LONG)), "{what}");
     true
 }
 
@@ -479,7 +479,7 @@ fn the_capacity_is_never_passed_and_the_oldest_texts_go() {
     wait_for_written(&store, 400 - store.counts().dropped);
     assert!(get(&store, "399").is_some());
     assert!(get(&store, "0").is_none());
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
 
     site.capacity = 1 << 20;
     site.run(|store| assert!(get(store, "399").is_some()));
@@ -519,7 +519,7 @@ fn a_reader_that_stays_costs_texts_but_no_space() {
         put(&store, "last", b"text");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
 }
 
 #[test]
@@ -566,7 +566,7 @@ fn texts_of_many_sizes_come_back_as_they_were() {
 fn a_stopped_store_answers_nothing_and_takes_nothing() {
     let site = StoreSite::new();
     let store = site.open();
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
     assert!(matches!(
         block_on(store.claim(question("a", Wish::Text))),
         Claim::Alone

@@ -4,7 +4,7 @@ use super::*;
 use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts};
 use poetry::error::Stage;
 use poetry::observe::{
-    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreCopy,
+    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +88,8 @@ fn all_events() -> Vec<Value> {
             is_stale: true,
         },
         Event::FetchDelayed { fetch },
+        Event::Following { fetch },
+        Event::TakenOver { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
         Event::NextUpstream { fetch, error, next },
@@ -214,7 +216,8 @@ fn all_requests() -> Vec<Value> {
         cause: FetchCause::Miss,
         upstream: Some("a server".into()),
         time: Some(TIME),
-        copy: Some(StoreCopy::Stale),
+        store: Some(StoreUse::Stale),
+        is_takeover: true,
     };
     let object = |(status, outcome)| {
         let record = AccessRecord {

@@ -3,8 +3,11 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod follow;
 mod note;
 mod pace;
+mod proof;
+mod publish;
 mod refresh;
 mod reject;
 mod store;
@@ -25,7 +28,6 @@ use crate::observe::{Event, FetchCause, FetchName};
 use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
-use crate::tier::Lease;
 use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
 use bytes::Bytes;
@@ -34,6 +36,7 @@ use reject::RejectReason;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use store::FleetPart;
 pub(super) use turn::SourceLimit;
 
 pub(super) struct Fetch {
@@ -58,8 +61,8 @@ pub(super) struct Fetch {
     ttl: Option<Duration>,
     /// How long readers that are too slow have held it up.
     held_up: Duration,
-    /// The right to hand the text to the tier behind the cache.
-    lease: Option<Box<dyn Lease>>,
+    /// Its part in a tier that other processes use, too.
+    fleet: FleetPart,
 }
 
 /// In which form a text is wanted.
@@ -77,6 +80,8 @@ enum Stop {
     Failed(Error),
     /// Its text can't be kept, and no reader is left.
     NoReaders,
+    /// It followed a fetch that was lost, and what came after that is another text.
+    Lost(Error),
 }
 
 impl From<Error> for Stop {
@@ -113,14 +118,27 @@ impl Fetch {
             rejected: None,
             ttl: None,
             held_up: Duration::ZERO,
-            lease: None,
+            fleet: FleetPart::default(),
         }
     }
 
     /// Fetches, from the connect to the end. The place is held until then, and until
     /// the text is read if there was no room for it.
-    async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
+    async fn run(mut self, mut place: Place<Fetch>, abort: AbortRegistration) {
         let proxy = self.proxy.clone();
+        if std::mem::take(&mut self.fleet.asks_again)
+            && let Some(tier) = proxy.tier.clone()
+        {
+            let own = place.id();
+            let asked = self.come_by(tier, Some(place)).boxed().await;
+            match asked {
+                None => return,
+                Some((fetch, Some(same))) if same.id() == own => (self, place) = (fetch, same),
+                Some((fetch, other)) => return proxy.go_on(fetch, other),
+            }
+        }
+
+        self.turn = place.right().map(Source::from);
         self.begun = Some(Instant::now());
         let listed = self.listed.clone();
         let mut end = FetchEnd::new(proxy.stats.clone(), self.cause);
@@ -137,7 +155,7 @@ impl Fetch {
         let readers = self.guard.unaccounted();
         match result {
             Ok(()) => end.settle(self.land()),
-            Err(Stop::Failed(error)) => {
+            Err(Stop::Failed(error) | Stop::Lost(error)) => {
                 self.fail(error, Instant::now());
                 end.settle(FetchResult::Failed);
             }
@@ -166,18 +184,19 @@ impl Fetch {
             self.keep()
         };
 
-        let mut lease = self.lease.take();
+        let mut lease = self.fleet.lease.take();
+        let whole = self.whole_for_followers();
         if let Some(lease) = &mut lease {
             lease.fence();
         }
         let text = self.guard.land_text(verdict, now);
         let kept = text.is_some();
-        if let (Some(lease), Some(text)) = (lease, text) {
+        if let Some(lease) = lease {
             let own = match verdict {
                 Verdict::KeepFor(ttl) => Some(ttl),
                 Verdict::Keep | Verdict::Reject => None,
             };
-            lease.commit(text, own);
+            publish::hand_over(lease, text, whole, own);
         }
 
         let fetch = FetchName {
@@ -223,10 +242,14 @@ impl Fetch {
         } else {
             Remember::No
         };
+        let lease = self.fleet.lease.take().map(|lease| (lease, error.clone()));
         if self.begun.is_some() {
             self.guard.fail(error, remember, now);
         } else {
             self.guard.refuse(error, now);
+        }
+        if let Some((lease, error)) = lease {
+            publish::end_failed(lease, &error);
         }
         proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
     }
@@ -244,7 +267,9 @@ impl Fetch {
     }
 
     async fn work(&mut self) -> Result<(), Stop> {
+        self.publish();
         self.attempt().await?;
+        self.is_proven()?;
         self.verify_refresh().await
     }
 
@@ -293,7 +318,7 @@ impl Fetch {
 
             upstream.note(source, Err(&error), Instant::now(), observer);
             let is_last = !error.is_worth_another_server() || asked.len() == upstream.len();
-            if is_last || !self.guard.rewind() {
+            if is_last || !self.rewind() {
                 return Err(error.into());
             }
             let Some(next) = self.next_source(&asked).await else {
@@ -319,22 +344,8 @@ impl Fetch {
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
-            self.await_readers().await?;
-            let more = bytes.len() as u64;
-            let longest = proxy.settings.longest();
-            self.guard.reserve_or_pass(more, longest, Instant::now());
-            self.listed.is(if self.guard.is_keeping() {
-                Phase::Streaming
-            } else {
-                Phase::Passing
-            });
-            self.listed.came(self.guard.writer().len() + more);
-
-            if reply.is_over() {
-                self.guard.append_last(bytes);
-            } else {
-                self.guard.append(bytes);
-            }
+            let is_last = reply.is_over();
+            self.pass_on(bytes, is_last).await?;
         }
 
         if self.guard.is_keeping()
@@ -349,7 +360,6 @@ impl Fetch {
     async fn collect(&mut self, source: Source) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
         let request = self.request.clone();
-        let limit = proxy.settings.longest();
         self.listed.asks(source);
         let mut reply = proxy.ask(source, &request).await?;
         self.listed.is(Phase::Waiting);
@@ -358,20 +368,28 @@ impl Fetch {
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
-            let length = (poem.len() + bytes.len()) as u64;
-            if length > limit {
-                let subject = proxy.name.clone();
-                return Err(Error::TooLong { subject, limit }.into());
-            }
-            self.reserve(length)?;
-            self.listed.is(Phase::Streaming);
-            self.listed.came(length);
-            poem.extend_from_slice(&bytes);
+            self.collect_more(&mut poem, &bytes)?;
         }
 
         let poem = packed(poem);
         self.judge(poem.clone().into()).await;
         Ok(poem)
+    }
+
+    /// Adds to a text that can't be passed on before it is whole.
+    fn collect_more(&mut self, poem: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Stop> {
+        let limit = self.proxy.settings.longest();
+        let length = (poem.len() + bytes.len()) as u64;
+        if length > limit {
+            let subject = self.proxy.name.clone();
+            return Err(Error::TooLong { subject, limit }.into());
+        }
+
+        self.reserve(length)?;
+        self.listed.is(Phase::Streaming);
+        self.listed.came(length);
+        poem.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Transforms the whole text. Nothing can be passed on before.

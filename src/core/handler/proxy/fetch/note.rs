@@ -1,7 +1,7 @@
 //! What logs are told of a fetch.
 
 use super::{Fetch, Proxy};
-use crate::observe::{FetchCause, FetchName, FetchNote, StoreCopy};
+use crate::observe::{FetchCause, FetchName, FetchNote, StoreUse};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
@@ -31,22 +31,18 @@ impl Fetch {
             cause: self.cause,
             upstream: self.asked.clone(),
             time,
-            copy: None,
+            store: self.fleet.used,
+            is_takeover: self.fleet.is_takeover,
         });
     }
 
     /// The same, where it ends with the store's copy.
     pub(super) fn note_copy(&mut self, is_stale: bool) {
-        let copy = if is_stale {
-            StoreCopy::Stale
+        self.fleet.used = Some(if is_stale {
+            StoreUse::Stale
         } else {
-            StoreCopy::Fresh
-        };
-        self.guard.note(FetchNote {
-            cause: self.cause,
-            upstream: None,
-            time: None,
-            copy: Some(copy),
+            StoreUse::Hit
         });
+        self.note(None);
     }
 }

@@ -6,7 +6,7 @@
 //! service                        what the listening commands share
 //! transforms log flags           what all commands share
 //! admin env advice sockets       operators, variables, warnings, what to listen on
-//! store                          what outlives the process
+//! store                          what outlives the process, or is shared
 //! addrs announce deadlines failure generate help signals values
 //! ```
 //!
@@ -31,7 +31,6 @@ mod serve;
 mod service;
 mod signals;
 mod sockets;
-#[cfg(feature = "store")]
 mod store;
 mod transform;
 mod transforms;

@@ -1,13 +1,18 @@
 //! The flags of what outlives the process, and of what proxies share.
 
 use super::failure::Failure;
-use super::values::{positive_duration, size};
+use super::values::positive_duration;
+#[cfg(feature = "store")]
+use super::values::size;
 use clap::Args;
+#[cfg(feature = "fleet")]
 use poetry::fleet::{FLEET_NAME, Fleet, FleetSettings, Place};
 use poetry::observe::Observer;
-use poetry::store::{ANSWER_WAIT, CAPACITY_MIN, OpenStore, StoreSettings, system_clock};
+#[cfg(feature = "store")]
+use poetry::store::{CAPACITY_MIN, OpenStore, StoreSettings, system_clock};
 use poetry::tier::Tier;
-use std::path::PathBuf;
+#[cfg(feature = "store")]
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +28,7 @@ pub(super) struct Storing {
     #[arg(long, value_name = "WHERE", value_parser = place)]
     store: Option<StoreAt>,
     /// Disk space for --store with a file
+    #[cfg(feature = "store")]
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = capacity)]
     store_capacity: u64,
     /// How long a fetch waits for the store's word; with a server, ten times that for
@@ -38,11 +44,13 @@ pub(super) struct Storing {
 /// What --store names.
 #[derive(Debug, Clone)]
 enum StoreAt {
+    #[cfg(feature = "store")]
     File(PathBuf),
+    #[cfg(feature = "fleet")]
     Server(Place),
-    /// A server that can't be read: why. clap would quote the value, and it may have a
-    /// password.
-    BadServer(String),
+    /// A server that can't be read, or is not in this build: why. clap would quote the
+    /// value, and it may have a password.
+    Bad(String),
 }
 
 fn place(text: &str) -> Result<StoreAt, String> {
@@ -52,13 +60,37 @@ fn place(text: &str) -> Result<StoreAt, String> {
     if text.starts_with("unix:") {
         return Err("not a file; wanted redis+unix:PATH for a server".into());
     }
-    if !Place::is_meant(text) {
-        return Ok(StoreAt::File(text.into()));
+    if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+        return Ok(server(text));
     }
-    Ok(match text.parse() {
+    Ok(file(text))
+}
+
+/// What a server's address begins with.
+const SCHEMES: [&str; 4] = ["redis:", "redis+unix:", "rediss:", "valkey:"];
+
+#[cfg(feature = "fleet")]
+fn server(text: &str) -> StoreAt {
+    match text.parse() {
         Ok(place) => StoreAt::Server(place),
-        Err(why) => StoreAt::BadServer(format!("'{}': {why}", without_password(text))),
-    })
+        Err(why) => StoreAt::Bad(format!("'{}': {why}", without_password(text))),
+    }
+}
+
+#[cfg(not(feature = "fleet"))]
+fn server(text: &str) -> StoreAt {
+    let text = without_password(text);
+    StoreAt::Bad(format!("'{text}': this program was built without servers"))
+}
+
+#[cfg(feature = "store")]
+fn file(text: &str) -> StoreAt {
+    StoreAt::File(text.into())
+}
+
+#[cfg(not(feature = "store"))]
+fn file(text: &str) -> StoreAt {
+    StoreAt::Bad(format!("'{text}': this program was built without files"))
 }
 
 /// The text without what may be a password.
@@ -69,6 +101,7 @@ fn without_password(text: &str) -> String {
     }
 }
 
+#[cfg(feature = "store")]
 fn capacity(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
     if bytes < CAPACITY_MIN {
@@ -97,113 +130,104 @@ pub(super) struct StoreTerms {
     pub local_upstream: Option<String>,
 }
 
-/// A store that can be used, and does not run yet.
-pub(super) enum NewStore {
-    File(Box<OpenStore>),
-    Server(FleetSettings),
-}
+/// Starts a store that can be used.
+pub(super) type StartStore = Box<dyn FnOnce(Arc<dyn Observer>) -> Arc<dyn Tier>>;
 
-/// A store that runs.
-pub(super) struct Running {
-    pub tier: Arc<dyn Tier>,
-    fleet: Option<Arc<Fleet>>,
+/// A store that does not run yet.
+pub(super) struct NewStore {
+    pub start: StartStore,
+    /// Descriptors that it takes.
+    pub fds: u64,
+    /// How long a stopping service waits for it.
+    pub close_limit: Duration,
 }
 
 impl Storing {
     /// Opens the store, if there is to be one.
     ///
     /// # Errors
-    /// Those of [`OpenStore::open`]; a server that makes no sense with the upstream.
-    pub fn open(&self, terms: StoreTerms) -> Result<Option<NewStore>, Failure> {
-        let place = match &self.store {
-            None => return Ok(None),
-            Some(StoreAt::BadServer(why)) => return Err(Failure::value("store", why.clone())),
-            Some(StoreAt::Server(place)) => place,
-            Some(StoreAt::File(path)) => {
-                let settings = self.file(path.clone(), &terms);
-                let open = OpenStore::open(settings)?;
-                return Ok(Some(NewStore::File(Box::new(open))));
-            }
-        };
-
-        if let (Some(upstream), false, None) =
-            (&terms.local_upstream, place.is_local(), &self.store_name)
-        {
-            return Err(Failure::conflict(format!(
-                "'{upstream}' is another server on each machine, and the proxies at {place} \
-                 would share its poems; name those that may with --store-name"
-            )));
+    /// Those of [`OpenStore::open`]; a server that can't be read, or makes no sense with
+    /// the upstream.
+    pub fn open(&self, terms: &StoreTerms) -> Result<Option<NewStore>, Failure> {
+        match &self.store {
+            None => Ok(None),
+            Some(StoreAt::Bad(why)) => Err(Failure::value("store", why.clone())),
+            #[cfg(feature = "store")]
+            Some(StoreAt::File(path)) => self.file(path, terms).map(Some),
+            #[cfg(feature = "fleet")]
+            Some(StoreAt::Server(place)) => self.server(place, terms).map(Some),
         }
-        Ok(Some(NewStore::Server(FleetSettings {
-            place: place.clone(),
-            name: self.store_name.clone().unwrap_or(FLEET_NAME.into()),
-            answer_wait: self.store_timeout,
-            longest: terms.longest,
-        })))
     }
 
-    fn file(&self, path: PathBuf, terms: &StoreTerms) -> StoreSettings {
-        StoreSettings {
-            path,
+    #[cfg(feature = "store")]
+    fn file(&self, path: &Path, terms: &StoreTerms) -> Result<NewStore, Failure> {
+        /// Its file, the two beside it, the lock, and some for SQLite.
+        const FDS: u64 = 8;
+        /// Texts are written all along, so that little is left to be written then.
+        const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+        let open = OpenStore::open(StoreSettings {
+            path: path.into(),
             capacity: self.store_capacity,
             ttl: terms.ttl,
             longest_ttl: terms.longest_ttl,
             grace: terms.grace,
             answer_wait: self.store_timeout,
             clock: system_clock(),
+        })?;
+        Ok(NewStore {
+            start: Box::new(move |observer| open.start(observer)),
+            fds: FDS,
+            close_limit: CLOSE_LIMIT,
+        })
+    }
+
+    #[cfg(feature = "fleet")]
+    fn server(&self, place: &Place, terms: &StoreTerms) -> Result<NewStore, Failure> {
+        /// Two connections, and two while they are made again.
+        const FDS: u64 = 4;
+        /// Others wait for the leases that it gives back.
+        const CLOSE_LIMIT: Duration = Duration::from_millis(200);
+
+        if let Some(upstream) = &terms.local_upstream
+            && self.store_name.is_none()
+            && !place.addr.is_local()
+        {
+            return Err(Failure::conflict(format!(
+                "'{upstream}' is another server on each machine, and all that use {place} would \
+                 share its poems; --store-name says which do"
+            )));
         }
+        let settings = FleetSettings {
+            place: place.clone(),
+            name: self.store_name.clone().unwrap_or(FLEET_NAME.into()),
+            answer_wait: self.store_timeout,
+            longest: terms.longest,
+        };
+        Ok(NewStore {
+            start: Box::new(move |observer| Fleet::join(settings, observer)),
+            fds: FDS,
+            close_limit: CLOSE_LIMIT,
+        })
     }
 
     /// What makes no sense with these flags.
     pub fn oddity(&self, ttl: Duration) -> Option<&'static str> {
+        let is_named = self.store_name.is_some();
         match &self.store {
-            Some(StoreAt::File(_)) if self.store_name.is_some() => {
+            None if is_named => Some("--store-name without --store"),
+            #[cfg(feature = "store")]
+            Some(StoreAt::File(_)) if is_named => {
                 Some("--store-name with a file: only a server is shared")
             }
+            #[cfg(feature = "store")]
             Some(StoreAt::File(_)) if ttl.is_zero() => {
                 Some("--store with --ttl 0: no poem is kept")
             }
-            None if self.store_name.is_some() => Some("--store-name without --store"),
             _ => None,
         }
     }
 }
-
-impl NewStore {
-    /// Starts it. What happens to it is told to `observer`.
-    pub fn start(self, observer: Arc<dyn Observer>) -> Running {
-        match self {
-            NewStore::File(open) => Running {
-                tier: open.start(observer),
-                fleet: None,
-            },
-            NewStore::Server(settings) => {
-                let fleet = Fleet::join(settings, observer);
-                Running {
-                    tier: fleet.clone(),
-                    fleet: Some(fleet),
-                }
-            }
-        }
-    }
-}
-
-impl Running {
-    /// Ends it when its service has ended.
-    pub async fn end(&self) {
-        match &self.fleet {
-            Some(fleet) => drop(fleet.leave(LEAVE_LIMIT).await),
-            None => drop(self.tier.close(CLOSE_LIMIT)),
-        }
-    }
-}
-
-/// How long a stopping service waits for its file. Texts are written all along, so that
-/// little is left to be written then.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long it waits for its fleet: others wait for the leases that it gives back.
-const LEAVE_LIMIT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -216,7 +240,7 @@ mod tests {
             "redis://:sec@ret@h:1/x",
             "rediss://u:secret@h",
         ] {
-            let Ok(StoreAt::BadServer(why)) = place(text) else {
+            let Ok(StoreAt::Bad(why)) = place(text) else {
                 panic!("{text}");
             };
             assert!(!why.contains("sec"), "{why}");

@@ -59,7 +59,7 @@ use futures::future::{BoxFuture, FutureExt};
 use leases::Leases;
 use link::{Link, LinkError};
 use names::Names;
-pub use place::{BadPlace, Place, SCHEMES};
+pub use place::{BadPlace, Place};
 use purges::{PurgeMessage, PurgeNumbers, Purged, Purges};
 #[doc(hidden)]
 pub use ration::check_ration;
@@ -100,7 +100,7 @@ pub struct FleetSettings {
     pub longest: u64,
 }
 
-/// A proxy's part in a fleet. Dropped, it leaves; see [`Fleet::leave`].
+/// A proxy's part in a fleet. Dropped, it leaves; see [`Tier::close`].
 pub struct Fleet {
     shared: Arc<Shared>,
 }
@@ -193,15 +193,6 @@ impl Fleet {
         });
         rt::spawn(keeper::keep(shared.clone()));
         Arc::new(Fleet { shared })
-    }
-
-    /// Gives back the leases that are out, and sends what is still to be sent. Waits at
-    /// most `limit`. Returns whether that was enough.
-    pub async fn leave(&self, limit: Duration) -> bool {
-        self.shared.leases.give_back_all();
-        let done = rt::within(limit, self.shared.leases.none_left()).await;
-        self.shared.close();
-        done.is_some()
     }
 }
 
@@ -380,10 +371,13 @@ impl Tier for Fleet {
         }
     }
 
-    /// Does not wait: its tasks may run on this very thread. See [`Fleet::leave`].
-    fn close(&self, _: Duration) -> bool {
-        self.shared.leases.give_back_all();
-        self.shared.close();
-        true
+    fn close(&self, limit: Duration) -> BoxFuture<'_, bool> {
+        let closed = async move {
+            self.shared.leases.give_back_all();
+            let done = rt::within(limit, self.shared.leases.none_left()).await;
+            self.shared.close();
+            done.is_some()
+        };
+        closed.boxed()
     }
 }

@@ -97,7 +97,7 @@ impl Shared {
                 let left = Duration::from_millis(left);
                 Claim::Follow(Box::new(Following::new(
                     self.clone(),
-                    names,
+                    &names,
                     token,
                     left,
                     &look,
@@ -175,10 +175,11 @@ impl Shared {
             script: &SCRIPTS.look,
             names: vec![
                 names.record(),
-                names.lease(),
+                names.leases(),
                 self.names.generation(),
                 self.names.purges_of_one(),
                 self.names.tokens(),
+                names.purges(),
             ],
             arguments: vec![
                 ms(question.ttl),
@@ -269,8 +270,11 @@ impl Drop for Asked {
         rt::spawn(async move {
             let answer = rt::within(LATE_WAIT, asking).await;
             let said = answer.and_then(Result::ok).and_then(looked);
-            if let Some(LookKind::Ours { token }) = said.map(|said| said.kind) {
-                shared.give_back(&names, &token).await;
+            if let Some(said) = said
+                && let LookKind::Ours { token } = &said.kind
+            {
+                let lease = names.lease(said.lease_epoch());
+                shared.give_back(&lease, &names.pieces(token), token).await;
             }
         });
     }

@@ -42,7 +42,10 @@ const LEASE_SLACK: Duration = Duration::from_millis(5);
 /// See the head of this file.
 pub(super) struct Following {
     shared: Arc<Shared>,
-    names: KeyNames,
+    /// What the lease is called.
+    lease: String,
+    /// What its pieces are called.
+    pieces: String,
     token: String,
     epoch: u64,
     /// When the holder was found, by the server's clock, in milliseconds, ...
@@ -81,14 +84,15 @@ enum Entry {
 impl Following {
     pub fn new(
         shared: Arc<Shared>,
-        names: KeyNames,
+        names: &KeyNames,
         token: String,
         left: Duration,
         look: &Look,
     ) -> Following {
         Following {
             shared,
-            names,
+            lease: names.lease(look.said.lease_epoch()),
+            pieces: names.pieces(&token),
             token,
             epoch: look.epoch,
             found: look.said.now,
@@ -119,7 +123,10 @@ impl Following {
     /// Looks for what is new, and waits if there is nothing. `None`: all is lost.
     async fn look(&mut self) -> Option<()> {
         if self.bell.is_none() {
-            let bell = self.shared.bells.hang(self.names.lease(), self.links.clone());
+            let bell = self
+                .shared
+                .bells
+                .hang(self.names.lease(), self.links.clone());
             let subscribed = bell.link().subscribe(bell.channel());
             let subscribed = rt::within(self.shared.carry_wait(), subscribed).await;
             subscribed?.ok()?;
@@ -127,11 +134,10 @@ impl Following {
         }
         let rings = self.bell.as_ref()?.listen(); // before the look
 
-        let name = self.names.pieces(&self.token);
         let questions = [
-            asks("GET", &self.names.lease()),
-            asks("PTTL", &self.names.lease()),
-            pieces_after(&name, self.cursor.at),
+            asks("GET", &self.lease),
+            asks("PTTL", &self.lease),
+            pieces_after(&self.pieces, self.cursor.at),
         ];
         let asked = self.links.carry.ask_all(&questions);
         let answers = rt::within(self.shared.carry_wait(), asked).await?.ok()?;
@@ -267,7 +273,9 @@ pub(super) async fn read_kept(
                 Some(Entry::Piece(bytes)) if cursor.at <= mark.length => {
                     text.extend_from_slice(&bytes);
                 }
-                Some(Entry::Whole { is_kept: true, .. }) if TextMark::of_cursor(&cursor) == mark => {
+                Some(Entry::Whole { is_kept: true, .. })
+                    if TextMark::of_cursor(&cursor) == mark =>
+                {
                     return Some(text.freeze());
                 }
                 _ => {

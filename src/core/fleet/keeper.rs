@@ -40,6 +40,9 @@ const SILENCE_MOST: Duration = Duration::from_secs(10);
 /// How long until a purge is told again that the server did not take.
 const OWED_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a purge of one text is known there: longer than any fetch takes.
+const PURGE_KNOWN_MS: &str = "86400000";
+
 /// Keeps the connections until the fleet is left.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut pauses = Pauses::default();
@@ -102,10 +105,7 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Links>, NoLink> {
         ask.subscribe(&shared.names.purge_channel()).await?;
         let told = Told {
             script: &SCRIPTS.join,
-            names: vec![
-                shared.names.generation(),
-                shared.names.purges_of_one(),
-            ],
+            names: vec![shared.names.generation(), shared.names.purges_of_one()],
             arguments: vec![lock(&shared.purges).generation().to_string().into_bytes()],
         };
         ask.run(&told).await
@@ -247,8 +247,8 @@ fn told(shared: &Shared, purged: &Purged, generation: u64) -> Told<'static> {
             let of_key = names.key(key);
             Told {
                 script: &SCRIPTS.purge_one,
-                names: vec![of_key.record(), of_key.lease(), names.purges_of_one()],
-                arguments: vec![channel, id, how, key.clone()],
+                names: vec![of_key.record(), of_key.purges(), names.purges_of_one()],
+                arguments: vec![channel, id, how, key.clone(), PURGE_KNOWN_MS.into()],
             }
         }
     }

@@ -13,7 +13,7 @@
 
 use super::claim::Look;
 use super::link::Told;
-use super::names::KeyNames;
+use super::names::{KeyNames, LeaseEpoch};
 use super::pieces::{LeaseEnd, publish};
 use super::scripts::SCRIPTS;
 use super::{Shared, add, lock};
@@ -62,7 +62,7 @@ pub(super) struct Held {
     pub names: KeyNames,
     pub key: Vec<u8>,
     pub token: String,
-    pub generation: u64,
+    pub epoch: LeaseEpoch,
     /// When it was given, by the server's clock, in milliseconds, ...
     pub given: u64,
     /// ... and the latest time, by ours, that this can have been.
@@ -77,6 +77,16 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// What it is called in the server.
+    pub fn name(&self) -> String {
+        self.names.lease(self.epoch)
+    }
+
+    /// What its pieces are called.
+    pub fn pieces(&self) -> String {
+        self.names.pieces(&self.token)
+    }
+
     /// Whether it is ours no more.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
@@ -149,7 +159,7 @@ impl Shared {
         let renewals = all.iter().map(|held| async {
             let told = Told {
                 script: &SCRIPTS.renew,
-                names: vec![held.names.lease(), held.names.pieces(&held.token)],
+                names: vec![held.name(), held.pieces()],
                 arguments: vec![
                     held.token.clone().into_bytes(),
                     LEASE.as_millis().to_string().into_bytes(),
@@ -178,32 +188,21 @@ impl Shared {
     }
 
     /// Gives a lease back: what follows it learns that it is gone.
-    pub(super) async fn give_back(&self, names: &KeyNames, token: &str) {
-        self.end(names, token, 0, "gone", "").await;
+    pub(super) async fn give_back(&self, lease: &str, pieces: &str, token: &str) {
+        let gone = vec![token.into(), b"0".to_vec(), b"gone".to_vec(), Vec::new()];
+        self.end(lease, pieces, gone).await;
     }
 
-    /// Ends a lease without a text.
-    pub(super) async fn end(
-        &self,
-        names: &KeyNames,
-        token: &str,
-        length: u64,
-        how: &str,
-        why: &str,
-    ) {
+    /// Ends a lease without a text. `arguments` are those of the script.
+    pub(super) async fn end(&self, lease: &str, pieces: &str, arguments: Vec<Vec<u8>>) {
         let links = lock(&self.links).clone();
         let Some(links) = links else {
             return; // it runs out
         };
         let told = Told {
             script: &SCRIPTS.end,
-            names: vec![names.lease(), names.pieces(token)],
-            arguments: vec![
-                token.as_bytes().to_vec(),
-                length.to_string().into_bytes(),
-                how.as_bytes().to_vec(),
-                why.as_bytes().to_vec(),
-            ],
+            names: vec![lease.into(), pieces.into()],
+            arguments,
         };
         let _runs_out_else = rt::within(self.carry_wait(), links.carry.run(&told)).await;
     }
@@ -231,7 +230,7 @@ impl FleetLease {
             names: shared.names.key(question.key),
             key: question.key.to_vec(),
             token,
-            generation: look.said.generation,
+            epoch: look.said.lease_epoch(),
             given: look.said.now,
             received: look.received,
             ttl: question.ttl,

@@ -4,13 +4,18 @@
 //! | name | type | holds | lives |
 //! |---|---|---|---|
 //! | `N:1:{K}:p` | string | the record of the kept text: [`record`](super::record) | ttl and grace |
-//! | `N:1:{K}:l` | string | the lease: a token | 2 s, renewed |
+//! | `N:1:{K}:l:EPOCH` | string | the lease: a token | 2 s, renewed |
+//! | `N:1:{K}:g` | number | purges of this text | a day |
 //! | `N:1:{K}:d:TOKEN` | stream | the pieces that one fetch brings | [`pieces`](super::pieces) |
 //! | `N:1:gen` | number | purges of all texts | for ever |
 //! | `N:1:seq` | number | purges of one text | for ever |
 //! | `N:1:tok` | number | leases | for ever |
 //!
-//! A channel with the name of the lease tells of changes of its key, and `N:1:purge` of
+//! The epoch of a lease is the purges of all texts and those of its own, when it was
+//! given. So a fetch that began before a purge goes on for those who wait for it, and
+//! those who ask later find no holder.
+//!
+//! A channel with the name of the lease tells of changes, and `N:1:purge` of
 //! purges. The 1 is the version of all this: another version has other names, so
 //! versions share nothing. All names of a key have it in braces: a cluster of servers
 //! would keep them together.
@@ -30,6 +35,15 @@ pub(super) struct Names {
 pub(super) struct KeyNames {
     /// Up to the last colon.
     stem: String,
+}
+
+/// Purges before a lease was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeaseEpoch {
+    /// Of all texts.
+    pub generation: u64,
+    /// Of this one.
+    pub of_key: u64,
 }
 
 impl Names {
@@ -69,8 +83,18 @@ impl KeyNames {
     }
 
     /// Of the lease, and of the channel.
-    pub fn lease(&self) -> String {
-        format!("{}:l", self.stem)
+    pub fn lease(&self, epoch: LeaseEpoch) -> String {
+        let LeaseEpoch { generation, of_key } = epoch;
+        format!("{}{generation}.{of_key}", self.leases())
+    }
+
+    /// What the names of all leases begin with.
+    pub fn leases(&self) -> String {
+        format!("{}:l:", self.stem)
+    }
+
+    pub fn purges(&self) -> String {
+        format!("{}:g", self.stem)
     }
 
     pub fn pieces(&self, token: &str) -> String {

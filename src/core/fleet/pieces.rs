@@ -240,7 +240,7 @@ impl Publisher {
     }
 
     fn commands(&self, bytes: &[u8]) -> Vec<Cmd> {
-        let name = self.held.names.pieces(&self.held.token);
+        let name = self.held.pieces();
         let mut add = redis::cmd("XADD");
         add.arg(&name);
         if self.pieces > 1 {
@@ -255,7 +255,7 @@ impl Publisher {
             commands.push(expire);
         }
         let mut tell = redis::cmd("PUBLISH");
-        tell.arg(self.held.names.lease()).arg("x");
+        tell.arg(self.held.name()).arg("x");
         commands.push(tell);
         commands
     }
@@ -265,15 +265,21 @@ impl Publisher {
             LeaseEnd::Keep { text, ttl, at } => self.commit(&text, Some((ttl, at))).await.is_ok(),
             LeaseEnd::Pass { text } => self.commit(&text, None).await.is_ok(),
             LeaseEnd::Fail { how, why } => {
-                let (names, token) = (&self.held.names, &self.held.token);
-                self.shared.end(names, token, self.sent, how, &why).await;
+                let held = &self.held;
+                let arguments = vec![
+                    held.token.clone().into(),
+                    self.sent.to_string().into(),
+                    how.into(),
+                    why.into(),
+                ];
+                self.shared.end(&held.name(), &held.pieces(), arguments).await;
                 true
             }
             LeaseEnd::GiveBack => false,
         };
         if !is_committed {
-            let (names, token) = (&self.held.names, &self.held.token);
-            self.shared.give_back(names, token).await;
+            let held = &self.held;
+            self.shared.give_back(&held.name(), &held.pieces(), &held.token).await;
         }
     }
 
@@ -377,7 +383,7 @@ impl Publisher {
             _ => TextPlace::Pieces(held.token.clone()),
         };
         let head = Head {
-            generation: held.generation,
+            generation: held.epoch.generation,
             end: 0, // the script fills it in
             text,
             place,
@@ -392,13 +398,14 @@ impl Publisher {
             script: &SCRIPTS.commit,
             names: vec![
                 held.names.record(),
-                held.names.lease(),
+                held.name(),
                 self.shared.names.generation(),
-                held.names.pieces(&held.token),
+                held.pieces(),
+                held.names.purges(),
             ],
             arguments: vec![
                 held.token.clone().into_bytes(),
-                number(held.generation),
+                number(held.epoch.generation),
                 number(kept_ms(keep_for)),
                 since.to_string().into_bytes(),
                 number(latest),
@@ -409,6 +416,7 @@ impl Publisher {
                 held.key.clone(),
                 inline.to_vec(),
                 BEYOND_MS.into(),
+                number(held.epoch.of_key),
             ],
         }
     }

@@ -3,7 +3,6 @@
 
 use crate::addr::Addr;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,9 +11,6 @@ const REDIS_PORT: u16 = 6379;
 
 /// The forms, for error messages.
 const FORMS: &str = "redis://[USER:PASSWORD@]HOST:PORT/DB or redis+unix:PATH";
-
-/// The words that a place begins with. A path that begins so must be given as `./PATH`.
-pub const SCHEMES: [&str; 4] = ["redis:", "redis+unix:", "rediss:", "valkey:"];
 
 /// A server of Redis, or of Valkey, and the credentials to use there.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,24 +32,6 @@ pub struct BadPlace(String);
 
 fn bad(why: &str) -> BadPlace {
     BadPlace(format!("{why}; wanted {FORMS}"))
-}
-
-impl Place {
-    /// Whether the text is to be read as a place, rather than as a path.
-    pub fn is_meant(text: &str) -> bool {
-        SCHEMES.iter().any(|scheme| text.starts_with(scheme))
-    }
-
-    /// Whether only programs of this machine reach it by this address.
-    pub fn is_local(&self) -> bool {
-        match &self.addr {
-            Addr::Unix(_) => true,
-            Addr::Tcp { host, .. } if host == "localhost" => true,
-            Addr::Tcp { host, .. } => host
-                .parse()
-                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback()),
-        }
-    }
 }
 
 impl FromStr for Place {
@@ -163,13 +141,10 @@ fn plain(text: &str) -> Result<String, BadPlace> {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.addr {
-            Addr::Unix(path) => write!(f, "redis+unix:{}", path.display())?,
-            tcp => return write!(f, "redis://{tcp}/{}", self.db),
+            Addr::Tcp { .. } => write!(f, "redis://{}/{}", self.addr, self.db),
+            Addr::Unix(path) if self.db == 0 => write!(f, "redis+unix:{}", path.display()),
+            Addr::Unix(path) => write!(f, "redis+unix:{}?db={}", path.display(), self.db),
         }
-        if self.db == 0 {
-            return Ok(());
-        }
-        write!(f, "?db={}", self.db)
     }
 }
 
@@ -198,7 +173,10 @@ mod tests {
             ("redis://[::1]:1/3", "redis://[::1]:1/3"),
             ("redis://[::1]", "redis://[::1]:6379/0"),
             ("redis+unix:/run/r.sock", "redis+unix:/run/r.sock"),
-            ("redis+unix:///run/r.sock?db=2", "redis+unix:/run/r.sock?db=2"),
+            (
+                "redis+unix:///run/r.sock?db=2",
+                "redis+unix:/run/r.sock?db=2",
+            ),
         ] {
             let place = place(given);
             assert_eq!(place.to_string(), shown);
@@ -235,19 +213,17 @@ mod tests {
             let error = text.parse::<Place>().unwrap_err().to_string();
             assert!(error.contains("wanted redis://"), "{error}");
             assert!(!error.contains("secret"), "{error}");
-            assert!(Place::is_meant(text));
         }
-        assert!(!Place::is_meant("/var/cache/redis"));
     }
 
     #[test]
     fn a_place_on_this_machine_is_told_from_others() {
         for local in ["redis://127.0.0.1", "redis://[::1]:1", "redis+unix:/r"] {
-            assert!(place(local).is_local(), "{local}");
+            assert!(place(local).addr.is_local(), "{local}");
         }
         for remote in ["redis://10.0.0.1", "redis://store.example:6379/0"] {
-            assert!(!place(remote).is_local(), "{remote}");
+            assert!(!place(remote).addr.is_local(), "{remote}");
         }
-        assert!(place("redis://localhost:1").is_local());
+        assert!(place("redis://localhost:1").addr.is_local());
     }
 }

@@ -260,7 +260,11 @@ mod tests {
         assert_eq!(purges.answered(numbers(4, 10)), ALL);
         assert_eq!(purges.answered(numbers(4, 11)), ALL);
         assert_eq!(purges.answered(numbers(3, 0)), None, "it is an old answer");
-        assert_eq!(purges.joined(numbers(4, 0), false), ALL, "the server lost them");
+        assert_eq!(
+            purges.joined(numbers(4, 0), false),
+            ALL,
+            "the server lost them"
+        );
         assert_eq!(purges.joined(numbers(4, 0), true), None);
     }
 
@@ -291,6 +295,10 @@ mod tests {
         for _ in 0..=OWED_MOST {
             purges.owe(one(b"a"));
         }
-        assert_eq!(purges.owed().unwrap().key, None, "too many become one of all");
+        assert_eq!(
+            purges.owed().unwrap().key,
+            None,
+            "too many become one of all"
+        );
     }
 }

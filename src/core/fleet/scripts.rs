@@ -17,6 +17,7 @@
 //! unknown and nothing worse: a value of another type is read as none. Where nothing
 //! can be written (out of memory, a read-only replica), reading goes on.
 
+use super::names::LeaseEpoch;
 use redis::{Script, Value};
 use std::sync::LazyLock;
 
@@ -42,11 +43,12 @@ local function is_error(found)
 end
 ";
 
-/// Keys: record, lease, gen, seq, tok. Arguments: longest ttl, grace, lease (in ms; a
-/// lease of 0: no wish to lead), nonce, longest record, the highest gen that is known,
-/// 1 if a text that is complete is of no use.
+/// Keys: record, stem of leases, gen, seq, tok, purges of the key. Arguments: longest
+/// ttl, grace, lease (in ms; a lease of 0: no wish to lead), nonce, longest record, the
+/// highest gen that is known, 1 if a text that is complete is of no use.
 ///
-/// Answers: kind, now, gen, seq, token, ms that the lease still runs, record or nil.
+/// Answers: kind, now, gen, seq, token, ms that the lease still runs, record or nil,
+/// purges of the key.
 ///
 /// | kind | |
 /// |---|---|
@@ -65,6 +67,8 @@ if gen < tonumber(ARGV[6]) then
   gen = tonumber(ARGV[6])
 end
 local seq = count(KEYS[4])
+local of_key = count(KEYS[6])
+local lease = KEYS[2] .. number(gen) .. '.' .. number(of_key)
 
 local record = false
 local head = ''
@@ -79,36 +83,36 @@ if type(head) == 'string' and head ~= '' then
     if fits and age < ttl + tonumber(ARGV[2]) then
       record = redis.call('GET', KEYS[1])
       if age < ttl then
-        return {'K', at, gen, seq, '', 0, record}
+        return {'K', at, gen, seq, '', 0, record, of_key}
       end
     end
   end
 end
 
-local holder = get(KEYS[2])
+local holder = get(lease)
 if holder then
-  return {'F', at, gen, seq, holder, redis.call('PTTL', KEYS[2]), record}
+  return {'F', at, gen, seq, holder, redis.call('PTTL', lease), record, of_key}
 end
 if ARGV[3] == '0' then
-  return {'N', at, gen, seq, '', 0, record}
+  return {'N', at, gen, seq, '', 0, record, of_key}
 end
 local id = redis.pcall('INCR', KEYS[5])
 if is_error(id) then
   if not string.find(id.err, 'OOM') then redis.pcall('DEL', KEYS[5]) end
-  return {'A', at, gen, seq, id.err, 0, record}
+  return {'A', at, gen, seq, id.err, 0, record, of_key}
 end
 local token = number(id) .. ':' .. ARGV[4]
-local set = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[3])
+local set = redis.pcall('SET', lease, token, 'PX', ARGV[3])
 if is_error(set) then
-  return {'A', at, gen, seq, set.err, 0, record}
+  return {'A', at, gen, seq, set.err, 0, record, of_key}
 end
-return {'L', at, gen, seq, token, tonumber(ARGV[3]), record}
+return {'L', at, gen, seq, token, tonumber(ARGV[3]), record, of_key}
 ";
 
-/// Keys: record, lease, gen, pieces. Arguments: token, gen, how long the record is kept
+/// Keys: record, lease, gen, pieces, purges of the key. Arguments: token, gen, how long the record is kept
 /// (ms; 0: it is not), ms since the end of the fetch, the latest time that this end can
 /// have been, number of pieces, length, digest, the rest of the record's first line, key,
-/// text or '', how long pieces are kept beyond the record (ms).
+/// text or '', how long pieces are kept beyond the record (ms), purges of the key.
 ///
 /// Answers: deposed, lost, kept or unkept; why it could not be kept, or ''.
 const COMMIT: &str = r"
@@ -123,7 +127,8 @@ end
 
 local ended = number(math.max(0, math.min(at - tonumber(ARGV[4]), tonumber(ARGV[5]))))
 local how, why = 'kept', ''
-if ARGV[3] == '0' or count(KEYS[3]) ~= tonumber(ARGV[2]) then how = 'unkept' end
+local is_purged = count(KEYS[3]) ~= tonumber(ARGV[2]) or count(KEYS[5]) ~= tonumber(ARGV[13])
+if ARGV[3] == '0' or is_purged then how = 'unkept' end
 if how == 'kept' then
   local old = redis.pcall('GETRANGE', KEYS[1], 0, 255)
   local record = 'POEM1 ' .. ARGV[2] .. ' ' .. ended .. ' ' .. ARGV[9] .. ARGV[10] .. ARGV[11]
@@ -192,12 +197,13 @@ redis.call('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. number(gen) .. ' all ' .. ARGV[
 return gen
 ";
 
-/// Keys: record, lease, seq. Arguments: channel, proxy, how, key. Answers seq.
+/// Keys: record, purges of the key, seq. Arguments: channel, proxy, how, key, how long
+/// the purge is known (ms). Answers seq.
 const PURGE_ONE: &str = r"
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], number(count(KEYS[2]) + 1), 'PX', ARGV[5])
 local seq = count(KEYS[3]) + 1
 redis.call('SET', KEYS[3], number(seq))
-redis.call('PUBLISH', KEYS[2], 'x')
 redis.call('PUBLISH', ARGV[1], ARGV[2] .. ' ' .. number(seq) .. ' one ' .. ARGV[3] .. ' ' .. ARGV[4])
 return seq
 ";
@@ -257,6 +263,7 @@ pub(super) struct Looked {
     pub now: u64,
     pub generation: u64,
     pub purges_of_one: u64,
+    pub purges_of_key: u64,
     /// The record, if there is one that may be served.
     pub record: Option<Vec<u8>>,
 }
@@ -275,6 +282,15 @@ pub(super) enum LookKind {
     Unwritable { why: String },
 }
 
+impl Looked {
+    pub fn lease_epoch(&self) -> LeaseEpoch {
+        LeaseEpoch {
+            generation: self.generation,
+            of_key: self.purges_of_key,
+        }
+    }
+}
+
 /// What COMMIT did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Committed {
@@ -289,7 +305,7 @@ pub(super) enum Committed {
 }
 
 pub(super) fn looked(value: Value) -> Option<Looked> {
-    let [kind, now, generation, seq, token, left, record] = list(value)?;
+    let [kind, now, generation, seq, token, left, record, of_key] = list(value)?;
     let token = text(token)?;
     let left = left_ms(left)?;
     let kind = match text(kind)?.as_str() {
@@ -313,6 +329,7 @@ pub(super) fn looked(value: Value) -> Option<Looked> {
         now: whole(now)?,
         generation: whole(generation)?,
         purges_of_one: whole(seq)?,
+        purges_of_key: whole(of_key)?,
         record,
     })
 }

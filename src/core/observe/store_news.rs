@@ -191,9 +191,7 @@ impl fmt::Display for StoreNews {
                 )
             }
             StoreNews::Unshared { why } => write!(f, "poems are not shared: {why}"),
-            StoreNews::PurgeOwed => {
-                f.write_str("purged here; the fleet is told once it answers")
-            }
+            StoreNews::PurgeOwed => f.write_str("purged here; the fleet is told once it answers"),
         }
     }
 }

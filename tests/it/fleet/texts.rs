@@ -1,8 +1,8 @@
 //! Texts, leases and purges of a fleet whose server is well.
 
 use super::parts::{
-    OnItsWay, ask, claim, commit, follow, found, keep, lead, next, question, read, read_some, sleep,
-    wait_for, word,
+    OnItsWay, ask, claim, commit, follow, found, keep, lead, next, question, read, read_some,
+    sleep, wait_for, word,
 };
 use crate::support::{HOUR, Redis, ZERO, long_poem, wait_until};
 use bytes::Bytes;
@@ -26,7 +26,9 @@ fn the_first_to_ask_leads_and_the_others_follow_and_then_all_find_it() {
     for fleet in [&a, &b] {
         let copy = found(fleet, b"k");
         assert_eq!(copy.text, "a poem");
-        let Term::Since(since) = copy.term else { panic!() };
+        let Term::Since(since) = copy.term else {
+            panic!()
+        };
         assert!(since <= Instant::now() && since.elapsed() < Duration::from_secs(50));
         assert!(copy.lease.is_none());
     }
@@ -48,7 +50,9 @@ fn a_follower_gets_what_there_is_at_once_and_the_rest_as_it_comes() {
     text.commit();
     let (rest, end) = read(&mut *following);
     assert!(rest.is_empty());
-    let News::End { since, is_kept } = end else { panic!("{end:?}") };
+    let News::End { since, is_kept } = end else {
+        panic!("{end:?}")
+    };
     assert!(is_kept && since <= Instant::now());
     assert!(since + Duration::from_secs(5) > begun);
     assert_eq!(found(&b, b"k").text, "the first half, the second");
@@ -157,7 +161,10 @@ fn a_drip_costs_at_most_fifty_pieces_a_second() {
             }
             fn next(&mut self) -> futures::future::BoxFuture<'_, News> {
                 let since = Instant::now();
-                Box::pin(std::future::ready(News::End { since, is_kept: true }))
+                Box::pin(std::future::ready(News::End {
+                    since,
+                    is_kept: true,
+                }))
             }
         }
         match ask(fleet, b"k") {
@@ -198,8 +205,12 @@ fn without_a_ttl_a_text_is_shared_by_those_who_wait_and_not_kept() {
         may_lead,
         ..question(b"k")
     };
-    let Claim::Lead(lease) = claim(&a, without(true)) else { panic!() };
-    let Claim::Follow(mut following) = claim(&b, without(false)) else { panic!() };
+    let Claim::Lead(lease) = claim(&a, without(true)) else {
+        panic!()
+    };
+    let Claim::Follow(mut following) = claim(&b, without(false)) else {
+        panic!()
+    };
     commit(lease, b"a poem");
     let (bytes, end) = read(&mut *following);
     assert_eq!(bytes, b"a poem");
@@ -241,10 +252,13 @@ fn a_lease_that_is_dropped_is_given_back_at_once() {
             drop(lease);
         }
         assert!(matches!(next(&mut *following), News::Gone));
-        assert!(begun.elapsed() < Duration::from_secs(1), "before it runs out");
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "before it runs out"
+        );
         drop(wait_for(&b, b"k", "lead"));
     }
-    wait_until("none is left", || redis.names("*:l").is_empty());
+    wait_until("none is left", || redis.names("*:l:*").is_empty());
 }
 
 #[test]
@@ -258,7 +272,13 @@ fn a_lease_lives_as_long_as_its_fetch_and_runs_out_without_its_holder() {
     drop(wait_for(&b, b"k", "found"));
 
     // One that nothing renews: that of a holder that was killed.
-    redis.ask(&["SET", &lease_name(&redis, b"dead"), "99:dead.1", "PX", "2000"]);
+    redis.ask(&[
+        "SET",
+        &lease_name(&redis, b"dead"),
+        "99:dead.1",
+        "PX",
+        "2000",
+    ]);
     let mut following = follow(&b, b"dead");
     let begun = Instant::now();
     assert!(matches!(next(&mut *following), News::Gone));
@@ -272,7 +292,7 @@ fn lease_name(redis: &Redis, key: &[u8]) -> String {
     let _of_the_same_fleet = redis;
     let digest = Sha256::digest(key);
     let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
-    format!("poetry:1:{{{digits}}}:l")
+    format!("poetry:1:{{{digits}}}:l:0.0")
 }
 
 #[test]
@@ -281,7 +301,7 @@ fn what_a_deposed_holder_commits_is_refused() {
     let (a, b) = (redis.fleet(), redis.fleet());
     let mut text = OnItsWay::new(lead(&a, b"k"));
     text.append(b"from A");
-    redis.ask(&["DEL", &redis.name("*:l")]);
+    redis.ask(&["DEL", &redis.name("*:l:*")]);
     let lease = lead(&b, b"k");
     commit(lease, b"from B");
     wait_until("B's is kept", || word(&ask(&b, b"k")) == "found");
@@ -305,19 +325,27 @@ fn a_text_past_its_ttl_comes_with_the_lease_to_refresh_it() {
         ..question(b"k")
     };
 
-    let Claim::Found(first) = claim(&a, stale(Wish::Text)) else { panic!() };
+    let Claim::Found(first) = claim(&a, stale(Wish::Text)) else {
+        panic!()
+    };
     assert_eq!(first.text, "old");
     let lease = first.lease.expect("it leads");
-    let Claim::Found(second) = claim(&b, stale(Wish::Text)) else { panic!() };
+    let Claim::Found(second) = claim(&b, stale(Wish::Text)) else {
+        panic!()
+    };
     assert_eq!(second.text, "old");
     assert!(second.lease.is_none(), "one refreshes it");
     assert_eq!(word(&claim(&b, stale(Wish::Newer))), "follow");
 
     commit(lease, b"new");
-    wait_until("it is new", || {
-        matches!(ask(&b, b"k"), Claim::Found(copy) if copy.text == "new")
-    });
-    let without_grace = poetry::tier::Question { grace: ZERO, ..stale(Wish::Text) };
+    wait_until(
+        "it is new",
+        || matches!(ask(&b, b"k"), Claim::Found(copy) if copy.text == "new"),
+    );
+    let without_grace = poetry::tier::Question {
+        grace: ZERO,
+        ..stale(Wish::Text)
+    };
     sleep(5);
     assert_eq!(word(&claim(&b, without_grace)), "lead", "it is too old");
 }
@@ -333,14 +361,19 @@ fn one_that_wants_a_new_text_gets_no_kept_one() {
         ..question(b"k")
     };
     assert_eq!(word(&claim(&a, new(false))), "vacant");
-    let Claim::Lead(_lease) = claim(&a, new(true)) else { panic!() };
+    let Claim::Lead(_lease) = claim(&a, new(true)) else {
+        panic!()
+    };
     assert_eq!(word(&claim(&a, new(false))), "follow");
 }
 
 #[test]
 fn fleets_of_other_names_share_nothing() {
     let Some(redis) = Redis::start() else { return };
-    let (a, b) = (redis.fleet(), redis.fleet_of(|fleet| fleet.name = "other".into()));
+    let (a, b) = (
+        redis.fleet(),
+        redis.fleet_of(|fleet| fleet.name = "other".into()),
+    );
     keep(&a, b"k", b"a poem");
     assert_eq!(word(&ask(&b, b"k")), "lead");
 }
@@ -402,7 +435,10 @@ fn a_purge_of_one_spares_the_others() {
     keep(&a, b"two", b"a poem");
     purge(&a, Erase::Key(b"one".to_vec()), Purge::Hard);
     wait_until("B is told", || !heard.lock().unwrap().is_empty());
-    assert_eq!(*heard.lock().unwrap(), [(Some(b"one".to_vec()), Purge::Hard)]);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [(Some(b"one".to_vec()), Purge::Hard)]
+    );
     assert_eq!(word(&ask(&b, b"one")), "lead");
     assert_eq!(word(&ask(&b, b"two")), "found");
 }
@@ -416,11 +452,40 @@ fn a_text_whose_fetch_began_before_a_purge_is_not_kept() {
     let mut following = follow(&b, b"k");
     read_some(&mut *following, 65_024);
     purge(&b, Erase::All, Purge::Hard);
-    wait_until("it is told", || redis.ask(&["GET", "poetry:1:gen"]).contains('1'));
+    wait_until("it is told", || {
+        redis.ask(&["GET", "poetry:1:gen"]).contains('1')
+    });
     text.commit();
     let (_, end) = read(&mut *following);
     assert!(matches!(end, News::End { is_kept: false, .. }), "{end:?}");
     assert!(matches!(wait_for(&b, b"k", "lead"), Claim::Lead(_)));
+}
+
+#[test]
+fn after_a_purge_no_fetch_from_before_it_is_followed_and_none_is_cut() {
+    let Some(redis) = Redis::start() else { return };
+    let (a, b) = (redis.fleet(), redis.fleet());
+    for texts in [Erase::All, Erase::Key(b"k".to_vec())] {
+        let mut old = OnItsWay::new(lead(&a, b"k"));
+        old.append(&long_poem(70_000));
+        let mut following = follow(&b, b"k");
+        read_some(&mut *following, 65_024);
+
+        let heard = heard_by(&b);
+        purge(&a, texts, Purge::Hard);
+        wait_until("B is told", || !heard.lock().unwrap().is_empty());
+        let lease = lead(&b, b"k");
+        sleep(600); // so that both are renewed
+        old.commit();
+        let (_, end) = read(&mut *following);
+        assert!(matches!(end, News::End { is_kept: false, .. }), "{end:?}");
+        commit(lease, b"new");
+        let Claim::Found(copy) = wait_for(&b, b"k", "found") else { panic!() };
+        assert_eq!(copy.text, "new");
+        purge(&a, Erase::All, Purge::Hard);
+        drop(wait_for(&a, b"k", "lead"));
+        drop(wait_for(&b, b"k", "lead"));
+    }
 }
 
 #[test]
@@ -461,12 +526,14 @@ fn leases_and_subscriptions_return_to_none() {
             2 => text.lease.take().unwrap().fail(Failure::Failed, "why"),
             3 => {
                 let lease = text.lease.take().unwrap();
-                lease.pass(Poem::from(Bytes::from(long_poem(round as usize * 1000 + 1))));
+                lease.pass(Poem::from(Bytes::from(long_poem(
+                    round as usize * 1000 + 1,
+                ))));
             }
             _ => drop(text),
         }
     }
-    wait_until("no lease is left", || redis.names("*:l").is_empty());
+    wait_until("no lease is left", || redis.names("*:l:*").is_empty());
     wait_until("nothing is subscribed", || {
         redis.ask(&["PUBSUB", "CHANNELS"]).lines().count() <= 3 // that of purges
     });
@@ -484,14 +551,20 @@ fn a_clock_of_the_server_that_was_set_back_makes_no_text_live_longer() {
     keep(&a, b"k", b"a poem");
     let name = redis.name("*:p");
     let record = redis.ask(&["GET", &name]);
-    let record = record.split_once("\r\n").unwrap().1.trim_end_matches("\r\n");
+    let record = record
+        .split_once("\r\n")
+        .unwrap()
+        .1
+        .trim_end_matches("\r\n");
     let words: Vec<&str> = record.splitn(4, ' ').collect();
     let later = words[2].parse::<u64>().unwrap() + 86_400_000;
     let ahead = format!("{} {} {later} {}", words[0], words[1], words[3]);
     redis.ask(&["SET", &name, &ahead, "KEEPTTL"]);
 
     let copy = found(&a, b"k");
-    let Term::Since(since) = copy.term else { panic!() };
+    let Term::Since(since) = copy.term else {
+        panic!()
+    };
     assert!(since <= Instant::now(), "its age is zero");
     let left = redis.ask(&["PTTL", &name]);
     let left: u64 = left.trim().trim_start_matches(':').parse().unwrap();

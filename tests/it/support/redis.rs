@@ -92,7 +92,9 @@ impl Redis {
 
     fn try_ask(&self, words: &[&str]) -> Option<String> {
         let mut stream = UnixStream::connect(self.socket()).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .ok()?;
         let mut question = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             let part = format!("${}\r\n{word}\r\n", word.len());

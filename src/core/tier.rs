@@ -48,6 +48,8 @@
 //!   purged since the lease was given. Its followers learn that it is not kept.
 //! * What another process purges is purged here: [`Tier::on_purge`].
 
+mod proof;
+
 use crate::cache::{Freshness, Purge};
 use crate::control::StoreCounts;
 use crate::flight::Reader;
@@ -55,6 +57,7 @@ use crate::poem::Poem;
 use crate::semaphore::Permit;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+pub use proof::{Differs, Proof};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

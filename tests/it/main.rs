@@ -15,6 +15,7 @@ mod faults;
 mod fetch;
 #[cfg(feature = "fleet")]
 mod fleet;
+mod follow;
 mod hit;
 mod limits;
 mod line;

@@ -126,7 +126,7 @@ impl Following {
             let bell = self
                 .shared
                 .bells
-                .hang(self.names.lease(), self.links.clone());
+                .hang(self.lease.clone(), self.links.clone());
             let subscribed = bell.link().subscribe(bell.channel());
             let subscribed = rt::within(self.shared.carry_wait(), subscribed).await;
             subscribed?.ok()?;

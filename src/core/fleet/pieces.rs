@@ -272,14 +272,18 @@ impl Publisher {
                     how.into(),
                     why.into(),
                 ];
-                self.shared.end(&held.name(), &held.pieces(), arguments).await;
+                self.shared
+                    .end(&held.name(), &held.pieces(), arguments)
+                    .await;
                 true
             }
             LeaseEnd::GiveBack => false,
         };
         if !is_committed {
             let held = &self.held;
-            self.shared.give_back(&held.name(), &held.pieces(), &held.token).await;
+            self.shared
+                .give_back(&held.name(), &held.pieces(), &held.token)
+                .await;
         }
     }
 

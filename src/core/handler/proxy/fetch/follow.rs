@@ -9,7 +9,7 @@
 //! | failed | any | fails, as one process alone would; `--fail-ttl` applies |
 //! | unreached | any | asks again, once: this process may reach it. A second time it fails |
 //! | gone | none | asks again |
-//! | gone | some | asks again. What comes then must prove them first: see proof.rs |
+//! | gone | some | asks again. What comes then must prove them first: see [`Proof`](crate::tier::Proof) |
 //!
 //! | a text of which this process has a longer one | none | asks for the right to fetch: it may be cut |
 //!

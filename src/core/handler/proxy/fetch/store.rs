@@ -12,7 +12,6 @@
 //! | is not free, and no process fetches it | waits for its place, and asks again with it |
 
 use super::follow::{Followed, LOST_MOST};
-use super::proof::Proof;
 use super::{Fetch, Stop};
 use crate::cache::Freshness;
 use crate::coalesce::Found;
@@ -23,7 +22,7 @@ use crate::observe::{Event, FetchCause, StoreUse};
 use crate::poem::Poem;
 use crate::rt;
 use crate::stats::PanicCount;
-use crate::tier::{Claim, Lease, Question, StoredText, Term, Tier, Wish};
+use crate::tier::{Claim, Lease, Proof, Question, StoredText, Term, Tier, Wish};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -360,6 +360,7 @@ impl Tier for Fleet {
             stale: count(&figures.stale),
             misses: count(&figures.misses),
             late: count(&figures.late),
+            written: count(&figures.published),
             dropped: count(&figures.dropped),
             errors: count(&figures.errors),
             fleet: Some(FleetCounts {

@@ -121,6 +121,10 @@ fn add_store_news(object: &mut Value, news: &StoreNews) {
             object["past"] = json!(past);
         }
         StoreNews::Damaged { aside } => object["aside"] = json!(aside),
+        StoreNews::Answers { after, alone } => {
+            object["after_ms"] = json!(millis(*after));
+            object["alone"] = json!(alone);
+        }
         _ => {}
     }
     if let Some(why) = news.reason() {
@@ -179,6 +183,17 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "bytes": store.bytes,
             "capacity": store.capacity,
         });
+        if let Some(fleet) = &store.fleet {
+            object["store"]["fleet"] = json!({
+                "lead": fleet.leads,
+                "follow": fleet.follows,
+                "alone": fleet.alone,
+                "taken_over": fleet.takeovers,
+                "published": fleet.published,
+                "deposed": fleet.deposed,
+                "proofs_failed": fleet.proofs_failed,
+            });
+        }
     }
     if !snapshot.upstreams.is_empty() {
         let upstreams = snapshot.upstreams.iter();

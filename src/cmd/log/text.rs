@@ -329,6 +329,21 @@ fn store_counts(counts: &StoreCounts) -> String {
         (counts.dropped, "dropped"),
         (counts.errors, "errors"),
     ];
+    if let Some(fleet) = &counts.fleet {
+        let shared = [
+            (counts.hits, "hit"),
+            (counts.stale, "stale"),
+            (fleet.leads, "led"),
+            (fleet.follows, "followed"),
+            (fleet.alone, "alone"),
+            (fleet.takeovers, "taken over"),
+            (fleet.published, "published"),
+            (counts.late, "late"),
+            (counts.errors, "errors"),
+        ];
+        return format!("store: {state}, {}", list(&shared));
+    }
+
     let texts = thousands(counts.texts);
     let figures = list(&figures);
     format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")

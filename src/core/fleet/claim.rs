@@ -21,7 +21,7 @@ use super::record::{self, HEAD_MOST, INLINE_MOST, Record, TextPlace};
 use super::scripts::{LookKind, Looked, SCRIPTS, looked};
 use super::{Links, PurgeNumbers, Shared, add};
 use crate::rt;
-use crate::tier::{Claim, Question, StoredText, Term, Wish};
+use crate::tier::{Claim, Lease, Question, StoredText, Term, Wish};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use redis::Value;
@@ -55,61 +55,72 @@ impl Shared {
             let Some(look) = self.look(question, wish).await else {
                 return Claim::Alone;
             };
+            if let LookKind::Held { token, .. } = &look.said.kind
+                && self.ends_here(token).await
+            {
+                continue;
+            }
+            // At once: dropped with this future, it is given back.
+            let lease = match &look.said.kind {
+                LookKind::Ours { token } => Some(FleetLease::new(
+                    self.clone(),
+                    question,
+                    &look,
+                    token.clone(),
+                )),
+                _ => None,
+            };
             let is_fresh = look.said.kind == LookKind::Fresh;
             let copy = self.copy(question, &look).await;
             if is_fresh && copy.is_none() && wish != Wish::New {
                 wish = Wish::New;
                 continue;
             }
-            return self.judged(question, look, copy);
+            return match copy {
+                Some(copy) => self.found(copy, lease, is_fresh),
+                None => self.without_copy(question, &look, lease),
+            };
         }
     }
 
-    fn judged(
+    /// Whether the lease is one of this proxy's own whose end is on its way. That is
+    /// waited for: a fetch that has ended here is not to be followed here.
+    async fn ends_here(&self, token: &str) -> bool {
+        let Some(ended) = self.leases.ended(token) else {
+            return false;
+        };
+        rt::within(self.settings.answer_wait, ended).await.is_some()
+    }
+
+    fn found(&self, copy: StoredText, lease: Option<Box<dyn Lease>>, is_fresh: bool) -> Claim {
+        add(if is_fresh {
+            &self.figures.hits
+        } else {
+            &self.figures.stale
+        });
+        Claim::Found(StoredText { lease, ..copy })
+    }
+
+    fn without_copy(
         self: &Arc<Self>,
         question: &Question<'_>,
-        look: Look,
-        copy: Option<StoredText>,
+        look: &Look,
+        lease: Option<Box<dyn Lease>>,
     ) -> Claim {
-        let lease = |token| FleetLease::new(self.clone(), question, &look, token);
-        match (look.said.kind.clone(), copy) {
-            (LookKind::Ours { token }, Some(copy)) => {
-                add(&self.figures.stale);
-                Claim::Found(StoredText {
-                    lease: Some(lease(token)),
-                    ..copy
-                })
-            }
-            (LookKind::Ours { token }, None) => {
+        match (&look.said.kind, lease) {
+            (LookKind::Ours { .. }, Some(lease)) => {
                 add(&self.figures.misses);
-                Claim::Lead(lease(token))
+                Claim::Lead(lease)
             }
-            (kind, Some(copy)) => {
-                add(match kind {
-                    LookKind::Fresh => &self.figures.hits,
-                    _ => &self.figures.stale,
-                });
-                Claim::Found(copy)
-            }
-            (LookKind::Held { token, left }, None) => {
+            (LookKind::Held { token, left }, _) => {
                 add(&self.figures.misses);
                 let names = self.names.key(question.key);
-                let left = Duration::from_millis(left);
-                Claim::Follow(Box::new(Following::new(
-                    self.clone(),
-                    &names,
-                    token,
-                    left,
-                    &look,
-                )))
+                let left = Duration::from_millis(*left);
+                let following = Following::new(self.clone(), &names, token.clone(), left, look);
+                Claim::Follow(Box::new(following))
             }
-            (LookKind::Free, None) => {
-                if question.may_lead {
-                    return Claim::Alone; // it was not asked that
-                }
-                Claim::Vacant
-            }
-            (LookKind::Unwritable { .. } | LookKind::Fresh, None) => Claim::Alone,
+            (LookKind::Free, _) if !question.may_lead => Claim::Vacant,
+            _ => Claim::Alone,
         }
     }
 

@@ -138,6 +138,21 @@ impl Leases {
         }
     }
 
+    /// Waits until this lease is gone, if it is one of ours and ends.
+    pub fn ended(&self, token: &str) -> Option<impl Future<Output = ()>> {
+        let held = lock(&self.held).get(token).cloned()?;
+        let is_ending = held.is_ending.load(Ordering::Acquire) || held.is_over();
+        is_ending.then(|| async move {
+            loop {
+                let ended = self.ended.0.listen(); // before the look
+                if !lock(&self.held).contains_key(&held.token) {
+                    return;
+                }
+                ended.await;
+            }
+        })
+    }
+
     /// Waits until this lease is over.
     pub async fn over(&self, held: &Held) {
         loop {

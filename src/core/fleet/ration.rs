@@ -9,6 +9,7 @@
 //! | nested deeper than any reply of ours | [`NotRedis::Strange`] |
 //! | no reply at all: HTTP, noise | [`NotRedis::Strange`] |
 //! | a reply that nothing asked for | [`NotRedis::Unasked`] |
+//! | messages without end, and no reply between them | [`NotRedis::Flood`] |
 //!
 //! It follows the framing and nothing else. What a reply means is decided elsewhere.
 
@@ -22,6 +23,10 @@ const DEPTH_MOST: usize = 5;
 /// The longest first line of a reply: errors and numbers. An error may quote a script.
 const LINE_MOST: usize = 4 << 10;
 
+/// Bytes of messages that may come without a reply between them: some 50,000 doorbells.
+/// A follower asks after each that it hears.
+const MESSAGES_MOST: usize = 8 << 20;
+
 /// The shortest element of a list: a mark, and the end of its line.
 const ELEMENT_LEAST: usize = 3;
 
@@ -34,6 +39,8 @@ pub(super) enum NotRedis {
     Strange,
     #[error("not Redis: it sent replies to nothing")]
     Unasked,
+    #[error("messages without end")]
+    Flood,
 }
 
 /// Replies that have been asked for and have not come.
@@ -64,6 +71,8 @@ pub(super) struct Ration {
     taken: usize,
     /// Whether it is one that comes unasked: a message.
     is_push: bool,
+    /// Bytes of messages since the last reply.
+    messages: usize,
     /// Elements that are still to come, of each list that is open.
     open: Vec<u64>,
     state: Reading,
@@ -86,6 +95,7 @@ impl Ration {
             owed,
             taken: 0,
             is_push: false,
+            messages: 0,
             open: Vec::new(),
             state: Reading::Mark,
         }
@@ -202,8 +212,15 @@ impl Ration {
             self.open.pop();
         }
 
-        self.taken = 0;
-        if !self.is_push && !self.owed.take() {
+        let length = std::mem::take(&mut self.taken);
+        if self.is_push {
+            self.messages += length;
+            if self.messages > MESSAGES_MOST {
+                return Err(NotRedis::Flood);
+            }
+        } else if self.owed.take() {
+            self.messages = 0;
+        } else {
             return Err(NotRedis::Unasked);
         }
         Ok(())

@@ -3,15 +3,25 @@
 
 use super::ration::{NotRedis, Ration};
 use crate::net::{Stream, Then};
+use crate::rt;
+use futures::future::{BoxFuture, FutureExt};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are read before other tasks of the thread run. A server that sends
-/// without end would keep them all waiting.
-const READ_IN_A_ROW: usize = 256 << 10;
+/// Bytes that are read before other tasks of the thread run.
+const READ_AT_ONCE: usize = 64 << 10;
+
+/// Bytes that are read in a row before the thread looks for other events: while a task
+/// is ready, the executor does that only now and then. A server that sends without end
+/// would keep all clients waiting.
+const READ_IN_A_ROW: usize = 512 << 10;
+
+/// That pause. Shorter than a timer can be; it is the look that counts.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// Why a connection is of no use; empty while it is.
 pub(super) type Fault = Arc<OnceLock<NotRedis>>;
@@ -23,6 +33,9 @@ pub(super) struct Wire {
     fault: Fault,
     /// Bytes that were read since it last waited.
     in_a_row: usize,
+    /// The same, since others ran.
+    at_once: usize,
+    pause: Option<BoxFuture<'static, ()>>,
 }
 
 impl Wire {
@@ -33,7 +46,31 @@ impl Wire {
             ration,
             fault,
             in_a_row: 0,
+            at_once: 0,
+            pause: None,
         }
+    }
+
+    /// Lets others run now and then.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+            self.in_a_row = 0;
+            self.at_once = 0;
+        } else if self.in_a_row >= READ_IN_A_ROW {
+            let mut pause = rt::sleep(PAUSE).boxed();
+            let polled = pause.as_mut().poll(cx);
+            self.pause = Some(pause);
+            if polled.is_pending() {
+                return Poll::Pending;
+            }
+        } else if self.at_once >= READ_AT_ONCE {
+            self.at_once = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     fn read(&mut self, into: &mut ReadBuf<'_>) -> io::Result<usize> {
@@ -56,21 +93,17 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.in_a_row >= READ_IN_A_ROW {
-            self.in_a_row = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-
+        ready!(self.poll_turn(cx));
         loop {
             match self.read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.in_a_row = 0;
+                    (self.in_a_row, self.at_once) = (0, 0);
                     ready!(self.stream.poll_readable(cx))?;
                 }
                 read => {
                     let count = read?;
                     self.in_a_row += count;
+                    self.at_once += count;
                     return Poll::Ready(Ok(()));
                 }
             }

@@ -146,19 +146,21 @@ fn a_server_that_answers_strangely_costs_little() {
         ("a list that is too short", answers("*2\r\n+K\r\n:1\r\n")),
         (
             "numbers for words",
-            answers("*7\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n"),
+            answers("*8\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n"),
         ),
         (
             "a text of nobody",
-            answers(format!("*7\r\n+X\r\n:1\r\n:0\r\n:0\r\n+\r\n:0\r\n{text}")),
+            answers(format!(
+                "*8\r\n+X\r\n:1\r\n:0\r\n:0\r\n+\r\n:0\r\n{text}:0\r\n"
+            )),
         ),
         (
             "no text",
-            answers("*7\r\n+K\r\n:1\r\n:0\r\n:0\r\n+\r\n:0\r\n_\r\n"),
+            answers("*8\r\n+K\r\n:1\r\n:0\r\n:0\r\n+\r\n:0\r\n_\r\n:0\r\n"),
         ),
         (
             "a strange token",
-            answers("*7\r\n+L\r\n:1\r\n:0\r\n:0\r\n+a b\r\n:0\r\n_\r\n"),
+            answers("*8\r\n+L\r\n:1\r\n:0\r\n:0\r\n+a b\r\n:0\r\n_\r\n:0\r\n"),
         ),
         ("a thousand messages", answers(format!("{messages}+OK\r\n"))),
         ("two replies", answers("+OK\r\n+OK\r\n")),
@@ -173,8 +175,8 @@ fn a_reply_may_have_just_so_many_bytes() {
     // LOOK's answer with a record that is none. It asks once more, for none.
     let answer = |length: usize| {
         let record = "x".repeat(length);
-        let head = "*7\r\n+N\r\n:1\r\n:0\r\n:0\r\n$0\r\n\r\n:0\r\n";
-        format!("{head}${length}\r\n{record}\r\n")
+        let head = "*8\r\n+N\r\n:1\r\n:0\r\n:0\r\n$0\r\n\r\n:0\r\n";
+        format!("{head}${length}\r\n{record}\r\n:0\r\n")
     };
     const RATION: usize = 64 << 10;
     let framing = answer(10_000).len() - 10_000;

@@ -480,7 +480,9 @@ fn after_a_purge_no_fetch_from_before_it_is_followed_and_none_is_cut() {
         let (_, end) = read(&mut *following);
         assert!(matches!(end, News::End { is_kept: false, .. }), "{end:?}");
         commit(lease, b"new");
-        let Claim::Found(copy) = wait_for(&b, b"k", "found") else { panic!() };
+        let Claim::Found(copy) = wait_for(&b, b"k", "found") else {
+            panic!()
+        };
         assert_eq!(copy.text, "new");
         purge(&a, Erase::All, Purge::Hard);
         drop(wait_for(&a, b"k", "lead"));

@@ -28,7 +28,7 @@ fn the_number_of_series_is_bounded() {
         let fresh = text(upstreams(idle_proxy(&[]), &names));
         let used = text(upstreams(busy_proxy(), &names));
 
-        let most = 95 + 11 + 24 * count; // with a store
+        let most = 95 + 18 + 24 * count; // with a store that is shared
         let number = series(&fresh).len();
         assert!(number <= most, "{number} of {most}");
         assert_eq!(
@@ -98,6 +98,9 @@ fn every_figure_stands_under_its_own_name() {
             r#"poetry_fetches_total{cause="admin",result="passed"}"#,
             44.0,
         ),
+        (r#"poetry_fleet_fetches_total{part="follow"}"#, 311.0),
+        (r#"poetry_fleet_fetches_total{part="alone"}"#, 313.0),
+        ("poetry_fleet_published_total", 317.0),
         ("poetry_flights", 23.0),
         ("poetry_flight_readers", 22.0),
         ("poetry_upstream_places", 21.0),

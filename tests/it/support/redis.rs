@@ -5,6 +5,7 @@ use poetry::fleet::{Fleet, FleetSettings, Place};
 use poetry::observe::{Observer, Silent};
 use poetry::tier::Tier;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -100,13 +101,12 @@ impl Redis {
             let part = format!("${}\r\n{word}\r\n", word.len());
             question.extend_from_slice(part.as_bytes());
         }
-        question.extend_from_slice(b"*1\r\n$4\r\nQUIT\r\n");
         stream.write_all(&question).ok()?;
+        stream.shutdown(Shutdown::Write).ok()?;
 
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).ok()?;
-        let reply = String::from_utf8_lossy(&reply).into_owned();
-        Some(reply.strip_suffix("+OK\r\n").unwrap_or(&reply).to_string())
+        (!reply.is_empty()).then(|| String::from_utf8_lossy(&reply).into_owned())
     }
 
     /// The names that match a pattern.

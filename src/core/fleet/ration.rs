@@ -73,6 +73,8 @@ pub(super) struct Ration {
     is_push: bool,
     /// Bytes of messages since the last reply.
     messages: usize,
+    /// What ended in this look.
+    ended: usize,
     /// Elements that are still to come, of each list that is open.
     open: Vec<u64>,
     state: Reading,
@@ -96,16 +98,18 @@ impl Ration {
             taken: 0,
             is_push: false,
             messages: 0,
+            ended: 0,
             open: Vec::new(),
             state: Reading::Mark,
         }
     }
 
-    /// Looks at bytes that came.
+    /// Looks at bytes that came. Returns how many replies and messages ended in them.
     ///
     /// # Errors
     /// [`NotRedis`]: the connection is of no use any more.
-    pub fn look(&mut self, bytes: &[u8]) -> Result<(), NotRedis> {
+    pub fn look(&mut self, bytes: &[u8]) -> Result<usize, NotRedis> {
+        self.ended = 0;
         let mut rest = bytes;
         while let Some(first) = rest.first() {
             let used = match &mut self.state {
@@ -141,7 +145,7 @@ impl Ration {
             self.charge(used)?;
             rest = &rest[used..];
         }
-        Ok(())
+        Ok(self.ended)
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), NotRedis> {
@@ -212,6 +216,7 @@ impl Ration {
             self.open.pop();
         }
 
+        self.ended += 1;
         let length = std::mem::take(&mut self.taken);
         if self.is_push {
             self.messages += length;
@@ -250,9 +255,11 @@ pub fn check_ration(bytes: &[u8], split: usize) {
     };
     let mut parts = ration();
     let (first, second) = bytes.split_at(split.min(bytes.len()));
-    let split = parts.look(first).and_then(|()| parts.look(second));
+    let split = parts.look(first).and_then(|_| parts.look(second));
     let mut bytewise = ration();
-    let one_by_one = bytes.iter().try_for_each(|byte| bytewise.look(&[*byte]));
+    let one_by_one = bytes
+        .iter()
+        .try_for_each(|byte| bytewise.look(&[*byte]).map(drop));
     assert_eq!(split.is_ok(), one_by_one.is_ok());
 }
 
@@ -275,12 +282,12 @@ mod tests {
     fn a_reply_of_just_the_ration_passes_and_one_byte_more_does_not() {
         let reply = string(100);
         let most = reply.len() - 1; // the last byte ends it
-        assert_eq!(ration(most, 1).look(&reply), Ok(()));
+        assert_eq!(ration(most, 1).look(&reply), Ok(1));
         assert_eq!(
             ration(most - 3, 1).look(&reply),
             Err(NotRedis::TooLong(most - 3))
         );
-        assert_eq!(ration(most, 9).look(&reply.repeat(9)), Ok(()));
+        assert_eq!(ration(most, 9).look(&reply.repeat(9)), Ok(9));
     }
 
     #[test]
@@ -323,8 +330,8 @@ mod tests {
     fn replies_must_be_asked_for_and_messages_need_not() {
         let push = b">3\r\n+message\r\n$1\r\na\r\n$1\r\nx\r\n";
         let mut one = ration(100, 1);
-        assert_eq!(one.look(&push.repeat(50)), Ok(()));
-        assert_eq!(one.look(b"*2\r\n:1\r\n*1\r\n+OK\r\n"), Ok(()));
+        assert_eq!(one.look(&push.repeat(50)), Ok(50));
+        assert_eq!(one.look(b"*2\r\n:1\r\n*1\r\n+OK\r\n"), Ok(1));
         assert_eq!(one.look(b"_\r\n"), Err(NotRedis::Unasked));
     }
 

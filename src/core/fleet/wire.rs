@@ -12,13 +12,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are read before other tasks of the thread run.
+/// What is read before other tasks of the thread run.
 const READ_AT_ONCE: usize = 64 << 10;
 
-/// Bytes that are read in a row before the thread looks for other events: while a task
-/// is ready, the executor does that only now and then. A server that sends without end
+/// What is read in a row before the thread looks for other events: while a task is
+/// ready, the executor does that only now and then. A server that sends without end
 /// would keep all clients waiting.
 const READ_IN_A_ROW: usize = 512 << 10;
+
+/// What a reply or a message counts beside its bytes: many short ones take longer than a
+/// long one.
+const EACH_COUNTS: usize = 1 << 10;
 
 /// That pause. Shorter than a timer can be; it is the look that counts.
 const PAUSE: Duration = Duration::from_micros(100);
@@ -31,7 +35,7 @@ pub(super) struct Wire {
     stream: Stream,
     ration: Ration,
     fault: Fault,
-    /// Bytes that were read since it last waited.
+    /// What was read since it last waited.
     in_a_row: usize,
     /// The same, since others ran.
     at_once: usize,
@@ -76,8 +80,15 @@ impl Wire {
     fn read(&mut self, into: &mut ReadBuf<'_>) -> io::Result<usize> {
         let space = into.initialize_unfilled();
         let count = self.stream.read_now(space)?;
-        if let Err(fault) = self.ration.look(&space[..count]) {
-            let _first_counts = self.fault.set(fault);
+        match self.ration.look(&space[..count]) {
+            Ok(ended) => {
+                let cost = count + ended * EACH_COUNTS;
+                self.in_a_row += cost;
+                self.at_once += cost;
+            }
+            Err(fault) => {
+                let _first_counts = self.fault.set(fault);
+            }
         }
         if let Some(fault) = self.fault.get() {
             return Err(io::Error::new(ErrorKind::InvalidData, *fault));
@@ -100,12 +111,7 @@ impl AsyncRead for Wire {
                     (self.in_a_row, self.at_once) = (0, 0);
                     ready!(self.stream.poll_readable(cx))?;
                 }
-                read => {
-                    let count = read?;
-                    self.in_a_row += count;
-                    self.at_once += count;
-                    return Poll::Ready(Ok(()));
-                }
+                read => return Poll::Ready(read.map(drop)),
             }
         }
     }

@@ -2,8 +2,7 @@
 
 use super::parts::sleep;
 use crate::support::{
-    Client, FakeUpstream, HOUR, Redis, Service, ZERO, count, long_poem, proxy, wait_for_count,
-    wait_until,
+    Client, FakeUpstream, HOUR, Redis, Service, ZERO, count, long_poem, proxy, wait_until,
 };
 use poetry::cache::Purge;
 use poetry::control::Texts;
@@ -73,7 +72,9 @@ fn a_client_of_the_other_proxy_gets_the_first_half_at_once_and_the_end_with_all(
     assert_eq!(first.rest().unwrap(), b"the second");
     assert!(second.rest().unwrap().is_empty());
     assert_eq!(upstream.connections(), 1);
-    wait_for_count("kept by both", &b.stats.kept, 1);
+    wait_until("it is kept by both", || {
+        b.snapshot().cache.unwrap().kept.0 == 1
+    });
 }
 
 #[test]

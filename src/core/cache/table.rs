@@ -11,9 +11,9 @@ mod dense;
 mod entry;
 mod sieve;
 
-use super::Freshness;
 use super::stamp::Epoch;
 use super::stored::Stored;
+use super::{Freshness, Purge};
 use ahash::RandomState;
 use dense::Dense;
 pub(super) use entry::{Entry, FetchEntry, FetchState, Kept, NegativeEntry, Taken};
@@ -263,10 +263,11 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         }
 
         let now = self.epoch.stamp(how.now);
-        let gone = self.epoch.stamp(how.now + how.grace);
-        let Some(kept) = self.at_mut(at).kept_mut() else {
+        let Some(kept) = self.at(at).kept() else {
             return had_failure;
         };
+        let gone = self.epoch.stamp(how.now + how.grace(self.freshness(kept)));
+        let kept = self.at_mut(at).kept_mut().expect("it was there above");
         kept.fresh_until = kept.fresh_until.min(now);
         kept.stale_until = kept.stale_until.min(gone);
         if kept.stale_until <= now {
@@ -368,8 +369,22 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
 /// How a purge treats what it finds.
 pub(super) struct PurgeRule<'a, F> {
     pub(super) now: Instant,
-    /// How long a purged value may still be served while it is refreshed.
-    pub(super) grace: Duration,
+    pub(super) how: Purge,
     /// Flights that the purge leaves alone.
     pub(super) spares: &'a dyn Fn(&F) -> bool,
+}
+
+impl<F> PurgeRule<'_, F> {
+    /// How long a purged value may still be served while it is refreshed: as long as
+    /// after its ttl.
+    fn grace(&self, freshness: Freshness) -> Duration {
+        let Freshness {
+            fresh_until,
+            stale_until,
+        } = freshness;
+        match self.how {
+            Purge::Soft => stale_until.saturating_duration_since(fresh_until),
+            Purge::Hard => Duration::ZERO,
+        }
+    }
 }

@@ -73,9 +73,9 @@ impl Fetch {
 
         let proxy = self.proxy.clone();
         proxy.fleet.follows.fetch_add(1, Ordering::Relaxed);
-        proxy.observer.event(Event::Following {
-            fetch: self.name(&proxy),
-        });
+        proxy
+            .observer
+            .event(Event::Following { fetch: self.name() });
         self.fleet.used = Some(StoreUse::Follow);
         self.note(None);
         self.listed.is(Phase::Waiting);
@@ -119,7 +119,7 @@ impl Fetch {
                     return self.complete(since, is_kept).await;
                 }
                 News::Failed(why) => {
-                    let subject = self.proxy.name.clone();
+                    let subject = self.ask.target.name.clone();
                     let why = format!("another proxy's fetch failed: {why}");
                     return Err(Error::Other { subject, why }.into());
                 }
@@ -151,11 +151,11 @@ impl Fetch {
 
     /// How long a text may be served that was complete since then.
     pub(super) fn freshness(&self, since: Instant) -> Freshness {
-        let mut policy = self.proxy.settings.policy;
+        let mut times = self.ask.target.times;
         if let Verdict::KeepFor(ttl) = self.keep() {
-            policy.ttl = ttl;
+            times.ttl = ttl;
         }
-        policy.freshness(since)
+        times.freshness(since)
     }
 
     /// Lands what was followed, with the age that it has.
@@ -168,7 +168,7 @@ impl Fetch {
         }
 
         if let Some(why) = self.rejected {
-            let (fetch, why) = (self.name(&proxy), why.words());
+            let (fetch, why) = (self.name(), why.words());
             proxy.observer.event(Event::Rejected { fetch, why });
             self.guard.land(Verdict::Reject, now);
         } else {

@@ -65,7 +65,7 @@ impl Fetch {
     }
 
     fn lost(&self, got: u64, why: &'static str) -> Stop {
-        let subject = self.proxy.name.clone();
+        let subject = self.ask.target.name.clone();
         Stop::Lost(Error::Lost { subject, got, why })
     }
 }

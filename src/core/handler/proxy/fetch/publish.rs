@@ -49,9 +49,9 @@ impl Fetch {
         if self.fleet.is_orphan {
             counts.takeovers.fetch_add(1, Ordering::Relaxed);
             self.fleet.is_takeover = true;
-            self.proxy.observer.event(Event::TakenOver {
-                fetch: self.name(&self.proxy),
-            });
+            self.proxy
+                .observer
+                .event(Event::TakenOver { fetch: self.name() });
         }
     }
 

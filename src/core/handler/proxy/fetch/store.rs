@@ -17,13 +17,12 @@ use crate::cache::Freshness;
 use crate::coalesce::Found;
 use crate::dispatch::{Job, Place};
 use crate::error::Error;
-use crate::handler::proxy::Proxy;
+use crate::handler::proxy::{Ask, Proxy};
 use crate::observe::{Event, FetchCause, StoreUse};
 use crate::poem::Poem;
 use crate::rt;
 use crate::stats::PanicCount;
 use crate::tier::{Claim, Lease, Proof, Question, StoredText, Term, Tier, Wish};
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,19 +94,19 @@ impl Fetch {
         tier: Arc<dyn Tier>,
         mut place: Option<Place<Fetch>>,
     ) -> Option<ToFetch> {
-        let proxy = self.proxy.clone();
-        let key = proxy.whole_key(&self.request);
+        let target = self.ask.target.clone();
+        let key = target.scope.whole(&target.scope.key(&self.ask.request));
         let mut wish = self.wish();
         loop {
             if place.is_none() && tier.is_shared() {
-                place = proxy.dispatch.take_place();
+                place = target.places.dispatch.take_place();
             }
             let question = Question {
                 key: &key,
                 wish,
                 may_lead: place.is_some() || !tier.is_shared(),
-                ttl: proxy.settings.longest_ttl(),
-                grace: proxy.settings.policy.grace,
+                ttl: target.longest_ttl(),
+                grace: target.times.grace,
             };
             let next = match tier.claim(question).await {
                 Claim::Found(found) => self.take_copy(found, place, &*tier).await,
@@ -127,10 +126,32 @@ impl Fetch {
         }
     }
 
+    /// The same, for a fetch that has waited for its place. Returns both if it has to
+    /// ask a server at that place; at another one it has started.
+    pub(super) async fn ask_in_place(
+        mut self,
+        place: Place<Fetch>,
+    ) -> Option<(Fetch, Place<Fetch>)> {
+        self.fleet.asks_again = false;
+        let proxy = self.proxy.clone();
+        let Some(tier) = proxy.tier.clone() else {
+            return Some((self, place));
+        };
+
+        let own = place.id();
+        match self.come_by(tier, Some(place)).await? {
+            (fetch, Some(same)) if same.id() == own => Some((fetch, same)),
+            (fetch, other) => {
+                proxy.go_on(fetch, other);
+                None
+            }
+        }
+    }
+
     /// A refresh is to bring another text than the one that is there, and an operator
     /// wants one that is fetched now.
     fn wish(&self) -> Wish {
-        match self.cause {
+        match self.ask.cause {
             FetchCause::Miss => Wish::Text,
             FetchCause::Stale | FetchCause::Prefetch => Wish::Newer,
             FetchCause::Admin => Wish::New,
@@ -248,11 +269,11 @@ impl Fetch {
 
     /// Whether a copy is better than what is in memory, and young enough at all.
     fn improves(&self, copy: Freshness, now: Instant) -> bool {
-        if self.cause == FetchCause::Miss {
+        if self.ask.cause == FetchCause::Miss {
             return copy.stale_until > now;
         }
 
-        let key = self.proxy.scope.key(&self.request);
+        let key = self.ask.target.scope.key(&self.ask.request);
         let known = self.proxy.texts.cache().known_of(&key, now);
         let old = known.and_then(|known| known.value);
         let old = old.map(|value| value.freshness.fresh_until);
@@ -293,7 +314,7 @@ impl Fetch {
         };
         let is_stale = freshness.fresh_until <= now;
         proxy.observer.event(Event::FromStore {
-            fetch: self.name(&proxy),
+            fetch: self.name(),
             bytes,
             is_stale,
         });
@@ -301,10 +322,10 @@ impl Fetch {
         self.guard.append_last(rest);
         drop(found.permit); // it is counted by now
 
-        let request = self.request;
+        let ask = self.ask;
         self.guard.land_copy(freshness, now);
         if is_stale {
-            proxy.refresh_copy(request, refresh, now);
+            proxy.refresh_copy(ask, refresh, now);
         }
         Ok(())
     }
@@ -319,7 +340,7 @@ impl Fetch {
 
     fn unreached(&self) -> Error {
         Error::Unreachable {
-            subject: self.proxy.name.clone(),
+            subject: self.ask.target.name.clone(),
             why: "another proxy could not connect either".into(),
         }
     }
@@ -329,24 +350,29 @@ impl Proxy {
     /// Goes on with a fetch that has asked the tier: at its place, or in the queue.
     pub(super) fn go_on(self: &Arc<Self>, fetch: Fetch, place: Option<Place<Fetch>>) {
         match place {
-            Some(place) => self.dispatch.start_at(fetch, place),
+            Some(place) => {
+                let places = fetch.ask.target.places.clone();
+                places.dispatch.start_at(fetch, place);
+            }
             None => self.enter(fetch, Instant::now()),
         }
     }
 
     /// Refreshes a copy that was stale when it came, unless that is done already.
-    fn refresh_copy(self: &Arc<Self>, request: Bytes, refresh: Option<LeaseInPlace>, now: Instant) {
-        let key = self.scope.key(&request);
+    fn refresh_copy(self: &Arc<Self>, mut ask: Ask, refresh: Option<LeaseInPlace>, now: Instant) {
+        let key = ask.target.scope.key(&ask.request);
+        ask.cause = FetchCause::Stale;
         let Found::Stale(_, Some(guard)) = self.texts.find(&key, now) else {
             return;
         };
 
         match refresh {
-            None => self.spawn_fetch(guard, request, FetchCause::Stale, now),
+            None => self.spawn_fetch(ask, guard, now),
             Some((lease, place)) => {
-                let mut fetch = self.list_fetch(guard, request, FetchCause::Stale, now);
+                let places = ask.target.places.clone();
+                let mut fetch = self.list_fetch(ask, guard, now);
                 fetch.lead(lease);
-                self.dispatch.start_at(fetch, place);
+                places.dispatch.start_at(fetch, place);
             }
         }
     }

@@ -4,13 +4,13 @@
 //! | file | question |
 //! |---|---|
 //! | `fleet/place.rs`, `fleet/names.rs` | Where is the server, and what are things called in it? |
-//! | `fleet/scripts.rs` | What does the server decide? |
+//! | `fleet/scripts.rs`, `fleet/answers.rs` | What does the server decide, and say? |
 //! | `fleet/record.rs` | How is a text kept there? |
 //! | `fleet/link.rs`, `fleet/wire.rs`, `fleet/ration.rs` | How is it asked, and how much may it answer? |
 //! | `fleet/breaker.rs` | Is it asked at all? |
 //! | `fleet/keeper.rs` | What is done without a fetch: connect, renew, probe, tell purges? |
 //! | `fleet/claim.rs` | What does a fetch get? |
-//! | `fleet/leases.rs`, `fleet/pieces.rs` | How do others get what a fetch brings? |
+//! | `fleet/leases.rs`, `fleet/pieces.rs`, `fleet/commit.rs` | How do others get what a fetch brings? |
 //! | `fleet/follow.rs`, `fleet/bells.rs` | How is another proxy's fetch followed? |
 //! | `fleet/purges.rs` | How does a purge reach all? |
 //!
@@ -30,9 +30,11 @@
 //! after its lease has run out is refused, and its pieces have the lease's token in
 //! their name, so that they are never mixed with another's.
 
+mod answers;
 mod bells;
 mod breaker;
 mod claim;
+mod commit;
 mod follow;
 mod keeper;
 mod leases;
@@ -125,6 +127,8 @@ struct Shared {
     is_closing: AtomicBool,
     /// There is something for the keeper to do.
     wanted: Notify,
+    /// Why the server has refused a question; the keeper takes it.
+    refusal: Mutex<Option<String>>,
     /// When it was last told that nothing can be written.
     told_unwritable: Mutex<Option<Instant>>,
     figures: Figures,
@@ -143,6 +147,8 @@ struct Figures {
     stale: AtomicU64,
     misses: AtomicU64,
     late: AtomicU64,
+    /// Questions of fetches that had a good answer, and probes.
+    answers: AtomicU64,
     errors: AtomicU64,
     published: AtomicU64,
     dropped: AtomicU64,
@@ -187,6 +193,7 @@ impl Fleet {
             large_reads: Semaphore::new(LARGE_READS),
             is_closing: AtomicBool::new(false),
             wanted: Notify::new(),
+            refusal: Mutex::default(),
             told_unwritable: Mutex::default(),
             figures: Figures::default(),
             settings,
@@ -243,13 +250,22 @@ impl Shared {
     }
 
     fn answered(&self) {
+        add(&self.figures.answers);
         let turned = lock(&self.breaker).answered(Instant::now());
         self.turned(turned, || self.silent());
     }
 
-    fn failed(&self) {
+    /// A question had no good answer. If that is the last straw, `news` say it.
+    fn failed(&self, news: StoreNews) {
         let turned = lock(&self.breaker).failed(Instant::now());
-        self.turned(turned, || self.silent());
+        self.turned(turned, || news);
+    }
+
+    /// The server refuses what it must not. It is left alone for a while.
+    fn refused(&self, why: String) {
+        add(&self.figures.errors);
+        *lock(&self.refusal) = Some(why);
+        self.wanted.notify(usize::MAX);
     }
 
     fn silent(&self) -> StoreNews {
@@ -374,7 +390,7 @@ impl Tier for Fleet {
 
     fn close(&self, limit: Duration) -> BoxFuture<'_, bool> {
         let closed = async move {
-            self.shared.leases.give_back_all();
+            self.shared.give_back_all();
             let done = rt::within(limit, self.shared.leases.none_left()).await;
             self.shared.close();
             done.is_some()

@@ -7,4 +7,5 @@ mod outage;
 mod parts;
 mod processes;
 mod proxies;
+mod purges;
 mod texts;

@@ -14,12 +14,14 @@
 //!
 //! A record that is not what it says, or whose pieces are gone, is taken for none.
 
+use super::answers::{LookKind, Looked, looked};
 use super::follow::{Following, read_kept};
 use super::leases::{FleetLease, LEASE};
 use super::link::{LinkError, Told};
 use super::record::{self, HEAD_MOST, INLINE_MOST, Record, TextPlace};
-use super::scripts::{LookKind, Looked, SCRIPTS, looked};
+use super::scripts::SCRIPTS;
 use super::{Links, PurgeNumbers, Shared, add};
+use crate::observe::StoreNews;
 use crate::rt;
 use crate::tier::{Claim, Lease, Question, StoredText, Term, Wish};
 use bytes::Bytes;
@@ -114,9 +116,9 @@ impl Shared {
             }
             (LookKind::Held { token, left }, _) => {
                 add(&self.figures.misses);
-                let names = self.names.key(question.key);
                 let left = Duration::from_millis(*left);
-                let following = Following::new(self.clone(), &names, token.clone(), left, look);
+                let holder = (token.clone(), left);
+                let following = Following::new(self.clone(), question.key, holder, look);
                 Claim::Follow(Box::new(following))
             }
             (LookKind::Free, _) if !question.may_lead => Claim::Vacant,
@@ -147,9 +149,20 @@ impl Shared {
         let answer = asked.answer().await?;
         let received = Instant::now();
 
-        let Some(said) = answer.ok().and_then(looked) else {
+        let said = match answer {
+            Ok(answer) => looked(answer),
+            Err(LinkError::Lost) => return None, // the keeper tells it
+            // It will answer soon: it runs another program's script, or reads its file.
+            Err(LinkError::Refused { code, .. }) if is_passing(&code) => None,
+            Err(LinkError::Refused { text, .. }) => {
+                self.refused(text);
+                return None;
+            }
+        };
+        let Some(said) = said else {
             add(&self.figures.errors);
-            self.failed();
+            let why = "answers that make no sense".into();
+            self.failed(StoreNews::NotRedis { why });
             return None;
         };
         self.answered();
@@ -216,7 +229,7 @@ impl Shared {
         }
 
         let (text, permit) = match &head.place {
-            TextPlace::Inline => {
+            TextPlace::Inline(_) => {
                 let permit = self.small_reads.acquire(look.received);
                 let permit = rt::within(self.settings.answer_wait, permit).await?;
                 (Bytes::copy_from_slice(text), permit)
@@ -239,6 +252,11 @@ impl Shared {
             lease: None,
         })
     }
+}
+
+/// Whether a server that refuses with this word will soon not.
+pub(super) fn is_passing(code: &str) -> bool {
+    matches!(code, "BUSY" | "LOADING" | "MASTERDOWN" | "TRYAGAIN")
 }
 
 /// A LOOK under way. Dropped before it is answered, or answered too late, it gives back
@@ -265,7 +283,7 @@ impl Asked {
             self.asking = None;
         } else {
             add(&self.shared.figures.late);
-            self.shared.failed();
+            self.shared.failed(self.shared.silent());
         }
         answer
     }

@@ -6,19 +6,21 @@
 //! | the end, with the right length and SHA-256 | [`News::End`] |
 //! | the end: it failed, it reached no upstream | [`News::Failed`], [`News::Unreached`] |
 //! | nothing new, and the same holder | a doorbell is waited for, 500 ms at most, and the server asked again |
+//! | another holder, or none, and a record of this lease with the text in it | the text, and [`News::End`] |
 //! | another holder, or none, and no end | [`News::Gone`] |
 //! | a gap, a wrong end, anything else | [`News::Gone`] |
 //! | no answer in 500 ms, or no connection | [`News::Gone`] |
 //!
 //! The doorbell is hung up before the server is asked, so that none is missed.
 
+use super::answers::{list, text};
 use super::bells::Bell;
 use super::claim::Look;
 use super::link::Told;
 use super::names::KeyNames;
 use super::pieces::PIECE;
-use super::record::{self, TextMark};
-use super::scripts::{SCRIPTS, list, text};
+use super::record::{self, TextMark, TextPlace};
+use super::scripts::SCRIPTS;
 use super::{Links, Shared, add};
 use crate::rt;
 use crate::tier::{Follow, News};
@@ -46,6 +48,9 @@ pub(super) struct Following {
     lease: String,
     /// What its pieces are called.
     pieces: String,
+    /// What the record of the key is called.
+    record: String,
+    key: Vec<u8>,
     token: String,
     epoch: u64,
     /// When the holder was found, by the server's clock, in milliseconds, ...
@@ -84,15 +89,17 @@ enum Entry {
 impl Following {
     pub fn new(
         shared: Arc<Shared>,
-        names: &KeyNames,
-        token: String,
-        left: Duration,
+        key: &[u8],
+        (token, left): (String, Duration),
         look: &Look,
     ) -> Following {
+        let names = shared.names.key(key);
         Following {
             shared,
             lease: names.lease(look.said.lease_epoch()),
             pieces: names.pieces(&token),
+            record: names.record(),
+            key: key.to_vec(),
             token,
             epoch: look.epoch,
             found: look.said.now,
@@ -149,7 +156,7 @@ impl Following {
         }
         let is_held = text(holder).is_some_and(|holder| holder == self.token);
         if !is_held {
-            return None;
+            return self.take_record().await;
         }
         if let Value::Int(left) = left {
             self.left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
@@ -159,6 +166,35 @@ impl Following {
         Some(())
     }
 
+    /// A short text has no pieces: it is in the record.
+    async fn take_record(&mut self) -> Option<()> {
+        if self.cursor.at > 0 {
+            return None;
+        }
+        let question = asks("GET", &self.record);
+        let asked = self.links.carry.ask(&question);
+        let answer = rt::within(self.shared.carry_wait(), asked).await?.ok()?;
+        let found = record::read(bytes_of(&answer)?, &self.key)?;
+        if found.head.place != TextPlace::Inline(self.token.clone()) {
+            return None;
+        }
+        let end = self.end(true, found.head.end)?;
+        self.queue.push_back(Bytes::copy_from_slice(found.text));
+        self.last = Some(end);
+        Some(())
+    }
+
+    /// The end of a text that was complete at this time by the server's clock.
+    fn end(&self, is_kept: bool, ended: u64) -> Option<News> {
+        let apart = Duration::from_millis(ended.abs_diff(self.found));
+        let since = if ended >= self.found {
+            self.sent.checked_add(apart)?.min(Instant::now())
+        } else {
+            self.sent.checked_sub(apart)?
+        };
+        Some(News::End { since, is_kept })
+    }
+
     fn take(&mut self, entries: Vec<Value>) -> Option<()> {
         for entry in entries {
             let news = match self.cursor.read(entry)? {
@@ -166,11 +202,7 @@ impl Following {
                     self.queue.push_back(bytes);
                     continue;
                 }
-                Entry::Whole { is_kept, ended } => {
-                    let after = Duration::from_millis(ended.saturating_sub(self.found));
-                    let since = self.sent.checked_add(after)?.min(Instant::now());
-                    News::End { since, is_kept }
-                }
+                Entry::Whole { is_kept, ended } => self.end(is_kept, ended)?,
                 Entry::Failed(why) => News::Failed(why),
                 Entry::Unreached => News::Unreached,
             };

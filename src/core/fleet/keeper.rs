@@ -9,16 +9,19 @@
 //! Each wait is made up to a fifth longer or shorter by chance, so that the proxies of a
 //! fleet don't come all at once.
 
+use super::answers::{joined, whole};
 use super::breaker::PROBE_EVERY;
+use super::claim::is_passing;
 use super::leases::RENEW_EVERY;
 use super::link::{Hear, Link, NoLink, Purpose, Told};
 use super::ration::NotRedis;
-use super::scripts::{SCRIPTS, joined, whole};
+use super::scripts::SCRIPTS;
 use super::{Links, PurgeNumbers, Purged, Shared, add, lock};
 use crate::observe::StoreNews;
 use crate::rt;
 use redis::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Small questions: the largest answer is a record.
@@ -49,8 +52,13 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     while !shared.is_closing() {
         let is_bad = match connect(&shared).await {
             Ok(links) => {
-                pauses = Pauses::default();
-                serve(&shared, links).await
+                let answers = || shared.figures.answers.load(Ordering::Relaxed);
+                let before = answers();
+                let is_bad = serve(&shared, links).await;
+                if answers() > before {
+                    pauses = Pauses::default();
+                }
+                is_bad
             }
             Err(none) => {
                 let is_bad = !matches!(none, NoLink::Unreached(_));
@@ -63,11 +71,12 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             }
         };
         if shared.is_closing() {
-            return;
+            break;
         }
         let pause = pauses.next(is_bad, fastrand::f64());
         let _time_or_end = rt::within(pause, closing(&shared)).await;
     }
+    *lock(&shared.links) = None;
 }
 
 fn unlinked(shared: &Shared, news: impl FnOnce() -> StoreNews) {
@@ -140,6 +149,11 @@ async fn serve(shared: &Arc<Shared>, links: Arc<Links>) -> bool {
             return false;
         }
 
+        let refusal = lock(&shared.refusal).take();
+        if let Some(why) = refusal {
+            unlinked(shared, || StoreNews::Refused { why });
+            return true;
+        }
         pay(shared, &links).await;
         let is_open = !lock(&shared.breaker).is_closed();
         if !is_open {
@@ -257,6 +271,9 @@ fn told(shared: &Shared, purged: &Purged, generation: u64) -> Told<'static> {
 impl From<super::LinkError> for NoLink {
     fn from(error: super::LinkError) -> NoLink {
         match error {
+            super::LinkError::Refused { code, text } if is_passing(&code) => {
+                NoLink::Unreached(text)
+            }
             super::LinkError::Refused { text, .. } => NoLink::Refused(text),
             super::LinkError::Lost => NoLink::Unreached("the connection is lost".into()),
         }

@@ -45,7 +45,7 @@ pub(super) struct Leases {
     serial: AtomicU64,
     /// By their tokens. Held for a few lines.
     held: Mutex<HashMap<String, Arc<Held>>>,
-    /// One has ended; `None` until something waits for that.
+    /// One is over, or has ended.
     ended: EndEvent,
 }
 
@@ -117,16 +117,6 @@ impl Leases {
         self.ended.0.notify(usize::MAX);
     }
 
-    /// Ends all whose fetch goes on: a task of each gives it back.
-    pub fn give_back_all(&self) {
-        for held in self.all() {
-            if !held.is_ending.load(Ordering::Acquire) {
-                held.is_over.store(true, Ordering::Release);
-            }
-        }
-        self.ended.0.notify(usize::MAX);
-    }
-
     /// Waits until all have ended.
     pub async fn none_left(&self) {
         loop {
@@ -191,6 +181,27 @@ impl Shared {
                 _ => {}
             }
         }
+    }
+
+    /// Gives back all whose fetch goes on.
+    pub(super) fn give_back_all(self: &Arc<Self>) {
+        for held in self.leases.all() {
+            if held.is_ending.load(Ordering::Acquire) || held.is_over.swap(true, Ordering::AcqRel) {
+                continue;
+            }
+            // Not by the task that publishes it: there may be none yet.
+            let finished = Finished {
+                shared: self.clone(),
+                token: held.token.clone(),
+            };
+            let shared = self.clone();
+            rt::spawn(async move {
+                let (name, pieces) = (held.name(), held.pieces());
+                shared.give_back(&name, &pieces, &held.token).await;
+                drop(finished);
+            });
+        }
+        self.leases.ended.0.notify(usize::MAX);
     }
 
     fn depose(&self, held: &Held) {

@@ -12,8 +12,8 @@
 //! | `N:1:tok` | number | leases | for ever |
 //!
 //! The epoch of a lease is the purges of all texts and those of its own, when it was
-//! given. So a fetch that began before a purge goes on for those who wait for it, and
-//! those who ask later find no holder.
+//! given. So a fetch that began before a purge goes on for all that wait for it, and
+//! what asks later finds no holder.
 //!
 //! A channel with the name of the lease tells of changes, and `N:1:purge` of
 //! purges. The 1 is the version of all this: another version has other names, so

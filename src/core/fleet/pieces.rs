@@ -16,10 +16,9 @@
 //! in a flight: an offset. The last entry's id is the length, and 1.
 
 use super::leases::Held;
-use super::link::{LinkError, Told};
-use super::record::{Head, INLINE_MOST, TextMark, TextPlace};
-use super::scripts::{Committed, SCRIPTS, committed};
-use super::{Shared, add, lock};
+use super::link::LinkError;
+use super::record::TextMark;
+use super::{Shared, lock};
 use crate::flight::{Read, Reader};
 use crate::poem::Poem;
 use crate::rt;
@@ -46,9 +45,6 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// How long the pieces of a fetch that goes on are kept without a renewal.
 const FLIGHT_MS: &str = "60000";
-
-/// How much longer pieces are kept than the record that names them.
-const BEYOND_MS: &str = "60000";
 
 /// How a lease ends.
 pub(super) enum LeaseEnd {
@@ -92,21 +88,22 @@ pub(super) async fn publish(
 }
 
 /// Its text can't be published any further.
-struct Stuck;
+pub(super) struct Stuck;
 
-struct Publisher {
-    shared: Arc<Shared>,
-    held: Arc<Held>,
+/// What sends the pieces of one fetch.
+pub(super) struct Publisher {
+    pub(super) shared: Arc<Shared>,
+    pub(super) held: Arc<Held>,
     /// Bytes that have not been sent.
     gathered: Vec<u8>,
     /// Bytes that have.
-    sent: u64,
+    pub(super) sent: u64,
     /// The pieces that they were.
-    pieces: u64,
+    pub(super) pieces: u64,
     /// Of all of them.
     digest: Sha256,
     /// Whether each has arrived.
-    under_way: FuturesUnordered<BoxFuture<'static, Result<(), Stuck>>>,
+    pub(super) under_way: FuturesUnordered<BoxFuture<'static, Result<(), Stuck>>>,
     /// When it began, or sent the last piece.
     last: Instant,
 }
@@ -121,6 +118,14 @@ enum Woken {
 }
 
 impl Publisher {
+    /// What was sent, as a text.
+    pub(super) fn mark(&self) -> TextMark {
+        TextMark {
+            length: self.sent,
+            digest: self.digest.clone().finalize().into(),
+        }
+    }
+
     /// Sends what comes, until the end is known. `None`: it is over.
     async fn read_along(
         &mut self,
@@ -260,95 +265,8 @@ impl Publisher {
         commands
     }
 
-    async fn finish(mut self, end: LeaseEnd) {
-        let is_committed = match end {
-            LeaseEnd::Keep { text, ttl, at } => self.commit(&text, Some((ttl, at))).await.is_ok(),
-            LeaseEnd::Pass { text } => self.commit(&text, None).await.is_ok(),
-            LeaseEnd::Fail { how, why } => {
-                let held = &self.held;
-                let arguments = vec![
-                    held.token.clone().into(),
-                    self.sent.to_string().into(),
-                    how.into(),
-                    why.into(),
-                ];
-                self.shared
-                    .end(&held.name(), &held.pieces(), arguments)
-                    .await;
-                true
-            }
-            LeaseEnd::GiveBack => false,
-        };
-        if !is_committed {
-            let held = &self.held;
-            self.shared
-                .give_back(&held.name(), &held.pieces(), &held.token)
-                .await;
-        }
-    }
-
-    /// Hands over the text; without a ttl and a time, it is not kept.
-    async fn commit(
-        &mut self,
-        text: &Poem,
-        kept: Option<(Option<Duration>, Instant)>,
-    ) -> Result<(), Stuck> {
-        let is_inline = self.sent == 0 && text.len() <= INLINE_MOST as u64;
-        let inline = if is_inline {
-            text.bytes()
-        } else {
-            self.send_rest(text).await?;
-            Default::default()
-        };
-        let mark = if is_inline {
-            TextMark::of(&inline)
-        } else {
-            TextMark {
-                length: self.sent,
-                digest: self.digest.clone().finalize().into(),
-            }
-        };
-
-        let links = lock(&self.shared.links).clone().ok_or(Stuck)?;
-        let told = self.told(mark, &inline, kept);
-        let answer = rt::within(self.shared.carry_wait(), links.carry.run(&told)).await;
-        while let Some(arrived) = self.under_way.next().await {
-            arrived?;
-        }
-        self.committed(answer, kept.is_some())
-    }
-
-    fn committed(
-        &self,
-        answer: Option<Result<Value, LinkError>>,
-        is_to_be_kept: bool,
-    ) -> Result<(), Stuck> {
-        let figures = &self.shared.figures;
-        match answer.map(|answer| answer.map(committed)) {
-            Some(Ok(Some(Committed::Kept))) => add(&figures.published),
-            Some(Ok(Some(Committed::Unkept(why)))) => {
-                if is_to_be_kept {
-                    add(&figures.dropped);
-                }
-                why.into_iter().for_each(|why| self.shared.unwritable(why));
-            }
-            Some(Ok(Some(Committed::Deposed))) => add(&figures.deposed),
-            Some(Ok(Some(Committed::Lost))) => add(&figures.dropped),
-            Some(Err(LinkError::Refused { text, .. })) => {
-                add(&figures.dropped);
-                self.shared.unwritable(text);
-                return Err(Stuck);
-            }
-            _ => {
-                add(&figures.dropped);
-                return Err(Stuck);
-            }
-        }
-        Ok(())
-    }
-
     /// Sends what was not published.
-    async fn send_rest(&mut self, text: &Poem) -> Result<(), Stuck> {
+    pub(super) async fn send_rest(&mut self, text: &Poem) -> Result<(), Stuck> {
         let mut skip = self.sent + self.gathered.len() as u64;
         for piece in text.pieces() {
             let skipped = skip.min(piece.len() as u64);
@@ -369,65 +287,4 @@ impl Publisher {
         }
         Ok(())
     }
-
-    fn told(
-        &self,
-        text: TextMark,
-        inline: &[u8],
-        kept: Option<(Option<Duration>, Instant)>,
-    ) -> Told<'static> {
-        let held = &self.held;
-        let (ttl, at) = kept.unwrap_or((None, Instant::now()));
-        let keep_for = match kept {
-            None => Duration::ZERO,
-            Some((ttl, _)) => ttl.unwrap_or(held.ttl).saturating_add(held.grace),
-        };
-        let place = match self.pieces {
-            0 => TextPlace::Inline,
-            _ => TextPlace::Pieces(held.token.clone()),
-        };
-        let head = Head {
-            generation: held.epoch.generation,
-            end: 0, // the script fills it in
-            text,
-            place,
-            ttl,
-        };
-
-        // Both are bounds from below: a text may seem older than it is, never younger.
-        let since = at.elapsed().as_millis() + 1;
-        let latest = held.given + at.saturating_duration_since(held.received).as_millis() as u64;
-        let number = |number: u64| number.to_string().into_bytes();
-        Told {
-            script: &SCRIPTS.commit,
-            names: vec![
-                held.names.record(),
-                held.name(),
-                self.shared.names.generation(),
-                held.pieces(),
-                held.names.purges(),
-            ],
-            arguments: vec![
-                held.token.clone().into_bytes(),
-                number(held.epoch.generation),
-                number(kept_ms(keep_for)),
-                since.to_string().into_bytes(),
-                number(latest),
-                number(self.pieces),
-                number(text.length),
-                super::hex(&text.digest).into_bytes(),
-                head.rest(&held.key).into_bytes(),
-                held.key.clone(),
-                inline.to_vec(),
-                BEYOND_MS.into(),
-                number(held.epoch.of_key),
-            ],
-        }
-    }
-}
-
-/// In milliseconds, as the server takes them: a year is enough.
-fn kept_ms(time: Duration) -> u64 {
-    const YEAR_MS: u128 = 366 * 24 * 60 * 60 * 1000;
-    time.as_millis().min(YEAR_MS) as u64
 }

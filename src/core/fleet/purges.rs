@@ -2,9 +2,9 @@
 //! was missed. Pure.
 //!
 //! The server counts purges of all texts (*generation*: the records of an older one are
-//! dead) and purges of one. Each purge is told on a channel with its number. Whoever
-//! meets a number that is not the next has missed one, and purges all of its memory,
-//! which is safe.
+//! dead) and purges of one. Each purge is told on a channel with its number. A
+//! number that is not the next shows that one was missed: then all of the memory is
+//! purged, which is safe.
 //!
 //! | event | epoch | known numbers | memory |
 //! |---|---|---|---|

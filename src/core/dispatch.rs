@@ -76,6 +76,8 @@ pub struct Place<J: Job> {
     dispatch: Arc<Dispatch<J>>,
     id: Id,
     right: Option<StartRight>,
+    /// Whether a job has started here, so that the right is used.
+    has_started: bool,
 }
 
 /// What became of a job that may wait.
@@ -213,17 +215,19 @@ impl<J: Job> Dispatch<J> {
             dispatch: self.clone(),
             id,
             right,
+            has_started: false,
         })
     }
 
-    /// Starts a job at the place that was taken for it.
-    pub fn start_at(self: &Arc<Self>, mut job: J, place: Place<J>) {
+    /// Starts a job at the place that was taken for it, if it needs to begin.
+    pub fn start_at(self: &Arc<Self>, mut job: J, mut place: Place<J>) {
         let id = place.id;
         self.watch(&mut job, id);
         if !job.begin() {
-            return place.give_back();
+            return;
         }
 
+        place.has_started = true;
         let abort = job.start(place);
         self.started(id, abort);
     }
@@ -275,6 +279,7 @@ impl<J: Job> Dispatch<J> {
             dispatch: self.clone(),
             id,
             right,
+            has_started: true,
         };
         let abort = job.start(place);
         self.started(id, abort);
@@ -425,14 +430,17 @@ impl<J: Job> Place<J> {
 
     /// Gives the place back, and the right as well: the job did not need them.
     pub fn give_back(mut self) {
-        if let (Some(limit), Some(right)) = (&self.dispatch.limit, self.right.take()) {
-            limit.give_back(right);
-        }
+        self.has_started = false;
     }
 }
 
 impl<J: Job> Drop for Place<J> {
     fn drop(&mut self) {
+        if let (Some(limit), Some(right), false) =
+            (&self.dispatch.limit, self.right, self.has_started)
+        {
+            limit.give_back(right);
+        }
         self.dispatch.finish(self.id);
     }
 }

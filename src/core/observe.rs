@@ -75,7 +75,7 @@ pub enum Event<'a> {
         /// Which.
         fetch: FetchName<'a>,
     },
-    /// A fetch that was followed is gone, and is taken over.
+    /// A fetch that was followed is gone or was given up, and is taken over.
     TakenOver {
         /// Which.
         fetch: FetchName<'a>,

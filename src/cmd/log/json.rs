@@ -1,7 +1,7 @@
 //! The log for machines: one JSON object per line, for each request and for each event.
 //! docs/logs.md has the table of all fields.
 
-use poetry::control::{ERRORS, REASONS, Snapshot, UpstreamCounts, UpstreamState};
+use poetry::control::{ERRORS, FleetCounts, REASONS, Snapshot, UpstreamCounts, UpstreamState};
 use poetry::error::Error;
 use poetry::observe::json::{key, line, millis, start};
 pub(super) use poetry::observe::json::{lost, request};
@@ -183,17 +183,13 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "bytes": store.bytes,
             "capacity": store.capacity,
         });
-        if let Some(fleet) = &store.fleet {
-            object["store"]["fleet"] = json!({
-                "lead": fleet.leads,
-                "follow": fleet.follows,
-                "alone": fleet.alone,
-                "taken_over": fleet.takeovers,
-                "published": fleet.published,
-                "deposed": fleet.deposed,
-                "proofs_failed": fleet.proofs_failed,
-            });
-        }
+    }
+    let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
+    if let Some(fleet) = fleet {
+        let figures = FleetCounts::WORDS.into_iter().zip(fleet.all());
+        object["fleet"] = figures
+            .map(|(word, count)| (word.to_string(), json!(count)))
+            .collect();
     }
     if !snapshot.upstreams.is_empty() {
         let upstreams = snapshot.upstreams.iter();

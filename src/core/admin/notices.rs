@@ -166,10 +166,7 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FromStore { .. }
         | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
-        Event::TakenOver { .. } => (
-            Level::Info,
-            "took over a fetch from a proxy that is gone".into(),
-        ),
+        Event::TakenOver { .. } => (Level::Info, "took over another proxy's fetch".into()),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
                 Level::Error

@@ -256,6 +256,32 @@ pub struct FleetCounts {
     pub published: u64,
 }
 
+impl FleetCounts {
+    /// A word for each figure.
+    pub const WORDS: [&str; 7] = [
+        "follow",
+        "lead",
+        "alone",
+        "takeover",
+        "unproven",
+        "deposed",
+        "published",
+    ];
+
+    /// The figures, in the order of [`FleetCounts::WORDS`].
+    pub fn all(&self) -> [u64; FleetCounts::WORDS.len()] {
+        [
+            self.follows,
+            self.leads,
+            self.alone,
+            self.takeovers,
+            self.proofs_failed,
+            self.deposed,
+            self.published,
+        ]
+    }
+}
+
 impl ConnectionCounts {
     /// The number of connections that have ended.
     pub fn ended(&self) -> u64 {

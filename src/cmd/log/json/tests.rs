@@ -1,7 +1,7 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts};
+use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts};
 use poetry::error::Stage;
 use poetry::observe::{
     AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
@@ -132,7 +132,10 @@ fn all_events() -> Vec<Value> {
     });
 
     let figures = Snapshot {
-        store: Some(StoreCounts::default()),
+        store: Some(StoreCounts {
+            fleet: Some(FleetCounts::default()),
+            ..StoreCounts::default()
+        }),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
         upstreams: vec![an_upstream()],

@@ -52,48 +52,19 @@ pub(super) fn stored(families: &mut Families<'_>, store: &StoreCounts) -> Result
         &Family::bytes("poetry_store_capacity", "The most that may be in use"),
         [(NO_LABELS, store.capacity)],
     )?;
+
     match &store.fleet {
-        Some(fleet) => shared(families, fleet),
+        Some(counts) => fleet(families, counts),
         None => Ok(()),
     }
 }
 
-/// What is told of a store that other processes use, too.
-fn shared(families: &mut Families<'_>, fleet: &FleetCounts) -> Result {
+fn fleet(families: &mut Families<'_>, counts: &FleetCounts) -> Result {
     families.counter(
         &Family::new(
             "poetry_fleet_fetches",
-            "Fetches for which the store had no text, by this process's part",
+            "Fetches in a fleet, by what they did",
         ),
-        each(
-            "part",
-            ["lead", "follow", "alone"],
-            [fleet.leads, fleet.follows, fleet.alone],
-        ),
-    )?;
-    for (name, help, count) in [
-        (
-            "poetry_fleet_published",
-            "Texts that others can have",
-            fleet.published,
-        ),
-        (
-            "poetry_fleet_takeovers",
-            "Fetches for a process that was gone",
-            fleet.takeovers,
-        ),
-        (
-            "poetry_fleet_deposed",
-            "Leases lost before their text was shared",
-            fleet.deposed,
-        ),
-        (
-            "poetry_fleet_proofs_failed",
-            "Texts that were not the same again",
-            fleet.proofs_failed,
-        ),
-    ] {
-        families.counter(&Family::new(name, help), [(NO_LABELS, count)])?;
-    }
-    Ok(())
+        each("event", FleetCounts::WORDS, counts.all()),
+    )
 }

@@ -10,7 +10,6 @@
 //! | unreached | any | asks again, once: this process may reach it. A second time it fails |
 //! | gone | none | asks again |
 //! | gone | some | asks again. What comes then must prove them first: see [`Proof`](crate::tier::Proof) |
-//!
 //! | a text of which this process has a longer one | none | asks for the right to fetch: it may be cut |
 //!
 //! After [`LOST_MOST`] holders were lost it asks no more, and fetches itself.
@@ -107,10 +106,14 @@ impl Fetch {
             match news {
                 News::Bytes(bytes) if is_collected => self.collect_more(&mut poem, &bytes)?,
                 News::Bytes(bytes) => {
-                    self.pass_on(bytes, false).await?;
-                    if self.guard.unaccounted().is_some() {
+                    let more = self.prove(bytes)?;
+                    if more.is_empty() {
+                        continue; // readers have them
+                    }
+                    if !self.has_room(&more) {
                         return Ok(Followed::NoRoom);
                     }
+                    self.pass_on(more, false).await?;
                 }
                 News::End { since, is_kept } => {
                     if is_collected {
@@ -127,6 +130,15 @@ impl Fetch {
                 News::Gone => return Ok(Followed::Gone),
             }
         }
+    }
+
+    /// Whether these bytes are counted, or pass through a window that is. If not, they
+    /// have to come again: without room and without a place nothing is passed on.
+    fn has_room(&mut self, bytes: &[u8]) -> bool {
+        let longest = self.proxy.settings.longest();
+        let more = bytes.len() as u64;
+        self.guard.reserve_or_pass(more, longest, Instant::now());
+        self.guard.unaccounted().is_none()
     }
 
     /// The text is complete. Whether it is kept is this proxy's own affair: another one
@@ -158,22 +170,23 @@ impl Fetch {
         times.freshness(since)
     }
 
-    /// Lands what was followed, with the age that it has.
+    /// Lands what was followed, with the age that it has. A text that the store does
+    /// not keep is not kept here either: it may have been purged on its way.
     pub(super) fn land_followed(mut self, since: Instant, is_kept: bool) {
         let proxy = self.proxy.clone();
         let now = Instant::now();
         self.note(self.time(now));
-        if !is_kept {
-            self.guard.pass(now);
-        }
-
         if let Some(why) = self.rejected {
             let (fetch, why) = (self.name(), why.words());
             proxy.observer.event(Event::Rejected { fetch, why });
             self.guard.land(Verdict::Reject, now);
-        } else {
-            let freshness = self.freshness(since);
-            self.guard.land_copy(freshness, now);
+            return;
         }
+
+        if !is_kept {
+            self.guard.pass(now);
+        }
+        let freshness = self.freshness(since);
+        self.guard.land_copy(freshness, now);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | the fetch | is published |
 //! |---|---|
-//! | is a miss that is passed on as it comes | as it comes, once readers could not be told otherwise any more |
+//! | is a miss that is passed on as it comes | as it comes; after a takeover once its bytes are proven |
 //! | is a refresh, or waits for its whole text | at its end: until then it may be taken back |
 //! | is too long, or finds no room | not any longer: its lease is given back before its beginning is gone |
 //!

@@ -40,8 +40,9 @@ impl Fetch {
         Ok(())
     }
 
-    /// Whether a text from elsewhere looks like a part of the one that it would replace.
-    /// A transformed text can't be compared like that, and its original is not here.
+    /// Whether a text from elsewhere looks like a part of the one that it would
+    /// replace. A transformed text can't be compared like that, and its original is not
+    /// here.
     pub(super) fn is_cut_refresh(&self, text: &Poem) -> bool {
         let old = self.guard.replaces();
         let old = old.filter(|_| self.proxy.settings.pipeline.is_none());

@@ -30,6 +30,10 @@ use std::time::{Duration, Instant};
 /// fresh still: ages of one text differ by as long as the tier takes to answer.
 const NEWER_BY: Duration = Duration::from_secs(1);
 
+/// Times that a fetch asks: for the text, for another one if that does not suit, and
+/// after each fetch that it follows in vain. No tier makes it ask for ever.
+const ASKED_MOST: u32 = LOST_MOST + 3;
+
 /// A fetch's part in a tier that other processes use, too.
 #[derive(Default)]
 pub(super) struct FleetPart {
@@ -45,6 +49,8 @@ pub(super) struct FleetPart {
     pub(super) is_orphan: bool,
     /// Whether it followed one that reached no upstream.
     was_unreached: bool,
+    /// Whether no text will do that the tier has already.
+    wants_new: bool,
     /// Whether the tier is asked again once there is a place.
     pub(super) asks_again: bool,
     /// What is told of it.
@@ -63,7 +69,7 @@ enum Next {
     /// The fetch has ended, well or not.
     Ended,
     /// The tier is asked again.
-    Ask(Box<Fetch>, Option<Place<Fetch>>, Wish),
+    Ask(Box<Fetch>, Option<Place<Fetch>>),
     /// A server is asked.
     Fetch(Box<Fetch>, Option<Place<Fetch>>),
 }
@@ -96,14 +102,13 @@ impl Fetch {
     ) -> Option<ToFetch> {
         let target = self.ask.target.clone();
         let key = target.scope.whole(&target.scope.key(&self.ask.request));
-        let mut wish = self.wish();
-        loop {
+        for _ in 0..ASKED_MOST {
             if place.is_none() && tier.is_shared() {
                 place = target.places.dispatch.take_place();
             }
             let question = Question {
                 key: &key,
-                wish,
+                wish: self.wish(),
                 may_lead: place.is_some() || !tier.is_shared(),
                 ttl: target.longest_ttl(),
                 grace: target.times.grace,
@@ -113,7 +118,7 @@ impl Fetch {
                 Claim::Follow(follow) => {
                     place.into_iter().for_each(Place::give_back);
                     let followed = self.follow(follow, &*tier).await;
-                    self.after_following(followed, wish)
+                    self.after_following(followed)
                 }
                 claim => return self.fetch_after(claim, place),
             };
@@ -121,9 +126,10 @@ impl Fetch {
             match next {
                 Next::Ended => return None,
                 Next::Fetch(fetch, place) => return Some((*fetch, place)),
-                Next::Ask(fetch, kept, other) => (self, place, wish) = (*fetch, kept, other),
+                Next::Ask(fetch, kept) => (self, place) = (*fetch, kept),
             }
         }
+        self.fetch_after(Claim::Alone, place)
     }
 
     /// The same, for a fetch that has waited for its place. Returns both if it has to
@@ -152,6 +158,7 @@ impl Fetch {
     /// wants one that is fetched now.
     fn wish(&self) -> Wish {
         match self.ask.cause {
+            _ if self.fleet.wants_new => Wish::New,
             FetchCause::Miss => Wish::Text,
             FetchCause::Stale | FetchCause::Prefetch => Wish::Newer,
             FetchCause::Admin => Wish::New,
@@ -175,7 +182,7 @@ impl Fetch {
     }
 
     /// What comes after a fetch that was followed.
-    fn after_following(mut self, followed: Result<Followed, Stop>, mut wish: Wish) -> Next {
+    fn after_following(mut self, followed: Result<Followed, Stop>) -> Next {
         match followed {
             Ok(Followed::Complete { since, is_kept }) => {
                 self.land_followed(since, is_kept);
@@ -195,7 +202,7 @@ impl Fetch {
             Ok(Followed::Purged) => self.fleet.lost += 1,
             Ok(Followed::Doubtful) => {
                 self.fleet.lost += 1;
-                wish = Wish::New;
+                self.fleet.wants_new = true;
             }
             Ok(Followed::NoRoom) => self.fleet.lost = LOST_MOST,
             Err(stop) => {
@@ -212,7 +219,7 @@ impl Fetch {
             self.fetch_alone();
             return Next::Fetch(Box::new(self), None);
         }
-        Next::Ask(Box::new(self), None, wish)
+        Next::Ask(Box::new(self), None)
     }
 
     /// Uses a copy that the tier has found, if it suits.
@@ -240,7 +247,8 @@ impl Fetch {
             self.lead(lease);
             return Next::Fetch(Box::new(self), place);
         }
-        Next::Ask(Box::new(self), place, Wish::New)
+        self.fleet.wants_new = true;
+        Next::Ask(Box::new(self), place)
     }
 
     /// Whether this proxy would keep the text, and how long. Another one, or another

@@ -25,8 +25,8 @@ pub(super) struct Breaker {
     failures: u32,
     /// What was told last: whether it is closed.
     told: Option<bool>,
-    /// Since when it has not been closed.
-    down_since: Instant,
+    /// When that last changed.
+    since: Instant,
     /// Fetches that asked nothing since then.
     alone: u64,
 }
@@ -56,7 +56,7 @@ impl Breaker {
             is_linked: false,
             failures: 0,
             told: None,
-            down_since: now,
+            since: now,
             alone: 0,
         }
     }
@@ -64,6 +64,11 @@ impl Breaker {
     /// Whether a fetch may ask.
     pub fn is_closed(&self) -> bool {
         self.is_linked && self.failures < FAILURES_MOST
+    }
+
+    /// For how long it has been as it is.
+    pub fn state_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
     /// A fetch goes without the server.
@@ -108,9 +113,9 @@ impl Breaker {
             return Turned::Not;
         }
 
-        let was_closed = told == Some(true);
-        if was_closed {
-            self.down_since = now;
+        let before = self.since;
+        if told.is_some() {
+            self.since = now;
         }
         if !is_closed {
             return Turned::Down;
@@ -119,7 +124,7 @@ impl Breaker {
         match told {
             None => Turned::Up,
             Some(_) => Turned::UpAgain {
-                after: now.saturating_duration_since(self.down_since),
+                after: now.saturating_duration_since(before),
                 alone,
             },
         }
@@ -167,6 +172,8 @@ mod tests {
         assert_eq!(breaker.unlinked(start), Turned::Not);
         let back = breaker.linked(start + Duration::from_secs(1));
         assert!(matches!(back, Turned::UpAgain { alone: 0, .. }));
+        let later = start + Duration::from_secs(3);
+        assert_eq!(breaker.state_for(later), Duration::from_secs(2));
 
         for _ in 0..3 {
             breaker.failed(start);

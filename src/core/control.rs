@@ -8,7 +8,8 @@ use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
     CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram,
-    PurgeCounts, REASONS, Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
+    PurgeCounts, REASONS, Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts,
+    UpstreamState,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -49,7 +49,7 @@ mod scripts;
 mod wire;
 
 use crate::cache::Purge;
-use crate::control::{FleetCounts, StoreCounts};
+use crate::control::{FleetCounts, StoreCounts, StoreState};
 use crate::observe::{Event, Observer, StoreNews};
 use crate::rt;
 use crate::semaphore::Semaphore;
@@ -370,8 +370,19 @@ impl Tier for Fleet {
     fn counts(&self) -> StoreCounts {
         let figures = &self.shared.figures;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (is_open, state_for) = {
+            let breaker = lock(&self.shared.breaker);
+            (breaker.is_closed(), breaker.state_for(Instant::now()))
+        };
         StoreCounts {
-            is_open: lock(&self.shared.breaker).is_closed(),
+            name: self.shared.shown.clone(),
+            is_open,
+            state: if is_open {
+                StoreState::Ok
+            } else {
+                StoreState::Off
+            },
+            state_for,
             hits: count(&figures.hits),
             stale: count(&figures.stale),
             misses: count(&figures.misses),

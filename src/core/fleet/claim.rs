@@ -39,7 +39,7 @@ const RECORD_MOST: usize = HEAD_MOST + (32 << 10) + INLINE_MOST;
 const LATE_WAIT: Duration = LEASE;
 
 /// An answer of LOOK, and when it was asked for.
-pub(super) struct Look {
+pub(super) struct LookAnswer {
     pub said: Looked,
     pub links: Arc<Links>,
     pub epoch: u64,
@@ -106,7 +106,7 @@ impl Shared {
     fn without_copy(
         self: &Arc<Self>,
         question: &Question<'_>,
-        look: &Look,
+        look: &LookAnswer,
         lease: Option<Box<dyn Lease>>,
     ) -> Claim {
         match (&look.said.kind, lease) {
@@ -128,7 +128,7 @@ impl Shared {
 
     /// Asks what there is. `None` if the server can't be asked, or gives no answer in
     /// time.
-    async fn look(self: &Arc<Self>, question: &Question<'_>, wish: Wish) -> Option<Look> {
+    async fn look(self: &Arc<Self>, question: &Question<'_>, wish: Wish) -> Option<LookAnswer> {
         let (epoch, generation) = {
             let purges = super::lock(&self.purges);
             (purges.epoch()?, purges.generation())
@@ -173,7 +173,7 @@ impl Shared {
         if let LookKind::Unwritable { why } = &said.kind {
             self.unwritable(why.clone());
         }
-        Some(Look {
+        Some(LookAnswer {
             said,
             links,
             epoch,
@@ -218,7 +218,11 @@ impl Shared {
     }
 
     /// The text of an answer, checked. `None` if it has none that can be used.
-    async fn copy(self: &Arc<Self>, question: &Question<'_>, look: &Look) -> Option<StoredText> {
+    async fn copy(
+        self: &Arc<Self>,
+        question: &Question<'_>,
+        look: &LookAnswer,
+    ) -> Option<StoredText> {
         let record = look.said.record.as_ref()?;
         let Some(Record { head, text }) = record::read(record, question.key) else {
             add(&self.figures.errors);

@@ -15,7 +15,7 @@
 
 use super::answers::{list, text};
 use super::bells::Bell;
-use super::claim::Look;
+use super::claim::LookAnswer;
 use super::link::Told;
 use super::names::KeyNames;
 use super::pieces::PIECE;
@@ -91,7 +91,7 @@ impl Following {
         shared: Arc<Shared>,
         key: &[u8],
         (token, left): (String, Duration),
-        look: &Look,
+        look: &LookAnswer,
     ) -> Following {
         let names = shared.names.key(key);
         Following {

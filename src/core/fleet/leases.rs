@@ -11,7 +11,7 @@
 //! Shorter would mean needless fetches at each hiccup of the server, longer that the
 //! clients of a dead holder wait longer.
 
-use super::claim::Look;
+use super::claim::LookAnswer;
 use super::link::Told;
 use super::names::{KeyNames, LeaseEpoch};
 use super::pieces::{LeaseEnd, publish};
@@ -249,7 +249,7 @@ impl FleetLease {
     pub fn new(
         shared: Arc<Shared>,
         question: &Question<'_>,
-        look: &Look,
+        look: &LookAnswer,
         token: String,
     ) -> Box<dyn Lease> {
         let held = Arc::new(Held {

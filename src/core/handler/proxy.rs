@@ -10,6 +10,7 @@
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
+//! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
 //! | `proxy/tally.rs` | What was shared with other processes? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
@@ -18,6 +19,7 @@ mod fetch;
 mod flights;
 mod fold;
 mod key;
+mod memo;
 mod operate;
 mod patience;
 mod tally;
@@ -44,6 +46,7 @@ use fetch::Fetch;
 use flights::FlightList;
 pub use fold::KeyFold;
 pub use key::Key;
+use memo::ProxyMemo;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 use std::sync::Arc;
@@ -125,6 +128,8 @@ pub struct Rejects {
 pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
+    /// What was transformed into what, if anything is.
+    memo: Option<ProxyMemo>,
     flights: Arc<FlightList>,
     target: Arc<Target>,
     /// What is behind the cache, before the upstream.
@@ -152,9 +157,15 @@ impl Proxy {
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
         let window = settings.longest();
-        let policy = settings.policy();
+        let mut texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let mut memo = None;
+        if settings.pipeline.is_some() {
+            texts = texts.holding_outdated();
+            memo = Some(ProxyMemo::new(&texts));
+        }
         let proxy = Arc::new(Proxy {
-            texts: Coalescer::weighing(policy, window, Key::heap_bytes),
+            texts,
+            memo,
             flights: Arc::default(),
             target: Target::new(&settings.target, &settings),
             settings,
@@ -179,6 +190,7 @@ impl Proxy {
 
     /// Purges all texts.
     pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
+        self.purge_memo();
         let purge = || self.texts.purge_all(how, now);
         self.purge_tier(how, purge, || vec![Erase::All])
     }
@@ -193,6 +205,7 @@ impl Proxy {
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
         let scope = &self.target().scope;
         let key = scope.key(request);
+        self.purge_memo_of(&key);
         let purge = || self.texts.purge(&key, how, now);
         self.purge_tier(how, purge, || vec![Erase::Key(scope.whole(&key))])
     }

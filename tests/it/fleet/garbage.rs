@@ -2,7 +2,7 @@
 //! memory nor a wrong text.
 
 use super::parts::{ask, word};
-use crate::support::join;
+use crate::support::{join, wait_until};
 use poetry::fleet::{ANSWER_WAIT, Fleet};
 use poetry::observe::Silent;
 use poetry::tier::Tier;
@@ -182,7 +182,7 @@ fn a_reply_may_have_just_so_many_bytes() {
     let framing = answer(10_000).len() - 10_000;
     let whole = RATION - framing + 3; // the end of its last line is not counted
     let fleet = costs_little("one byte too many", answers(answer(whole + 1)));
-    assert!(!fleet.counts().is_open, "the connection is of no use");
+    wait_until("the connection is given up", || !fleet.counts().is_open);
 
     let fleet = costs_little("just enough", answers(answer(whole)));
     assert!(fleet.counts().is_open);

@@ -4,7 +4,7 @@ use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
     CacheCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram, PurgeCounts,
-    Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
+    Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,7 +123,10 @@ pub fn busy_proxy() -> Snapshot {
 
 fn busy_store() -> StoreCounts {
     StoreCounts {
+        name: "/var/cache/poetry/poems".into(),
         is_open: true,
+        state: StoreState::Ok,
+        state_for: Duration::from_secs(60),
         hits: 301,
         stale: 302,
         misses: 303,
@@ -151,6 +154,7 @@ fn transforms() -> TransformCounts {
         done: 61,
         failed: 62,
         declined: 63,
+        known: 67,
     }
 }
 

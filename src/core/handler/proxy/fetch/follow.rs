@@ -10,7 +10,7 @@
 //! | unreached | any | asks again, once: this process may reach it. A second time it fails |
 //! | gone | none | asks again |
 //! | gone | some | asks again. What comes then must prove them first: see [`Proof`](crate::tier::Proof) |
-//! | a text of which this process has a longer one | none | asks for the right to fetch: it may be cut |
+//! | a text that may be cut: this process has a longer one, or wants another end | any | asks for the right to fetch, with proof if bytes were passed on |
 //!
 //! After [`LOST_MOST`] holders were lost it asks no more, and fetches itself.
 //!
@@ -45,7 +45,8 @@ pub(super) enum Followed {
     Gone,
     /// It was purged before it could be followed.
     Purged,
-    /// It is a part of what this process has, and may have been cut.
+    /// It may have been cut: it is a part of what this process has, or has not the end
+    /// that it wants.
     Doubtful,
     /// The text has no room here, and passes through: that takes a place before the
     /// upstream, which bounds how many such texts there are.
@@ -145,13 +146,9 @@ impl Fetch {
     /// may have other options.
     async fn complete(&mut self, since: Instant, is_kept: bool) -> Result<Followed, Stop> {
         self.is_proven()?;
-        if self.guard.writer().is_empty() {
-            return Ok(Followed::Gone); // a poem has at least one byte
-        }
-
         let text = self.guard.writer().so_far();
         if let Some(text) = text.filter(|_| self.guard.is_keeping()) {
-            if self.is_cut_refresh(&text) {
+            if !self.is_whole(&text) || self.is_cut_refresh(&text) {
                 return Ok(Followed::Doubtful);
             }
             if self.proxy.settings.pipeline.is_none() {

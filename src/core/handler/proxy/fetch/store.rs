@@ -65,7 +65,7 @@ pub(super) type ToFetch = (Fetch, Option<Place<Fetch>>);
 type LeaseInPlace = (Box<dyn Lease>, Place<Fetch>);
 
 /// What follows from an answer of the tier.
-enum Next {
+enum NextStep {
     /// The fetch has ended, well or not.
     Ended,
     /// The tier is asked again.
@@ -124,9 +124,9 @@ impl Fetch {
             };
 
             match next {
-                Next::Ended => return None,
-                Next::Fetch(fetch, place) => return Some((*fetch, place)),
-                Next::Ask(fetch, kept) => (self, place) = (*fetch, kept),
+                NextStep::Ended => return None,
+                NextStep::Fetch(fetch, place) => return Some((*fetch, place)),
+                NextStep::Ask(fetch, kept) => (self, place) = (*fetch, kept),
             }
         }
         self.fetch_after(Claim::Alone, place)
@@ -182,17 +182,17 @@ impl Fetch {
     }
 
     /// What comes after a fetch that was followed.
-    fn after_following(mut self, followed: Result<Followed, Stop>) -> Next {
+    fn after_following(mut self, followed: Result<Followed, Stop>) -> NextStep {
         match followed {
             Ok(Followed::Complete { since, is_kept }) => {
                 self.land_followed(since, is_kept);
-                return Next::Ended;
+                return NextStep::Ended;
             }
-            Ok(Followed::Unwanted) => return Next::Ended,
+            Ok(Followed::Unwanted) => return NextStep::Ended,
             Ok(Followed::Unreached) if self.fleet.was_unreached => {
                 let error = self.unreached();
                 self.fail(error, Instant::now());
-                return Next::Ended;
+                return NextStep::Ended;
             }
             Ok(Followed::Unreached) => self.fleet.was_unreached = true,
             Ok(Followed::Gone) => {
@@ -207,19 +207,19 @@ impl Fetch {
             Ok(Followed::NoRoom) => self.fleet.lost = LOST_MOST,
             Err(stop) => {
                 self.stop(stop);
-                return Next::Ended;
+                return NextStep::Ended;
             }
         }
 
         if let Err(stop) = self.begin_again() {
             self.stop(stop);
-            return Next::Ended;
+            return NextStep::Ended;
         }
         if self.fleet.lost >= LOST_MOST {
             self.fetch_alone();
-            return Next::Fetch(Box::new(self), None);
+            return NextStep::Fetch(Box::new(self), None);
         }
-        Next::Ask(Box::new(self), None)
+        NextStep::Ask(Box::new(self), None)
     }
 
     /// Uses a copy that the tier has found, if it suits.
@@ -228,7 +228,7 @@ impl Fetch {
         mut found: StoredText,
         mut place: Option<Place<Fetch>>,
         tier: &dyn Tier,
-    ) -> Next {
+    ) -> NextStep {
         let mut lease = found.lease.take();
         if lease.is_none() {
             place.take().into_iter().for_each(Place::give_back);
@@ -237,7 +237,7 @@ impl Fetch {
         if let Some(freshness) = self.judge_copy(&found).await {
             let refresh = lease.zip(place);
             let back = match self.land_copy(found, freshness, refresh, tier) {
-                Ok(()) => return Next::Ended,
+                Ok(()) => return NextStep::Ended,
                 Err(back) => *back,
             };
             self = back.0;
@@ -245,10 +245,10 @@ impl Fetch {
         }
         if let Some(lease) = lease {
             self.lead(lease);
-            return Next::Fetch(Box::new(self), place);
+            return NextStep::Fetch(Box::new(self), place);
         }
         self.fleet.wants_new = true;
-        Next::Ask(Box::new(self), place)
+        NextStep::Ask(Box::new(self), place)
     }
 
     /// Whether this proxy would keep the text, and how long. Another one, or another
@@ -256,8 +256,8 @@ impl Fetch {
     /// done with its original.
     async fn judge_copy(&mut self, found: &StoredText) -> Option<Freshness> {
         let text = Poem::from(found.text.clone());
-        let fits = text.len() <= self.proxy.settings.longest() && !text.is_empty();
-        if !fits || self.is_cut_refresh(&text) {
+        let fits = text.len() <= self.proxy.settings.longest();
+        if !fits || !self.is_whole(&text) || self.is_cut_refresh(&text) {
             return None;
         }
         if self.proxy.settings.pipeline.is_none() {

@@ -146,8 +146,8 @@ impl Storing {
     /// Opens the store, if there is to be one.
     ///
     /// # Errors
-    /// Those of [`OpenStore::open`]; a server that can't be read, or that makes no sense
-    /// with the upstream.
+    /// Those of [`OpenStore::open`]; a server that can't be read, or that makes no
+    /// sense with the upstream.
     pub fn open(&self, terms: &StoreTerms) -> Result<Option<NewStore>, Failure> {
         match &self.store {
             None => Ok(None),

@@ -95,8 +95,8 @@ pub struct FleetSettings {
     pub place: Place,
     /// The name of the fleet: fleets of other names share nothing with it.
     pub name: String,
-    /// How long a fetch waits for the server's word: [`ANSWER_WAIT`]. Ten times that for
-    /// bytes of texts, and to connect.
+    /// How long a fetch waits for the server's word: [`ANSWER_WAIT`]. Ten times that
+    /// for bytes of texts, and to connect.
     pub answer_wait: Duration,
     /// The longest text that is taken from the fleet, in bytes.
     pub longest: u64,

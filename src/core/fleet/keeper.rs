@@ -6,8 +6,8 @@
 //! | can't be reached, or the connection is lost | 0.1 s, doubled up to 2 s |
 //! | refuses us, or is not Redis | 1 s, doubled up to 30 s |
 //!
-//! Each wait is made up to a fifth longer or shorter by chance, so that the proxies of a
-//! fleet don't come all at once.
+//! Each wait is made up to a fifth longer or shorter by chance, so that the proxies of
+//! a fleet don't come all at once.
 
 use super::answers::{joined, whole};
 use super::breaker::PROBE_EVERY;

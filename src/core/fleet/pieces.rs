@@ -12,8 +12,8 @@
 //! Clients wait for none of this.
 //!
 //! A piece is an entry of a stream, and its id is the offset of its end. So one that is
-//! sent twice is refused, one that is missing shows, and a reader's cursor is what it is
-//! in a flight: an offset. The last entry's id is the length, and 1.
+//! sent twice is refused, one that is missing shows, and a reader's cursor is what it
+//! is in a flight: an offset. The last entry's id is the length, and 1.
 
 use super::leases::Held;
 use super::link::LinkError;

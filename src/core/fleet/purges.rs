@@ -1,5 +1,5 @@
-//! Purges in a fleet: which are owed to the server, which were heard of, and whether one
-//! was missed. Pure.
+//! Purges in a fleet: which are owed to the server, which were heard of, and whether
+//! one was missed. Pure.
 //!
 //! The server counts purges of all texts (*generation*: the records of an older one are
 //! dead) and purges of one. Each purge is told on a channel with its number. A

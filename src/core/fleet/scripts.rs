@@ -109,10 +109,11 @@ end
 return {'L', at, gen, seq, token, tonumber(ARGV[3]), record, of_key}
 ";
 
-/// Keys: record, lease, gen, pieces, purges of the key. Arguments: token, gen, how long the record is kept
-/// (ms; 0: it is not), ms since the end of the fetch, the latest time that this end can
-/// have been, number of pieces, length, digest, the rest of the record's first line, key,
-/// text or '', how long pieces are kept beyond the record (ms), purges of the key.
+/// Keys: record, lease, gen, pieces, purges of the key. Arguments: token, gen, how long
+/// the record is kept (ms; 0: it is not), ms since the end of the fetch, the latest
+/// time that this end can have been, number of pieces, length, digest, the rest of the
+/// record's first line, key, text or '', how long pieces are kept beyond the record
+/// (ms), purges of the key.
 ///
 /// Answers: deposed, lost, kept or unkept; why it could not be kept, or ''.
 const COMMIT: &str = r"

@@ -20,8 +20,8 @@ const READ_AT_ONCE: usize = 64 << 10;
 /// would keep all clients waiting.
 const READ_IN_A_ROW: usize = 512 << 10;
 
-/// What a reply or a message counts beside its bytes: many short ones take longer than a
-/// long one.
+/// What a reply or a message counts beside its bytes: many short ones take longer than
+/// a long one.
 const EACH_COUNTS: usize = 1 << 10;
 
 /// That pause. Shorter than a timer can be; it is the look that counts.

@@ -8,7 +8,7 @@
 //! transforms log flags           what all commands share
 //! admin admitting advice         operators, which clients come in, warnings
 //! env sockets                    variables, what to listen on
-//! store                          what outlives the process
+//! store                          what outlives the process, or is shared
 //! addrs announce deadlines failure generate help signals values
 //! ```
 //!
@@ -36,7 +36,6 @@ mod serve;
 mod service;
 mod signals;
 mod sockets;
-#[cfg(feature = "store")]
 mod store;
 mod transform;
 mod transforms;

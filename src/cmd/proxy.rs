@@ -12,8 +12,7 @@ use super::flags::{Connecting, Listening, Output};
 use super::log;
 use super::service::{Service, listen};
 use super::sockets::{FdBudget, Sockets};
-#[cfg(feature = "store")]
-use super::store::Storing;
+use super::store::{StoreTerms, Storing};
 use super::transforms::pipeline;
 use super::values::{duration, number, percent, positive_limit, size};
 use clap::{ArgMatches, ValueEnum};
@@ -24,16 +23,13 @@ use poetry::cache::KeepTimes;
 use poetry::handler::proxy::{
     KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules,
 };
-use poetry::observe::Observer;
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
-use poetry::tier::Tier;
 use poetry::transform::{Pipeline, Registry};
 use poetry::upstream::{AskLimits, ExecCommand, RejectPause, Upstream};
 use regex::bytes::Regex;
 pub(super) use source::EXEC;
 use source::{Source, descriptors, refuse_loop, source, upstream};
-use std::sync::Arc;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
@@ -152,7 +148,6 @@ pub(super) struct Args {
     on_transform_failure: OnFailure,
     #[command(flatten)]
     feeding: live::Feeding,
-    #[cfg(feature = "store")]
     #[command(flatten)]
     storing: Storing,
     #[command(flatten)]
@@ -314,7 +309,6 @@ fn oddities(args: &Args) -> Vec<String> {
         args.fetch_timeout < args.connecting.connect_timeout,
         "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
     );
-    #[cfg(feature = "store")]
     oddities.extend(args.storing.oddity(args.ttl).map(String::from));
     oddities
 }
@@ -339,8 +333,8 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let admission = args.listening.admitting.settings(refusal)?;
 
     // First: a second process of one store must not take over a socket's path.
-    let store = open_store(&args)?;
-    let store_fds = if store.is_some() { STORE_FDS } else { 0 };
+    let mut store = args.storing.open(&store_terms(&args))?;
+    let store_fds = store.as_ref().map_or(0, |store| store.fds);
 
     let admin = args.admin.addrs(&args.listen)?;
     let mut sockets = Sockets::open(&args.listen, &admin).await?;
@@ -369,41 +363,36 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let mut tier = None;
     let code = listen(service, |shared| {
         let (observer, stats) = (shared.observer.clone(), shared.stats.clone());
-        tier = store.map(|open| open(observer.clone()));
-        let proxy = Proxy::with_tier(settings, tier.clone(), observer, stats);
+        tier = store.take().map(|store| {
+            let tier = (store.start)(observer.clone());
+            (tier, store.close_limit)
+        });
+        let behind = tier.as_ref().map(|(tier, _)| tier.clone());
+        let proxy = Proxy::with_tier(settings, behind, observer, stats);
         let wire = proxy.wire();
         (proxy, wire)
     });
 
     let code = code.await;
-    if let Some(tier) = tier {
-        tier.close(CLOSE_LIMIT).await;
+    if let Some((tier, limit)) = tier {
+        tier.close(limit).await;
         log::flush();
     }
     Ok(code?)
 }
 
-/// Descriptors of a store: its file, the two beside it, the lock, and some for SQLite.
-const STORE_FDS: u64 = 8;
+fn store_terms(args: &Args) -> StoreTerms {
+    const FRAMING: u64 = 22; // of a netstring: its length, a colon and a comma
 
-/// How long a stopping service waits for its store. Texts are written all along, so
-/// that little is left to be written then.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-
-/// Starts a store that is open.
-type StartStore = Box<dyn FnOnce(Arc<dyn Observer>) -> Arc<dyn Tier>>;
-
-#[cfg(feature = "store")]
-fn open_store(args: &Args) -> Result<Option<StartStore>, Failure> {
     let own = args.ttl_for.iter().map(|(_, ttl)| *ttl);
-    let longest = own.fold(args.ttl, Duration::max);
-    let open = args.storing.open(args.ttl, longest, args.grace)?;
-    Ok(open.map(|open| -> StartStore { Box::new(move |observer| open.start(observer)) }))
-}
-
-#[cfg(not(feature = "store"))]
-fn open_store(_: &Args) -> Result<Option<StartStore>, Failure> {
-    Ok(None)
+    let locals = args.upstreams.iter().filter(|upstream| upstream.is_local());
+    StoreTerms {
+        ttl: args.ttl,
+        longest_ttl: own.fold(args.ttl, Duration::max),
+        grace: args.grace,
+        longest: args.max_poem.saturating_add(FRAMING),
+        local_upstream: locals.map(Source::to_string).next(),
+    }
 }
 
 fn limits(args: &Args) -> AskLimits {

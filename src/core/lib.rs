@@ -65,7 +65,8 @@
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
-//! * `store`, with the feature of that name: texts that outlive the process.
+//! * `store`, with the feature of that name: texts that outlive the process; `fleet`,
+//!   likewise: texts that processes share.
 //! * [`handler`]: what each service does with a request.
 //! * `admin`: what an operator asks of a running service (the feature "admin").
 
@@ -84,6 +85,8 @@ pub mod control;
 pub mod dispatch;
 pub mod error;
 pub mod escape;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod flight;
 pub mod handler;
 pub mod heartbeat;

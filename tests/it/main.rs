@@ -14,6 +14,8 @@ mod counts;
 mod exec;
 mod faults;
 mod fetch;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod follow;
 mod hit;
 mod limits;

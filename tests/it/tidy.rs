@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 37] = [
+const ORDER: [&str; 38] = [
     "sync",
     "semaphore",
     "error",
@@ -90,6 +90,7 @@ const ORDER: [&str; 37] = [
     "anthology",
     "trickle",
     "store",
+    "fleet",
     "upstream",
     "server",
     "host",

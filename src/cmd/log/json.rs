@@ -133,6 +133,10 @@ fn add_store_news(object: &mut Value, news: &StoreNews) {
             object["past"] = json!(past);
         }
         StoreNews::Damaged { aside } => object["aside"] = json!(aside),
+        StoreNews::Answers { after, alone } => {
+            object["after_ms"] = json!(millis(*after));
+            object["alone"] = json!(alone);
+        }
         _ => {}
     }
     if let Some(why) = news.reason() {

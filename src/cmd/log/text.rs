@@ -380,6 +380,10 @@ fn store_counts(counts: &StoreCounts) -> String {
         (counts.dropped, "dropped"),
         (counts.errors, "errors"),
     ];
+    if counts.fleet.is_some() {
+        return format!("store: {state}, {}", list(&figures));
+    }
+
     let texts = thousands(counts.texts);
     let figures = list(&figures);
     format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")

@@ -253,6 +253,13 @@ impl Stream {
         let _not_tcp = self.socket.get_ref().set_tcp_notsent_lowat(UNSENT_BYTES);
     }
 
+    /// From now on the kernel sends short packets, too, before the earlier ones are
+    /// acknowledged (TCP_NODELAY): for one that sends question after question.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn send_small_at_once(&self) {
+        let _not_tcp = self.socket.get_ref().set_tcp_nodelay(true);
+    }
+
     /// Sends as many bytes as the kernel takes at once, and returns their number.
     pub(crate) fn send(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
         send(self.socket.get_ref(), bytes, then)

@@ -14,6 +14,8 @@ mod live;
 mod manager;
 mod process;
 mod proxy;
+#[cfg(feature = "fleet")]
+mod redis;
 mod service;
 mod trap;
 mod upstream;
@@ -27,6 +29,8 @@ pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::{ProxyParts, proxy};
+#[cfg(feature = "fleet")]
+pub use redis::{Redis, join};
 pub use rustix::process::Signal;
 pub use service::{
     Builder, ServeParts, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,

@@ -105,7 +105,7 @@ fn all_events() -> Vec<Value> {
         },
         Event::UpstreamUp {
             upstream,
-            after: time,
+            after: TIME,
         },
         Event::SentOriginal { fetch, error },
         Event::Declined { error },
@@ -161,7 +161,7 @@ fn all_events() -> Vec<Value> {
     events.chain(others).map(|line| parse(&line)).collect()
 }
 
-fn all_store_news() -> [StoreNews; 10] {
+fn all_store_news() -> [StoreNews; 18] {
     let why = || "a reason".to_string();
     [
         StoreNews::Opened {
@@ -180,6 +180,17 @@ fn all_store_news() -> [StoreNews; 10] {
         StoreNews::QueueFull,
         StoreNews::Discarded { why: why() },
         StoreNews::Off { why: why() },
+        StoreNews::Joined,
+        StoreNews::Silent { limit: TIME },
+        StoreNews::Unreached { why: why() },
+        StoreNews::Refused { why: why() },
+        StoreNews::NotRedis { why: why() },
+        StoreNews::Answers {
+            after: TIME,
+            alone: 1,
+        },
+        StoreNews::Unshared { why: why() },
+        StoreNews::PurgeOwed,
     ]
 }
 

@@ -359,7 +359,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
     let code = code.await;
     if let Some(tier) = tier {
-        tier.close(CLOSE_LIMIT);
+        tier.close(CLOSE_LIMIT).await;
         log::flush();
     }
     Ok(code?)

@@ -12,7 +12,7 @@ mod store_news;
 
 use crate::error::Error;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, REFUSALS, StoreCopy,
+    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, REFUSALS, StoreUse,
 };
 pub use selection::{Classes, Selection, Selector};
 use std::net::IpAddr;
@@ -70,6 +70,16 @@ pub enum Event<'a> {
         bytes: u64,
         /// Whether it is past its ttl.
         is_stale: bool,
+    },
+    /// A fetch follows that of another process. No server is asked.
+    Following {
+        /// Which.
+        fetch: FetchName<'a>,
+    },
+    /// A fetch that was followed is gone or was given up, and is taken over.
+    TakenOver {
+        /// Which.
+        fetch: FetchName<'a>,
     },
     /// Something changed about the store.
     Store {
@@ -232,6 +242,8 @@ impl Event<'_> {
             Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
+            Event::Following { .. } => "following",
+            Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
@@ -269,6 +281,8 @@ impl Event<'_> {
             | Event::FetchDelayed { fetch }
             | Event::Fetched { fetch, .. }
             | Event::FromStore { fetch, .. }
+            | Event::Following { fetch }
+            | Event::TakenOver { fetch }
             | Event::FetchFailed { fetch, .. }
             | Event::GivenUp { fetch, .. }
             | Event::Rejected { fetch, .. }
@@ -313,6 +327,8 @@ impl Event<'_> {
             | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
             | Event::FromStore { .. }
+            | Event::Following { .. }
+            | Event::TakenOver { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }

@@ -14,6 +14,7 @@ mod counts;
 mod exec;
 mod faults;
 mod fetch;
+mod follow;
 mod hit;
 mod limits;
 mod line;

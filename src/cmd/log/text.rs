@@ -5,8 +5,8 @@ use crate::cmd::deadlines::explain;
 use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FetchCounts, REASONS, REFUSALS, Snapshot, StoreCounts,
-    UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, FetchCounts, FleetCounts, REASONS, REFUSALS, Snapshot,
+    StoreCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
@@ -144,6 +144,8 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let stale = if *is_stale { "stale " } else { "" };
             format!("using the store's {stale}copy")
         }
+        Event::Following { .. } => "following another proxy's fetch".into(),
+        Event::TakenOver { .. } => "took over another proxy's fetch".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
@@ -259,6 +261,8 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.store.as_ref().map(store_counts));
+    let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
+    lines.extend(fleet.as_ref().map(fleet_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -363,6 +367,19 @@ fn store_counts(counts: &StoreCounts) -> String {
     let texts = thousands(counts.texts);
     let figures = list(&figures);
     format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")
+}
+
+fn fleet_counts(counts: &FleetCounts) -> String {
+    let figures = [
+        (counts.follows, "followed"),
+        (counts.leads, "led"),
+        (counts.alone, "alone"),
+        (counts.takeovers, "taken over"),
+        (counts.proofs_failed, "unproven"),
+        (counts.deposed, "deposed"),
+        (counts.published, "published"),
+    ];
+    format!("fleet: {}", list(&figures))
 }
 
 fn list(counts: &[(u64, &str)]) -> String {

@@ -1,10 +1,10 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `99 + 24 U` series for `U`
-//! upstreams, and 11 for a store, however many texts are cached and clients come. Each
-//! known value of a label is there from the start, with 0: a rate needs to see a number
-//! before it rises. A service without a cache or without upstreams has no series about
-//! them.
+//! upstreams, and 11 for a store and 7 for a fleet, however many texts are cached and
+//! clients come. Each known value of a label is there from the start, with 0: a rate
+//! needs to see a number before it rises. A service without a cache or without
+//! upstreams has no series about them.
 //!
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 

@@ -165,7 +165,9 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FetchDelayed { .. }
         | Event::Fetched { .. }
         | Event::FromStore { .. }
+        | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
+        Event::TakenOver { .. } => (Level::Info, "took over another proxy's fetch".into()),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
                 Level::Error

@@ -270,6 +270,53 @@ pub struct StoreCounts {
     pub bytes: u64,
     /// The most that it may take, in bytes.
     pub capacity: u64,
+    /// What was shared with other processes; `None` for a store of this process alone.
+    pub fleet: Option<FleetCounts>,
+}
+
+/// What was shared with the other processes of a fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetCounts {
+    /// Times that another process's fetch was followed.
+    pub follows: u64,
+    /// Fetches of this process that others could follow.
+    pub leads: u64,
+    /// Fetches of this process without the store.
+    pub alone: u64,
+    /// Fetches of this process for a text whose holder was gone.
+    pub takeovers: u64,
+    /// Texts that were not the same again after their holder was gone.
+    pub proofs_failed: u64,
+    /// Leases that this process lost before it had committed its text.
+    pub deposed: u64,
+    /// Texts that others can have now.
+    pub published: u64,
+}
+
+impl FleetCounts {
+    /// A word for each figure.
+    pub const WORDS: [&str; 7] = [
+        "follow",
+        "lead",
+        "alone",
+        "takeover",
+        "unproven",
+        "deposed",
+        "published",
+    ];
+
+    /// The figures, in the order of [`FleetCounts::WORDS`].
+    pub fn all(&self) -> [u64; FleetCounts::WORDS.len()] {
+        [
+            self.follows,
+            self.leads,
+            self.alone,
+            self.takeovers,
+            self.proofs_failed,
+            self.deposed,
+            self.published,
+        ]
+    }
 }
 
 impl ConnectionCounts {

@@ -1,5 +1,6 @@
 //! `poetry proxy`.
 
+mod live;
 mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
@@ -14,8 +15,9 @@ use super::sockets::{FdBudget, Sockets};
 #[cfg(feature = "store")]
 use super::store::Storing;
 use super::transforms::pipeline;
-use super::values::{duration, number, percent, positive_duration, size};
-use clap::ValueEnum;
+use super::values::{duration, number, percent, positive_limit, size};
+use clap::{ArgMatches, ValueEnum};
+pub(super) use live::arrange;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::KeepTimes;
@@ -40,6 +42,7 @@ Examples:
   poetry proxy --ttl 10m poems.example:10001    keep a poem for ten minutes
   poetry proxy --grace 1d a:10001 b:10001       two servers, and a day without them
   poetry proxy --transform shout 10001          keep the poem in capitals
+  poetry proxy --live -l 30003 192.0.2.7:30003  one connection, any number of readers
   poetry proxy --protocol line -l 4343 --upstream-rate 30/min whois:43";
 
 /// Serve another server's poems from a cache; clients share each fetch
@@ -128,7 +131,7 @@ pub(super) struct Args {
     #[command(flatten)]
     answers: Answers,
     /// How long a whole fetch may take, from its connection on
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_limit)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -147,6 +150,8 @@ pub(super) struct Args {
         requires = "transform"
     )]
     on_transform_failure: OnFailure,
+    #[command(flatten)]
+    feeding: live::Feeding,
     #[cfg(feature = "store")]
     #[command(flatten)]
     storing: Storing,
@@ -227,6 +232,9 @@ pub(super) struct Clash {
 
 /// The clash in these arguments, if there is one.
 pub(super) fn clash(args: &Args) -> Option<Clash> {
+    if let Some((options, text)) = live::clash(args) {
+        return Some(Clash { options, text });
+    }
     let is_builtin = args.upstreams.contains(&Source::Builtin);
     let commands = || args.upstreams.iter().filter_map(Source::command);
     let (options, text) = match args.protocol {
@@ -278,6 +286,13 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
     Some(Clash { options, text })
 }
 
+impl Args {
+    /// Settles what is the default only beside other options.
+    pub(super) fn settle(&mut self, found: &ArgMatches) {
+        live::lift_limits(self, found);
+    }
+}
+
 /// Values that can be used together, but make no sense.
 fn oddities(args: &Args) -> Vec<String> {
     let mut oddities = Vec::new();
@@ -313,6 +328,9 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         for text in oddities(&args) {
             log::warning(&text);
         }
+    }
+    if args.feeding.live {
+        return live::run(args, output).await;
     }
     let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;

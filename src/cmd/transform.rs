@@ -8,7 +8,7 @@ use super::service::{Service, listen};
 use super::signals;
 use super::sockets::{FdBudget, Sockets};
 use super::transforms::pipeline;
-use super::values::{positive_duration, size};
+use super::values::{positive_limit, size};
 use async_signal::Signal;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::error::{Error, reason};
@@ -63,7 +63,7 @@ pub(super) struct Args {
     max_poem: u64,
     /// How long a service (--via) or a program (--exec) may take for each
     /// transformation
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_limit)]
     timeout: Duration,
     #[command(flatten)]
     connecting: Connecting,

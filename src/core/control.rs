@@ -7,8 +7,8 @@ use crate::cache::Purge;
 use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
-    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram,
-    PurgeCounts, REASONS, REFUSALS, Snapshot, StoreCounts, StoreState, TransformCounts,
+    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts,
+    Histogram, PurgeCounts, REASONS, REFUSALS, Snapshot, StoreCounts, StoreState, TransformCounts,
     UpstreamCounts, UpstreamState,
 };
 use std::sync::Arc;

@@ -44,6 +44,7 @@
 //! | What happens when two clients ask at once? | [`coalesce`] |
 //! | Is a text fresh, stale, or to be fetched? | [`cache`] |
 //! | How do many clients read one text as it comes? | [`flight`] |
+//! | How do many clients read lines that never end? | [`live`] |
 //! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
 //! | May a client come in? | [`admission`] |
@@ -59,7 +60,8 @@
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`admission`], [`queue`],
-//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`control`], [`tier`].
+//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`control`], [`tier`],
+//!   [`live`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
@@ -86,6 +88,7 @@ pub mod flight;
 pub mod handler;
 pub mod heartbeat;
 pub mod host;
+pub mod live;
 pub mod net;
 pub mod observe;
 pub mod poem;

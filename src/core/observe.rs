@@ -4,6 +4,7 @@
 //! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
 //! an [`Observer`].
 
+mod feed_news;
 #[cfg(feature = "json")]
 pub mod json;
 mod record;
@@ -11,8 +12,10 @@ mod selection;
 mod store_news;
 
 use crate::error::Error;
+pub use feed_news::FeedNews;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, REFUSALS, StoreUse,
+    AccessRecord, CacheStatus, Class, FeedNote, FetchCause, FetchNote, Outcome, REASONS, REFUSALS,
+    StoreUse,
 };
 pub use selection::{Classes, Selection, Selector};
 use std::net::IpAddr;
@@ -87,6 +90,13 @@ pub enum Event<'a> {
         path: &'a str,
         /// What changed.
         news: &'a StoreNews,
+    },
+    /// Something happened to a feed.
+    Feed {
+        /// Where it comes from.
+        upstream: &'a str,
+        /// What happened.
+        news: &'a FeedNews,
     },
     /// A fetch failed.
     FetchFailed {
@@ -245,6 +255,7 @@ impl Event<'_> {
             Event::Following { .. } => "following",
             Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
+            Event::Feed { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
             Event::Rejected { .. } => "rejected",
@@ -310,7 +321,8 @@ impl Event<'_> {
     pub fn is_trouble(&self) -> bool {
         match self {
             Event::Store { news, .. } => news.is_trouble(),
-            Event::FetchFailed { .. }
+            Event::Feed { .. }
+            | Event::FetchFailed { .. }
             | Event::Rejected { .. }
             | Event::NextUpstream { .. }
             | Event::UpstreamDown { .. }
@@ -430,6 +442,7 @@ mod tests {
             wait: Duration::ZERO,
             total: Duration::ZERO,
             stored: false,
+            feed: None,
         });
         all.event(Event::Draining { open: 1 });
 

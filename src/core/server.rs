@@ -84,6 +84,9 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// The reason why all stays as it was.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error>;
+
+    /// The service stops: what would never end is to end now, in whatever answer it is.
+    fn drain(&self) {}
 }
 
 /// What a service speaks.
@@ -226,6 +229,7 @@ impl<H: Handler> Server<H> {
     pub(crate) async fn drain(&self, backlogs: impl Future<Output = ()>) {
         let limit = self.limits.drain_timeout;
         let began = Instant::now();
+        self.guarded(|| self.handler.drain());
         let mut backlogs = Box::pin(backlogs);
         let is_drained = rt::within(limit.min(LAST_LOOK), backlogs.as_mut()).await;
         if is_drained.is_some() && self.slots.held() == 0 {
@@ -391,6 +395,9 @@ impl<H: Handler> Server<H> {
         responding.input.received = received;
 
         let deliver = move |connection: Connection<H>| async move {
+            if status == CacheStatus::Live {
+                connection.stream.keep_alive(); // a quiet feed would not notice its end
+            }
             connection.deliver(&mut responding).await;
             drop(responding); // a client that sees the end finds its reader gone
         };
@@ -484,6 +491,7 @@ impl Answer {
             wait: Duration::ZERO,
             total: now.duration_since(self.accepted),
             stored: false,
+            feed: None,
         }
     }
 }

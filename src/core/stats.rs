@@ -166,7 +166,8 @@ impl Stats {
         if class == Class::Failure {
             self.count_failure(record);
         }
-        if record.status != CacheStatus::NoRequest {
+        // A feed's next line comes when it comes: its readers wait for nothing of ours.
+        if !matches!(record.status, CacheStatus::NoRequest | CacheStatus::Live) {
             self.waits.add(record.wait);
         }
         if record.bytes > 0 {

@@ -18,6 +18,7 @@ mod follow;
 mod hit;
 mod limits;
 mod line;
+mod live;
 #[cfg(feature = "admin")]
 mod memo;
 mod metrics;

@@ -7,7 +7,7 @@ use poetry::control::{
 use poetry::error::Error;
 use poetry::observe::json::{key, line, millis, start};
 pub(super) use poetry::observe::json::{lost, request};
-use poetry::observe::{Event, Reloaded, StoreNews};
+use poetry::observe::{Event, FeedNews, Reloaded, StoreNews};
 use serde_json::{Value, json};
 
 /// An event.
@@ -50,6 +50,10 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         Event::Store { path, news } => {
             object["path"] = json!(path);
             add_store_news(object, news);
+        }
+        Event::Feed { upstream, news } => {
+            object["upstream"] = json!(upstream);
+            add_feed_news(object, news);
         }
         Event::FetchFailed { time, .. } => object["total_ms"] = json!(millis(*time)),
         Event::GivenUp { bytes, time, .. } => {
@@ -136,6 +140,16 @@ fn add_store_news(object: &mut Value, news: &StoreNews) {
     }
 }
 
+fn add_feed_news(object: &mut Value, news: &FeedNews) {
+    match news {
+        FeedNews::LinesLost { lines, readers } => {
+            object["feed_lost"] = json!(lines);
+            object["readers"] = json!(readers);
+        }
+        FeedNews::LineTooLong { longest } => object["longest"] = json!(longest),
+    }
+}
+
 /// The figures of the service. `lost` lines of the log were lost.
 pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
     let mut object = start("summary");
@@ -195,6 +209,21 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
         object["fleet"] = figures
             .map(|(word, count)| (word.to_string(), json!(count)))
             .collect();
+    }
+    if let Some(feed) = &snapshot.feed {
+        object["feed"] = json!({
+            "connected_ms": feed.connected.map(millis),
+            "connections": feed.connections,
+            "readers": feed.readers,
+            "slow": feed.slow,
+            "lines": feed.lines,
+            "bytes": feed.bytes,
+            "lost": feed.lost,
+            "too_long": feed.too_long,
+            "cut": feed.cut,
+            "held": feed.held,
+            "backlog": feed.backlog,
+        });
     }
     if !snapshot.upstreams.is_empty() {
         let upstreams = snapshot.upstreams.iter();

@@ -5,12 +5,12 @@ use crate::cmd::deadlines::explain;
 use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FetchCounts, FleetCounts, REASONS, REFUSALS, Snapshot,
-    StoreCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, FeedCounts, FetchCounts, FleetCounts, REASONS, REFUSALS,
+    Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded, StoreNews};
+use poetry::observe::{AccessRecord, CacheStatus, Event, FeedNote, Outcome, Reloaded, StoreNews};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(super) fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         CacheStatus::Miss => "miss",
         CacheStatus::Negative => "cached failure",
         CacheStatus::Own => "own",
+        CacheStatus::Live => "live",
         CacheStatus::NoRequest => "no request",
     };
     let end = match &record.outcome {
@@ -35,7 +36,12 @@ pub(super) fn request(record: &AccessRecord<'_>, sample: u64) -> String {
     let (peer, asked, bytes) = (record.peer, asked(record.request), record.bytes);
     let mut line = format!("{peer}: {asked}{status}, {bytes} bytes, {end}");
 
-    if record.wait.as_millis() > 0 {
+    if let Some(feed) = record.feed {
+        line += &format!(", {}", lines(feed.lines));
+        if feed.lost > 0 {
+            line += &format!(", {} lost", thousands(feed.lost));
+        }
+    } else if record.wait.as_millis() > 0 {
         line += &format!(", waited {}", short(record.wait));
     }
     if sample > 1 {
@@ -50,6 +56,7 @@ pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
         Answer::Hit => "using the cached poem",
         Answer::Coalesced => "joining the fetch under way",
         Answer::Own => "sending a poem",
+        Answer::Live => "a reader has left the feed",
         Answer::Stale => "using a stale poem",
         Answer::CachedFailure => "using a cached failure",
     };
@@ -60,6 +67,12 @@ pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
 /// A poem of our own that could not be sent whole.
 pub(super) fn own_failure(error: &Error, record: &AccessRecord<'_>) -> String {
     warning(&(asked(record.request) + &error.to_string()))
+}
+
+/// A reader of a feed that has ended and was too slow.
+pub(super) fn lost_by_reader(note: FeedNote, record: &AccessRecord<'_>) -> String {
+    let (lost, all) = (lines(note.lost), thousands(note.lines + note.lost));
+    warning(&format!("{}: too slow: lost {lost} of {all}", record.peer))
 }
 
 /// The error that ends the process.
@@ -113,6 +126,7 @@ pub(super) fn kind(event: &Event<'_>) -> String {
         Event::UpstreamDown { upstream, .. }
         | Event::UpstreamPaused { upstream, .. }
         | Event::ProgramSaid { upstream, .. }
+        | Event::Feed { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => {
             format!("{word} {upstream}")
         }
@@ -147,6 +161,7 @@ pub(super) fn words(event: &Event<'_>) -> String {
         Event::Following { .. } => "following another proxy's fetch".into(),
         Event::TakenOver { .. } => "took over another proxy's fetch".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
+        Event::Feed { upstream, news } => format!("{upstream}: {news}"),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
             format!("gave up after {bytes} bytes: no client is left, and the poem can't be kept")
@@ -263,6 +278,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     lines.extend(snapshot.store.as_ref().map(store_counts));
     let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
     lines.extend(fleet.as_ref().map(fleet_counts));
+    lines.extend(snapshot.feed.as_ref().map(feed_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -380,6 +396,23 @@ fn fleet_counts(counts: &FleetCounts) -> String {
         (counts.published, "published"),
     ];
     format!("fleet: {}", list(&figures))
+}
+
+fn feed_counts(counts: &FeedCounts) -> String {
+    let whole = |time: Duration| short(Duration::from_secs(time.as_secs()));
+    let state = match counts.connected {
+        Some(time) => format!("connected for {}", whole(time)),
+        None => "not connected".into(),
+    };
+    let figures = [
+        (counts.readers, "reading"),
+        (counts.slow, "slow"),
+        (counts.lost, "lost"),
+        (counts.too_long, "too long"),
+        (counts.cut, "cut"),
+    ];
+    let (lines, bytes) = (lines(counts.lines), thousands(counts.bytes));
+    format!("feed: {state}, {lines}, {bytes} bytes, {}", list(&figures))
 }
 
 fn list(counts: &[(u64, &str)]) -> String {

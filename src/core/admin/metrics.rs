@@ -1,7 +1,7 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `99 + 24 U` series for `U`
-//! upstreams, and 11 for a store and 7 for a fleet, however many texts are cached and
+//! upstreams, 11 for a store, 7 for a fleet and 11 for a feed, however many texts are cached and
 //! clients come. Each known value of a label is there from the start, with 0: a rate
 //! needs to see a number before it rises. A service without a cache or without
 //! upstreams has no series about them.
@@ -9,6 +9,7 @@
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 
 mod family;
+mod feed;
 mod format;
 mod store;
 
@@ -71,6 +72,9 @@ impl Collector for Scrape {
         }
         if let Some(counts) = &snapshot.store {
             store::stored(&mut families, counts)?;
+        }
+        if let Some(counts) = &snapshot.feed {
+            feed::fed(&mut families, counts)?;
         }
         bugs_and_log(&mut families, snapshot, self.lost_log_lines)?;
         process(&mut families, &self.process)

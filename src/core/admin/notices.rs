@@ -150,6 +150,7 @@ fn subject<'a>(event: &'a Event<'_>) -> &'a str {
         Event::UpstreamDown { upstream, .. }
         | Event::UpstreamPaused { upstream, .. }
         | Event::ProgramSaid { upstream, .. }
+        | Event::Feed { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => upstream,
         Event::ClientsRefused { why, .. } => why,
         _ => event.fetch().map_or("", |fetch| fetch.upstream),
@@ -176,6 +177,7 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
             };
             (level, format!("{path}: {news}"))
         }
+        Event::Feed { upstream, news } => (Level::Warn, format!("{upstream}: {news}")),
         Event::Reloaded { what } => (Level::Info, reloaded(*what)?),
         Event::Purged { scope, texts, .. } => {
             let purged = reloaded(Reloaded::Purged { texts: *texts })?;

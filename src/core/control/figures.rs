@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub cache: Option<CacheCounts>,
     /// The store behind the cache; `None` without one.
     pub store: Option<StoreCounts>,
+    /// The feed; `None` for a service without one.
+    pub feed: Option<FeedCounts>,
 }
 
 /// How an upstream failed: the words of [`Error::word`](crate::error::Error::word) that
@@ -319,6 +321,33 @@ impl FleetCounts {
     }
 }
 
+/// What a feed did and holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeedCounts {
+    /// For how long its source is connected; `None` while it is not.
+    pub connected: Option<Duration>,
+    /// Connections to its source since the start.
+    pub connections: u64,
+    /// Readers at this moment.
+    pub readers: u64,
+    /// Of these, the ones that have lost lines.
+    pub slow: u64,
+    /// Whole lines that came.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Lines that readers were too slow for, those of all readers added up.
+    pub lost: u64,
+    /// Lines left out because they were too long.
+    pub too_long: u64,
+    /// Lines that were cut by the end of a connection, and left out.
+    pub cut: u64,
+    /// Bytes held for readers.
+    pub held: u64,
+    /// How far a reader may be behind, in bytes.
+    pub backlog: u64,
+}
+
 impl ConnectionCounts {
     /// The number of connections that have ended.
     pub fn ended(&self) -> u64 {
@@ -378,6 +407,7 @@ impl Snapshot {
             upstreams: Vec::new(),
             cache: None,
             store: None,
+            feed: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::rt::Watched;
 use futures_lite::future;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use socket2::Socket;
+use socket2::{Socket, TcpKeepalive};
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
@@ -15,6 +15,13 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+/// A connection without limits is looked after by the kernel: after half a minute of
+/// silence it asks, six times, five seconds apart. A link that is down for less goes
+/// on.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 6;
 
 /// A connection just accepted. The reactor does not know it yet.
 pub(crate) struct Accepted {
@@ -227,6 +234,16 @@ impl Stream {
     /// From now on closing is a clean end. Call it for a whole poem only.
     pub(crate) fn disarm(&self) {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not
+    }
+
+    /// Has the kernel notice within about a minute that the other side is gone without
+    /// a word, also while nothing is sent. Unix sockets need none of that.
+    pub(crate) fn keep_alive(&self) {
+        let probes = TcpKeepalive::new()
+            .with_time(KEEPALIVE_TIME)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_RETRIES);
+        let _not_tcp = self.socket.get_ref().set_tcp_keepalive(&probes);
     }
 
     /// Limits the bytes that the kernel takes before the network has taken the earlier

@@ -6,7 +6,7 @@ use super::{Handler, Request, Response, Server};
 use crate::admission::Pass;
 use crate::error::Error;
 use crate::net::{Peer, Received, Stream};
-use crate::observe::{AccessRecord, CacheStatus, FetchNote, Outcome};
+use crate::observe::{AccessRecord, CacheStatus, FeedNote, FetchNote, Outcome};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::rt::{self, CoopBudget};
 use crate::slots::Slot;
@@ -70,6 +70,8 @@ pub(super) struct Responding {
     stored: bool,
     /// The fetch that the answer came from. Known at the end.
     fetch: Option<Arc<FetchNote>>,
+    /// What a reader of a feed got and lost. Known at the end.
+    feed: Option<FeedNote>,
     pub(super) input: ClientInput,
     /// From accept to the first byte of the answer, once that is sent.
     wait: Option<Duration>,
@@ -84,6 +86,7 @@ impl Responding {
             delivery,
             stored: false,
             fetch: None,
+            feed: None,
             input: ClientInput::default(),
         }
     }
@@ -95,6 +98,7 @@ impl Responding {
             self.fetch = reader.note().or(self.fetch.take());
         }
         self.stored |= self.status == CacheStatus::Miss && reader.was_kept();
+        self.feed = reader.feed_note().or(self.feed);
     }
 }
 
@@ -349,6 +353,7 @@ impl<H: Handler> Connection<H> {
             wait: responding.wait.unwrap_or(total),
             total,
             stored: responding.stored,
+            feed: responding.feed,
         });
     }
 

@@ -28,7 +28,7 @@ fn the_number_of_series_is_bounded() {
         let fresh = text(upstreams(idle_proxy(&[]), &names));
         let used = text(upstreams(busy_proxy(), &names));
 
-        let most = 99 + 11 + 7 + 24 * count; // with a store of a fleet
+        let most = 99 + 11 + 7 + 11 + 24 * count; // with a store of a fleet, and a feed
         let number = series(&fresh).len();
         assert!(number <= most, "{number} of {most}");
         assert_eq!(

@@ -241,6 +241,7 @@ fn all_requests() -> Vec<Value> {
             wait: TIME,
             total: TIME,
             stored: true,
+            feed: None,
         };
         parse(&request(&record, 10))
     };

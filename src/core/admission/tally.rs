@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Held to count or to take.
-    counted: Mutex<Told>,
+    counted: Mutex<Untold>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Untold {
     /// Whether the first was told, and a minute is being waited for.
     is_open: bool,
     more: u64,
@@ -42,7 +42,7 @@ impl Tally {
         (more > 0).then_some((more, counted.last))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Told> {
+    fn lock(&self) -> MutexGuard<'_, Untold> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -96,8 +96,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Handles a connection whose client is known, if it may come in. It has sent `rest`
-    /// after its header.
+    /// Handles a connection whose client is known, if it may come in. It has sent
+    /// `rest` after its header.
     fn let_in(
         self: &Arc<Self>,
         admission: &Arc<Admission>,

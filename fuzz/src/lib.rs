@@ -11,6 +11,7 @@ pub mod coalesce;
 pub mod line;
 pub mod log_escape;
 pub mod netstring;
+pub mod proxy_header;
 pub mod reply;
 pub mod script;
 pub mod shards;
@@ -20,7 +21,7 @@ pub type Check = fn(&[u8]);
 
 /// Every target and its check. Each has a file in `fuzz_targets` and a folder in
 /// `corpus`.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("addr", addr::check),
     ("admin", admin::check),
     ("cache", cache::check),
@@ -28,6 +29,7 @@ pub const TARGETS: [(&str, Check); 10] = [
     ("line", line::check),
     ("log_escape", log_escape::check),
     ("netstring", netstring::check),
+    ("proxy_header", proxy_header::check),
     ("reply", reply::check),
     ("script", script::check),
     ("shards", shards::check),

@@ -46,6 +46,7 @@
 //! | How do many clients read one text as it comes? | [`flight`] |
 //! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
+//! | May a client come in? | [`admission`] |
 //! | When is a reply complete? | [`protocol`] |
 //! | How does a connection end? | [`server`] |
 //! | What do several threads share? | [`host`] |
@@ -57,9 +58,8 @@
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`queue`], [`dispatch`], `slots`,
-//!   [`budget`], [`protocol`], [`control`],
-//!   [`tier`].
+//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`admission`], [`queue`],
+//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`control`], [`tier`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
@@ -72,6 +72,7 @@
 pub mod addr;
 #[cfg(feature = "admin")]
 pub mod admin;
+pub mod admission;
 pub mod anthology;
 pub mod budget;
 pub mod cache;

@@ -12,6 +12,7 @@ pub mod line;
 pub mod log_escape;
 pub mod netstring;
 pub mod reply;
+pub mod routes;
 pub mod script;
 pub mod shards;
 
@@ -20,7 +21,7 @@ pub type Check = fn(&[u8]);
 
 /// Every target and its check. Each has a file in `fuzz_targets` and a folder in
 /// `corpus`.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("addr", addr::check),
     ("admin", admin::check),
     ("cache", cache::check),
@@ -29,6 +30,7 @@ pub const TARGETS: [(&str, Check); 10] = [
     ("log_escape", log_escape::check),
     ("netstring", netstring::check),
     ("reply", reply::check),
+    ("routes", routes::check),
     ("script", script::check),
     ("shards", shards::check),
 ];

@@ -44,6 +44,7 @@
 //! | What happens when two clients ask at once? | [`coalesce`] |
 //! | Is a text fresh, stale, or to be fetched? | [`cache`] |
 //! | How do many clients read one text as it comes? | [`flight`] |
+//! | Which upstream is a request for? | [`routing`] |
 //! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
 //! | When is a reply complete? | [`protocol`] |
@@ -58,8 +59,8 @@
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`queue`], [`dispatch`], `slots`,
-//!   [`budget`], [`protocol`], [`control`],
-//!   [`tier`].
+//!   [`budget`], [`protocol`], [`routing`],
+//!   [`control`], [`tier`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
@@ -92,6 +93,7 @@ pub mod process;
 pub mod protocol;
 pub mod queue;
 pub mod rate;
+pub mod routing;
 pub mod rt;
 pub mod script;
 pub mod semaphore;

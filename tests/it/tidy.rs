@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 35] = [
+const ORDER: [&str; 36] = [
     "sync",
     "semaphore",
     "error",
@@ -77,6 +77,7 @@ const ORDER: [&str; 35] = [
     "slots",
     "budget",
     "protocol",
+    "routing",
     "control",
     "tier",
     "rt",

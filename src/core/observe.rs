@@ -28,6 +28,8 @@ pub struct FetchName<'a> {
     pub request: &'a [u8],
     /// What the fetch is for.
     pub cause: FetchCause,
+    /// The route of the request, where there are routes.
+    pub route: Option<&'a str>,
 }
 
 /// Something worth reporting beside the connections.
@@ -241,6 +243,9 @@ impl Event<'_> {
             | Event::Reloaded {
                 what: Reloaded::Purged { .. },
             } => "purge",
+            Event::Reloaded {
+                what: Reloaded::Routes { .. },
+            } => "routes",
             Event::Reloaded { .. } => "reload",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::PoemSkipped { .. } => "poem_skipped",
@@ -322,6 +327,13 @@ pub enum Reloaded {
         /// Their number.
         poems: usize,
     },
+    /// The routes were read again.
+    Routes {
+        /// Their number.
+        routes: usize,
+        /// Cached texts of routes that have changed, which were purged.
+        texts: u64,
+    },
     /// Nothing: there is nothing that could be read again.
     Nothing,
 }
@@ -387,6 +399,7 @@ mod tests {
             peer: &"127.0.0.1:1",
             request: b"",
             status: CacheStatus::Own,
+            route: None,
             fetch: None,
             outcome: Outcome::Whole,
             bytes: 1,

@@ -67,6 +67,8 @@ pub struct Response {
     pub reader: Reader,
     /// Where they come from.
     pub status: CacheStatus,
+    /// The route of the request, where there are routes.
+    pub route: Option<Arc<str>>,
 }
 
 /// What a service does with a request.
@@ -312,6 +314,7 @@ impl<H: Handler> Server<H> {
             slot,
             asked,
             status: response.status,
+            route: response.route,
             delivery,
             accepted: now,
         };
@@ -349,11 +352,13 @@ impl<H: Handler> Server<H> {
             slot,
             asked,
             status,
+            route,
             delivery,
             accepted,
         } = answer;
         let sent = delivery.sent;
         let mut responding = Responding::new(&asked.request, status, delivery);
+        responding.route = route;
         drop(asked);
         responding.input.received = received;
 
@@ -422,6 +427,7 @@ struct Answer {
     slot: Slot,
     asked: Asked,
     status: CacheStatus,
+    route: Option<Arc<str>>,
     delivery: Delivery,
     accepted: Instant,
 }
@@ -433,6 +439,7 @@ impl Answer {
             peer,
             request: logged(&self.asked.request),
             status: self.status,
+            route: self.route.as_deref(),
             fetch: None, // a short answer comes from the cache
             outcome,
             bytes: self.delivery.sent,

@@ -23,6 +23,7 @@ mod operate;
 mod patience;
 mod proxy;
 mod rates;
+mod routes;
 mod script;
 mod serve;
 mod stale;

@@ -48,6 +48,7 @@ fn what_was_sent_counts_although_the_reactor_takes_the_connection_no_more() {
             slot: slot.expect("it is free"),
             asked: Asked::nothing(),
             status: CacheStatus::Stale,
+            route: None,
             delivery,
             accepted: Instant::now(),
         },

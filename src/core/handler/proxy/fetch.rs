@@ -170,10 +170,12 @@ impl Fetch {
         let text = self.guard.land_text(verdict, now);
         let kept = text.is_some();
         if let (Some(lease), Some(text)) = (lease, text) {
-            let own = match verdict {
-                Verdict::KeepFor(ttl) => Some(ttl),
-                Verdict::Keep | Verdict::Reject => None,
+            let ttl = match verdict {
+                Verdict::KeepFor(ttl) => ttl,
+                Verdict::Keep | Verdict::Reject => self.ask.target.times.ttl,
             };
+            let usual = proxy.settings.target.times.ttl;
+            let own = Some(ttl).filter(|ttl| *ttl != usual);
             lease.commit(text, own);
         }
 
@@ -181,6 +183,7 @@ impl Fetch {
             upstream: self.asked.as_deref().unwrap_or(&self.ask.target.name),
             request: &self.ask.request,
             cause: self.ask.cause,
+            route: self.ask.target.route.as_deref(),
         };
         if kept {
             proxy.stats.kept.fetch_add(1, Ordering::Release);
@@ -309,9 +312,8 @@ impl Fetch {
     /// Passes the text on as it comes.
     async fn stream(&mut self, source: Source) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
-        let Ask {
-            target, request, ..
-        } = self.ask.clone();
+        let target = self.ask.target.clone();
+        let request = target.sent(&self.ask.request)?;
         self.listed.asks(target.upstream.name(source));
         let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);
@@ -348,9 +350,8 @@ impl Fetch {
     /// The whole reply, once it is complete.
     async fn collect(&mut self, source: Source) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
-        let Ask {
-            target, request, ..
-        } = self.ask.clone();
+        let target = self.ask.target.clone();
+        let request = target.sent(&self.ask.request)?;
         let limit = proxy.settings.longest();
         self.listed.asks(target.upstream.name(source));
         let mut reply = proxy.ask(&target, source, &request).await?;

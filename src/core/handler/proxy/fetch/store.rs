@@ -3,6 +3,7 @@
 //! not.
 
 use super::Fetch;
+use crate::cache::Freshness;
 use crate::coalesce::Found;
 use crate::dispatch::Job;
 use crate::observe::{Event, FetchCause};
@@ -93,7 +94,16 @@ impl Fetch {
         drop(found.permit); // it is counted by now
 
         let mut ask = self.ask;
-        self.guard.land_copy(found.freshness, now);
+        let Freshness {
+            fresh_until,
+            stale_until,
+        } = found.freshness;
+        let grace = ask.target.times.grace; // the tier knows the longest of all
+        let freshness = Freshness {
+            fresh_until,
+            stale_until: stale_until.min(fresh_until + grace),
+        };
+        self.guard.land_copy(freshness, now);
         if is_stale {
             let key = ask.target.scope.key(&ask.request);
             if let Found::Stale(_, Some(guard)) = proxy.texts.find(&key, now) {

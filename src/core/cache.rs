@@ -328,7 +328,11 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
                             let fill = self.fill(hash, key, ticket, Some((value.clone(), weight)));
                             Lookup::Stale(value, Some(lead(fill)))
                         }
-                        None => Lookup::Miss(lead(self.fill(hash, key, ticket, None))),
+                        None => {
+                            let mut fill = self.fill(hash, key, ticket, None);
+                            fill.outdated = expired.value();
+                            Lookup::Miss(lead(fill))
+                        }
                     }
                 }
                 (None, Some(fetch)) => match &fetch.state {
@@ -372,6 +376,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             times: self.policy.times(),
             reservation: Reservation::new(&self.usage, kind, entry_weight + FLIGHT_WEIGHT),
             replaced,
+            outdated: None,
         }
     }
 
@@ -383,7 +388,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// False where that can't be reached: fetches, and values still read after their
     /// eviction, are not evicted. Where those alone exceed the capacity, eviction only
     /// keeps values and cached failures within it.
-    fn shrink(&self) -> bool {
+    pub(crate) fn shrink(&self) -> bool {
         let usage = &self.usage;
         let capacity = self.policy.capacity;
         let is_hopeless = usage.of(Kind::Flight) > capacity;
@@ -498,6 +503,20 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             let flights = std::mem::take(&mut out.detached);
             ((found, flights), out)
         })
+    }
+
+    /// The value of a key, of whatever age, without being asked for.
+    pub fn peek(&self, key: &K) -> Option<V::Value> {
+        let hash = self.hasher.hash_one(key);
+        let table = self.shard(hash).read().expect(UNPOISONED);
+        let at = table.find(hash, key)?;
+        table.at(at).kept().map(|kept| kept.value().clone())
+    }
+
+    /// A reservation for what is held beside the cache because of its values. It counts
+    /// as theirs, and can't be evicted: [`Cache::shrink`] makes room for it.
+    pub(crate) fn reserve_beside(&self) -> Reservation {
+        Reservation::new(&self.usage, Kind::Value, 0)
     }
 
     /// Frees the key of a flight that can't be joined any more.

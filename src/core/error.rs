@@ -52,11 +52,22 @@ pub enum Error {
         why: String,
     },
 
-    /// The connection closed cleanly without a byte. A poem has at least one.
+    /// The connection closed cleanly without a byte. A poem has at least one, unless
+    /// empty ones are allowed.
     #[error("{subject}: an empty reply")]
     Empty {
         /// The server.
         subject: String,
+    },
+
+    /// The connection closed cleanly, but each whole answer of this server ends in a
+    /// marker, and this one does not.
+    #[error("{subject}: ended before its end marker, after {got} bytes")]
+    NoEndMarker {
+        /// The server.
+        subject: String,
+        /// Bytes received.
+        got: u64,
     },
 
     /// The poem is longer than the limit.
@@ -237,6 +248,7 @@ impl Error {
             Error::Timeout { .. } => 28,
             Error::Empty { .. } | Error::Declined { .. } => 52,
             Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
             | Error::Program { .. } => 56,
@@ -262,6 +274,15 @@ impl Error {
         }
     }
 
+    /// Whether the server refused the connection, or reset it before it sent a byte, as
+    /// one that ends does to those in its backlog. Then it may be starting again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable { .. } | Error::Reset { got: 0, .. }
+        )
+    }
+
     /// Whether this says something about the server that was asked, and not only about
     /// this process or its clients.
     pub fn is_upstreams(&self) -> bool {
@@ -270,6 +291,7 @@ impl Error {
             Error::Unresolved { .. }
             | Error::Unreachable { .. }
             | Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Empty { .. }
             | Error::TooLong { .. }
             | Error::Doubtful { .. }
@@ -297,6 +319,7 @@ impl Error {
                 | Error::Unreachable { .. }
                 | Error::Timeout { .. }
                 | Error::Reset { .. }
+                | Error::NoEndMarker { .. }
                 | Error::Empty { .. }
                 | Error::Malformed { .. }
                 | Error::Program { .. }
@@ -308,7 +331,12 @@ impl Error {
         use Error::*;
         matches!(
             self,
-            Unresolved { .. } | Unreachable { .. } | Timeout { .. } | Reset { .. } | Empty { .. }
+            Unresolved { .. }
+                | Unreachable { .. }
+                | Timeout { .. }
+                | Reset { .. }
+                | NoEndMarker { .. }
+                | Empty { .. }
         )
     }
 
@@ -323,6 +351,7 @@ impl Error {
             Error::Unreachable { .. } => "refused",
             Error::Timeout { .. } => "timeout",
             Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
             | Error::Program { .. } => "reset",

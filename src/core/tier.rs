@@ -25,14 +25,25 @@ use crate::control::StoreCounts;
 use crate::poem::Poem;
 use crate::semaphore::Permit;
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use std::time::Duration;
+
+/// The SHA-256 of an original and of what transforms it.
+pub type OriginalDigest = [u8; 32];
 
 /// A tier behind the memory cache.
 pub trait Tier: Send + Sync {
     /// Asks for the text of `key`, or for the right to lead. Ends in time, whatever the
     /// tier does.
     fn claim<'a>(&'a self, key: &'a [u8], wish: Wish) -> BoxFuture<'a, Claim>;
+
+    /// A text that was made from the original with this digest, of whatever age and
+    /// key. Ends in time, whatever the tier does. None where the tier does not note
+    /// that.
+    fn made_from(&self, original: OriginalDigest) -> BoxFuture<'_, Option<StoredText>> {
+        let _not_noted = original;
+        std::future::ready(None).boxed()
+    }
 
     /// Whether no purge has begun since a copy of this epoch was looked for.
     fn is_current(&self, epoch: u64) -> bool;
@@ -89,6 +100,12 @@ pub trait Lease: Send + Sync {
     /// Notes the time and the purges until now. To be called right before the text
     /// lands in memory.
     fn fence(&mut self);
+
+    /// Notes the digest of the original that the text was made from by a
+    /// transformation.
+    fn made_from(&mut self, original: OriginalDigest) {
+        let _not_noted = original;
+    }
 
     /// Hands the text over. `ttl` is its own, where it has not the usual one. Never
     /// waits.

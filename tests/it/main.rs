@@ -17,12 +17,14 @@ mod hit;
 mod limits;
 mod line;
 #[cfg(feature = "admin")]
+mod memo;
 mod metrics;
 mod model;
 mod operate;
 mod patience;
 mod proxy;
 mod rates;
+mod real_servers;
 mod routes;
 mod script;
 mod serve;

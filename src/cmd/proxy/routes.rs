@@ -5,6 +5,7 @@ mod check;
 
 use super::{EXEC, pattern, rate};
 use crate::cmd::addrs::connect_addr;
+use crate::cmd::answers::end_marker;
 use crate::cmd::failure::Failure;
 use crate::cmd::log;
 use crate::cmd::transforms::most_similar;
@@ -333,7 +334,7 @@ fn parse(line: &RouteLine) -> Result<RouteSettings, String> {
 type SetValue = fn(&mut RouteSettings, &str) -> Result<(), String>;
 
 /// What may differ from one route to another, by its name in a file.
-const VALUES: [(&str, SetValue); 8] = [
+const VALUES: [(&str, SetValue); 11] = [
     ("ttl", |of, text| put(&mut of.ttl, duration(text))),
     ("grace", |of, text| put(&mut of.grace, duration(text))),
     ("fail-ttl", |of, text| put(&mut of.fail_ttl, duration(text))),
@@ -346,6 +347,15 @@ const VALUES: [(&str, SetValue); 8] = [
     ("min-bytes", |of, text| {
         put(&mut of.min_bytes, number(0u64)(text))
     }),
+    ("end-marker", |of, text| {
+        put(&mut of.end_marker, end_marker(text))
+    }),
+    ("allow-empty", |of, text| {
+        put(&mut of.allow_empty, yes_or_no(text))
+    }),
+    ("connect-retry", |of, text| {
+        put(&mut of.connect_retry, duration(text))
+    }),
     ("send", |of, text| {
         let template = text.parse();
         put(
@@ -354,6 +364,14 @@ const VALUES: [(&str, SetValue); 8] = [
         )
     }),
 ];
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("wanted yes or no".into()),
+    }
+}
 
 fn put<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
     *place = Some(value?);

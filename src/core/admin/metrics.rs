@@ -127,10 +127,15 @@ fn service(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
     )?;
 
     let transforms = &snapshot.transforms;
-    let results = [transforms.done, transforms.failed, transforms.declined];
+    let results = [
+        transforms.done,
+        transforms.failed,
+        transforms.declined,
+        transforms.known,
+    ];
     families.counter(
         &Family::new("poetry_transforms", "Transformations, by how they ended"),
-        each("result", ["done", "failed", "declined"], results),
+        each("result", ["done", "failed", "declined", "known"], results),
     )
 }
 

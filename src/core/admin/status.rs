@@ -7,8 +7,8 @@ use super::history::{self, History, quantile};
 use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, FlightView, Histogram, REASONS, Snapshot, UpstreamCounts,
-    UpstreamState,
+    CacheCounts, ERRORS, FetchCounts, FlightView, Histogram, REASONS, Snapshot, StoreCounts,
+    UpstreamCounts, UpstreamState,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -107,6 +107,7 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "received_bytes": received,
         "wait": wait(&history.wait()),
         "cache": snapshot.cache.map(|counts| cache(&counts, history)),
+        "store": snapshot.store.as_ref().map(|counts| store(counts, clock)),
         "queue": snapshot.fetches.as_ref().map(queue),
         "upstreams": upstreams(&snapshot.upstreams, clock),
         "notices": parts.notices.to_json(clock),
@@ -180,6 +181,25 @@ fn cache(counts: &CacheCounts, history: &History) -> Value {
         },
         "evictions": counts.evicted_kept + counts.evicted_remembered,
         "evictions_minute": history.last(LOOK_BACK).evicted(),
+    })
+}
+
+fn store(counts: &StoreCounts, clock: &Clock) -> Value {
+    let since = clock.now().checked_sub(counts.state_for);
+    json!({
+        "name": escape::text(&counts.name),
+        "state": counts.state.word(),
+        "since": since.map(|at| clock.date(at)),
+        "hits": counts.hits,
+        "stale": counts.stale,
+        "misses": counts.misses,
+        "late": counts.late,
+        "written": counts.written,
+        "dropped": counts.dropped,
+        "errors": counts.errors,
+        "entries": counts.texts,
+        "bytes": counts.bytes,
+        "capacity": counts.capacity,
     })
 }
 

@@ -4,6 +4,7 @@
 pub use crate::observe::REASONS;
 use crate::observe::{Class, FetchCause};
 use crate::stats::{FetchResult, Stats, WAIT_BOUNDS, bucket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,8 @@ pub struct TransformCounts {
     pub failed: u64,
     /// Declined: no such transformation.
     pub declined: u64,
+    /// Not needed: the original had been transformed before.
+    pub known: u64,
 }
 
 /// Numbers of purges.
@@ -208,11 +211,40 @@ pub struct CacheCounts {
     pub evicted_remembered: u64,
 }
 
-/// What a store did and holds.
+/// How a store is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StoreState {
+    /// It is read and written.
+    #[default]
+    Ok,
+    /// It is read; what should be written is dropped.
+    Unwritable,
+    /// It can't be used.
+    Off,
+}
+
+impl StoreState {
+    /// The one word for it in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            StoreState::Ok => "ok",
+            StoreState::Unwritable => "unwritable",
+            StoreState::Off => "off",
+        }
+    }
+}
+
+/// What a store is, did and holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreCounts {
+    /// Its path or address, without a password.
+    pub name: Arc<str>,
     /// Whether it can be used.
     pub is_open: bool,
+    /// How it is.
+    pub state: StoreState,
+    /// For how long it has been like that.
+    pub state_for: Duration,
     /// Texts found in it, fresh.
     pub hits: u64,
     /// Texts found in it, past their ttl.
@@ -280,6 +312,7 @@ impl Snapshot {
                 done: count(&stats.transformed),
                 failed: count(&stats.untransformed),
                 declined: count(&stats.declined_transforms),
+                known: count(&stats.known_transforms),
             },
             purges: PurgeCounts {
                 all: count(&stats.purges_of_all),

@@ -11,6 +11,7 @@
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
+//! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
 
@@ -18,6 +19,7 @@ mod fetch;
 mod flights;
 mod fold;
 mod key;
+mod memo;
 mod operate;
 mod patience;
 mod router;
@@ -45,6 +47,7 @@ use fetch::Fetch;
 use flights::FlightList;
 pub use fold::KeyFold;
 pub use key::Key;
+use memo::ProxyMemo;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 use router::Router;
@@ -132,6 +135,8 @@ const ROUTER_UNPOISONED: &str = "no code panics while it holds the router's lock
 pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
+    /// What was transformed into what, if anything is.
+    memo: Option<ProxyMemo>,
     flights: Arc<FlightList>,
     /// The target of all requests, where there are no routes.
     only: Option<Arc<Target>>,
@@ -162,9 +167,15 @@ impl Proxy {
     ) -> Arc<Proxy> {
         let router = Router::new(&mut settings);
         let window = settings.longest();
-        let policy = settings.policy();
+        let mut texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let mut memo = None;
+        if settings.pipeline.is_some() {
+            texts = texts.holding_outdated();
+            memo = Some(ProxyMemo::new(&texts));
+        }
         Arc::new(Proxy {
-            texts: Coalescer::weighing(policy, window, Key::heap_bytes),
+            texts,
+            memo,
             flights: Arc::default(),
             only: router.only().cloned(),
             router: RwLock::new(Arc::new(router)),
@@ -187,6 +198,7 @@ impl Proxy {
 
     /// Purges all texts.
     pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
+        self.purge_memo();
         let purge = || self.texts.purge_all(how, now);
         self.purge_tier(how, purge, || vec![Erase::All])
     }
@@ -201,6 +213,7 @@ impl Proxy {
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
         let scope = &self.target(request).scope;
         let key = scope.key(request);
+        self.purge_memo_of(&key);
         let purge = || self.texts.purge(&key, how, now);
         self.purge_tier(how, purge, || vec![Erase::Key(scope.whole(&key))])
     }

@@ -37,7 +37,11 @@ fn after(error: &Error) -> Option<Error> {
             got: 0,
             why: why(),
         },
-        Error::Reset { .. } => Error::Empty { subject: subject() },
+        Error::Reset { .. } => Error::NoEndMarker {
+            subject: subject(),
+            got: 0,
+        },
+        Error::NoEndMarker { .. } => Error::Empty { subject: subject() },
         Error::Empty { .. } => Error::TooLong {
             subject: subject(),
             limit: 0,

@@ -4,7 +4,7 @@ use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
     CacheCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts, Snapshot,
-    StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
+    StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,7 +120,10 @@ pub fn busy_proxy() -> Snapshot {
 
 fn busy_store() -> StoreCounts {
     StoreCounts {
+        name: "/var/cache/poetry/poems".into(),
         is_open: true,
+        state: StoreState::Ok,
+        state_for: Duration::from_secs(60),
         hits: 301,
         stale: 302,
         misses: 303,
@@ -139,6 +142,7 @@ fn transforms() -> TransformCounts {
         done: 61,
         failed: 62,
         declined: 63,
+        known: 67,
     }
 }
 

@@ -78,6 +78,14 @@ fn differences(route: &RouteSettings) -> Vec<String> {
     let reject = route.reject.as_ref();
     all.extend(reject.map(|reject| format!("rejects '{reject}'")));
     all.extend(route.min_bytes.map(|bytes| format!("min-bytes {bytes}")));
+    let marker = route.end_marker.as_ref();
+    all.extend(marker.map(|_| "an end-marker of its own".to_string()));
+    all.extend(route.allow_empty.map(|may| {
+        let may = if may { "may" } else { "may not" };
+        format!("{may} be empty")
+    }));
+    let retry = route.connect_retry;
+    all.extend(retry.map(|retry| format!("connect-retry {}", format_duration(retry))));
     all
 }
 

@@ -109,6 +109,14 @@ fn what_is_wrong_with_a_line_is_quoted_with_what_is_wanted() {
             "*.de a.example:43 send=x",
             "'send=x': no {} in it; wanted a line with {}",
         ),
+        (
+            "*.de a.example:43 allow-empty=maybe",
+            "'allow-empty=maybe': wanted yes or no",
+        ),
+        (
+            "*.de a.example:43 end-marker=.*",
+            "'end-marker=.*': every answer ends in it",
+        ),
         ("*.de a.example:43 \"send={}", "a quote has no end"),
         (
             r"/\d/ a.example:43",

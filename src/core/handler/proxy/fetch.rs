@@ -3,15 +3,18 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod again;
 mod note;
 mod pace;
 mod refresh;
 mod reject;
 mod store;
+mod transform;
 mod turn;
 
 use super::flights::FlightListing;
 use super::key::Key;
+use super::memo::Noted;
 use super::patience::{PACE_BYTES, Patience};
 use super::target::Target;
 use super::{Ask, Proxy};
@@ -27,8 +30,8 @@ use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
 use crate::tier::Lease;
-use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
+use again::AskedSources;
 use bytes::Bytes;
 use futures::future::{AbortRegistration, Abortable, FutureExt};
 use reject::RejectReason;
@@ -60,6 +63,8 @@ pub(super) struct Fetch {
     held_up: Duration,
     /// The right to hand the text to the tier behind the cache.
     lease: Option<Box<dyn Lease>>,
+    /// What the text was made from, where it was transformed.
+    noted: Option<Noted>,
 }
 
 /// In which form a text is wanted.
@@ -113,6 +118,7 @@ impl Fetch {
             ttl: None,
             held_up: Duration::ZERO,
             lease: None,
+            noted: None,
         }
     }
 
@@ -163,13 +169,19 @@ impl Fetch {
             self.keep()
         };
 
+        if verdict != Verdict::Reject {
+            self.note_original();
+        }
         let mut lease = self.lease.take();
         if let Some(lease) = &mut lease {
             lease.fence();
         }
         let text = self.guard.land_text(verdict, now);
         let kept = text.is_some();
-        if let (Some(lease), Some(text)) = (lease, text) {
+        if let (Some(mut lease), Some(text)) = (lease, text) {
+            if let Some(noted) = self.noted {
+                lease.made_from(noted.original.digest());
+            }
             let ttl = match verdict {
                 Verdict::KeepFor(ttl) => ttl,
                 Verdict::Keep | Verdict::Reject => self.ask.target.times.ttl,
@@ -271,11 +283,11 @@ impl Fetch {
         let target = self.ask.target.clone();
         let upstream = &target.upstream;
         let observer = &*proxy.observer;
-        let mut asked = Vec::new();
-        let first = self.next_source(&asked).await;
+        let mut asked = AskedSources::new(target.connect_retry);
+        let first = self.next_source(asked.sources()).await;
         let mut source = first.expect("an upstream has a source");
         loop {
-            asked.push(source);
+            asked.ask(source);
             self.source = Some(source);
             self.asked = Some(upstream.name(source));
             self.note(None);
@@ -292,19 +304,9 @@ impl Fetch {
                 return result;
             };
 
-            upstream.note(source, Err(&error), Instant::now(), observer);
-            let is_last = !error.is_worth_another_server() || asked.len() == upstream.len();
-            if is_last || !self.guard.rewind() {
-                return Err(error.into());
-            }
-            let Some(next) = self.next_source(&asked).await else {
+            let Some(next) = self.after_failure(source, &error, &mut asked).await else {
                 return Err(error.into());
             };
-            observer.event(Event::NextUpstream {
-                fetch: self.name(),
-                error: &error,
-                next: &upstream.name(next),
-            });
             source = next;
         }
     }
@@ -377,48 +379,12 @@ impl Fetch {
         Ok(poem)
     }
 
-    /// Transforms the whole text. Nothing can be passed on before.
-    async fn transform(&mut self, poem: Bytes, pipeline: &Pipeline) -> Result<(), Stop> {
-        let proxy = self.proxy.clone();
-        let settings = &proxy.settings;
-
-        self.listed.is(Phase::Transforming);
-
-        // The original is not counted, so it is held only where it may be of use: for a
-        // refresh. A second attempt's always is, for it is compared with the first's.
-        if !self.original.is_empty() || self.guard.replaces().is_some() {
-            self.original = poem.clone();
-        }
-        let spare = settings.original_on_failure.then(|| poem.clone());
-
-        let done = pipeline.apply(poem, settings.max_poem, settings.timeouts);
-        let done = done.await;
-        proxy.stats.transform_ended(done.as_ref().err());
-        let done = match (done, spare) {
-            (Ok(done), _) => done,
-            (Err(error), None) => return Err(error.into()),
-            (Err(error), Some(original)) => {
-                proxy.observer.event(Event::SentOriginal {
-                    fetch: self.name(),
-                    error: &error,
-                });
-                self.guard.pass(Instant::now()); // the next request may have more luck
-                original
-            }
-        };
-        if done.is_empty() {
-            // A client would take it for a failure.
-            let subject = self.ask.target.name.clone();
-            return Err(Error::Empty { subject }.into());
-        }
-
-        self.reserve(done.len() as u64)?;
-        self.guard.append(done);
-        Ok(())
-    }
-
     /// Counts bytes that can't be passed on before the text is whole.
     fn reserve(&mut self, total: u64) -> Result<(), Error> {
+        if self.guard.reserve_whole(total) {
+            return Ok(());
+        }
+        self.guard.drop_outdated();
         if self.guard.reserve_whole(total) {
             return Ok(());
         }
@@ -433,7 +399,7 @@ impl Fetch {
 impl Proxy {
     async fn ask<'a>(
         &self,
-        target: &Target,
+        target: &'a Target,
         source: Source,
         request: &'a [u8],
     ) -> Result<Reply<'a>, Error> {
@@ -443,6 +409,7 @@ impl Proxy {
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
             half_close: self.settings.half_close,
+            ends: &target.ends,
         };
         target.upstream.ask(source, &query).await
     }

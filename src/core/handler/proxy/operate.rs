@@ -54,6 +54,13 @@ impl Proxy {
     /// Purges, counts it, and reports it.
     pub(super) fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
         self.count_purge(&texts);
+        match texts {
+            Texts::All | Texts::Prefix(_) => self.purge_memo(),
+            Texts::Named(name) => {
+                let keys = self.named(name);
+                keys.iter().for_each(|(_, key)| self.purge_memo_of(key));
+            }
+        }
         let purge = || match texts {
             Texts::All => self.texts.purge_all(how, now),
             Texts::Prefix(prefix) => {

@@ -14,6 +14,7 @@ use super::routes::{RouteSet, RouteSettings, Routing};
 use super::target::{Places, Target, TargetSettings, scope};
 use super::{ProxySettings, Rejects};
 use crate::cache::KeepTimes;
+use crate::protocol::EndRule;
 use crate::rate::Rate;
 use crate::routing::RoutingTable;
 use crate::upstream::{AskLimits, Origin, SharedSource, Upstream};
@@ -218,6 +219,11 @@ impl<'a> Build<'a> {
                 min_bytes: route.min_bytes.unwrap_or(base.rejects.min_bytes),
             },
             conns: places.number,
+            ends: EndRule {
+                marker: route.end_marker.clone().or(base.ends.marker.clone()),
+                allow_empty: route.allow_empty.unwrap_or(base.ends.allow_empty),
+            },
+            connect_retry: route.connect_retry.unwrap_or(base.connect_retry),
         };
         Target::new(own, scope, places)
     }

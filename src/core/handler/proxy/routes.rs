@@ -2,6 +2,7 @@
 //! proxy.
 
 use crate::error::Error;
+use crate::protocol::EndMarker;
 use crate::rate::Rate;
 use crate::routing::{BadTable, RoutePattern, RoutingTable, SendTemplate};
 use crate::upstream::Origin;
@@ -35,6 +36,12 @@ pub struct RouteSettings {
     pub reject: Option<Regex>,
     /// Texts of fewer bytes are not kept.
     pub min_bytes: Option<u64>,
+    /// What each whole text ends with.
+    pub end_marker: Option<EndMarker>,
+    /// Whether a text may have no byte.
+    pub allow_empty: Option<bool>,
+    /// For how long sources that refuse are asked again.
+    pub connect_retry: Option<Duration>,
 }
 
 impl RouteSettings {
@@ -52,6 +59,9 @@ impl RouteSettings {
             conns: None,
             reject: None,
             min_bytes: None,
+            end_marker: None,
+            allow_empty: None,
+            connect_retry: None,
         }
     }
 

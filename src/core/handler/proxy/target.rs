@@ -10,6 +10,7 @@ use super::{ProxySettings, Rejects, TtlRules};
 use crate::cache::KeepTimes;
 use crate::dispatch::{Dispatch, StartLimit};
 use crate::error::Error;
+use crate::protocol::EndRule;
 use crate::routing::SendTemplate;
 use crate::rt;
 use crate::stats::{PanicCount, Stats};
@@ -36,6 +37,10 @@ pub struct TargetSettings {
     pub rejects: Rejects,
     /// Fetches that may run at once, at least one.
     pub conns: usize,
+    /// Which ends make a text whole, in the protocols without framing.
+    pub ends: EndRule,
+    /// For how long sources that refuse are asked again, from the first refusal on.
+    pub connect_retry: Duration,
 }
 
 /// A target, its place in the keys, and its queue.
@@ -48,6 +53,8 @@ pub(super) struct Target {
     pub times: KeepTimes,
     pub ttls: TtlRules,
     pub rejects: Rejects,
+    pub ends: EndRule,
+    pub connect_retry: Duration,
     pub scope: Scope,
     pub places: Arc<Places>,
 }
@@ -65,6 +72,8 @@ impl Target {
             rejects: own.rejects,
             scope,
             places,
+            ends: own.ends,
+            connect_retry: own.connect_retry,
         })
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::coalesce::Verdict;
 use crate::observe::Silent;
+use crate::protocol::EndRule;
 use crate::upstream::Upstream;
 use std::hint::black_box;
 
@@ -22,6 +23,8 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
             conns: 8,
+            ends: EndRule::default(),
+            connect_retry: Duration::ZERO,
         },
         timeouts: Timeouts {
             connect: hour,

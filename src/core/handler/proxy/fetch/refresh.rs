@@ -11,10 +11,11 @@ impl Fetch {
     /// may have been cut. One more fetch decides: the same prefix again is believed,
     /// and so is anything that is no prefix. Transformed texts can't be compared like
     /// that (the end may come first), so there any shorter one is doubted, and the
-    /// originals decide.
+    /// originals decide. Where whole texts end in a marker there is no doubt.
     pub(super) async fn verify_refresh(&mut self) -> Result<(), Stop> {
-        if self.rejected.is_some() {
-            return Ok(()); // it won't be kept
+        let has_marker = self.ask.target.ends.marker.is_some();
+        if has_marker || self.rejected.is_some() {
+            return Ok(()); // it is whole, or won't be kept
         }
         let Some(old) = self.guard.replaces().cloned() else {
             return Ok(());

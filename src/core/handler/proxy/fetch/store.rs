@@ -8,6 +8,7 @@ use crate::coalesce::Found;
 use crate::dispatch::Job;
 use crate::observe::{Event, FetchCause};
 use crate::poem::Poem;
+use crate::protocol::Protocol;
 use crate::rt;
 use crate::stats::PanicCount;
 use crate::tier::{Claim, StoredText, Tier, Wish};
@@ -60,12 +61,22 @@ impl Fetch {
     /// Whether this proxy would keep the text. Another run of it may have had other
     /// options. A transformed text can't be judged: that is done with its original.
     async fn suits(&mut self, found: &StoredText) -> bool {
-        let text = Poem::from(found.text.clone());
-        let fits = text.len() <= self.proxy.settings.longest() && !text.is_empty();
-        if self.proxy.settings.pipeline.is_none() {
-            self.judge(text).await;
+        let settings = &self.proxy.settings;
+        let (text, ends) = (&found.text, &self.ask.target.ends);
+        let is_allowed = !text.is_empty() || ends.allow_empty;
+        if !is_allowed || text.len() as u64 > settings.longest() {
+            return false;
         }
-        fits && self.rejected.take().is_none()
+        if settings.pipeline.is_some() {
+            return true;
+        }
+
+        let has_framing = settings.protocol == Protocol::Netstring;
+        if !has_framing && !ends.is_whole(text) {
+            return false;
+        }
+        self.judge(Poem::from(text.clone())).await;
+        self.rejected.take().is_none()
     }
 
     /// Lands the tier's copy with its age. Gives the fetch back if the copy was purged

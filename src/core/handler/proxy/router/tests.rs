@@ -24,6 +24,8 @@ fn settings() -> ProxySettings {
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
             conns: 8,
+            ends: EndRule::default(),
+            connect_retry: Duration::ZERO,
         },
         routing: None,
         timeouts: Timeouts {

@@ -1,5 +1,6 @@
 //! The groups of flags that several commands share.
 
+use super::admitting::Admitting;
 use super::values::{duration, number, positive_duration};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -73,6 +74,8 @@ pub(super) struct Listening {
     /// terminal
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub drain_timeout: Duration,
+    #[command(flatten)]
+    pub admitting: Admitting,
     #[command(flatten)]
     pub requests: LoggedRequests,
 }

@@ -6,6 +6,7 @@ mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::admin::{Administration, about};
+use super::admitting::{ONLY_LINE, Refusing};
 use super::answers::Answers;
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
@@ -161,6 +162,8 @@ pub(super) struct Args {
     #[command(flatten)]
     connecting: Connecting,
     #[command(flatten)]
+    refusing: Refusing,
+    #[command(flatten)]
     listening: Listening,
     #[command(flatten)]
     admin: Administration,
@@ -253,6 +256,9 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             [args.routes.option(), "protocol"],
             "routes can only be used with --protocol line: there is no request to go by",
         ),
+        ProxyProtocol::Poem | ProxyProtocol::Netstring if args.refusing.is_given() => {
+            (["refusal", "protocol"], ONLY_LINE)
+        }
         ProxyProtocol::Netstring if commands().next().is_some() => (
             ["upstreams", "protocol"],
             "exec: cannot be used with --protocol netstring; see poetry transform --exec",
@@ -334,6 +340,9 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let upstream = args.rest(routes.as_ref());
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
+    let refusal = args.refusing.text(args.protocol.into())?;
+    let admission = args.listening.admitting.settings(refusal)?;
+
     // First: a second process of one store must not take over a socket's path.
     let store = open_store(&args, routes.as_ref())?;
     let store_fds = if store.is_some() { STORE_FDS } else { 0 };
@@ -353,6 +362,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         },
         sockets,
         listening: &args.listening,
+        admission,
         output,
         verb: verb(&upstream, routes.as_ref()),
         fds: FdBudget {
@@ -375,7 +385,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
     let code = code.await;
     if let Some(tier) = tier {
-        tier.close(CLOSE_LIMIT);
+        tier.close(CLOSE_LIMIT).await;
         log::flush();
     }
     Ok(code?)

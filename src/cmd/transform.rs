@@ -113,6 +113,7 @@ async fn serve(
 ) -> Result<u8, Failure> {
     // Two pipes of a program; their other ends and one more pipe while it starts.
     let per_client = if args.exec.is_empty() { 0 } else { 6 };
+    let admission = args.listening.admitting.settings(None)?;
     let admin = args.admin.addrs(addrs)?;
     let mut sockets = Sockets::open(addrs, &admin).await?;
     let service = Service {
@@ -120,6 +121,7 @@ async fn serve(
         about: about("transform", Protocol::Netstring),
         sockets,
         listening: &args.listening,
+        admission,
         output,
         verb: "Transforming".into(),
         fds: FdBudget {

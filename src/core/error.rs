@@ -154,6 +154,18 @@ pub enum Error {
         subject: String,
     },
 
+    /// Another process's fetch was followed and lost, and its text could not be had a
+    /// second time: the bytes before it are only a part.
+    #[error("{subject}: cut off after {got} bytes: {why}")]
+    Lost {
+        /// The server.
+        subject: String,
+        /// Bytes received until then.
+        got: u64,
+        /// Why no more can be added to them.
+        why: &'static str,
+    },
+
     /// Too many fetches wait for the upstream already.
     #[error("{subject}: {waiting} fetches wait for it already")]
     QueueFull {
@@ -251,6 +263,7 @@ impl Error {
             | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
+            | Error::Lost { .. }
             | Error::Program { .. } => 56,
             Error::TooLong { .. } => 63,
             Error::Transform { .. }
@@ -305,6 +318,7 @@ impl Error {
             | Error::Rehearsed { .. }
             | Error::BadRequest { .. }
             | Error::TooSlow { .. }
+            | Error::Lost { .. }
             | Error::Abandoned
             | Error::Local { .. }
             | Error::Output { .. } => false,
@@ -354,6 +368,7 @@ impl Error {
             | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
+            | Error::Lost { .. }
             | Error::Program { .. } => "reset",
             Error::Empty { .. } | Error::Declined { .. } => "empty",
             Error::TooLong { .. } => "too_long",

@@ -47,6 +47,7 @@
 //! | Which upstream is a request for? | [`routing`] |
 //! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
+//! | May a client come in? | [`admission`] |
 //! | When is a reply complete? | [`protocol`] |
 //! | How does a connection end? | [`server`] |
 //! | What do several threads share? | [`host`] |
@@ -58,9 +59,9 @@
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`queue`], [`dispatch`], `slots`,
-//!   [`budget`], [`protocol`], [`routing`],
-//!   [`control`], [`tier`].
+//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`admission`], [`queue`],
+//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`routing`], [`control`],
+//!   [`tier`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
@@ -73,6 +74,7 @@
 pub mod addr;
 #[cfg(feature = "admin")]
 pub mod admin;
+pub mod admission;
 pub mod anthology;
 pub mod budget;
 pub mod cache;

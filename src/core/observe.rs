@@ -12,9 +12,10 @@ mod store_news;
 
 use crate::error::Error;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreCopy,
+    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, REFUSALS, StoreUse,
 };
 pub use selection::{Classes, Selection, Selector};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 pub use store_news::StoreNews;
@@ -71,6 +72,16 @@ pub enum Event<'a> {
         bytes: u64,
         /// Whether it is past its ttl.
         is_stale: bool,
+    },
+    /// A fetch follows that of another process. No server is asked.
+    Following {
+        /// Which.
+        fetch: FetchName<'a>,
+    },
+    /// A fetch that was followed is gone or was given up, and is taken over.
+    TakenOver {
+        /// Which.
+        fetch: FetchName<'a>,
     },
     /// Something changed about the store.
     Store {
@@ -169,6 +180,16 @@ pub enum Event<'a> {
         /// For how long.
         pause: Duration,
     },
+    /// Clients are refused right after accept. The first is told at once, those of the
+    /// minute after it together.
+    ClientsRefused {
+        /// Why: one of [`REFUSALS`].
+        why: &'a str,
+        /// The address of the last.
+        from: Option<IpAddr>,
+        /// Their number.
+        count: u64,
+    },
     /// The service was told to stop.
     Stopping {
         /// By this signal.
@@ -223,6 +244,8 @@ impl Event<'_> {
             Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
+            Event::Following { .. } => "following",
+            Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
@@ -236,6 +259,7 @@ impl Event<'_> {
             Event::Declined { .. } => "declined",
             Event::FewDescriptors { .. } => "few_descriptors",
             Event::AcceptPaused { .. } => "accept_paused",
+            Event::ClientsRefused { .. } => "clients_refused",
             Event::Stopping { .. } => "stop",
             Event::Draining { .. } => "drain",
             Event::Cut { .. } => "cut",
@@ -246,6 +270,9 @@ impl Event<'_> {
             Event::Reloaded {
                 what: Reloaded::Routes { .. },
             } => "routes",
+            Event::Reloaded {
+                what: Reloaded::Lists { .. },
+            } => "lists_reloaded",
             Event::Reloaded { .. } => "reload",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::PoemSkipped { .. } => "poem_skipped",
@@ -259,6 +286,8 @@ impl Event<'_> {
             | Event::FetchDelayed { fetch }
             | Event::Fetched { fetch, .. }
             | Event::FromStore { fetch, .. }
+            | Event::Following { fetch }
+            | Event::TakenOver { fetch }
             | Event::FetchFailed { fetch, .. }
             | Event::GivenUp { fetch, .. }
             | Event::Rejected { fetch, .. }
@@ -303,9 +332,12 @@ impl Event<'_> {
             | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
             | Event::FromStore { .. }
+            | Event::Following { .. }
+            | Event::TakenOver { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }
+            | Event::ClientsRefused { .. }
             | Event::Stopping { .. }
             | Event::Draining { .. }
             | Event::Purged { .. }
@@ -333,6 +365,11 @@ pub enum Reloaded {
         routes: usize,
         /// Cached texts of routes that have changed, which were purged.
         texts: u64,
+    },
+    /// The lists of networks were read again.
+    Lists {
+        /// The networks on them.
+        nets: usize,
     },
     /// Nothing: there is nothing that could be read again.
     Nothing,

@@ -34,7 +34,7 @@ use crate::observe::{Event, Observer, StoreNews};
 use crate::poem::Poem;
 use crate::rt;
 use crate::semaphore::Semaphore;
-use crate::tier::{Claim, Erase, Lease, OriginalDigest, StoredText, Tier, Wish};
+use crate::tier::{Claim, Erase, Lease, OriginalDigest, Question, StoredText, Tier, Wish};
 pub use age::ClockReading;
 use age::Terms;
 use bounds::Bounds;
@@ -368,9 +368,10 @@ impl Store {
 }
 
 impl Tier for Store {
-    fn claim<'a>(&'a self, key: &'a [u8], wish: Wish) -> BoxFuture<'a, Claim> {
+    fn claim<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Claim> {
+        let key = question.key;
         // What is in memory is never older than what is in the file.
-        if wish == Wish::Newer || !self.shared.is_open() {
+        if question.wish != Wish::Text || !self.shared.is_open() {
             return std::future::ready(self.lease(key)).boxed();
         }
 
@@ -431,18 +432,23 @@ impl Tier for Store {
             texts: count(&figures.texts),
             bytes: count(&figures.bytes),
             capacity: self.shared.bounds.capacity,
+            fleet: None,
         }
     }
 
-    fn close(&self, limit: Duration) -> bool {
-        let mut orders = self.shared.lock();
-        orders.is_closing = true;
-        self.shared.changed.notify_all();
+    /// Blocks: nothing else is to be done at the end of a process.
+    fn close(&self, limit: Duration) -> BoxFuture<'_, bool> {
+        let closed = async move {
+            let mut orders = self.shared.lock();
+            orders.is_closing = true;
+            self.shared.changed.notify_all();
 
-        let waits = |orders: &mut Orders| !orders.is_closed;
-        let waited = self.shared.changed.wait_timeout_while(orders, limit, waits);
-        let (orders, _) = waited.expect("no code panics while it holds the lock");
-        orders.is_closed
+            let waits = |orders: &mut Orders| !orders.is_closed;
+            let waited = self.shared.changed.wait_timeout_while(orders, limit, waits);
+            let (orders, _) = waited.expect("no code panics while it holds the lock");
+            orders.is_closed
+        };
+        closed.boxed()
     }
 }
 

@@ -3,6 +3,7 @@
 //! happen: tests wait for what they need, with a deadline.
 
 mod admin;
+mod admission;
 mod browser;
 mod calls;
 mod cli;
@@ -13,6 +14,7 @@ mod counts;
 mod exec;
 mod faults;
 mod fetch;
+mod follow;
 mod hit;
 mod limits;
 mod line;

@@ -1,7 +1,9 @@
 //! The log for machines: one JSON object per line, for each request and for each event.
 //! docs/logs.md has the table of all fields.
 
-use poetry::control::{ERRORS, REASONS, Snapshot, UpstreamCounts, UpstreamState};
+use poetry::control::{
+    ERRORS, FleetCounts, REASONS, REFUSALS, Snapshot, UpstreamCounts, UpstreamState,
+};
 use poetry::error::Error;
 use poetry::observe::json::{key, line, millis, start};
 pub(super) use poetry::observe::json::{lost, request};
@@ -86,6 +88,11 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["signal"] = json!(signal);
             object["open"] = json!(open);
         }
+        Event::ClientsRefused { why, from, count } => {
+            object["reason"] = json!(why);
+            object["peer"] = json!(from.map(|ip| ip.to_string()));
+            object["count"] = json!(count);
+        }
         Event::Draining { open } | Event::Cut { open } => object["open"] = json!(open),
         Event::Purged {
             scope,
@@ -100,10 +107,13 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
                 object["routes"] = json!(routes);
                 object["texts"] = json!(texts);
             }
+            Reloaded::Lists { nets } => object["networks"] = json!(nets),
             Reloaded::Nothing => {}
         },
         Event::Fetching { .. }
         | Event::FetchDelayed { .. }
+        | Event::Following { .. }
+        | Event::TakenOver { .. }
         | Event::SentOriginal { .. }
         | Event::Declined { .. }
         | Event::ReloadFailed { .. }
@@ -151,6 +161,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
         "limit": connections.limit,
     });
     object["failures"] = counts(&REASONS, &snapshot.failures);
+    object["refused"] = counts(&REFUSALS, &snapshot.refused);
 
     if let Some(fetches) = &snapshot.fetches {
         object["fetches"] = json!({
@@ -184,6 +195,13 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "bytes": store.bytes,
             "capacity": store.capacity,
         });
+    }
+    let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
+    if let Some(fleet) = fleet {
+        let figures = FleetCounts::WORDS.into_iter().zip(fleet.all());
+        object["fleet"] = figures
+            .map(|(word, count)| (word.to_string(), json!(count)))
+            .collect();
     }
     if !snapshot.upstreams.is_empty() {
         let upstreams = snapshot.upstreams.iter();

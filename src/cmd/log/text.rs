@@ -5,12 +5,13 @@ use crate::cmd::deadlines::explain;
 use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FetchCounts, REASONS, Snapshot, StoreCounts, UpstreamCounts,
-    UpstreamState,
+    CacheCounts, ConnectionCounts, FetchCounts, FleetCounts, REASONS, REFUSALS, Snapshot,
+    StoreCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
 use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded, StoreNews};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The option that limits the time of a whole fetch.
@@ -116,6 +117,7 @@ pub(super) fn kind(event: &Event<'_>) -> String {
             format!("{word} {upstream}")
         }
         Event::FromStore { is_stale, .. } => format!("{word} {is_stale}"),
+        Event::ClientsRefused { why, .. } => format!("{word} {why}"),
         _ => format!("{word} {}", event.error().map_or("", Error::word)),
     }
 }
@@ -142,6 +144,8 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let stale = if *is_stale { "stale " } else { "" };
             format!("using the store's {stale}copy")
         }
+        Event::Following { .. } => "following another proxy's fetch".into(),
+        Event::TakenOver { .. } => "took over another proxy's fetch".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
@@ -174,6 +178,7 @@ pub(super) fn words(event: &Event<'_>) -> String {
         Event::AcceptPaused { error, pause } => {
             format!("accepting pauses for {}: {}", short(*pause), reason(error))
         }
+        Event::ClientsRefused { why, from, count } => refused(why, *from, *count),
         Event::Draining { open } => format!(
             "stopping: finishing {}; Ctrl-C again stops at once",
             connections(*open)
@@ -187,6 +192,23 @@ pub(super) fn words(event: &Event<'_>) -> String {
         } => format!("{} ({how})", answers_purged(scope, name, *texts)),
         Event::Reloaded { what } => reloaded(*what),
         Event::ReloadFailed { error } => format!("not reloaded: {error}"),
+    }
+}
+
+/// Clients that were refused, and by which options.
+fn refused(why: &str, from: Option<IpAddr>, count: u64) -> String {
+    let options = match why {
+        "denied" => "--allow, --deny",
+        "per_address" => "--max-per-address",
+        _ => "--client-rate",
+    };
+    let from = from.map(|ip| ip.to_string()).unwrap_or_default();
+    match count {
+        1 => format!("refused a connection from {from} ({options})"),
+        count => {
+            let count = thousands(count);
+            format!("refused {count} connections within a minute ({options}), the last from {from}")
+        }
     }
 }
 
@@ -223,6 +245,8 @@ fn reloaded(what: Reloaded) -> String {
             let answers = if texts == 1 { "answer" } else { "answers" };
             format!("read {routes} {noun} again, purged {texts} cached {answers}")
         }
+        Reloaded::Lists { nets: 1 } => "read 1 network again".into(),
+        Reloaded::Lists { nets } => format!("read {} networks again", thousands(nets as u64)),
         Reloaded::Nothing => "nothing to reload".into(),
     }
 }
@@ -238,9 +262,12 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
 
     lines.push(connection_counts(&snapshot.connections));
     lines.extend(failure_counts(&snapshot.failures));
+    lines.extend(refused_counts(&snapshot.refused));
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.store.as_ref().map(store_counts));
+    let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
+    lines.extend(fleet.as_ref().map(fleet_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -250,13 +277,23 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
 
 /// The reasons that there were, in the words of the JSON log without its underscores.
 fn failure_counts(counts: &[u64; REASONS.len()]) -> Option<String> {
-    let words = REASONS.map(|word| word.replace('_', " "));
-    let reasons = counts.iter().zip(&words);
-    let reasons = reasons.filter(|(count, _)| **count > 0);
-    let reasons: Vec<(u64, &str)> = reasons
-        .map(|(count, word)| (*count, word.as_str()))
-        .collect();
-    (!reasons.is_empty()).then(|| format!("failures: {}", list(&reasons)))
+    let reasons = list_of_any(&REASONS, counts)?;
+    Some(format!("failures: {reasons}"))
+}
+
+/// The reasons for which connections were refused, if any was.
+fn refused_counts(counts: &[u64; REFUSALS.len()]) -> Option<String> {
+    let reasons = list_of_any(&REFUSALS, counts)?;
+    Some(format!("refused connections: {reasons}"))
+}
+
+/// The numbers that are not 0, with their words.
+fn list_of_any(words: &[&str], counts: &[u64]) -> Option<String> {
+    let words = words.iter().map(|word| word.replace('_', " "));
+    let words: Vec<String> = words.collect();
+    let some = counts.iter().zip(&words).filter(|(count, _)| **count > 0);
+    let some: Vec<(u64, &str)> = some.map(|(count, word)| (*count, word.as_str())).collect();
+    (!some.is_empty()).then(|| list(&some))
 }
 
 fn upstream_counts(counts: &UpstreamCounts) -> String {
@@ -335,6 +372,19 @@ fn store_counts(counts: &StoreCounts) -> String {
     let texts = thousands(counts.texts);
     let figures = list(&figures);
     format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")
+}
+
+fn fleet_counts(counts: &FleetCounts) -> String {
+    let figures = [
+        (counts.follows, "followed"),
+        (counts.leads, "led"),
+        (counts.alone, "alone"),
+        (counts.takeovers, "taken over"),
+        (counts.proofs_failed, "unproven"),
+        (counts.deposed, "deposed"),
+        (counts.published, "published"),
+    ];
+    format!("fleet: {}", list(&figures))
 }
 
 fn list(counts: &[(u64, &str)]) -> String {

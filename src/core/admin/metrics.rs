@@ -1,10 +1,10 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
-//! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
-//! upstreams, and 11 for a store, however many texts are cached and clients come. Each
-//! known value of a label is there from the start, with 0: a rate needs to see a number
-//! before it rises. A service without a cache or without upstreams has no series about
-//! them.
+//! Nothing is counted here. One [`Snapshot`] becomes at most `99 + 24 U` series for `U`
+//! upstreams, and 11 for a store and 7 for a fleet, however many texts are cached and
+//! clients come. Each known value of a label is there from the start, with 0: a rate
+//! needs to see a number before it rises. A service without a cache or without
+//! upstreams has no series about them.
 //!
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 
@@ -14,7 +14,8 @@ mod store;
 
 use crate::admin::process::Process;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, Histogram, REASONS, Snapshot, UpstreamCounts, UpstreamState,
+    CacheCounts, ERRORS, FetchCounts, Histogram, REASONS, REFUSALS, Snapshot, UpstreamCounts,
+    UpstreamState,
 };
 use crate::observe::Class;
 use family::{Families, Family, NO_LABELS};
@@ -118,6 +119,7 @@ fn service(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
         &Family::new("poetry_connections_limit", "The most that may be open"),
         [(NO_LABELS, connections.limit)],
     )?;
+    refused(families, snapshot)?;
     families.counter(
         &Family::new(
             "poetry_accept_pauses",
@@ -136,6 +138,24 @@ fn service(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
     families.counter(
         &Family::new("poetry_transforms", "Transformations, by how they ended"),
         each("result", ["done", "failed", "declined", "known"], results),
+    )
+}
+
+/// The clients that are kept out.
+fn refused(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
+    families.counter(
+        &Family::new(
+            "poetry_connections_refused",
+            "Connections refused right after accept, by the reason",
+        ),
+        each("reason", REFUSALS, snapshot.refused),
+    )?;
+    families.counter(
+        &Family::new(
+            "poetry_connections_unmetered",
+            "Connections that --client-rate had no room to count",
+        ),
+        [(NO_LABELS, snapshot.unmetered)],
     )
 }
 

@@ -151,6 +151,7 @@ fn subject<'a>(event: &'a Event<'_>) -> &'a str {
         | Event::UpstreamPaused { upstream, .. }
         | Event::ProgramSaid { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => upstream,
+        Event::ClientsRefused { why, .. } => why,
         _ => event.fetch().map_or("", |fetch| fetch.upstream),
     }
 }
@@ -164,7 +165,9 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FetchDelayed { .. }
         | Event::Fetched { .. }
         | Event::FromStore { .. }
+        | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
+        Event::TakenOver { .. } => (Level::Info, "took over another proxy's fetch".into()),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
                 Level::Error
@@ -225,8 +228,18 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
                 format!("no connection could be accepted: {error}"),
             )
         }
+        Event::ClientsRefused { why, count, .. } => (Level::Warn, refused(why, *count)),
         Event::PoemSkipped { .. } => (Level::Warn, error),
     })
+}
+
+/// Names no address: the page may be seen by more than those that may know them.
+fn refused(why: &str, count: u64) -> String {
+    let connections = match count {
+        1 => "a connection".to_string(),
+        count => format!("{} connections within a minute", thousands(count)),
+    };
+    format!("refused {connections}: {}", why.replace('_', " "))
 }
 
 fn reloaded(what: Reloaded) -> Option<String> {
@@ -235,6 +248,7 @@ fn reloaded(what: Reloaded) -> Option<String> {
         Reloaded::Purged { texts } => Some(format!("purged {} cached answers", thousands(texts))),
         Reloaded::Poems { poems } => Some(format!("read {poems} poems again")),
         Reloaded::Routes { routes, .. } => Some(format!("read {routes} routes again")),
+        Reloaded::Lists { nets } => Some(format!("read {} networks again", thousands(nets as u64))),
         Reloaded::Nothing => None,
     }
 }

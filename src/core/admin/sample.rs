@@ -2,7 +2,8 @@
 
 use super::history::{History, SAMPLE_INTERVAL};
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, Histogram, Snapshot, UpstreamCounts, UpstreamState,
+    CacheCounts, ERRORS, FetchCounts, FleetCounts, Histogram, Snapshot, StoreCounts,
+    UpstreamCounts, UpstreamState,
 };
 use crate::stats::Stats;
 use std::time::{Duration, Instant};
@@ -49,6 +50,10 @@ pub(super) fn snapshot() -> Snapshot {
         places: 2,
         ..FetchCounts::default()
     });
+    snapshot.store = Some(StoreCounts {
+        fleet: Some(FleetCounts::default()),
+        ..StoreCounts::default()
+    });
     snapshot.cache = Some(CacheCounts {
         keys: 142,
         bytes: 1400,
@@ -67,7 +72,7 @@ pub(super) fn snapshot() -> Snapshot {
 /// A service of our own.
 pub(super) fn plain_snapshot() -> Snapshot {
     let mut snapshot = snapshot();
-    (snapshot.fetches, snapshot.cache) = (None, None);
+    (snapshot.fetches, snapshot.cache, snapshot.store) = (None, None, None);
     snapshot.upstreams.clear();
     snapshot
 }

@@ -1,8 +1,8 @@
 //! The figures of a service at one moment. Logs, `/status` and `/metrics` are made from
 //! one [`Snapshot`], so they can't disagree.
 
-pub use crate::observe::REASONS;
 use crate::observe::{Class, FetchCause};
+pub use crate::observe::{REASONS, REFUSALS};
 use crate::stats::{FetchResult, Stats, WAIT_BOUNDS, bucket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,11 @@ pub struct Snapshot {
     /// How long clients with a request waited for the first byte, or for the end where
     /// none came, in seconds.
     pub wait: Histogram,
+    /// Connections refused right after accept, by their reason: one number for each of
+    /// [`REFUSALS`].
+    pub refused: [u64; REFUSALS.len()],
+    /// Connections that came in although `--client-rate` had no room to count them.
+    pub unmetered: u64,
     /// Pauses of accepting for lack of a resource.
     pub accept_pauses: u64,
     /// Transformations. A text counts once, also where a list of them is applied.
@@ -265,6 +270,53 @@ pub struct StoreCounts {
     pub bytes: u64,
     /// The most that it may take, in bytes.
     pub capacity: u64,
+    /// What was shared with other processes; `None` for a store of this process alone.
+    pub fleet: Option<FleetCounts>,
+}
+
+/// What was shared with the other processes of a fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetCounts {
+    /// Times that another process's fetch was followed.
+    pub follows: u64,
+    /// Fetches of this process that others could follow.
+    pub leads: u64,
+    /// Fetches of this process without the store.
+    pub alone: u64,
+    /// Fetches of this process for a text whose holder was gone.
+    pub takeovers: u64,
+    /// Texts that were not the same again after their holder was gone.
+    pub proofs_failed: u64,
+    /// Leases that this process lost before it had committed its text.
+    pub deposed: u64,
+    /// Texts that others can have now.
+    pub published: u64,
+}
+
+impl FleetCounts {
+    /// A word for each figure.
+    pub const WORDS: [&str; 7] = [
+        "follow",
+        "lead",
+        "alone",
+        "takeover",
+        "unproven",
+        "deposed",
+        "published",
+    ];
+
+    /// The figures, in the order of [`FleetCounts::WORDS`].
+    pub fn all(&self) -> [u64; FleetCounts::WORDS.len()] {
+        [
+            self.follows,
+            self.leads,
+            self.alone,
+            self.takeovers,
+            self.proofs_failed,
+            self.deposed,
+            self.published,
+        ]
+    }
 }
 
 impl ConnectionCounts {
@@ -307,6 +359,8 @@ impl Snapshot {
             failures: stats.reasons.each_ref().map(count),
             sent: stats.sent.each_ref().map(count),
             wait: Histogram::of_waits(stats),
+            refused: stats.refused.each_ref().map(count),
+            unmetered: count(&stats.unmetered),
             accept_pauses: count(&stats.accept_pauses),
             transforms: TransformCounts {
                 done: count(&stats.transformed),

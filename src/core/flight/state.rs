@@ -40,6 +40,8 @@ pub(super) struct FlightState {
     all_readers: Option<Arc<AtomicU64>>,
     /// What is known of the fetch, for logs.
     pub(super) note: Option<Arc<FetchNote>>,
+    /// Wakes what reads along. It is no reader, and has no cursor.
+    pub(super) along: Option<Waker>,
 }
 
 /// Whether a flight's fetch has begun.
@@ -118,6 +120,7 @@ impl FlightState {
             attached: Vec::new(),
             all_readers,
             note: None,
+            along: None,
         }
     }
 
@@ -259,6 +262,7 @@ impl FlightState {
         let wakers = self.cursors.iter_mut();
         wakers
             .filter_map(|(_, cursor)| cursor.waker.take())
+            .chain(self.along.take())
             .collect()
     }
 

@@ -13,6 +13,7 @@
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
+//! | `proxy/tally.rs` | What was shared with other processes? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
 
 mod fetch;
@@ -24,9 +25,11 @@ mod operate;
 mod patience;
 mod router;
 mod routes;
+mod tally;
 mod target;
 mod ttl;
 
+use crate::addr::ClientNet;
 use crate::cache::{KeepTimes, Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
@@ -56,6 +59,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
+use tally::FleetTally;
 use target::Target;
 pub use target::TargetSettings;
 pub use ttl::TtlRules;
@@ -144,6 +148,7 @@ pub struct Proxy {
     router: RwLock<Arc<Router>>,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
+    fleet: FleetTally,
     observer: Arc<dyn Observer>,
     stats: Arc<Stats>,
 }
@@ -173,7 +178,7 @@ impl Proxy {
             texts = texts.holding_outdated();
             memo = Some(ProxyMemo::new(&texts));
         }
-        Arc::new(Proxy {
+        let proxy = Arc::new(Proxy {
             texts,
             memo,
             flights: Arc::default(),
@@ -181,9 +186,12 @@ impl Proxy {
             router: RwLock::new(Arc::new(router)),
             settings,
             tier,
+            fleet: FleetTally::default(),
             observer,
             stats,
-        })
+        });
+        proxy.hear_purges();
+        proxy
     }
 
     /// What it speaks. Requests may be as long as the transformation service behind it
@@ -274,11 +282,16 @@ impl Proxy {
     }
 
     fn spawn_fetch(self: &Arc<Self>, ask: Ask, guard: FlightGuard<Key>, now: Instant) {
+        self.list_fetch(ask, guard, now).launch(now);
+    }
+
+    /// A new fetch, which operators see from now on.
+    fn list_fetch(self: &Arc<Self>, ask: Ask, guard: FlightGuard<Key>, now: Instant) -> Fetch {
         let flight = guard.writer().flight();
         let is_refresh = guard.replaces().is_some();
         let request = ask.request.clone();
         let listed = self.flights.add(request, flight, is_refresh, now);
-        Fetch::new(self.clone(), ask, guard, listed).launch(now);
+        Fetch::new(self.clone(), ask, guard, listed)
     }
 
     /// Lets a fetch wait for its turn before its sources.
@@ -312,6 +325,8 @@ impl Proxy {
 struct Ask {
     target: Arc<Target>,
     request: Bytes,
+    /// The client that has asked for it first, if it has an address.
+    client: Option<ClientNet>,
     cause: FetchCause,
 }
 
@@ -319,11 +334,13 @@ impl Handler for Proxy {
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response {
         let target = self.target(&request.body);
         let key = target.scope.key(&request.body);
+        let client = request.from.map(ClientNet::of);
         let fetch = |guard, request, cause| {
             let target = Arc::clone(&target);
             let ask = Ask {
                 target,
                 request,
+                client,
                 cause,
             };
             self.spawn_fetch(ask, guard, now);
@@ -398,6 +415,7 @@ impl Control for Proxy {
         };
 
         let store = self.tier.as_ref().map(|tier| tier.counts());
+        let store = store.map(|counts| self.fleet.added_to(counts));
         Snapshot {
             store,
             fetches: Some(fetches),

@@ -19,7 +19,11 @@ use std::time::Duration;
 /// A connection just accepted. The reactor does not know it yet.
 pub(crate) struct Accepted {
     socket: Socket,
+    /// The client's address.
     peer: Option<SocketAddr>,
+    /// The bytes of the PROXY header that has named it.
+    header_bytes: u32,
+    is_on_loopback: bool,
     is_armed: Cell<bool>,
 }
 
@@ -28,8 +32,17 @@ impl Accepted {
         Accepted {
             socket,
             peer,
+            header_bytes: 0,
+            is_on_loopback: peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
             is_armed: Cell::new(false),
         }
+    }
+
+    /// A PROXY header of `bytes` was read, and has named the client, unless that is the
+    /// peer itself.
+    pub(crate) fn take_header(&mut self, source: Option<SocketAddr>, bytes: u32) {
+        self.peer = source.or(self.peer);
+        self.header_bytes = bytes;
     }
 
     /// A connection that the reactor does not take, and that takes no byte.
@@ -43,20 +56,17 @@ impl Accepted {
     /// The client's address, for logs. A socket for IPv6 and IPv4 shows a client by
     /// IPv4 as `::ffff:1.2.3.4`; here it is IPv4.
     pub(crate) fn peer(&self) -> Peer {
-        match self.peer {
-            Some(SocketAddr::V4(addr)) => Peer::V4(addr),
-            Some(SocketAddr::V6(addr)) => match addr.ip().to_ipv4_mapped() {
-                Some(ip) => Peer::V4(SocketAddrV4::new(ip, addr.port())),
-                None => Peer::V6(Box::new(addr)),
-            },
-            None => Peer::Unix,
-        }
+        self.peer.map_or(Peer::Unix, Peer::from)
     }
 
-    /// Whether the client is on this machine, by the loopback.
+    /// The client's address without the port; `None` over a unix socket.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+
+    /// Whether the connection comes from this machine, by the loopback.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.peer
-            .is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+        self.is_on_loopback
     }
 
     /// Sends as many bytes as the kernel takes at once, and returns their number.
@@ -74,9 +84,12 @@ impl Accepted {
         try_recv(&self.socket, into)
     }
 
-    /// What the kernel knows of the connection. `None` for a unix socket.
+    /// What the kernel knows of the connection. `None` for a unix socket. What it has
+    /// received doesn't include the PROXY header.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
-        TcpInfo::of(&self.socket)
+        let mut info = TcpInfo::of(&self.socket)?;
+        info.received = info.received.saturating_sub(u64::from(self.header_bytes));
+        Some(info)
     }
 
     /// From now until [`Stream::disarm`], any close is a reset, also when our process
@@ -116,6 +129,18 @@ impl Peer {
             Peer::V4(addr) => Some((*addr.ip()).into()),
             Peer::V6(addr) => Some((*addr.ip()).into()),
             Peer::Unix => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Peer {
+        match addr {
+            SocketAddr::V4(addr) => Peer::V4(addr),
+            SocketAddr::V6(addr) => match addr.ip().to_ipv4_mapped() {
+                Some(ip) => Peer::V4(SocketAddrV4::new(ip, addr.port())),
+                None => Peer::V6(Box::new(addr)),
+            },
         }
     }
 }

@@ -70,7 +70,12 @@ fn after(error: &Error) -> Option<Error> {
             why: why(),
         },
         Error::Program { .. } => Error::TooSlow { subject: subject() },
-        Error::TooSlow { .. } => Error::QueueFull {
+        Error::TooSlow { .. } => Error::Lost {
+            subject: subject(),
+            got: 0,
+            why: "a reason",
+        },
+        Error::Lost { .. } => Error::QueueFull {
             subject: subject(),
             waiting: 0,
         },

@@ -10,11 +10,22 @@ mod space;
 use super::*;
 use crate::observe::AccessRecord;
 use crate::rt::block_on;
+use crate::tier::Term;
 use std::path::Path;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(60);
 const MINUTE_MS: i64 = 60_000;
+
+fn question(key: &str, wish: Wish) -> Question<'_> {
+    Question {
+        key: key.as_bytes(),
+        wish,
+        may_lead: true,
+        ttl: 10 * MINUTE,
+        grace: 10 * MINUTE,
+    }
+}
 
 /// A clock that stands where a test puts it.
 #[derive(Clone)]
@@ -130,7 +141,7 @@ impl StoreSite {
     fn run<T>(&self, work: impl FnOnce(&Store) -> T) -> T {
         let store = self.open();
         let done = work(&store);
-        assert!(store.close(LONG));
+        assert!(block_on(store.close(LONG)));
         done
     }
 
@@ -152,7 +163,7 @@ fn put(store: &Store, key: &str, text: &[u8]) {
 }
 
 fn put_for(store: &Store, key: &str, text: &[u8], ttl: Option<Duration>) {
-    let claim = block_on(store.claim(key.as_bytes(), Wish::Newer));
+    let claim = block_on(store.claim(question(key, Wish::Newer)));
     let Claim::Lead(mut lease) = claim else {
         panic!("no lease")
     };
@@ -162,12 +173,15 @@ fn put_for(store: &Store, key: &str, text: &[u8], ttl: Option<Duration>) {
 
 /// A text, and whether it is fresh.
 fn get(store: &Store, key: &str) -> Option<(Vec<u8>, bool)> {
-    match block_on(store.claim(key.as_bytes(), Wish::Text)) {
+    match block_on(store.claim(question(key, Wish::Text))) {
         Claim::Found(found) => {
-            let is_fresh = found.freshness.fresh_until > Instant::now();
+            let Term::Until(freshness) = found.term else {
+                panic!("the store knows how long")
+            };
+            let is_fresh = freshness.fresh_until > Instant::now();
             Some((found.text.to_vec(), is_fresh))
         }
-        Claim::Lead(_) | Claim::Alone => None,
+        _ => None,
     }
 }
 

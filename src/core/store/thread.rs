@@ -17,7 +17,7 @@ use super::{Shared, StoreSettings, add, age, files};
 use crate::cache::{Freshness, Purge};
 use crate::control::StoreState;
 use crate::observe::StoreNews;
-use crate::tier::{Erase, OriginalDigest, StoredText};
+use crate::tier::{Erase, OriginalDigest, StoredText, Term};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -339,9 +339,10 @@ fn answer(
     };
     let text = found.map(|(text, freshness)| StoredText {
         text: text.into_boxed_slice().into(),
-        freshness,
+        term: Term::Until(freshness),
         epoch,
         permit,
+        lease: None,
     });
     let _left = answer.send(text);
     Ok(())

@@ -3,8 +3,8 @@
 use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
-    CacheCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts, Snapshot,
-    StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram, PurgeCounts,
+    Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,10 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
         fetches: Some(FetchCounts::default()),
         upstreams: upstreams.iter().map(|name| idle_upstream(name)).collect(),
         cache: Some(CacheCounts::default()),
-        store: Some(StoreCounts::default()),
+        store: Some(StoreCounts {
+            fleet: Some(FleetCounts::default()),
+            ..StoreCounts::default()
+        }),
         ..idle()
     }
 }
@@ -106,6 +109,8 @@ pub fn busy_proxy() -> Snapshot {
         failures: std::array::from_fn(|at| 100 + at as u64),
         sent: std::array::from_fn(|at| 200 + at as u64),
         wait: counted(&WAIT_BOUNDS, 77.5),
+        refused: [81, 82, 83],
+        unmetered: 84,
         accept_pauses: 60,
         transforms: transforms(),
         purges: purges(),
@@ -134,6 +139,15 @@ fn busy_store() -> StoreCounts {
         texts: 308,
         bytes: 309,
         capacity: 310,
+        fleet: Some(FleetCounts {
+            follows: 311,
+            leads: 312,
+            alone: 313,
+            takeovers: 314,
+            proofs_failed: 315,
+            deposed: 316,
+            published: 317,
+        }),
     }
 }
 

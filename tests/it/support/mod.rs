@@ -6,6 +6,7 @@
 //! files.
 
 mod admin;
+mod admission;
 mod client;
 mod exchange;
 mod folder;
@@ -26,7 +27,7 @@ pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::{ProxyParts, proxy};
 pub use rustix::process::Signal;
 pub use service::{
-    Builder, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,
+    Builder, ServeParts, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,
     transform_service,
 };
 pub use trap::{BUG, Trap};

@@ -1,10 +1,10 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts};
+use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts};
 use poetry::error::Stage;
 use poetry::observe::{
-    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreCopy,
+    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +93,8 @@ fn all_events() -> Vec<Value> {
             is_stale: true,
         },
         Event::FetchDelayed { fetch },
+        Event::Following { fetch },
+        Event::TakenOver { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
         Event::NextUpstream { fetch, error, next },
@@ -114,6 +116,11 @@ fn all_events() -> Vec<Value> {
         Event::Declined { error },
         Event::FewDescriptors { clients: 1 },
         Event::AcceptPaused { error: full, pause },
+        Event::ClientsRefused {
+            why,
+            from: Some([192, 0, 2, 1].into()),
+            count: 2,
+        },
         Event::Stopping { signal, open },
         Event::Draining { open },
         Event::Cut { open },
@@ -126,6 +133,9 @@ fn all_events() -> Vec<Value> {
         Event::Reloaded { what: purged },
         Event::Reloaded { what: poems },
         Event::Reloaded { what: routes },
+        Event::Reloaded {
+            what: Reloaded::Lists { nets: 3 },
+        },
         Event::ReloadFailed { error },
         Event::PoemSkipped { error },
     ];
@@ -136,7 +146,10 @@ fn all_events() -> Vec<Value> {
     });
 
     let figures = Snapshot {
-        store: Some(StoreCounts::default()),
+        store: Some(StoreCounts {
+            fleet: Some(FleetCounts::default()),
+            ..StoreCounts::default()
+        }),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
         upstreams: vec![an_upstream()],
@@ -220,7 +233,8 @@ fn all_requests() -> Vec<Value> {
         cause: FetchCause::Miss,
         upstream: Some("a server".into()),
         time: Some(TIME),
-        copy: Some(StoreCopy::Stale),
+        store: Some(StoreUse::Stale),
+        is_takeover: true,
     };
     let object = |(status, outcome)| {
         let record = AccessRecord {

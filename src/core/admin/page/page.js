@@ -244,11 +244,16 @@ function showHead(s) {
 
   const kept = settings.ttl_s === null ? "" : ` · ttl ${secs(settings.ttl_s)}${settings.grace_s ? `, grace ${secs(settings.grace_s)}` : ""}`;
   $("line").innerHTML = `on <span class="mono">${escaped(settings.listen.join(", "))}</span>${kept}
-    · ${whole(clients.open)} of ${whole(clients.limit)} clients · up ${secs(poetry.uptime_s)}`;
+    · ${whole(clients.open)} of ${whole(clients.limit)} clients${refusedOf(clients)} · up ${secs(poetry.uptime_s)}`;
 
   pill(health.state, { ok: "well", degraded: "in trouble", draining: "stopping" }[health.state] ?? health.state);
   document.title = `${health.state === "ok" ? "" : "⚠ "}poetry ${poetry.command} ${settings.listen[0] ?? ""}`;
   why(health.reasons);
+}
+
+function refusedOf(clients) {
+  const refused = sum(Object.values(clients.refused));
+  return refused ? ` · ${whole(refused)} refused` : "";
 }
 
 function why(reasons) {

@@ -4,8 +4,11 @@
 //! unless the whole text is wanted first.
 
 mod again;
+mod follow;
 mod note;
 mod pace;
+mod proof;
+mod publish;
 mod refresh;
 mod reject;
 mod store;
@@ -29,7 +32,6 @@ use crate::observe::{Event, FetchName};
 use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
-use crate::tier::Lease;
 use crate::upstream::{Reply, Source};
 use again::AskedSources;
 use bytes::Bytes;
@@ -38,6 +40,7 @@ use reject::RejectReason;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use store::FleetPart;
 pub(super) use turn::SourceLimit;
 
 pub(super) struct Fetch {
@@ -61,8 +64,8 @@ pub(super) struct Fetch {
     ttl: Option<Duration>,
     /// How long readers that are too slow have held it up.
     held_up: Duration,
-    /// The right to hand the text to the tier behind the cache.
-    lease: Option<Box<dyn Lease>>,
+    /// Its part in a tier that other processes use, too.
+    fleet: FleetPart,
     /// What the text was made from, where it was transformed.
     noted: Option<Noted>,
 }
@@ -82,6 +85,8 @@ enum Stop {
     Failed(Error),
     /// Its text can't be kept, and no reader is left.
     NoReaders,
+    /// It followed a fetch that was lost, and what came after that is another text.
+    Lost(Error),
 }
 
 impl From<Error> for Stop {
@@ -117,14 +122,22 @@ impl Fetch {
             rejected: None,
             ttl: None,
             held_up: Duration::ZERO,
-            lease: None,
+            fleet: FleetPart::default(),
             noted: None,
         }
     }
 
     /// Fetches, from the connect to the end. The place is held until then, and until
     /// the text is read if there was no room for it.
-    async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
+    async fn run(mut self, mut place: Place<Fetch>, abort: AbortRegistration) {
+        if self.fleet.asks_again {
+            match self.ask_in_place(place).boxed().await {
+                Some(asked) => (self, place) = asked,
+                None => return,
+            }
+        }
+
+        self.turn = place.right().map(Source::from);
         let (proxy, target) = (self.proxy.clone(), self.ask.target.clone());
         self.begun = Some(Instant::now());
         let listed = self.listed.clone();
@@ -140,7 +153,7 @@ impl Fetch {
         let readers = self.guard.unaccounted();
         match result {
             Ok(()) => end.settle(self.land()),
-            Err(Stop::Failed(error)) => {
+            Err(Stop::Failed(error) | Stop::Lost(error)) => {
                 self.fail(error, Instant::now());
                 end.settle(FetchResult::Failed);
             }
@@ -172,13 +185,14 @@ impl Fetch {
         if verdict != Verdict::Reject {
             self.note_original();
         }
-        let mut lease = self.lease.take();
+        let mut lease = self.fleet.lease.take();
+        let whole = self.whole_for_followers();
         if let Some(lease) = &mut lease {
             lease.fence();
         }
         let text = self.guard.land_text(verdict, now);
         let kept = text.is_some();
-        if let (Some(mut lease), Some(text)) = (lease, text) {
+        if let Some(mut lease) = lease {
             if let Some(noted) = self.noted {
                 lease.made_from(noted.original.digest());
             }
@@ -188,7 +202,7 @@ impl Fetch {
             };
             let usual = proxy.settings.target.times.ttl;
             let own = Some(ttl).filter(|ttl| *ttl != usual);
-            lease.commit(text, own);
+            publish::hand_over(lease, text, whole, own);
         }
 
         let fetch = FetchName {
@@ -235,10 +249,14 @@ impl Fetch {
         } else {
             Remember::No
         };
+        let lease = self.fleet.lease.take().map(|lease| (lease, error.clone()));
         if self.begun.is_some() {
             self.guard.fail(error, remember, now);
         } else {
             self.guard.refuse(error, now);
+        }
+        if let Some((lease, error)) = lease {
+            publish::end_failed(lease, &error);
         }
         proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
     }
@@ -256,7 +274,9 @@ impl Fetch {
     }
 
     async fn work(&mut self) -> Result<(), Stop> {
+        self.publish();
         self.attempt().await?;
+        self.is_proven()?;
         self.verify_refresh().await
     }
 
@@ -323,22 +343,8 @@ impl Fetch {
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
-            self.await_readers().await?;
-            let more = bytes.len() as u64;
-            let longest = proxy.settings.longest();
-            self.guard.reserve_or_pass(more, longest, Instant::now());
-            self.listed.is(if self.guard.is_keeping() {
-                Phase::Streaming
-            } else {
-                Phase::Passing
-            });
-            self.listed.came(self.guard.writer().len() + more);
-
-            if reply.is_over() {
-                self.guard.append_last(bytes);
-            } else {
-                self.guard.append(bytes);
-            }
+            let is_last = reply.is_over();
+            self.pass_on(bytes, is_last).await?;
         }
 
         if self.guard.is_keeping()
@@ -354,7 +360,6 @@ impl Fetch {
         let proxy = self.proxy.clone();
         let target = self.ask.target.clone();
         let request = target.sent(&self.ask.request)?;
-        let limit = proxy.settings.longest();
         self.listed.asks(target.upstream.name(source));
         let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);
@@ -363,20 +368,28 @@ impl Fetch {
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
-            let length = (poem.len() + bytes.len()) as u64;
-            if length > limit {
-                let subject = self.ask.target.name.clone();
-                return Err(Error::TooLong { subject, limit }.into());
-            }
-            self.reserve(length)?;
-            self.listed.is(Phase::Streaming);
-            self.listed.came(length);
-            poem.extend_from_slice(&bytes);
+            self.collect_more(&mut poem, &bytes)?;
         }
 
         let poem = packed(poem);
         self.judge(poem.clone().into()).await;
         Ok(poem)
+    }
+
+    /// Adds to a text that can't be passed on before it is whole.
+    fn collect_more(&mut self, poem: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Stop> {
+        let limit = self.proxy.settings.longest();
+        let length = (poem.len() + bytes.len()) as u64;
+        if length > limit {
+            let subject = self.ask.target.name.clone();
+            return Err(Error::TooLong { subject, limit }.into());
+        }
+
+        self.reserve(length)?;
+        self.listed.is(Phase::Streaming);
+        self.listed.came(length);
+        poem.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// Counts bytes that can't be passed on before the text is whole.

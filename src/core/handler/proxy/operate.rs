@@ -9,7 +9,7 @@ use crate::control::{KeyList, KeyPage, KeyState, KeyView, Refresh, Texts};
 use crate::observe::Event;
 use crate::observe::FetchCause;
 use crate::protocol::{Protocol, check_line};
-use crate::tier::Erase;
+use crate::tier::{Erase, PurgedElsewhere};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -111,6 +111,40 @@ impl Proxy {
         purged
     }
 
+    /// Purges the memory whenever another process has purged a tier that both use. The
+    /// tier is not told: it knows.
+    pub(super) fn hear_purges(self: &Arc<Self>) {
+        let Some(tier) = &self.tier else {
+            return;
+        };
+
+        let proxy = Arc::downgrade(self); // it owns the tier
+        tier.on_purge(Arc::new(move |texts, how| {
+            if let Some(proxy) = proxy.upgrade() {
+                proxy.purge_memory(texts, how, Instant::now());
+            }
+        }));
+    }
+
+    fn purge_memory(&self, texts: PurgedElsewhere<'_>, how: Purge, now: Instant) {
+        let (scope, name, purged) = match texts {
+            PurgedElsewhere::All => ("all", Vec::new(), self.texts.purge_all(how, now)),
+            PurgedElsewhere::Key(whole) => {
+                let Some(key) = self.router().key_of(whole) else {
+                    return; // of a proxy with other upstreams
+                };
+                let name = key.name().into_owned();
+                ("key", name, self.texts.purge(&key, how, now))
+            }
+        };
+        self.observer.event(Event::Purged {
+            scope,
+            name: &name,
+            how: how.word(),
+            texts: purged.texts,
+        });
+    }
+
     /// The same texts, by their whole keys.
     fn erase(&self, texts: Texts<'_>) -> Vec<Erase> {
         match texts {
@@ -143,6 +177,7 @@ impl Proxy {
                 let ask = Ask {
                     target,
                     request: Bytes::copy_from_slice(name),
+                    client: None,
                     cause: FetchCause::Admin,
                 };
                 self.spawn_fetch(ask, guard, now);

@@ -88,6 +88,12 @@ impl Target {
         }
     }
 
+    /// The longest ttl that a text can have.
+    pub(super) fn longest_ttl(&self) -> Duration {
+        let own = self.ttls.longest().unwrap_or_default();
+        own.max(self.times.ttl)
+    }
+
     /// How long the oldest client has waited for a place before its sources.
     pub(super) fn waited(&self) -> Option<Duration> {
         let oldest = self.places.dispatch.oldest_client();

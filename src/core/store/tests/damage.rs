@@ -26,7 +26,7 @@ fn assert_texts_right_or_missing(site: &StoreSite, what: &str) {
     if store.counts().is_open {
         put(&store, "new", b"new"); // else it is of a newer version now
     }
-    assert!(store.close(LONG), "{what}");
+    assert!(block_on(store.close(LONG)), "{what}");
 }
 
 /// A store of two texts, and its bytes.
@@ -89,7 +89,7 @@ fn a_log_that_is_cut_or_damaged_costs_at_most_texts() {
     wait_for_written(&store, 2);
     let log = beside(&site.path(), "-wal");
     let (bytes, log_bytes) = (site.bytes(), std::fs::read(&log).expect("a log"));
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
 
     let with_log = |log_bytes: &[u8], what: &str| {
         let again = StoreSite::in_memory();

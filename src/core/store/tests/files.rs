@@ -58,7 +58,7 @@ fn a_store_of_a_newer_version_is_left_as_it_is() {
     site.run(|store| {
         assert!(!store.counts().is_open);
         assert!(matches!(
-            block_on(store.claim(b"a", Wish::Text)),
+            block_on(store.claim(question("a", Wish::Text))),
             Claim::Alone
         ));
     });
@@ -84,9 +84,9 @@ fn a_store_that_can_t_be_made_is_an_error_that_names_its_path() {
 fn a_stopped_store_answers_nothing_and_takes_nothing() {
     let site = StoreSite::new();
     let store = site.open();
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
     assert!(matches!(
-        block_on(store.claim(b"a", Wish::Text)),
+        block_on(store.claim(question("a", Wish::Text))),
         Claim::Alone
     ));
     store.purge_begins();

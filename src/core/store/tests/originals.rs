@@ -5,7 +5,7 @@ use super::*;
 const ORIGINAL: OriginalDigest = [7; 32];
 
 fn put_made(store: &Store, key: &str, text: &[u8], original: OriginalDigest) {
-    let claim = block_on(store.claim(key.as_bytes(), Wish::Newer));
+    let claim = block_on(store.claim(question(key, Wish::Newer)));
     let Claim::Lead(mut lease) = claim else {
         panic!("no lease")
     };

@@ -59,7 +59,7 @@ fn a_purge_of_some_spares_the_others() {
 fn a_text_that_lands_during_a_purge_is_not_written() {
     let site = StoreSite::new();
     site.run(|store| {
-        let Claim::Lead(mut lease) = block_on(store.claim(b"a", Wish::Text)) else {
+        let Claim::Lead(mut lease) = block_on(store.claim(question("a", Wish::Text))) else {
             panic!("no lease")
         };
         lease.fence();
@@ -76,7 +76,7 @@ fn a_copy_from_before_a_purge_is_not_current() {
     let site = StoreSite::new();
     site.keep(&[("a", b"one")]);
     site.run(|store| {
-        let Claim::Found(found) = block_on(store.claim(b"a", Wish::Text)) else {
+        let Claim::Found(found) = block_on(store.claim(question("a", Wish::Text))) else {
             panic!("not found")
         };
         assert!(store.is_current(found.epoch));

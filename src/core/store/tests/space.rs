@@ -26,7 +26,7 @@ fn the_capacity_is_never_passed_and_the_oldest_texts_go() {
     wait_for_written(&store, 400 - store.counts().dropped);
     assert!(get(&store, "399").is_some());
     assert!(get(&store, "0").is_none());
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
 
     site.capacity = 1 << 20;
     site.run(|store| assert!(get(store, "399").is_some()));
@@ -66,7 +66,7 @@ fn a_reader_that_stays_costs_texts_but_no_space() {
         put(&store, "last", b"text");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    assert!(store.close(LONG));
+    assert!(block_on(store.close(LONG)));
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Fetch {
         }
 
         let is_last = asked.sources.len() == upstream.len();
-        if is_last || !error.is_worth_another_server() || !self.guard.rewind() {
+        if is_last || !error.is_worth_another_server() || !self.rewind() {
             return None;
         }
         let next = self.next_source(&asked.sources).await?;
@@ -67,7 +67,7 @@ impl Fetch {
         let is_refusal = error.is_refusal() && is_free;
 
         let again = asked.failed(has_others, is_refusal, Instant::now())?;
-        (error.is_worth_another_server() && self.guard.rewind()).then_some(again)
+        (error.is_worth_another_server() && self.rewind()).then_some(again)
     }
 }
 

@@ -41,6 +41,15 @@ impl Fetch {
         Ok(())
     }
 
+    /// Whether a text from elsewhere looks like a part of the one that it would
+    /// replace. A transformed text can't be compared like that, and its original is not
+    /// here.
+    pub(super) fn is_cut_refresh(&self, text: &Poem) -> bool {
+        let old = self.guard.replaces();
+        let old = old.filter(|_| self.proxy.settings.pipeline.is_none());
+        old.is_some_and(|old| text.is_cut_from(old))
+    }
+
     /// What came, before its transformation, if it looks like a part of the old text.
     fn doubtful(&self, old: &Poem) -> Option<Bytes> {
         let new = self.guard.writer().so_far()?;

@@ -1,6 +1,7 @@
 //! A fetch as a job that waits for its turn.
 
 use super::Fetch;
+use crate::addr::ClientNet;
 use crate::control::Phase;
 use crate::dispatch::{Abort, Dispatch, Job, Place, Refused, StartLimit, StartRight};
 use crate::error::{Error, Stage};
@@ -92,13 +93,22 @@ impl Job for Fetch {
         self.ask.cause != FetchCause::Miss
     }
 
+    fn client(&self) -> Option<ClientNet> {
+        self.ask.client
+    }
+
     fn has_readers(&self) -> bool {
         self.guard.writer().readers() > 0
     }
 
     fn reserve_waiting(&mut self) -> bool {
         let request = self.ask.request.len() as u64;
-        self.guard.reserve_waiting(request + WAITING_WEIGHT)
+        let held = self.guard.writer().len(); // of a fetch that was followed and lost
+        self.guard.reserve_waiting(request + WAITING_WEIGHT + held)
+    }
+
+    fn displace(self, now: Instant) {
+        Fetch::refuse(Refused::QueueFull(self), now);
     }
 
     fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
@@ -109,8 +119,7 @@ impl Job for Fetch {
         self.guard.begin()
     }
 
-    fn start(mut self, place: Place<Fetch>) -> Abort {
-        self.turn = place.right().map(Source::from);
+    fn start(self, place: Place<Fetch>) -> Abort {
         let (handle, registration) = AbortHandle::new_pair();
         rt::spawn_home(self.run(place, registration));
         Box::new(move || handle.abort())

@@ -36,7 +36,7 @@ _poetry_keep_breaks() {
 
 _poetry_takes_value() {
     case "$1" in
-        --admin | --admin-host | --admin-mode | --admin-token | --allow | --ask | --capacity | --client-rate | --client-timeout | --color | --connect-retry | --connect-timeout | --delay | --deny | --drain-timeout | --end-marker | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --key-fold | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-per-address | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --proxy-protocol | --refusal | --reject | --reject-pause | --retry | --script | --store | --store-capacity | --threads | --timeout | --transform | --ttl | --ttl-for | --ttl-jitter | --upstream-conns | --upstream-queue | --upstream-rate | --via | -l | -o) return 0 ;;
+        --admin | --admin-host | --admin-mode | --admin-token | --allow | --ask | --capacity | --client-rate | --client-timeout | --color | --connect-retry | --connect-timeout | --delay | --deny | --drain-timeout | --end-marker | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --key-fold | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-per-address | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --proxy-protocol | --refusal | --reject | --reject-pause | --retry | --route | --routes | --script | --store | --store-capacity | --threads | --timeout | --transform | --ttl | --ttl-for | --ttl-jitter | --upstream-conns | --upstream-queue | --upstream-rate | --via | -l | -o) return 0 ;;
     esac
     return 1
 }
@@ -93,7 +93,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --key-fold --ttl --ttl-for --ttl-jitter --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --upstream-rate --reject-pause --half-close --end-marker --allow-empty --connect-retry --fetch-timeout --transform --via --on-transform-failure --store --store-capacity --connect-timeout --idle-timeout --refusal --max-clients --threads --client-timeout --drain-timeout --allow --deny --max-per-address --client-rate --proxy-protocol --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --key-fold --ttl --ttl-for --ttl-jitter --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --upstream-rate --reject-pause --half-close --end-marker --allow-empty --connect-retry --fetch-timeout --transform --via --on-transform-failure --route --routes --check --ask --store --store-capacity --connect-timeout --idle-timeout --refusal --max-clients --threads --client-timeout --drain-timeout --allow --deny --max-per-address --client-rate --proxy-protocol --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

@@ -58,6 +58,7 @@ _poetry_complete() {
         "proxy --transform") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
         "proxy --via") _poetry_addr; return ;;
         "proxy --on-transform-failure") _poetry_words "fail original"; return ;;
+        "proxy --routes") _poetry_files; return ;;
         "proxy --slow") _poetry_words "drop reset"; return ;;
         "proxy --store-name") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
         "proxy --log-only") _poetry_list "hit stale collapsed miss own failure unasked"; return ;;

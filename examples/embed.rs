@@ -75,6 +75,8 @@ fn settings(origin: SocketAddr) -> ProxySettings {
         protocol: Protocol::Poem,
         target: TargetSettings {
             upstream: Upstream::servers(vec![origin.into()]),
+            send: None,
+            route: None,
             times: KeepTimes {
                 ttl: Duration::from_secs(7200),
                 grace: Duration::ZERO,
@@ -92,6 +94,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             total: Duration::from_secs(600),
         },
         half_close: false,
+        routing: None,
         capacity: 64 << 20,
         max_poem: 16 << 20,
         whole: false,

@@ -32,6 +32,8 @@ pub struct FetchName<'a> {
     pub request: &'a [u8],
     /// What the fetch is for.
     pub cause: FetchCause,
+    /// The route of the request, where there are routes.
+    pub route: Option<&'a str>,
 }
 
 /// Something worth reporting beside the connections.
@@ -277,6 +279,9 @@ impl Event<'_> {
                 what: Reloaded::Purged { .. },
             } => "purge",
             Event::Reloaded {
+                what: Reloaded::Routes { .. },
+            } => "routes",
+            Event::Reloaded {
                 what: Reloaded::Lists { .. },
             } => "lists_reloaded",
             Event::Reloaded { .. } => "reload",
@@ -366,6 +371,13 @@ pub enum Reloaded {
         /// Their number.
         poems: usize,
     },
+    /// The routes were read again.
+    Routes {
+        /// Their number.
+        routes: usize,
+        /// Cached texts of routes that have changed, which were purged.
+        texts: u64,
+    },
     /// The lists of networks were read again.
     Lists {
         /// The networks on them.
@@ -436,6 +448,7 @@ mod tests {
             peer: &"127.0.0.1:1",
             request: b"",
             status: CacheStatus::Own,
+            route: None,
             fetch: None,
             outcome: Outcome::Whole,
             bytes: 1,

@@ -30,6 +30,7 @@ mod patience;
 mod proxy;
 mod rates;
 mod real_servers;
+mod routes;
 mod script;
 mod serve;
 mod stale;

@@ -17,6 +17,9 @@ pub(super) fn event(event: &Event<'_>) -> String {
         object["key"] = json!(key(fetch.request));
         object["upstream"] = json!(fetch.upstream);
         object["cause"] = json!(fetch.cause.word());
+        if let Some(route) = fetch.route {
+            object["route"] = json!(route);
+        }
     }
     if let Some(error) = event.error() {
         object["outcome"] = json!(error.word());
@@ -104,6 +107,10 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         Event::Reloaded { what } => match what {
             Reloaded::Purged { texts } => add_purge(object, "all", b"", "soft", *texts),
             Reloaded::Poems { poems } => object["poems"] = json!(poems),
+            Reloaded::Routes { routes, texts } => {
+                object["routes"] = json!(routes);
+                object["texts"] = json!(texts);
+            }
             Reloaded::Lists { nets } => object["networks"] = json!(nets),
             Reloaded::Nothing => {}
         },

@@ -255,6 +255,11 @@ fn reloaded(what: Reloaded) -> String {
         Reloaded::Purged { texts } => format!("purged {texts} cached answers"),
         Reloaded::Poems { poems: 1 } => "read 1 poem again".into(),
         Reloaded::Poems { poems } => format!("read {poems} poems again"),
+        Reloaded::Routes { routes, texts } => {
+            let noun = if routes == 1 { "route" } else { "routes" };
+            let answers = if texts == 1 { "answer" } else { "answers" };
+            format!("read {routes} {noun} again, purged {texts} cached {answers}")
+        }
         Reloaded::Lists { nets: 1 } => "read 1 network again".into(),
         Reloaded::Lists { nets } => format!("read {} networks again", thousands(nets as u64)),
         Reloaded::Nothing => "nothing to reload".into(),

@@ -249,6 +249,7 @@ fn reloaded(what: Reloaded) -> Option<String> {
         Reloaded::Purged { texts: 1 } => Some("purged 1 cached answer".to_string()),
         Reloaded::Purged { texts } => Some(format!("purged {} cached answers", thousands(texts))),
         Reloaded::Poems { poems } => Some(format!("read {poems} poems again")),
+        Reloaded::Routes { routes, .. } => Some(format!("read {routes} routes again")),
         Reloaded::Lists { nets } => Some(format!("read {} networks again", thousands(nets as u64))),
         Reloaded::Nothing => None,
     }

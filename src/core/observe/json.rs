@@ -39,6 +39,9 @@ pub fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         CacheStatus::Stale => object["fwd"] = json!("stale"),
         CacheStatus::Negative | CacheStatus::Own | CacheStatus::Live | CacheStatus::NoRequest => {}
     }
+    if let Some(route) = record.route {
+        object["route"] = json!(route);
+    }
     add_fetch(&mut object, record);
     if let Some(feed) = record.feed {
         object["feed_lines"] = json!(feed.lines);

@@ -1,8 +1,8 @@
 //! Which source is asked next, and when: its health, its rate, and the pause after an
 //! answer that was rejected.
 //!
-//! Plain data; time is an argument. Several upstreams may have the same source, and share
-//! its turns: a quota is the source's, whatever asks it.
+//! Plain data; time is an argument. Several upstreams may have the same source, and
+//! share its turns: a quota is the source's, whatever asks it.
 //!
 //! | the sources that are up and not paused | the next turn is |
 //! |---|---|
@@ -28,12 +28,25 @@ const PAUSE_MIN: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// How often sources may be asked.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AskLimits {
     /// For each source.
     pub rate: Option<Rate>,
     /// For how long a source is not asked after an answer that was rejected.
     pub pause: RejectPause,
+}
+
+impl AskLimits {
+    /// A source is asked at `rate`, and not for `pause` after an answer that was
+    /// rejected: without one for a minute, doubled, if it has a rate.
+    pub fn of(rate: Option<Rate>, pause: Option<Duration>) -> AskLimits {
+        let pause = match pause {
+            None if rate.is_some() => RejectPause::Doubling,
+            None | Some(Duration::ZERO) => RejectPause::Never,
+            Some(pause) => RejectPause::Fixed(pause),
+        };
+        AskLimits { rate, pause }
+    }
 }
 
 /// For how long a source is not asked after an answer that was rejected.
@@ -105,6 +118,21 @@ impl SourceTurns {
             limits,
             meter: limits.rate.map(Meter::new),
             pause: SourcePause::default(),
+        }
+    }
+
+    /// The same source with other limits. It has no turn before it would have had one.
+    pub(super) fn limited(&self, limits: AskLimits, now: Instant) -> SourceTurns {
+        let mut meter = limits.rate.map(Meter::new);
+        let wait = self.wait(now);
+        if let Some(meter) = meter.as_mut().filter(|_| !wait.is_zero()) {
+            meter.close_until(now + wait);
+        }
+        SourceTurns {
+            health: self.health,
+            limits,
+            meter,
+            pause: self.pause,
         }
     }
 
@@ -180,6 +208,13 @@ impl Turns {
         Turns {
             sources: sources.into_iter().collect(),
         }
+    }
+
+    /// Whether these are the turns of the same sources.
+    pub(crate) fn are_those_of(&self, other: &Turns) -> bool {
+        let pairs = self.sources.iter().zip(&*other.sources);
+        let mut pairs = pairs.map(|(one, two)| Arc::ptr_eq(one, two));
+        self.sources.len() == other.sources.len() && pairs.all(|is_same| is_same)
     }
 
     fn lock(&self, source: usize) -> MutexGuard<'_, SourceTurns> {

@@ -6,7 +6,10 @@ use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::addr::Addr;
 use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
-use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules};
+use poetry::handler::proxy::{
+    KeyFold, Proxy, ProxySettings, Rejects, RouteSet, RouteSettings, Routing, TargetSettings,
+    TtlRules,
+};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::{EndRule, Protocol};
 #[cfg(feature = "store")]
@@ -36,6 +39,8 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         protocol: Protocol::Poem,
         target: TargetSettings {
             upstream: Upstream::servers(vec![upstream.addr.into()]),
+            send: None,
+            route: None,
             times,
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
@@ -45,6 +50,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         },
         timeouts,
         half_close: false,
+        routing: None,
         capacity: 1 << 30,
         max_poem: 16 << 20,
         whole: false,
@@ -148,6 +154,17 @@ impl Builder<ProxyParts> {
         let unlimited = Upstream::built_in(); // a stand-in for a moment
         let upstream = std::mem::replace(&mut self.of.settings.target.upstream, unlimited);
         self.of.settings.target.upstream = upstream.limited(AskLimits { rate, pause });
+        self
+    }
+
+    /// Routes that are not read again.
+    pub fn routes(mut self, routes: impl IntoIterator<Item = RouteSettings>) -> Self {
+        self.of.settings.routing = Some(Routing {
+            set: RouteSet::new(routes.into_iter().collect(), false).unwrap(),
+            rate: None,
+            reject_pause: None,
+            read: None,
+        });
         self
     }
 

@@ -59,10 +59,15 @@ fn all_events() -> Vec<Value> {
         upstream,
         request: b"name",
         cause: FetchCause::Stale,
+        route: Some("*.example"),
     };
     let kept = true;
     let purged = Reloaded::Purged { texts: 1 };
     let poems = Reloaded::Poems { poems: 1 };
+    let routes = Reloaded::Routes {
+        routes: 1,
+        texts: 1,
+    };
     let (verb, addrs) = ("Serving", &["127.0.0.1:1".to_string()][..]);
     let signal = "SIGTERM";
     let full = &std::io::Error::from_raw_os_error(24);
@@ -127,6 +132,7 @@ fn all_events() -> Vec<Value> {
         },
         Event::Reloaded { what: purged },
         Event::Reloaded { what: poems },
+        Event::Reloaded { what: routes },
         Event::Reloaded {
             what: Reloaded::Lists { nets: 3 },
         },
@@ -246,6 +252,7 @@ fn all_requests() -> Vec<Value> {
             peer: &"127.0.0.1:1",
             request: b"name",
             status,
+            route: None,
             fetch: Some(&note),
             outcome,
             bytes: 1,

@@ -117,6 +117,7 @@ fn every_field_of_the_status_is_documented() {
 fn every_field_of_a_key_is_documented() {
     let view = KeyView {
         name: b"example.net".to_vec(),
+        route: Some("*.example".into()),
         state: KeyState::Fresh,
         is_in_flight: false,
         bytes: 1,

@@ -13,6 +13,8 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         protocol: Protocol::Line,
         target: TargetSettings {
             upstream: Upstream::built_in(),
+            send: None,
+            route: None,
             times: KeepTimes {
                 ttl: hour,
                 grace: hour,
@@ -30,6 +32,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
             total: hour,
         },
         half_close: false,
+        routing: None,
         capacity: 1 << 30,
         max_poem: 1 << 16,
         whole: false,
@@ -45,7 +48,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
 
 fn fill(proxy: &Proxy, keys: usize, now: Instant) {
     for name in 0..keys {
-        let key = proxy.target.scope.key(&name.to_ne_bytes());
+        let key = proxy.target(b"").scope.key(&name.to_ne_bytes());
         let Found::Missed(_reader, mut fetch) = proxy.texts.find(&key, now) else {
             panic!("{name} is there already");
         };

@@ -11,6 +11,7 @@ impl Fetch {
             upstream: self.asked.as_deref().unwrap_or(&self.ask.target.name),
             request: &self.ask.request,
             cause: self.ask.cause,
+            route: self.ask.target.route.as_deref(),
         }
     }
 

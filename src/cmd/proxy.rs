@@ -410,10 +410,10 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 fn store_terms(args: &Args, routes: Option<&RouteSet>) -> StoreTerms {
     const FRAMING: u64 = 22; // of a netstring: its length, a colon and a comma
 
-    let routes = || routes.iter().flat_map(|set| set.routes());
+    let of_routes = || routes.iter().flat_map(|set| set.routes());
     let own = args.ttl_for.iter().map(|(_, ttl)| *ttl);
-    let own = own.chain(routes().filter_map(|route| route.ttl));
-    let graces = routes().filter_map(|route: &RouteSettings| route.grace);
+    let own = own.chain(of_routes().filter_map(|route| route.ttl));
+    let graces = of_routes().filter_map(|route: &RouteSettings| route.grace);
     let locals = args.upstreams.iter().filter(|upstream| upstream.is_local());
     let routed = routes.into_iter().flat_map(addresses);
     let routed = routed.filter(|addr| addr.is_local()).map(Addr::to_string);

@@ -1,9 +1,11 @@
 //! `poetry proxy`.
 
+mod live;
 mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::admin::{Administration, about};
+use super::admitting::{ONLY_LINE, Refusing};
 use super::answers::Answers;
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
@@ -12,8 +14,9 @@ use super::service::{Service, listen};
 use super::sockets::{FdBudget, Sockets};
 use super::store::{StoreTerms, Storing};
 use super::transforms::pipeline;
-use super::values::{duration, number, percent, positive_duration, size};
-use clap::ValueEnum;
+use super::values::{duration, number, percent, positive_limit, size};
+use clap::{ArgMatches, ValueEnum};
+pub(super) use live::arrange;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::KeepTimes;
@@ -35,6 +38,7 @@ Examples:
   poetry proxy --ttl 10m poems.example:10001    keep a poem for ten minutes
   poetry proxy --grace 1d a:10001 b:10001       two servers, and a day without them
   poetry proxy --transform shout 10001          keep the poem in capitals
+  poetry proxy --live -l 30003 192.0.2.7:30003  one connection, any number of readers
   poetry proxy --protocol line -l 4343 --upstream-rate 30/min whois:43";
 
 /// Serve another server's poems from a cache; clients share each fetch
@@ -123,7 +127,7 @@ pub(super) struct Args {
     #[command(flatten)]
     answers: Answers,
     /// How long a whole fetch may take, from its connection on
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_limit)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -143,9 +147,13 @@ pub(super) struct Args {
     )]
     on_transform_failure: OnFailure,
     #[command(flatten)]
+    feeding: live::Feeding,
+    #[command(flatten)]
     storing: Storing,
     #[command(flatten)]
     connecting: Connecting,
+    #[command(flatten)]
+    refusing: Refusing,
     #[command(flatten)]
     listening: Listening,
     #[command(flatten)]
@@ -219,6 +227,9 @@ pub(super) struct Clash {
 
 /// The clash in these arguments, if there is one.
 pub(super) fn clash(args: &Args) -> Option<Clash> {
+    if let Some((options, text)) = live::clash(args) {
+        return Some(Clash { options, text });
+    }
     let is_builtin = args.upstreams.contains(&Source::Builtin);
     let commands = || args.upstreams.iter().filter_map(Source::command);
     let (options, text) = match args.protocol {
@@ -230,6 +241,9 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["key_fold", "protocol"],
             "--key-fold can only be used with --protocol line",
         ),
+        ProxyProtocol::Poem | ProxyProtocol::Netstring if args.refusing.is_given() => {
+            (["refusal", "protocol"], ONLY_LINE)
+        }
         ProxyProtocol::Netstring if commands().next().is_some() => (
             ["upstreams", "protocol"],
             "exec: cannot be used with --protocol netstring; see poetry transform --exec",
@@ -267,6 +281,13 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
     Some(Clash { options, text })
 }
 
+impl Args {
+    /// Settles what is the default only beside other options.
+    pub(super) fn settle(&mut self, found: &ArgMatches) {
+        live::lift_limits(self, found);
+    }
+}
+
 /// Values that can be used together, but make no sense.
 fn oddities(args: &Args) -> Vec<String> {
     let mut oddities = Vec::new();
@@ -302,8 +323,14 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
             log::warning(&text);
         }
     }
+    if args.feeding.live {
+        return live::run(args, output).await;
+    }
     let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
+
+    let refusal = args.refusing.text(args.protocol.into())?;
+    let admission = args.listening.admitting.settings(refusal)?;
 
     // First: a second process of one store must not take over a socket's path.
     let mut store = args.storing.open(&store_terms(&args))?;
@@ -322,6 +349,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         },
         sockets,
         listening: &args.listening,
+        admission,
         output,
         verb: format!("Proxying {upstream}"),
         fds: FdBudget {

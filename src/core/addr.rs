@@ -1,8 +1,10 @@
 //! Addresses as people write them, to listen on or to connect to: `[HOST:]PORT`,
 //! `[IPV6]:PORT` or `unix:PATH`.
 
+mod client;
 mod listen;
 
+pub use client::ClientNet;
 pub use listen::ListenAddr;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -3,6 +3,7 @@
 //! happen: tests wait for what they need, with a deadline.
 
 mod admin;
+mod admission;
 mod browser;
 mod calls;
 mod cli;
@@ -19,6 +20,7 @@ mod follow;
 mod hit;
 mod limits;
 mod line;
+mod live;
 #[cfg(feature = "admin")]
 mod memo;
 mod metrics;

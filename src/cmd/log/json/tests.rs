@@ -111,6 +111,11 @@ fn all_events() -> Vec<Value> {
         Event::Declined { error },
         Event::FewDescriptors { clients: 1 },
         Event::AcceptPaused { error: full, pause },
+        Event::ClientsRefused {
+            why,
+            from: Some([192, 0, 2, 1].into()),
+            count: 2,
+        },
         Event::Stopping { signal, open },
         Event::Draining { open },
         Event::Cut { open },
@@ -122,6 +127,9 @@ fn all_events() -> Vec<Value> {
         },
         Event::Reloaded { what: purged },
         Event::Reloaded { what: poems },
+        Event::Reloaded {
+            what: Reloaded::Lists { nets: 3 },
+        },
         Event::ReloadFailed { error },
         Event::PoemSkipped { error },
     ];
@@ -244,6 +252,7 @@ fn all_requests() -> Vec<Value> {
             wait: TIME,
             total: TIME,
             stored: true,
+            feed: None,
         };
         parse(&request(&record, 10))
     };

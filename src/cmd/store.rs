@@ -6,7 +6,7 @@ use super::values::positive_duration;
 use super::values::size;
 use clap::Args;
 #[cfg(feature = "fleet")]
-use poetry::fleet::{FLEET_NAME, Fleet, FleetSettings, Place};
+use poetry::fleet::{FLEET_NAME, Fleet, FleetSettings, ServerPlace};
 use poetry::observe::Observer;
 #[cfg(feature = "store")]
 use poetry::store::{CAPACITY_MIN, OpenStore, StoreSettings, system_clock};
@@ -47,7 +47,7 @@ enum StoreAt {
     #[cfg(feature = "store")]
     File(PathBuf),
     #[cfg(feature = "fleet")]
-    Server(Place),
+    Server(ServerPlace),
     /// A server that can't be read, or is not in this build: why. clap would quote the
     /// value, and it may have a password.
     Bad(String),
@@ -183,7 +183,7 @@ impl Storing {
     }
 
     #[cfg(feature = "fleet")]
-    fn server(&self, place: &Place, terms: &StoreTerms) -> Result<NewStore, Failure> {
+    fn server(&self, place: &ServerPlace, terms: &StoreTerms) -> Result<NewStore, Failure> {
         /// Two connections, and two while they are made again.
         const FDS: u64 = 4;
         /// Others wait for the leases that it gives back.

@@ -33,7 +33,7 @@ pub enum Addr {
 }
 
 impl Addr {
-    /// Whether only programs of this machine reach it by this address, as it is written.
+    /// Whether it is this machine's own, as it is written.
     pub fn is_local(&self) -> bool {
         match self {
             Addr::Unix(_) => true,

@@ -61,8 +61,8 @@ use futures::future::{BoxFuture, FutureExt};
 use leases::Leases;
 use link::{Link, LinkError};
 use names::Names;
-pub use place::{BadPlace, Place};
-use purges::{PurgeMessage, PurgeNumbers, Purged, Purges};
+pub use place::{BadPlace, ServerPlace};
+use purges::{FleetPurge, PurgeMessage, PurgeNumbers, Purges};
 #[doc(hidden)]
 pub use ration::check_ration;
 #[doc(hidden)]
@@ -92,7 +92,7 @@ pub const FLEET_NAME: &str = "poetry";
 #[derive(Debug, Clone)]
 pub struct FleetSettings {
     /// Where its server is.
-    pub place: Place,
+    pub place: ServerPlace,
     /// The name of the fleet: fleets of other names share nothing with it.
     pub name: String,
     /// How long a fetch waits for the server's word: [`ANSWER_WAIT`]. Ten times that
@@ -104,11 +104,11 @@ pub struct FleetSettings {
 
 /// A proxy's part in a fleet. Dropped, it leaves; see [`Tier::close`].
 pub struct Fleet {
-    shared: Arc<Shared>,
+    shared: Arc<FleetCore>,
 }
 
 /// What the parts share.
-struct Shared {
+struct FleetCore {
     settings: FleetSettings,
     names: Names,
     /// Tells this proxy from all others.
@@ -116,7 +116,7 @@ struct Shared {
     /// For logs.
     shown: Arc<str>,
     observer: Arc<dyn Observer>,
-    links: Mutex<Option<Arc<Links>>>,
+    links: Mutex<Option<Arc<LinkPair>>>,
     breaker: Mutex<Breaker>,
     purges: Mutex<Purges>,
     on_purge: Mutex<Option<OnPurge>>,
@@ -131,18 +131,18 @@ struct Shared {
     refusal: Mutex<Option<String>>,
     /// When it was last told that nothing can be written.
     told_unwritable: Mutex<Option<Instant>>,
-    figures: Figures,
+    figures: FleetFigures,
 }
 
 /// The connections of this moment.
-struct Links {
+struct LinkPair {
     ask: Link,
     carry: Link,
 }
 
 /// Running totals.
 #[derive(Default)]
-struct Figures {
+struct FleetFigures {
     hits: AtomicU64,
     stale: AtomicU64,
     misses: AtomicU64,
@@ -178,7 +178,7 @@ impl Fleet {
     /// told to `observer`. Its tasks run where it is called: on this thread if that is
     /// in [`rt::run`].
     pub fn join(settings: FleetSettings, observer: Arc<dyn Observer>) -> Arc<Fleet> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FleetCore {
             names: Names::of(&settings.name),
             id: format!("{:016x}", fastrand::u64(..)),
             shown: settings.place.to_string().into(),
@@ -195,7 +195,7 @@ impl Fleet {
             wanted: Notify::new(),
             refusal: Mutex::default(),
             told_unwritable: Mutex::default(),
-            figures: Figures::default(),
+            figures: FleetFigures::default(),
             settings,
         });
         rt::spawn(keeper::keep(shared.clone()));
@@ -209,7 +209,7 @@ impl Drop for Fleet {
     }
 }
 
-impl Shared {
+impl FleetCore {
     fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.wanted.notify(usize::MAX);
@@ -220,7 +220,7 @@ impl Shared {
     }
 
     /// The connections, if there are any and they answer.
-    fn usable(&self) -> Option<Arc<Links>> {
+    fn usable(&self) -> Option<Arc<LinkPair>> {
         let is_closed = lock(&self.breaker).is_closed();
         lock(&self.links).clone().filter(|_| is_closed)
     }
@@ -274,7 +274,7 @@ impl Shared {
         }
     }
 
-    /// Nothing can be written now. Told once a minute.
+    /// Nothing can be written now. It is told once a minute.
     fn unwritable(&self, why: String) {
         const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -307,7 +307,7 @@ impl Shared {
     }
 
     /// Purges what another proxy has purged. The epoch has moved.
-    fn purge_memory(&self, purged: Option<Purged>) {
+    fn purge_memory(&self, purged: Option<FleetPurge>) {
         let tell = lock(&self.on_purge).clone();
         if let (Some(purged), Some(tell)) = (purged, tell) {
             let texts = match &purged.key {
@@ -356,7 +356,7 @@ impl Tier for Fleet {
             // Names in the server are digests, so a part of them can't be picked.
             Erase::All | Erase::Picked(_) => None,
         };
-        lock(&self.shared.purges).owe(Purged { key, how });
+        lock(&self.shared.purges).owe(FleetPurge { key, how });
         self.shared.wanted.notify(usize::MAX);
         if self.shared.usable().is_none() {
             self.shared.tell(&StoreNews::PurgeOwed);

@@ -44,7 +44,7 @@ impl Bells {
     }
 
     /// A bell for this channel, at this connection. It is to be subscribed yet.
-    pub fn hang(self: &Arc<Self>, channel: String, link: Arc<super::Links>) -> Bell {
+    pub fn hang(self: &Arc<Self>, channel: String, link: Arc<super::LinkPair>) -> Bell {
         let mut open = self.lock();
         let found = open.entry(channel.clone()).or_insert_with(|| Channel {
             waiting: 0,
@@ -65,7 +65,7 @@ pub(super) struct Bell {
     rings: Arc<Notify>,
     bells: Arc<Bells>,
     channel: String,
-    link: Arc<super::Links>,
+    link: Arc<super::LinkPair>,
 }
 
 impl Bell {

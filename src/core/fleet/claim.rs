@@ -17,10 +17,10 @@
 use super::answers::{LookKind, Looked, looked};
 use super::follow::{Following, read_kept};
 use super::leases::{FleetLease, LEASE};
-use super::link::{LinkError, Told};
-use super::record::{self, HEAD_MOST, INLINE_MOST, Record, TextPlace};
+use super::link::{LinkError, ScriptCall};
+use super::record::{self, HEAD_MOST, INLINE_MOST, TextPlace, TextRecord};
 use super::scripts::SCRIPTS;
-use super::{Links, PurgeNumbers, Shared, add};
+use super::{FleetCore, LinkPair, PurgeNumbers, add};
 use crate::observe::StoreNews;
 use crate::rt;
 use crate::tier::{Claim, Lease, Question, StoredText, Term, Wish};
@@ -41,7 +41,7 @@ const LATE_WAIT: Duration = LEASE;
 /// An answer of LOOK, and when it was asked for.
 pub(super) struct LookAnswer {
     pub said: Looked,
-    pub links: Arc<Links>,
+    pub links: Arc<LinkPair>,
     pub epoch: u64,
     /// Before it was sent.
     pub sent: Instant,
@@ -49,7 +49,7 @@ pub(super) struct LookAnswer {
     pub received: Instant,
 }
 
-impl Shared {
+impl FleetCore {
     pub(super) async fn claim(self: &Arc<Self>, question: &Question<'_>) -> Claim {
         // A record that can't be read is deleted or left aside; once is enough.
         let mut wish = question.wish;
@@ -64,7 +64,7 @@ impl Shared {
             }
             // At once: dropped with this future, it is given back.
             let lease = match &look.said.kind {
-                LookKind::Ours { token } => Some(FleetLease::new(
+                LookKind::Ours { token } => Some(FleetLease::given(
                     self.clone(),
                     question,
                     &look,
@@ -141,7 +141,7 @@ impl Shared {
             let links = links.clone();
             async move { links.ask.run(&told).await }.boxed()
         };
-        let asked = Asked {
+        let asked = LookAsked {
             shared: self.clone(),
             asking: Some(asking),
             key: question.key.to_vec(),
@@ -182,7 +182,12 @@ impl Shared {
         })
     }
 
-    fn question(&self, question: &Question<'_>, wish: Wish, generation: u64) -> Told<'static> {
+    fn question(
+        &self,
+        question: &Question<'_>,
+        wish: Wish,
+        generation: u64,
+    ) -> ScriptCall<'static> {
         let names = self.names.key(question.key);
         let ms = |time: Duration| time.as_millis().to_string().into_bytes();
         let grace = match wish {
@@ -195,7 +200,7 @@ impl Shared {
             Duration::ZERO
         };
         let is_record_useless = u8::from(wish == Wish::New);
-        Told {
+        ScriptCall {
             script: &SCRIPTS.look,
             names: vec![
                 names.record(),
@@ -224,7 +229,7 @@ impl Shared {
         look: &LookAnswer,
     ) -> Option<StoredText> {
         let record = look.said.record.as_ref()?;
-        let Some(Record { head, text }) = record::read(record, question.key) else {
+        let Some(TextRecord { head, text }) = record::read(record, question.key) else {
             add(&self.figures.errors);
             return None;
         };
@@ -265,13 +270,13 @@ pub(super) fn is_passing(code: &str) -> bool {
 
 /// A LOOK under way. Dropped before it is answered, or answered too late, it gives back
 /// the lease that it may bring.
-struct Asked {
-    shared: Arc<Shared>,
+struct LookAsked {
+    shared: Arc<FleetCore>,
     asking: Option<BoxFuture<'static, Result<Value, LinkError>>>,
     key: Vec<u8>,
 }
 
-impl Asked {
+impl LookAsked {
     /// The answer; `None` if there is none in time.
     async fn answer(mut self) -> Option<Result<Value, LinkError>> {
         let wait = self.shared.settings.answer_wait;
@@ -293,7 +298,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for LookAsked {
     fn drop(&mut self) {
         let Some(asking) = self.asking.take() else {
             return;

@@ -10,7 +10,7 @@
 //! was lost is not kept.
 
 use super::answers::{Committed, committed};
-use super::link::{LinkError, Told};
+use super::link::{LinkError, ScriptCall};
 use super::pieces::{LeaseEnd, Publisher, Stuck};
 use super::record::{Head, INLINE_MOST, TextMark, TextPlace};
 use super::scripts::SCRIPTS;
@@ -115,7 +115,7 @@ impl Publisher {
         text: TextMark,
         inline: &[u8],
         kept: Option<(Option<Duration>, Instant)>,
-    ) -> Told<'static> {
+    ) -> ScriptCall<'static> {
         let held = &self.held;
         let (ttl, at) = kept.unwrap_or((None, Instant::now()));
         let keep_for = match kept {
@@ -138,7 +138,7 @@ impl Publisher {
         let since = at.elapsed().as_millis() + 1;
         let latest = held.given + at.saturating_duration_since(held.received).as_millis() as u64;
         let number = |number: u64| number.to_string().into_bytes();
-        Told {
+        ScriptCall {
             script: &SCRIPTS.commit,
             names: vec![
                 held.names.record(),

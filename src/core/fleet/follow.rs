@@ -16,12 +16,12 @@
 use super::answers::{list, text};
 use super::bells::Bell;
 use super::claim::LookAnswer;
-use super::link::Told;
+use super::link::ScriptCall;
 use super::names::KeyNames;
 use super::pieces::PIECE;
 use super::record::{self, TextMark, TextPlace};
 use super::scripts::SCRIPTS;
-use super::{Links, Shared, add};
+use super::{FleetCore, LinkPair, add};
 use crate::rt;
 use crate::tier::{Follow, News};
 use bytes::{Bytes, BytesMut};
@@ -43,7 +43,7 @@ const LEASE_SLACK: Duration = Duration::from_millis(5);
 
 /// See the head of this file.
 pub(super) struct Following {
-    shared: Arc<Shared>,
+    shared: Arc<FleetCore>,
     /// What the lease is called.
     lease: String,
     /// What its pieces are called.
@@ -57,25 +57,25 @@ pub(super) struct Following {
     found: u64,
     /// ... and the earliest time, by ours, that this can have been.
     sent: Instant,
-    links: Arc<Links>,
+    links: Arc<LinkPair>,
     bell: Option<Bell>,
     /// How long the lease still ran when it was looked at last.
     left: Duration,
     /// What has come and was not passed on.
     queue: VecDeque<Bytes>,
     last: Option<News>,
-    cursor: Cursor,
+    cursor: PieceCursor,
 }
 
 /// How far a text has come.
-struct Cursor {
+struct PieceCursor {
     at: u64,
     digest: Sha256,
 }
 
 /// What an entry of the pieces is.
 #[derive(Debug)]
-enum Entry {
+enum PieceNews {
     Piece(Bytes),
     /// Kept or not, and when it ended, by the server's clock.
     Whole {
@@ -88,7 +88,7 @@ enum Entry {
 
 impl Following {
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Arc<FleetCore>,
         key: &[u8],
         (token, left): (String, Duration),
         look: &LookAnswer,
@@ -109,7 +109,7 @@ impl Following {
             left,
             queue: VecDeque::new(),
             last: None,
-            cursor: Cursor::new(),
+            cursor: PieceCursor::new(),
         }
     }
 
@@ -198,13 +198,13 @@ impl Following {
     fn take(&mut self, entries: Vec<Value>) -> Option<()> {
         for entry in entries {
             let news = match self.cursor.read(entry)? {
-                Entry::Piece(bytes) => {
+                PieceNews::Piece(bytes) => {
                     self.queue.push_back(bytes);
                     continue;
                 }
-                Entry::Whole { is_kept, ended } => self.end(is_kept, ended)?,
-                Entry::Failed(why) => News::Failed(why),
-                Entry::Unreached => News::Unreached,
+                PieceNews::Whole { is_kept, ended } => self.end(is_kept, ended)?,
+                PieceNews::Failed(why) => News::Failed(why),
+                PieceNews::Unreached => News::Unreached,
             };
             self.last = Some(news);
             break;
@@ -223,16 +223,16 @@ impl Follow for Following {
     }
 }
 
-impl Cursor {
-    fn new() -> Cursor {
-        Cursor {
+impl PieceCursor {
+    fn new() -> PieceCursor {
+        PieceCursor {
             at: 0,
             digest: Sha256::new(),
         }
     }
 
     /// Reads the next entry. `None`: it is not the next, or not right.
-    fn read(&mut self, entry: Value) -> Option<Entry> {
+    fn read(&mut self, entry: Value) -> Option<PieceNews> {
         let [id, fields] = list(entry)?;
         let id = text(id)?;
         let (offset, kind) = id.split_once('-')?;
@@ -254,14 +254,14 @@ impl Cursor {
                 }
                 self.digest.update(&bytes);
                 self.at = offset;
-                Some(Entry::Piece(bytes.into()))
+                Some(PieceNews::Piece(bytes.into()))
             }
             "1" if offset == self.at => self.read_end(&fields),
             _ => None,
         }
     }
 
-    fn read_end(&self, fields: &[Value]) -> Option<Entry> {
+    fn read_end(&self, fields: &[Value]) -> Option<PieceNews> {
         let field = |wanted: &[u8]| {
             let mut pairs = fields.chunks_exact(2);
             let pair = pairs.find(|pair| bytes_of(&pair[0]) == Some(wanted))?;
@@ -272,13 +272,15 @@ impl Cursor {
                 let digest: [u8; 32] = self.digest.clone().finalize().into();
                 let is_right = record::digest(field(b"h")?)? == digest;
                 let ended = record::number(field(b"at")?)?;
-                (is_right && self.at > 0).then_some(Entry::Whole {
+                (is_right && self.at > 0).then_some(PieceNews::Whole {
                     is_kept: how == "kept",
                     ended,
                 })
             }
-            "failed" => Some(Entry::Failed(field(b"w").unwrap_or_default().to_string())),
-            "unreached" => Some(Entry::Unreached),
+            "failed" => Some(PieceNews::Failed(
+                field(b"w").unwrap_or_default().to_string(),
+            )),
+            "unreached" => Some(PieceNews::Unreached),
             _ => None,
         }
     }
@@ -287,14 +289,14 @@ impl Cursor {
 /// The pieces of a text that is kept, together. `None` if they are gone or wrong: the
 /// record that names them is deleted then, or every proxy would find it again.
 pub(super) async fn read_kept(
-    shared: &Shared,
-    links: &Links,
+    shared: &FleetCore,
+    links: &LinkPair,
     names: &KeyNames,
     token: &str,
     mark: TextMark,
 ) -> Option<Bytes> {
     let name = names.pieces(token);
-    let mut cursor = Cursor::new();
+    let mut cursor = PieceCursor::new();
     let mut text = BytesMut::new();
     loop {
         let question = pieces_after(&name, cursor.at);
@@ -302,10 +304,10 @@ pub(super) async fn read_kept(
         let entries = entries_of(answer?.ok()?).filter(|entries| !entries.is_empty());
         for entry in entries.unwrap_or_else(|| vec![Value::Nil]) {
             match cursor.read(entry) {
-                Some(Entry::Piece(bytes)) if cursor.at <= mark.length => {
+                Some(PieceNews::Piece(bytes)) if cursor.at <= mark.length => {
                     text.extend_from_slice(&bytes);
                 }
-                Some(Entry::Whole { is_kept: true, .. })
+                Some(PieceNews::Whole { is_kept: true, .. })
                     if TextMark::of_cursor(&cursor) == mark =>
                 {
                     return Some(text.freeze());
@@ -320,7 +322,7 @@ pub(super) async fn read_kept(
 }
 
 impl TextMark {
-    fn of_cursor(cursor: &Cursor) -> TextMark {
+    fn of_cursor(cursor: &PieceCursor) -> TextMark {
         TextMark {
             length: cursor.at,
             digest: cursor.digest.clone().finalize().into(),
@@ -329,9 +331,9 @@ impl TextMark {
 }
 
 /// Deletes the record that points to pieces which are gone.
-async fn void(shared: &Shared, links: &Links, names: &KeyNames, token: &str) {
+async fn void(shared: &FleetCore, links: &LinkPair, names: &KeyNames, token: &str) {
     add(&shared.figures.errors);
-    let told = Told {
+    let told = ScriptCall {
         script: &SCRIPTS.void,
         names: vec![names.record()],
         arguments: vec![token.as_bytes().to_vec()],

@@ -13,10 +13,10 @@ use super::answers::{joined, whole};
 use super::breaker::PROBE_EVERY;
 use super::claim::is_passing;
 use super::leases::RENEW_EVERY;
-use super::link::{Hear, Link, NoLink, Purpose, Told};
+use super::link::{Hear, Link, NoLink, Purpose, ScriptCall};
 use super::ration::NotRedis;
 use super::scripts::SCRIPTS;
-use super::{Links, PurgeNumbers, Purged, Shared, add, lock};
+use super::{FleetCore, FleetPurge, LinkPair, PurgeNumbers, add, lock};
 use crate::observe::StoreNews;
 use crate::rt;
 use redis::Value;
@@ -47,7 +47,7 @@ const OWED_AGAIN: Duration = Duration::from_millis(500);
 const PURGE_KNOWN_MS: &str = "86400000";
 
 /// Keeps the connections until the fleet is left.
-pub(super) async fn keep(shared: Arc<Shared>) {
+pub(super) async fn keep(shared: Arc<FleetCore>) {
     let mut pauses = Pauses::default();
     while !shared.is_closing() {
         let is_bad = match connect(&shared).await {
@@ -79,14 +79,14 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     *lock(&shared.links) = None;
 }
 
-fn unlinked(shared: &Shared, news: impl FnOnce() -> StoreNews) {
+fn unlinked(shared: &FleetCore, news: impl FnOnce() -> StoreNews) {
     *lock(&shared.links) = None;
     shared.bells.ring_all();
     let turned = lock(&shared.breaker).unlinked(Instant::now());
     shared.turned(turned, news);
 }
 
-async fn closing(shared: &Shared) {
+async fn closing(shared: &FleetCore) {
     loop {
         let wanted = shared.wanted.listen(); // before the look
         if shared.is_closing() {
@@ -97,7 +97,7 @@ async fn closing(shared: &Shared) {
 }
 
 /// Makes both connections, and compares what was purged meanwhile.
-async fn connect(shared: &Arc<Shared>) -> Result<Arc<Links>, NoLink> {
+async fn connect(shared: &Arc<FleetCore>) -> Result<Arc<LinkPair>, NoLink> {
     let limit = shared.carry_wait();
     let place = &shared.settings.place;
     let weak = Arc::downgrade(shared); // the connections are the fleet's
@@ -112,7 +112,7 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Links>, NoLink> {
     let may_hold = lock(&shared.breaker).has_gone_alone();
     let greeted = async {
         ask.subscribe(&shared.names.purge_channel()).await?;
-        let told = Told {
+        let told = ScriptCall {
             script: &SCRIPTS.join,
             names: vec![shared.names.generation(), shared.names.purges_of_one()],
             arguments: vec![lock(&shared.purges).generation().to_string().into_bytes()],
@@ -129,7 +129,7 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Links>, NoLink> {
     let numbers = PurgeNumbers { generation, of_one };
     let purged = lock(&shared.purges).joined(numbers, may_hold);
     shared.purge_memory(purged);
-    let links = Arc::new(Links { ask, carry });
+    let links = Arc::new(LinkPair { ask, carry });
     *lock(&shared.links) = Some(links.clone());
     let turned = lock(&shared.breaker).linked(Instant::now());
     shared.turned(turned, || shared.silent());
@@ -138,7 +138,7 @@ async fn connect(shared: &Arc<Shared>) -> Result<Arc<Links>, NoLink> {
 
 /// Works until a connection is lost or the fleet is left. Whether the server is to be
 /// tried again late.
-async fn serve(shared: &Arc<Shared>, links: Arc<Links>) -> bool {
+async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
     let mut renewed = Instant::now();
     let mut answered = Instant::now();
     loop {
@@ -206,13 +206,13 @@ async fn serve(shared: &Arc<Shared>, links: Arc<Links>) -> bool {
 }
 
 /// Waits until one of them is lost. Why, if the server sent what is no reply.
-async fn lost(links: &Links) -> Option<NotRedis> {
+async fn lost(links: &LinkPair) -> Option<NotRedis> {
     let either = rt::race(links.ask.lost(), links.carry.lost()).await;
     either.unwrap_or_else(|fault| fault)
 }
 
 /// Whether the server answers.
-async fn probe(shared: &Shared, links: &Links) -> bool {
+async fn probe(shared: &FleetCore, links: &LinkPair) -> bool {
     let ping = redis::cmd("PING");
     let wait = shared.settings.answer_wait.max(PROBE_EVERY / 2);
     let answer = rt::within(wait, links.ask.ask(&ping)).await;
@@ -224,7 +224,7 @@ async fn probe(shared: &Shared, links: &Links) -> bool {
 }
 
 /// Tells the server of the purges that are owed.
-async fn pay(shared: &Shared, links: &Links) {
+async fn pay(shared: &FleetCore, links: &LinkPair) {
     loop {
         let (owed, generation) = {
             let purges = lock(&shared.purges);
@@ -247,19 +247,19 @@ async fn pay(shared: &Shared, links: &Links) {
     }
 }
 
-fn told(shared: &Shared, purged: &Purged, generation: u64) -> Told<'static> {
+fn told(shared: &FleetCore, purged: &FleetPurge, generation: u64) -> ScriptCall<'static> {
     let names = &shared.names;
     let how = purged.how.word().into();
     let (channel, id) = (names.purge_channel().into(), shared.id.clone().into());
     match &purged.key {
-        None => Told {
+        None => ScriptCall {
             script: &SCRIPTS.purge_all,
             names: vec![names.generation()],
             arguments: vec![generation.to_string().into(), channel, id, how],
         },
         Some(key) => {
             let of_key = names.key(key);
-            Told {
+            ScriptCall {
                 script: &SCRIPTS.purge_one,
                 names: vec![of_key.record(), of_key.purges(), names.purges_of_one()],
                 arguments: vec![channel, id, how, key.clone(), PURGE_KNOWN_MS.into()],

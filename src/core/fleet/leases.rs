@@ -12,11 +12,11 @@
 //! clients of a dead holder wait longer.
 
 use super::claim::LookAnswer;
-use super::link::Told;
+use super::link::ScriptCall;
 use super::names::{KeyNames, LeaseEpoch};
 use super::pieces::{LeaseEnd, publish};
 use super::scripts::SCRIPTS;
-use super::{Shared, add, lock};
+use super::{FleetCore, add, lock};
 use crate::flight::Reader;
 use crate::poem::Poem;
 use crate::rt;
@@ -132,15 +132,17 @@ impl Leases {
     pub fn ended(&self, token: &str) -> Option<impl Future<Output = ()>> {
         let held = lock(&self.held).get(token).cloned()?;
         let is_ending = held.is_ending.load(Ordering::Acquire) || held.is_over();
-        is_ending.then(|| async move {
-            loop {
-                let ended = self.ended.0.listen(); // before the look
-                if !lock(&self.held).contains_key(&held.token) {
-                    return;
-                }
-                ended.await;
+        is_ending.then_some(self.gone(held))
+    }
+
+    async fn gone(&self, held: Arc<Held>) {
+        loop {
+            let ended = self.ended.0.listen(); // before the look
+            if !lock(&self.held).contains_key(&held.token) {
+                return;
             }
-        })
+            ended.await;
+        }
     }
 
     /// Waits until this lease is over.
@@ -155,14 +157,14 @@ impl Leases {
     }
 }
 
-impl Shared {
+impl FleetCore {
     /// Extends all leases.
-    pub(super) async fn renew(&self, links: &super::Links) {
+    pub(super) async fn renew(&self, links: &super::LinkPair) {
         let all = self.leases.all();
         let all: Vec<_> = all.into_iter().filter(|held| !held.is_over()).collect();
         let now = Instant::now();
         let renewals = all.iter().map(|held| async {
-            let told = Told {
+            let told = ScriptCall {
                 script: &SCRIPTS.renew,
                 names: vec![held.name(), held.pieces()],
                 arguments: vec![
@@ -225,7 +227,7 @@ impl Shared {
         let Some(links) = links else {
             return; // it runs out
         };
-        let told = Told {
+        let told = ScriptCall {
             script: &SCRIPTS.end,
             names: vec![lease.into(), pieces.into()],
             arguments,
@@ -236,7 +238,7 @@ impl Shared {
 
 /// The right to hand a text to the fleet.
 pub(super) struct FleetLease {
-    shared: Arc<Shared>,
+    shared: Arc<FleetCore>,
     held: Arc<Held>,
     /// When the text landed.
     fence: Option<Instant>,
@@ -246,8 +248,9 @@ pub(super) struct FleetLease {
 }
 
 impl FleetLease {
-    pub fn new(
-        shared: Arc<Shared>,
+    /// Of the token that an answer gave.
+    pub fn given(
+        shared: Arc<FleetCore>,
         question: &Question<'_>,
         look: &LookAnswer,
         token: String,
@@ -348,7 +351,7 @@ impl Drop for FleetLease {
 
 /// Forgets a lease when its task has ended, also by a panic.
 struct Finished {
-    shared: Arc<Shared>,
+    shared: Arc<FleetCore>,
     token: String,
 }
 

@@ -10,10 +10,10 @@
 //! A question may be dropped at any time; its answer is then discarded. Whatever the
 //! server sends that is no reply ends the connection: see [`ration`](super::ration).
 
-use super::place::Place;
+use super::place::ServerPlace;
 use super::ration::{NotRedis, Owed, Ration};
 use super::scripts::Code;
-use super::wire::{Fault, Wire};
+use super::wire::{Fault, FleetWire};
 use crate::error::Error;
 use crate::net;
 use crate::rt;
@@ -106,7 +106,7 @@ pub(super) enum NoLink {
 impl Link {
     /// Connects, and greets the server. The limit is for each of the two.
     pub async fn open(
-        place: &Place,
+        place: &ServerPlace,
         purpose: Purpose,
         hear: Hear,
         limit: Duration,
@@ -123,7 +123,7 @@ impl Link {
         let owed = Arc::new(Owed::default());
         owed.add(GREETING_REPLIES);
         let ration = Ration::new(purpose.ration, owed.clone());
-        let wire = Wire::new(stream, ration, state.fault.clone());
+        let wire = FleetWire::new(stream, ration, state.fault.clone());
 
         let mut info = RedisConnectionInfo::default()
             .set_db(place.db.into())
@@ -197,7 +197,7 @@ impl Link {
     }
 
     /// Runs a script. The server may have to be told it first.
-    pub async fn run(&self, script: &Told<'_>) -> Result<Value, LinkError> {
+    pub async fn run(&self, script: &ScriptCall<'_>) -> Result<Value, LinkError> {
         match self.ask(&script.by_hash()).await {
             Err(LinkError::Refused { code, .. }) if code == "NOSCRIPT" => {
                 self.ask(&script.by_text()).await
@@ -241,13 +241,13 @@ impl Drop for Link {
 }
 
 /// A script and what it is told.
-pub(super) struct Told<'a> {
+pub(super) struct ScriptCall<'a> {
     pub script: &'a Code,
     pub names: Vec<String>,
     pub arguments: Vec<Vec<u8>>,
 }
 
-impl Told<'_> {
+impl ScriptCall<'_> {
     fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }

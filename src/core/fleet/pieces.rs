@@ -18,7 +18,7 @@
 use super::leases::Held;
 use super::link::LinkError;
 use super::record::TextMark;
-use super::{Shared, lock};
+use super::{FleetCore, lock};
 use crate::flight::{Read, Reader};
 use crate::poem::Poem;
 use crate::rt;
@@ -64,7 +64,7 @@ pub(super) enum LeaseEnd {
 
 /// Publishes what `reader` brings, and then the end.
 pub(super) async fn publish(
-    shared: Arc<Shared>,
+    shared: Arc<FleetCore>,
     held: Arc<Held>,
     reader: Option<Reader>,
     mut ended: oneshot::Receiver<LeaseEnd>,
@@ -92,7 +92,7 @@ pub(super) struct Stuck;
 
 /// What sends the pieces of one fetch.
 pub(super) struct Publisher {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<FleetCore>,
     pub(super) held: Arc<Held>,
     /// Bytes that have not been sent.
     gathered: Vec<u8>,

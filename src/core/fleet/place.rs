@@ -14,7 +14,7 @@ const FORMS: &str = "redis://[USER:PASSWORD@]HOST:PORT/DB or redis+unix:PATH";
 
 /// A server of Redis, or of Valkey, and the credentials to use there.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ServerPlace {
     /// Where it is.
     pub addr: Addr,
     /// The user; the server's default one if there is none.
@@ -34,10 +34,10 @@ fn bad(why: &str) -> BadPlace {
     BadPlace(format!("{why}; wanted {FORMS}"))
 }
 
-impl FromStr for Place {
+impl FromStr for ServerPlace {
     type Err = BadPlace;
 
-    fn from_str(text: &str) -> Result<Place, BadPlace> {
+    fn from_str(text: &str) -> Result<ServerPlace, BadPlace> {
         if text.starts_with("rediss:") {
             return Err(bad("there is no TLS here: lead a tunnel to the server"));
         }
@@ -69,7 +69,7 @@ impl FromStr for Place {
                 )
             }
         };
-        Ok(Place {
+        Ok(ServerPlace {
             addr: address(host)?,
             user,
             password,
@@ -79,7 +79,7 @@ impl FromStr for Place {
 }
 
 /// `PATH`, or `PATH?db=N`.
-fn by_path(text: &str) -> Result<Place, BadPlace> {
+fn by_path(text: &str) -> Result<ServerPlace, BadPlace> {
     let (path, db) = match text.rsplit_once("?db=") {
         Some((path, db)) => (path, number(db)?),
         None => (text, 0),
@@ -88,7 +88,7 @@ fn by_path(text: &str) -> Result<Place, BadPlace> {
     if path.is_empty() {
         return Err(bad("no path after redis+unix:"));
     }
-    Ok(Place {
+    Ok(ServerPlace {
         addr: Addr::Unix(PathBuf::from(path)),
         user: None,
         password: None,
@@ -138,7 +138,7 @@ fn plain(text: &str) -> Result<String, BadPlace> {
 }
 
 /// Without user and password: this is what logs show.
-impl fmt::Display for Place {
+impl fmt::Display for ServerPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.addr {
             Addr::Tcp { .. } => write!(f, "redis://{}/{}", self.addr, self.db),
@@ -148,9 +148,9 @@ impl fmt::Display for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for ServerPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({self})")
+        write!(f, "ServerPlace({self})")
     }
 }
 
@@ -158,7 +158,7 @@ impl fmt::Debug for Place {
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> Place {
+    fn place(text: &str) -> ServerPlace {
         text.parse()
             .unwrap_or_else(|error| panic!("{text}: {error}"))
     }
@@ -180,8 +180,8 @@ mod tests {
         ] {
             let place = place(given);
             assert_eq!(place.to_string(), shown);
-            assert_eq!(format!("{place:?}"), format!("Place({shown})"));
-            assert_eq!(shown.parse::<Place>().unwrap().addr, place.addr);
+            assert_eq!(format!("{place:?}"), format!("ServerPlace({shown})"));
+            assert_eq!(shown.parse::<ServerPlace>().unwrap().addr, place.addr);
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
             "rediss://u:secret@h:1",
             "valkey://h",
         ] {
-            let error = text.parse::<Place>().unwrap_err().to_string();
+            let error = text.parse::<ServerPlace>().unwrap_err().to_string();
             assert!(error.contains("wanted redis://"), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }

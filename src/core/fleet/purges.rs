@@ -31,7 +31,7 @@ const OWED_MOST: usize = 1000;
 pub(super) struct Purges {
     /// Purges that have begun, here and elsewhere.
     begun: u64,
-    owed: VecDeque<Purged>,
+    owed: VecDeque<FleetPurge>,
     /// `None` before the first connection.
     known: Option<PurgeNumbers>,
 }
@@ -47,15 +47,15 @@ pub(super) struct PurgeNumbers {
 
 /// A purge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Purged {
+pub(super) struct FleetPurge {
     /// The key of the text; `None`: all of them.
     pub key: Option<Vec<u8>>,
     pub how: Purge,
 }
 
-impl Purged {
-    fn all(how: Purge) -> Purged {
-        Purged { key: None, how }
+impl FleetPurge {
+    fn all(how: Purge) -> FleetPurge {
+        FleetPurge { key: None, how }
     }
 }
 
@@ -114,23 +114,23 @@ impl Purges {
         self.begun += 1;
     }
 
-    pub fn owe(&mut self, purge: Purged) {
+    pub fn owe(&mut self, purge: FleetPurge) {
         if purge.key.is_none() || self.owed.len() >= OWED_MOST {
             let was_hard = self.owed.iter().any(|owed| owed.how == Purge::Hard);
             let how = if was_hard { Purge::Hard } else { purge.how };
             self.owed.clear();
-            return self.owed.push_back(Purged::all(how));
+            return self.owed.push_back(FleetPurge::all(how));
         }
         self.owed.push_back(purge);
     }
 
     /// The purge that is to be told next.
-    pub fn owed(&self) -> Option<&Purged> {
+    pub fn owed(&self) -> Option<&FleetPurge> {
         self.owed.front()
     }
 
     /// The server has that purge.
-    pub fn paid(&mut self, purge: &Purged, number: u64) {
+    pub fn paid(&mut self, purge: &FleetPurge, number: u64) {
         if self.owed.front() == Some(purge) {
             self.owed.pop_front();
         }
@@ -142,7 +142,7 @@ impl Purges {
     }
 
     /// A message came. What is to be purged from memory because of it.
-    pub fn heard(&mut self, message: &PurgeMessage<'_>, is_own: bool) -> Option<Purged> {
+    pub fn heard(&mut self, message: &PurgeMessage<'_>, is_own: bool) -> Option<FleetPurge> {
         let known = self.known.get_or_insert_default();
         let is_missed = match message.key {
             None => {
@@ -157,9 +157,9 @@ impl Purges {
         };
 
         let purged = match message.key {
-            _ if is_missed => Purged::all(Purge::Hard),
+            _ if is_missed => FleetPurge::all(Purge::Hard),
             _ if is_own => return None,
-            key => Purged {
+            key => FleetPurge {
                 key: key.map(<[u8]>::to_vec),
                 how: message.how,
             },
@@ -169,7 +169,7 @@ impl Purges {
     }
 
     /// An answer has these numbers. What is to be purged because a message was missed.
-    pub fn answered(&mut self, numbers: PurgeNumbers) -> Option<Purged> {
+    pub fn answered(&mut self, numbers: PurgeNumbers) -> Option<FleetPurge> {
         let known = self.known.get_or_insert(numbers);
         let is_missed = numbers.generation > known.generation || numbers.of_one > known.of_one;
         if !is_missed {
@@ -178,13 +178,13 @@ impl Purges {
         known.generation = known.generation.max(numbers.generation);
         known.of_one = known.of_one.max(numbers.of_one);
         self.begun += 1;
-        Some(Purged::all(Purge::Hard))
+        Some(FleetPurge::all(Purge::Hard))
     }
 
     /// A new connection finds these numbers. What is to be purged, because of messages
     /// that were missed before. `may_hold`: there may be texts in memory from before
     /// the first connection.
-    pub fn joined(&mut self, numbers: PurgeNumbers, may_hold: bool) -> Option<Purged> {
+    pub fn joined(&mut self, numbers: PurgeNumbers, may_hold: bool) -> Option<FleetPurge> {
         let is_missed = match self.known.replace(numbers) {
             Some(before) => before != numbers,
             None => may_hold,
@@ -193,7 +193,7 @@ impl Purges {
             return None;
         }
         self.begun += 1;
-        Some(Purged::all(Purge::Hard))
+        Some(FleetPurge::all(Purge::Hard))
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
         PurgeNumbers { generation, of_one }
     }
 
-    const ALL: Option<Purged> = Some(Purged {
+    const ALL: Option<FleetPurge> = Some(FleetPurge {
         key: None,
         how: Purge::Hard,
     });
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn nothing_is_certain_while_a_purge_is_owed() {
-        let one = |key: &[u8]| Purged {
+        let one = |key: &[u8]| FleetPurge {
             key: Some(key.to_vec()),
             how: Purge::Soft,
         };
@@ -286,10 +286,10 @@ mod tests {
         assert_eq!(purges.epoch(), None);
         purges.paid(&one(b"a"), 1);
         assert_eq!(purges.owed(), Some(&one(b"b")));
-        purges.owe(Purged::all(Purge::Soft));
+        purges.owe(FleetPurge::all(Purge::Soft));
         assert_eq!(purges.owed().unwrap().key, None);
         purges.paid(&one(b"b"), 2);
-        purges.paid(&Purged::all(Purge::Soft), 1);
+        purges.paid(&FleetPurge::all(Purge::Soft), 1);
         assert!(purges.epoch().is_some());
 
         for _ in 0..=OWED_MOST {

@@ -77,11 +77,11 @@ pub(super) struct Ration {
     ended: usize,
     /// Elements that are still to come, of each list that is open.
     open: Vec<u64>,
-    state: Reading,
+    state: ReplyState,
 }
 
 #[derive(Debug)]
-enum Reading {
+enum ReplyState {
     /// The first byte of a reply, or of an element.
     Mark,
     /// The rest of its first line, without its end.
@@ -100,7 +100,7 @@ impl Ration {
             messages: 0,
             ended: 0,
             open: Vec::new(),
-            state: Reading::Mark,
+            state: ReplyState::Mark,
         }
     }
 
@@ -113,15 +113,15 @@ impl Ration {
         let mut rest = bytes;
         while let Some(first) = rest.first() {
             let used = match &mut self.state {
-                Reading::Mark => {
+                ReplyState::Mark => {
                     let mark = *first;
-                    self.state = Reading::Line {
+                    self.state = ReplyState::Line {
                         mark,
                         line: Vec::new(),
                     };
                     1
                 }
-                Reading::Line { line, .. } => {
+                ReplyState::Line { line, .. } => {
                     let end = rest.iter().position(|byte| *byte == b'\n');
                     let used = end.map_or(rest.len(), |end| end + 1);
                     line.extend_from_slice(&rest[..used.min(LINE_MOST + 1)]);
@@ -133,7 +133,7 @@ impl Ration {
                     }
                     used
                 }
-                Reading::Bytes(left) => {
+                ReplyState::Bytes(left) => {
                     let used = (*left).min(rest.len());
                     *left -= used;
                     if *left == 0 {
@@ -157,7 +157,7 @@ impl Ration {
     }
 
     fn state_is_between_replies(&self) -> bool {
-        self.open.is_empty() && matches!(self.state, Reading::Mark)
+        self.open.is_empty() && matches!(self.state, ReplyState::Mark)
     }
 
     /// Whether this many more bytes would be within the ration.
@@ -169,8 +169,8 @@ impl Ration {
     }
 
     fn line_ended(&mut self) -> Result<(), NotRedis> {
-        let state = std::mem::replace(&mut self.state, Reading::Mark);
-        let Reading::Line { mark, line } = state else {
+        let state = std::mem::replace(&mut self.state, ReplyState::Mark);
+        let ReplyState::Line { mark, line } = state else {
             return Err(NotRedis::Strange);
         };
         let line = line.strip_suffix(b"\r\n").ok_or(NotRedis::Strange)?;
@@ -184,7 +184,7 @@ impl Ration {
                 None => self.element_ended(),
                 Some(length) => {
                     self.affords(length)?;
-                    self.state = Reading::Bytes(length + 2);
+                    self.state = ReplyState::Bytes(length + 2);
                     Ok(())
                 }
             },
@@ -207,7 +207,7 @@ impl Ration {
     }
 
     fn element_ended(&mut self) -> Result<(), NotRedis> {
-        self.state = Reading::Mark;
+        self.state = ReplyState::Mark;
         while let Some(left) = self.open.last_mut() {
             *left -= 1;
             if *left > 0 {

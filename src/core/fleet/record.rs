@@ -89,14 +89,14 @@ impl Head {
 
 /// A record that is what it says: the right key, and the right text where it has one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record<'a> {
+pub(super) struct TextRecord<'a> {
     pub head: Head,
     /// The text, if it is inline.
     pub text: &'a [u8],
 }
 
 /// Reads a record of this key. `None`: it is none, or not of this key, or damaged.
-pub(super) fn read<'a>(record: &'a [u8], key: &[u8]) -> Option<Record<'a>> {
+pub(super) fn read<'a>(record: &'a [u8], key: &[u8]) -> Option<TextRecord<'a>> {
     let first = &record[..record.len().min(HEAD_MOST)];
     let line = first.split(|byte| *byte == b'\n').next()?;
     let after = record.get(line.len() + 1..)?;
@@ -131,7 +131,7 @@ pub(super) fn read<'a>(record: &'a [u8], key: &[u8]) -> Option<Record<'a>> {
         TextPlace::Inline(_) => TextMark::of(text) == mark,
         TextPlace::Pieces(_) => text.is_empty(),
     };
-    (is_over && is_right_key && is_right_text).then_some(Record {
+    (is_over && is_right_key && is_right_text).then_some(TextRecord {
         head: Head {
             generation,
             end,
@@ -253,7 +253,7 @@ mod tests {
             let head = Head { generation, end, text: TextMark::of(&text), place, ttl };
             let text = if is_inline { &text[..] } else { b"" };
             let record = write(&head, &key, text);
-            prop_assert_eq!(read(&record, &key), Some(Record { head, text }));
+            prop_assert_eq!(read(&record, &key), Some(TextRecord { head, text }));
         }
 
         #[test]

@@ -205,7 +205,8 @@ redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[2], number(count(KEYS[2]) + 1), 'PX', ARGV[5])
 local seq = count(KEYS[3]) + 1
 redis.call('SET', KEYS[3], number(seq))
-redis.call('PUBLISH', ARGV[1], ARGV[2] .. ' ' .. number(seq) .. ' one ' .. ARGV[3] .. ' ' .. ARGV[4])
+local told = ARGV[2] .. ' ' .. number(seq) .. ' one ' .. ARGV[3] .. ' ' .. ARGV[4]
+redis.call('PUBLISH', ARGV[1], told)
 return seq
 ";
 

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 pub(super) type Fault = Arc<OnceLock<NotRedis>>;
 
 /// See the head of this file.
-pub(super) struct Wire {
+pub(super) struct FleetWire {
     stream: Stream,
     ration: Ration,
     fault: Fault,
@@ -42,10 +42,10 @@ pub(super) struct Wire {
     pause: Option<BoxFuture<'static, ()>>,
 }
 
-impl Wire {
-    pub fn new(stream: Stream, ration: Ration, fault: Fault) -> Wire {
+impl FleetWire {
+    pub fn new(stream: Stream, ration: Ration, fault: Fault) -> FleetWire {
         stream.send_small_at_once();
-        Wire {
+        FleetWire {
             stream,
             ration,
             fault,
@@ -98,7 +98,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for FleetWire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,7 +117,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for FleetWire {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

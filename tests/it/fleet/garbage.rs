@@ -94,10 +94,7 @@ fn costs_little(what: &str, act: Act) -> Arc<Fleet> {
         let answer = ask(&fleet, b"k");
         let took = begun.elapsed();
         assert_eq!(word(&answer), "alone", "{what}, {round}");
-        assert!(
-            took < Duration::from_millis(500),
-            "{what}, {round}: {took:?}"
-        );
+        assert!(took < Duration::from_secs(3), "{what}, {round}: {took:?}");
         slow += u32::from(took >= ANSWER_WAIT);
     }
     assert!(slow <= 4, "{what}: {slow} were slow"); // one more for a loaded machine
@@ -184,6 +181,9 @@ fn a_reply_may_have_just_so_many_bytes() {
     let fleet = costs_little("one byte too many", answers(answer(whole + 1)));
     wait_until("the connection is given up", || !fleet.counts().is_open);
 
-    let fleet = costs_little("just enough", answers(answer(whole)));
-    assert!(fleet.counts().is_open);
+    let place = format!("redis://{}", server(answers(answer(whole))));
+    let fleet = join(&place, Arc::new(Silent), |_| {});
+    wait_until("it joins", || fleet.counts().is_open);
+    assert_eq!(word(&ask(&fleet, b"k")), "alone", "it is no text");
+    assert!(fleet.counts().is_open, "it was read");
 }

@@ -1,7 +1,7 @@
 //! A server of Redis, or of Valkey, that a test starts for itself.
 
 use super::{Folder, Process, wait_until};
-use poetry::fleet::{Fleet, FleetSettings, Place};
+use poetry::fleet::{Fleet, FleetSettings, ServerPlace};
 use poetry::observe::{Observer, Silent};
 use poetry::tier::Tier;
 use std::io::{Read, Write};
@@ -151,7 +151,7 @@ pub fn join(
     change: impl FnOnce(&mut FleetSettings),
 ) -> Arc<Fleet> {
     let mut settings = FleetSettings {
-        place: place.parse::<Place>().unwrap(),
+        place: place.parse::<ServerPlace>().unwrap(),
         name: "poetry".into(),
         answer_wait: Duration::from_secs(1),
         longest: 64 << 20,

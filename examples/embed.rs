@@ -7,7 +7,9 @@ use poetry::budget::Budget;
 use poetry::cache::Policy;
 use poetry::client::Timeouts;
 use poetry::error::Error;
-use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TtlRules};
+use poetry::handler::proxy::{
+    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, ServeStale, TtlRules,
+};
 use poetry::net::Listener;
 use poetry::observe::Silent;
 use poetry::protocol::Protocol;
@@ -83,6 +85,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             fail_ttl: Duration::ZERO,
             capacity: 64 << 20,
         },
+        serve_stale: ServeStale::Always,
         ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,

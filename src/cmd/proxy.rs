@@ -1,5 +1,6 @@
 //! `poetry proxy`.
 
+mod freshness;
 mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
@@ -14,6 +15,7 @@ use super::store::Storing;
 use super::transforms::pipeline;
 use super::values::{duration, number, percent, positive_duration, size};
 use clap::ValueEnum;
+use freshness::Freshness;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::Policy;
@@ -80,6 +82,8 @@ pub(super) struct Args {
     /// fail
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     grace: Duration,
+    #[command(flatten)]
+    freshness: Freshness,
     /// How long to keep a failure and answer with it at once; with 0 the next request
     /// starts a new fetch
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
@@ -250,6 +254,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["upstreams", "protocol"],
             "builtin can only be used with --protocol poem",
         ),
+        _ if args.freshness.waits_in_vain() => (
+            ["stale_after", "serve_stale"],
+            "--stale-after can only be used with --serve-stale on-error",
+        ),
         _ => return None,
     };
     Some(Clash { options, text })
@@ -276,6 +284,7 @@ fn oddities(args: &Args) -> Vec<String> {
         args.fetch_timeout < args.connecting.connect_timeout,
         "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
     );
+    oddities.extend(args.freshness.oddity(args.grace).map(String::from));
     #[cfg(feature = "store")]
     oddities.extend(args.storing.oddity(args.ttl).map(String::from));
     oddities
@@ -390,6 +399,7 @@ fn settings(
             fail_ttl: args.fail_ttl,
             capacity: args.capacity,
         },
+        serve_stale: args.freshness.serve_stale(),
         ttls,
         max_poem: args.max_poem,
         whole: args.whole,

@@ -59,6 +59,8 @@
 //! A fetch that has not begun begins only while a reader waits for it; a refresh begins
 //! without one. From [`FlightGuard::begin`] on it belongs to no client.
 
+mod fresh_first;
+
 use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Stored};
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
@@ -66,6 +68,7 @@ use crate::observe::FetchNote;
 use crate::poem::Poem;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
+pub use fresh_first::{Cached, FreshFirst, LookUp};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -178,6 +181,20 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         writer.wait_to_begin(false);
         let flight = writer.flight();
         (writer, flight)
+    }
+
+    /// A reader of the fetch of `key` that is under way, from its first byte.
+    pub fn join(&self, key: &K) -> Option<Reader> {
+        self.cache.flight(key)?.join()
+    }
+
+    /// The text that is cached, fresh or stale. This does not count as asking for it.
+    pub fn cached(&self, key: &K, now: Instant) -> Option<Cached> {
+        let (poem, freshness) = self.cache.value(key, now)?;
+        Some(Cached {
+            reader: Reader::of(poem),
+            is_stale: freshness.fresh_until <= now,
+        })
     }
 
     /// Decides as [`Coalescer::find`] does for a stale text, whatever is cached: what
@@ -383,6 +400,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
             let window = reservation.bytes().max(WINDOW_MIN);
             self.writer.shrink_window(window);
             self.writer.attach(reservation);
+            self.writer.mark_unfit();
         }
     }
 
@@ -392,6 +410,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         let passing = Mode::Passing { accounted: true };
         if let Mode::Keeping(fill) = std::mem::replace(&mut self.mode, passing) {
             self.writer.attach(fill.hit_for_miss(now));
+            self.writer.mark_unfit();
         }
     }
 
@@ -453,6 +472,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         let kept = match (mode, poem) {
             (Mode::Keeping(fill), Some(_)) if verdict == Verdict::Reject => {
                 writer.attach(fill.reject(now));
+                writer.mark_unfit();
                 None
             }
             (Mode::Keeping(fill), Some(poem)) => {

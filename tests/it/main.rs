@@ -13,6 +13,7 @@ mod counts;
 mod exec;
 mod faults;
 mod fetch;
+mod fresh;
 mod hit;
 mod limits;
 mod line;

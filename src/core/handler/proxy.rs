@@ -8,6 +8,7 @@
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
+//! | `proxy/stale.rs` | When is a stale text served? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
@@ -18,6 +19,7 @@ mod fold;
 mod key;
 mod operate;
 mod patience;
+mod stale;
 mod ttl;
 
 use crate::cache::{Policy, Purge};
@@ -45,6 +47,7 @@ pub use key::Key;
 use key::Scope;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
+pub use stale::ServeStale;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -62,6 +65,8 @@ pub struct ProxySettings {
     pub half_close: bool,
     /// How long texts are kept, and how many bytes of them.
     pub policy: Policy,
+    /// When a stale text is served.
+    pub serve_stale: ServeStale,
     /// Which texts have a ttl of their own.
     pub ttls: TtlRules,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
@@ -276,11 +281,7 @@ impl Handler for Proxy {
             Found::Hit(reader, freshness) => (reader, CacheStatus::Hit(freshness.fresh_until)),
             Found::Joined(reader) => (reader, CacheStatus::Coalesced),
             Found::Negative(reader) => (reader, CacheStatus::Negative),
-            Found::Stale(reader, None) => (reader, CacheStatus::Stale),
-            Found::Stale(reader, Some(guard)) => {
-                self.spawn_fetch(guard, request.body, FetchCause::Stale, now);
-                (reader, CacheStatus::Stale)
-            }
+            Found::Stale(reader, guard) => self.answer_stale(reader, guard, key, request.body, now),
             Found::Missed(reader, guard) => {
                 self.spawn_fetch(guard, request.body, FetchCause::Miss, now);
                 (reader, CacheStatus::Miss)

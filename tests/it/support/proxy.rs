@@ -6,7 +6,7 @@ use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::addr::Addr;
 use poetry::cache::Policy;
 use poetry::client::Timeouts;
-use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, TtlRules};
+use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, ServeStale, TtlRules};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
 #[cfg(feature = "store")]
@@ -39,6 +39,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         timeouts,
         half_close: false,
         policy,
+        serve_stale: ServeStale::Always,
         ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,
@@ -182,6 +183,12 @@ impl Builder<ProxyParts> {
 
     pub fn grace(mut self, grace: Duration) -> Self {
         self.of.settings.policy.grace = grace;
+        self
+    }
+
+    /// Serves stale texts only where a refresh fails, or takes longer than this.
+    pub fn fresh_first(mut self, stale_after: Duration) -> Self {
+        self.of.settings.serve_stale = ServeStale::OnError(stale_after);
         self
     }
 

@@ -215,7 +215,7 @@ impl Fetch {
             fetch: self.name(&proxy),
             error: &error,
             time: time.unwrap_or_default(),
-            waiting: self.guard.writer().readers(),
+            waiting: self.failing_readers(),
         });
 
         let remember = if error.is_upstreams() {

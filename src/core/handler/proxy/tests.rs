@@ -23,6 +23,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         },
         half_close: false,
         policy,
+        serve_stale: ServeStale::Always,
         ttls: TtlRules::default(),
         max_poem: 1 << 16,
         whole: false,

@@ -1,0 +1,50 @@
+//! The flags that say how fresh a poem is to be.
+
+use crate::cmd::values::positive_duration;
+use clap::{Args, ValueEnum};
+use poetry::handler::proxy::ServeStale;
+use std::time::Duration;
+
+/// How long a client waits for a new poem before it gets a stale one.
+const STALE_AFTER: Duration = Duration::from_secs(2);
+
+/// When stale poems are served.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Freshness {
+    /// When to serve a poem past its ttl and within its grace
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "always")]
+    serve_stale: When,
+    /// How long clients wait for the whole new poem before they get the stale one, with
+    /// --serve-stale on-error [default: 2s]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    stale_after: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// At once, while it is refreshed
+    Always,
+    /// If the refresh fails or takes longer than --stale-after
+    OnError,
+}
+
+impl Freshness {
+    /// The same, for a proxy.
+    pub fn serve_stale(&self) -> ServeStale {
+        match self.serve_stale {
+            When::Always => ServeStale::Always,
+            When::OnError => ServeStale::OnError(self.stale_after.unwrap_or(STALE_AFTER)),
+        }
+    }
+
+    /// Whether there is a wait, and nothing that waits.
+    pub fn waits_in_vain(&self) -> bool {
+        self.stale_after.is_some() && self.serve_stale == When::Always
+    }
+
+    /// What makes no sense with these flags.
+    pub fn oddity(&self, grace: Duration) -> Option<&'static str> {
+        let is_odd = self.serve_stale == When::OnError && grace.is_zero();
+        is_odd.then_some("--serve-stale on-error without --grace: no poem is ever stale")
+    }
+}

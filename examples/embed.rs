@@ -86,6 +86,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             capacity: 64 << 20,
         },
         serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
         ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,

@@ -400,6 +400,7 @@ fn settings(
             capacity: args.capacity,
         },
         serve_stale: args.freshness.serve_stale(),
+        refresh_ahead: args.freshness.refresh_ahead,
         ttls,
         max_poem: args.max_poem,
         whole: args.whole,

@@ -29,12 +29,16 @@
 //! | value | fetch | `lookup` answers | afterwards |
 //! |---|---|---|---|
 //! | fresh | any | [`Hit`](Lookup::Hit) | the same |
+//! | fresh, but due | none | [`Ahead`](Lookup::Ahead) | fresh, in flight |
 //! | stale | none | [`Stale`](Lookup::Stale) with a lead | stale, in flight |
 //! | stale | in flight, failed, or paused | [`Stale`](Lookup::Stale) without | the same |
 //! | none | in flight | [`Coalesced`](Lookup::Coalesced) | the same |
 //! | none | a cached failure | [`Negative`](Lookup::Negative) | the same |
 //! | none | hit-for-miss | [`Miss`](Lookup::Miss) | the same: no request joins it |
 //! | none | none, or paused | [`Miss`](Lookup::Miss) | in flight |
+//!
+//! A value is due in the last part of its ttl, if [`Cache::refreshing_ahead`] says how
+//! large that is, once it was asked for before.
 //!
 //! A fetch ends in one of these ways:
 //!
@@ -73,6 +77,7 @@
 mod fill;
 mod keys;
 mod renew;
+mod span;
 mod stamp;
 mod stored;
 mod table;
@@ -90,7 +95,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use stored::{Plain, Stored};
-use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
+use table::{DropLater, FetchEntry, FetchState, Fresh, PurgeRule, Table, Taken};
 pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::{CacheUsage, Reservation};
 use usage::{Kind, Usage};
@@ -131,6 +136,8 @@ pub struct Freshness {
 /// A cache of `V` by `K`, whose fetches under way are joined by an `F`.
 pub struct Cache<K, V: Stored, F> {
     policy: Policy,
+    /// The last part of each ttl in which a request may start a refresh, from 0 to 1.
+    ahead: f64,
     /// Keyed at random, so that a client that chooses keys can't make them collide.
     hasher: RandomState,
     /// The entries. Held for one decision; values are dropped after the lock is
@@ -159,6 +166,9 @@ const STEP: usize = 4096;
 pub enum Lookup<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     /// A fresh value, and for how long.
     Hit(V::Value, Freshness),
+    /// A fresh value whose ttl ends soon, for how long it is fresh, and the right to
+    /// refresh it.
+    Ahead(V::Value, Freshness, Lead<K, V, F, W>),
     /// A stale value within its grace, and the right to refresh it if no fetch has it.
     Stale(V::Value, Option<Lead<K, V, F, W>>),
     /// A fetch is under way: join its flight.
@@ -178,6 +188,14 @@ pub struct Lead<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     pub writer: W,
     /// The flight that other requests join.
     pub flight: F,
+}
+
+/// A key that is asked for, and when.
+#[derive(Clone, Copy)]
+struct Question<'a, K> {
+    hash: u64,
+    key: &'a K,
+    now: Instant,
 }
 
 /// What becomes of purged values.
@@ -216,6 +234,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         let table = |_| RwLock::new(Table::new(hasher.clone(), epoch));
         Arc::new(Cache {
             policy,
+            ahead: 0.0,
             shards: (0..shards).map(table).collect(),
             hasher,
             weigh,
@@ -223,6 +242,24 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             last_ticket: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
         })
+    }
+
+    /// The same, empty cache, where a request in the last part of a value's ttl, so large
+    /// from 0 to 1, starts a refresh if the value was asked for before. Each value has
+    /// its own ttl.
+    ///
+    /// # Panics
+    /// If the cache is shared already.
+    pub fn refreshing_ahead(mut self: Arc<Self>, part: f64) -> Arc<Self> {
+        let cache = Arc::get_mut(&mut self).expect("a new cache is not shared yet");
+        cache.ahead = part;
+        self
+    }
+
+    /// How long before its end such a part of a ttl begins.
+    fn ahead(&self, freshness: Freshness, now: Instant) -> Duration {
+        let ttl = freshness.fresh_until.saturating_duration_since(now);
+        ttl.mul_f64(self.ahead)
     }
 
     /// What the cache was made with.
@@ -251,8 +288,10 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     ) -> Lookup<K, V, F, W> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read().expect(UNPOISONED);
-        if let Some((value, freshness)) = shard.fresh(hash, key, now) {
-            return Lookup::Hit(value, freshness);
+        if let Some(found) = shard.fresh(hash, key, now)
+            && !found.is_due
+        {
+            return Lookup::Hit(found.value, found.freshness);
         }
 
         drop(shard);
@@ -268,11 +307,12 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         now: Instant,
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
+        let asked = Question { hash, key, now };
         drop_after(self.lock(hash), |table| {
             // A fetch may have ended between the two locks, so everything is looked at
             // again.
-            if let Some((value, freshness)) = table.fresh(hash, key, now) {
-                return (Lookup::Hit(value, freshness), None);
+            if let Some(found) = table.fresh(hash, key, now) {
+                return self.serve_fresh(table, found, asked, launch);
             }
 
             let at = table.entry(hash, key);
@@ -280,27 +320,13 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             let stale = table.stale(at);
 
             let answer = match (stale, table.at(at).fetch()) {
-                (Some((value, _)), Some(_)) => Lookup::Stale(value, None),
+                (Some(value), Some(_)) => Lookup::Stale(value, None),
                 (stale, None) => {
-                    let (writer, flight) = launch();
-                    let ticket = self.ticket();
-                    table.at_mut(at).set_fetch(FetchEntry {
-                        ticket,
-                        state: FetchState::InFlight(flight.clone()),
-                        failures: expired.failures(),
-                        not_before: now,
-                    });
-                    let lead = |fill| Lead {
-                        fill,
-                        writer,
-                        flight,
-                    };
+                    let failures = expired.failures();
+                    let lead = self.lead(table, at, failures, asked, launch);
                     match stale {
-                        Some((value, weight)) => {
-                            let fill = self.fill(hash, key, ticket, Some((value.clone(), weight)));
-                            Lookup::Stale(value, Some(lead(fill)))
-                        }
-                        None => Lookup::Miss(lead(self.fill(hash, key, ticket, None))),
+                        Some(value) => Lookup::Stale(value, Some(lead)),
+                        None => Lookup::Miss(lead),
                     }
                 }
                 (None, Some(fetch)) => match &fetch.state {
@@ -319,6 +345,56 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             };
             (answer, Some(expired))
         })
+    }
+
+    /// The answer where the value is fresh. If it is due, its refresh begins.
+    fn serve_fresh<W>(
+        self: &Arc<Self>,
+        table: &mut Table<K, V, F>,
+        found: Fresh<V>,
+        asked: Question<'_, K>,
+        launch: impl FnOnce() -> (W, F),
+    ) -> (Lookup<K, V, F, W>, Option<Taken<V, F>>) {
+        let Fresh {
+            value,
+            freshness,
+            is_due,
+        } = found;
+        if !is_due {
+            return (Lookup::Hit(value, freshness), None);
+        }
+
+        let at = table.entry(asked.hash, asked.key);
+        let expired = table.take_expired(at, asked.now); // a pause that is over
+        let failures = expired.failures();
+        let lead = self.lead(table, at, failures, asked, launch);
+        (Lookup::Ahead(value, freshness, lead), Some(expired))
+    }
+
+    /// A new fetch of an entry. It refreshes the value that the entry has, if any.
+    fn lead<W>(
+        self: &Arc<Self>,
+        table: &mut Table<K, V, F>,
+        at: u32,
+        failures: u32,
+        asked: Question<'_, K>,
+        launch: impl FnOnce() -> (W, F),
+    ) -> Lead<K, V, F, W> {
+        let kept = table.at(at).kept();
+        let replaced = kept.map(|kept| (kept.value().clone(), kept.weight()));
+        let (writer, flight) = launch();
+        let ticket = self.ticket();
+        table.at_mut(at).set_fetch(FetchEntry {
+            ticket,
+            state: FetchState::InFlight(flight.clone()),
+            failures,
+            not_before: asked.now,
+        });
+        Lead {
+            fill: self.fill(asked.hash, asked.key, ticket, replaced),
+            writer,
+            flight,
+        }
     }
 
     fn fill(

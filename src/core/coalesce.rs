@@ -39,6 +39,7 @@
 //! | the cache answers | the client reads | and has to fetch |
 //! |---|---|---|
 //! | hit | the kept text | no |
+//! | ahead | the kept text | yes: its ttl ends soon |
 //! | stale | the kept text | if no refresh is under way or paused |
 //! | coalesced, negative | the flight, from its first byte | no |
 //! | miss | the flight, from its first byte | yes |
@@ -87,6 +88,9 @@ pub struct Coalescer<K> {
 pub enum Found<K: Eq + Hash + Clone> {
     /// A fresh text, and for how long.
     Hit(Reader, Freshness),
+    /// A fresh text whose ttl ends soon, for how long it is fresh, and the duty to
+    /// refresh it.
+    Ahead(Reader, Freshness, FlightGuard<K>),
     /// A stale text, and the duty to refresh it if no fetch has it.
     Stale(Reader, Option<FlightGuard<K>>),
     /// A text that another client's fetch is bringing.
@@ -133,6 +137,15 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         }
     }
 
+    /// The same, without any text yet, that has texts refreshed in the last part of
+    /// their ttl; see [`Cache::refreshing_ahead`].
+    pub fn refreshing_ahead(self, part: f64) -> Coalescer<K> {
+        Coalescer {
+            cache: self.cache.refreshing_ahead(part),
+            ..self
+        }
+    }
+
     /// The cache below.
     pub fn cache(&self) -> &Cache<K, Poem, Flight> {
         &self.cache
@@ -148,6 +161,10 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         loop {
             let (flight, found): (Flight, fn(Reader) -> Found<K>) = match self.look_up(key, now) {
                 Lookup::Hit(poem, freshness) => return Found::Hit(Reader::of(poem), freshness),
+                Lookup::Ahead(poem, freshness, lead) => {
+                    let guard = FlightGuard::new(lead.fill, lead.writer, false);
+                    return Found::Ahead(Reader::of(poem), freshness, guard);
+                }
                 Lookup::Stale(poem, lead) => {
                     let guard = lead.map(|lead| FlightGuard::new(lead.fill, lead.writer, false));
                     return Found::Stale(Reader::of(poem), guard);

@@ -1,5 +1,5 @@
 //! `--serve-stale on-error`: a new poem where the upstream is well, and the stale one
-//! where it is not. A ttl of zero makes a poem stale at once.
+//! where it is not. A ttl of zero makes a poem stale at once. And `--refresh-ahead`.
 
 use crate::support::{
     Client, FakeUpstream, HOUR, LONG, RESET, SHORT, ServerProcess, Service, ZERO, count, poetry,
@@ -7,6 +7,7 @@ use crate::support::{
 };
 use poetry::cache::Purge;
 use poetry::control::Texts;
+use poetry::observe::FetchCause;
 use poetry::upstream::RejectPause;
 use std::io::Write;
 use std::net::TcpListener;
@@ -225,6 +226,51 @@ fn the_log_says_which_poem_a_client_got() {
     assert!(line.contains("\"class\":\"stale\""), "{line}");
 }
 
+/// Fetches by what they were for: the first of them ended in a kept text.
+fn kept_for(proxy: &Service, cause: FetchCause) -> u64 {
+    let fetches = proxy.snapshot().fetches.unwrap();
+    fetches.ended[cause as usize][0]
+}
+
+#[test]
+fn a_poem_that_is_asked_for_again_is_refreshed_before_it_is_stale() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).refresh_ahead(0.1);
+    let proxy = builder.start_with(&upstream, b"old poem");
+    let now = Instant::now();
+    let in_minutes = |minutes: u32| {
+        let answer = proxy.get_at(now + HOUR * minutes / 60);
+        assert!(answer.is_hit() && answer.is_ready());
+        answer.read()
+    };
+
+    assert_eq!(in_minutes(0), b"old poem");
+    assert_eq!(in_minutes(50), b"old poem");
+    assert_eq!(upstream.connections(), 1);
+    assert_eq!(in_minutes(55), b"old poem");
+    assert_eq!(in_minutes(59), b"old poem");
+
+    // A refresh that brings a part is doubted, as any other.
+    upstream.serve_once(b"old");
+    upstream.serve_once(b"old poem, longer");
+    wait_for_count("kept", &proxy.stats.kept, 2);
+    assert_eq!(proxy.get().unwrap(), b"old poem, longer");
+    assert_eq!(upstream.connections(), 3);
+    wait_until("the fetch is counted", || {
+        kept_for(&proxy, FetchCause::Prefetch) == 1
+    });
+}
+
+#[test]
+fn a_poem_that_is_asked_for_once_is_not_refreshed_ahead() {
+    let upstream = FakeUpstream::new();
+    let builder = proxy(&upstream).refresh_ahead(0.1);
+    let proxy = builder.start_with(&upstream, b"poem");
+    let answer = proxy.get_at(Instant::now() + HOUR * 55 / 60);
+    assert!(answer.is_hit());
+    assert_eq!(count(&proxy.stats.fetches), 1);
+}
+
 #[test]
 fn a_wait_that_nothing_waits_for_is_a_usage_error() {
     for (args, wanted) in [
@@ -235,6 +281,10 @@ fn a_wait_that_nothing_waits_for_is_a_usage_error() {
         (
             &["proxy", "--serve-stale", "on-error", "--stale-after", "0"],
             "must be greater than zero; wanted a duration",
+        ),
+        (
+            &["proxy", "--refresh-ahead", "10"],
+            "no % at its end; wanted a percentage",
         ),
         (
             &["proxy", "--serve-stale", "never"],

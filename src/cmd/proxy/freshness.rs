@@ -1,6 +1,6 @@
 //! The flags that say how fresh a poem is to be.
 
-use crate::cmd::values::positive_duration;
+use crate::cmd::values::{percent, positive_duration};
 use clap::{Args, ValueEnum};
 use poetry::handler::proxy::ServeStale;
 use std::time::Duration;
@@ -18,6 +18,10 @@ pub(super) struct Freshness {
     /// --serve-stale on-error [default: 2s]
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     stale_after: Option<Duration>,
+    /// Refresh a poem that is asked for again in this last part of its ttl, before it
+    /// is stale
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent)]
+    pub refresh_ahead: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -67,6 +67,8 @@ pub struct ProxySettings {
     pub policy: Policy,
     /// When a stale text is served.
     pub serve_stale: ServeStale,
+    /// The last part of each ttl in which a request starts a refresh, from 0 to 1.
+    pub refresh_ahead: f64,
     /// Which texts have a ttl of their own.
     pub ttls: TtlRules,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
@@ -149,7 +151,8 @@ impl Proxy {
     ) -> Arc<Proxy> {
         let window = settings.longest();
         Arc::new(Proxy {
-            texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes),
+            texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes)
+                .refreshing_ahead(settings.refresh_ahead),
             dispatch: dispatch(&settings),
             flights: Arc::default(),
             watches_queue: AtomicBool::new(false),
@@ -279,6 +282,10 @@ impl Handler for Proxy {
         let key = self.scope.key(&request.body);
         let (reader, status) = match self.texts.find(&key, now) {
             Found::Hit(reader, freshness) => (reader, CacheStatus::Hit(freshness.fresh_until)),
+            Found::Ahead(reader, freshness, guard) => {
+                self.spawn_fetch(guard, request.body, FetchCause::Prefetch, now);
+                (reader, CacheStatus::Hit(freshness.fresh_until))
+            }
             Found::Joined(reader) => (reader, CacheStatus::Coalesced),
             Found::Negative(reader) => (reader, CacheStatus::Negative),
             Found::Stale(reader, guard) => self.answer_stale(reader, guard, key, request.body, now),

@@ -40,6 +40,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         half_close: false,
         policy,
         serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
         ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,
@@ -189,6 +190,12 @@ impl Builder<ProxyParts> {
     /// Serves stale texts only where a refresh fails, or takes longer than this.
     pub fn fresh_first(mut self, stale_after: Duration) -> Self {
         self.of.settings.serve_stale = ServeStale::OnError(stale_after);
+        self
+    }
+
+    /// Refreshes texts that are asked for in this last part of their ttl.
+    pub fn refresh_ahead(mut self, part: f64) -> Self {
+        self.of.settings.refresh_ahead = part;
         self
     }
 

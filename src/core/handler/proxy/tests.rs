@@ -24,6 +24,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         half_close: false,
         policy,
         serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
         ttls: TtlRules::default(),
         max_poem: 1 << 16,
         whole: false,

@@ -1,7 +1,7 @@
-//! The chart: hits beside the floor and the peers, and below it how far each figure is
-//! from its target.
+//! The chart: the seven figures that users care about. Each compares the program with
+//! another one that does the same.
 
-use crate::figures::Figure;
+use crate::figures::{Figure, Wanted};
 use crate::results::Results;
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
@@ -14,9 +14,9 @@ use std::path::Path;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
-const OURS: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
-const OTHERS: RGBColor = RGBColor(0xa0, 0xae, 0xc0);
-const SHORT: RGBColor = RGBColor(0xc0, 0x56, 0x21);
+/// The program is as good as the other, or better.
+const AHEAD: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
+const BEHIND: RGBColor = RGBColor(0xc0, 0x56, 0x21);
 const INK: RGBColor = RGBColor(0x1a, 0x20, 0x2c);
 
 /// The width of the chart, in pixels.
@@ -24,24 +24,75 @@ const WIDTH: i32 = 980;
 /// Where bars begin and where the longest one ends, in pixels from the left.
 const BARS: (i32, i32) = (500, 900);
 /// The height of a line, in pixels.
-const LINE: i32 = 20;
+const LINE: i32 = 24;
+
+/// A figure that is drawn.
+struct Shown {
+    /// The work and the figure, as in the table.
+    row: (&'static str, &'static str),
+    /// What users call it.
+    label: &'static str,
+}
+
+const SHOWN: [Shown; 7] = [
+    Shown {
+        row: ("a hit of 700 bytes", "per-core rate, poetry proxy / nginx"),
+        label: "cached answers a second, against nginx's fixed ones",
+    },
+    Shown {
+        row: (
+            "a hit of 700 bytes, line protocol",
+            "per-core rate, poetry proxy / floor",
+        ),
+        label: "cached whois answers a second, against a plain loop",
+    },
+    Shown {
+        row: (
+            "misses of 32 clients",
+            "requests a second, poetry proxy / HAProxy",
+        ),
+        label: "requests passed on a second, against HAProxy",
+    },
+    Shown {
+        row: ("a lone miss", "median time, poetry proxy / HAProxy"),
+        label: "the time to pass on one request, against HAProxy",
+    },
+    Shown {
+        row: (
+            "10,000 clients of one poem in flight",
+            "last byte to last client, poetry proxy / floor",
+        ),
+        label: "the time to serve 10,000 waiting clients, against a plain loop",
+    },
+    Shown {
+        row: (
+            "300000 cached answers of 100 bytes",
+            "beside key and value, poetry proxy / memcached",
+        ),
+        label: "memory of a cached answer, against memcached",
+    },
+    Shown {
+        row: (
+            "a poem of 700 bytes fetched",
+            "whole process, poetry fetch / nc -N",
+        ),
+        label: "the time of poetry fetch, against nc",
+    },
+];
 
 struct Bar {
-    label: String,
+    label: &'static str,
     value: f64,
-    colour: RGBColor,
 }
 
 /// Draws the figures into the file at `path`.
 pub fn draw(results: &Results, path: &Path) -> Drawn {
-    let hits = [
-        hits(&results.figures, "drain"),
-        hits(&results.figures, "per-core rate"),
-    ];
-    let targets: Vec<Bar> = results.figures.iter().filter_map(reached).collect();
+    let bars: Vec<Bar> = SHOWN
+        .iter()
+        .filter_map(|shown| bar(shown, &results.figures))
+        .collect();
 
-    let lines = hits.iter().map(Vec::len).sum::<usize>() + targets.len() + 10;
-    let size = (WIDTH as u32, (lines as i32 * LINE) as u32);
+    let size = (WIDTH as u32, ((bars.len() as i32 + 5) * LINE) as u32);
     let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE)?;
 
@@ -49,49 +100,24 @@ pub fn draw(results: &Results, path: &Path) -> Drawn {
     let dates = results.figures.iter().map(|figure| figure.date.as_str());
     let date = dates.max().unwrap_or("never");
     pen.title(&format!("{}, {date}", results.machine))?;
-    pen.hits(hits)?;
-
-    pen.title("every figure: how many times as good as wanted (logarithmic; 1 is reached)")?;
-    pen.bars(&targets, |value| (value.log10() + 1.0) / 2.0, 1.0)?;
+    pen.title("How many times as good as the other: longer is better, 1 is the same")?;
+    pen.bars(&bars)?;
     pen.root.present()
 }
 
-/// The bars of the servers that are compared with the floor, and of the floor itself.
-fn hits(figures: &[Figure], kind: &str) -> Vec<Bar> {
-    let bar = |figure: &Figure| {
-        let name = figure
-            .figure
-            .strip_prefix(kind)?
-            .strip_prefix(", ")?
-            .strip_suffix(" / floor")?;
-        let is_ours = name.starts_with("poetry");
-        Some(Bar {
-            label: name.to_string(),
-            value: figure.got.as_ref().ok()?.median,
-            colour: if is_ours { OURS } else { OTHERS },
-        })
-    };
+/// How many times as good as the other program this one is.
+fn bar(shown: &Shown, figures: &[Figure]) -> Option<Bar> {
+    let (work, name) = shown.row;
+    let figure = figures
+        .iter()
+        .find(|figure| figure.work == work && figure.figure == name)?;
+    let ratio = figure.got.as_ref().ok()?.median;
 
-    let of_hits = figures.iter().filter(|figure| figure.part == "hits");
-    let mut bars: Vec<Bar> = of_hits.filter_map(bar).collect();
-    if !bars.is_empty() {
-        let floor = Bar {
-            label: "floor (accept, send, close)".into(),
-            value: 1.0,
-            colour: OTHERS,
-        };
-        bars.insert(0, floor);
-    }
-    bars
-}
-
-/// How far a figure is from its target.
-fn reached(figure: &Figure) -> Option<Bar> {
-    let value = figure.reached()?;
+    // Times and bytes are better if they are smaller.
+    let is_rate = matches!(figure.wanted, Wanted::AtLeast(_));
     Some(Bar {
-        label: format!("{}: {}", figure.work, figure.figure),
-        value,
-        colour: if value >= 1.0 { OURS } else { SHORT },
+        label: shown.label,
+        value: if is_rate { ratio } else { 1.0 / ratio },
     })
 }
 
@@ -113,51 +139,29 @@ impl Pen<'_> {
     }
 
     fn title(&mut self, text: &str) -> Drawn {
-        self.at += LINE / 2;
         self.text(text, LINE, HPos::Left, 15)?;
         self.at += LINE * 3 / 2;
         Ok(())
     }
 
-    /// Draws the drains and the rates, on one scale.
-    fn hits(&mut self, hits: [Vec<Bar>; 2]) -> Drawn {
-        let titles = [
-            "queued hits served (drain)",
-            "hits a second of one full core",
-        ];
-        let values = hits.iter().flatten().map(|bar| bar.value);
-        let longest = values.fold(1.2, f64::max);
-
-        for (bars, title) in hits.into_iter().zip(titles) {
-            if !bars.is_empty() {
-                self.title(&format!("{title}: a server's speed, with the floor's as 1"))?;
-                self.bars(&bars, |value| value / longest, 1.0)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Draws bars, and a vertical line at the value `mark`. `scale` turns a value into
-    /// the end of its bar: 0 is the left edge, 1 the right.
-    fn bars(&mut self, bars: &[Bar], scale: impl Fn(f64) -> f64, mark: f64) -> Drawn {
+    /// Draws bars from zero on, and a vertical line at 1.
+    fn bars(&mut self, bars: &[Bar]) -> Drawn {
         let (left, right) = BARS;
-        let x = |value: f64| {
-            let fraction = scale(value).clamp(0.0, 1.0);
-            left + (fraction * f64::from(right - left)) as i32
-        };
+        let longest = bars.iter().map(|bar| bar.value).fold(1.2, f64::max);
+        let x = |value: f64| left + (value / longest * f64::from(right - left)) as i32;
         let top = self.at - LINE / 2;
 
         for bar in bars {
-            self.text(&bar.label, left - 8, HPos::Right, 12)?;
+            self.text(bar.label, left - 8, HPos::Right, 13)?;
             let end = x(bar.value);
-            let corners = [(left, self.at - 7), (end, self.at + 7)];
-            self.root
-                .draw(&Rectangle::new(corners, bar.colour.filled()))?;
-            self.text(&format!("{:.2}", bar.value), end + 6, HPos::Left, 12)?;
+            let corners = [(left, self.at - 8), (end, self.at + 8)];
+            let colour = if bar.value >= 1.0 { AHEAD } else { BEHIND };
+            self.root.draw(&Rectangle::new(corners, colour.filled()))?;
+            self.text(&format!("{:.2}", bar.value), end + 6, HPos::Left, 13)?;
             self.at += LINE;
         }
 
-        let line = vec![(x(mark), top), (x(mark), self.at - LINE / 2)];
+        let line = vec![(x(1.0), top), (x(1.0), self.at - LINE / 2)];
         self.root.draw(&PathElement::new(line, INK.stroke_width(1)))
     }
 }

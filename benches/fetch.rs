@@ -65,8 +65,8 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         Figure::new("fetch", Measured::ratio(work, what, wanted, samples))
     };
     Ok(vec![
-        figure(1, "whole process, poetry fetch / nc -N", 1.15),
-        figure(2, "whole process, poetry fetch / curl", 0.25),
+        figure(1, "whole process, poetry fetch / nc -N", 1.1),
+        figure(2, "whole process, poetry fetch / curl", 0.18),
     ])
 }
 
@@ -92,8 +92,8 @@ pub fn measure_start(context: &Context) -> io::Result<Vec<Figure>> {
     let of_curl = "whole process, poetry fetch / curl";
     let version_of_nc = "whole process, poetry --version / nc -N";
     Ok(vec![
-        figure([0, 1], of_nc, Wanted::AtMost(1.15)),
-        figure([0, 2], of_curl, Wanted::AtMost(0.25)),
+        figure([0, 1], of_nc, Wanted::AtMost(1.1)),
+        figure([0, 2], of_curl, Wanted::AtMost(0.18)),
         figure([3, 1], version_of_nc, Wanted::Shown),
     ])
 }

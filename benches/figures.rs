@@ -143,17 +143,6 @@ impl Figure {
         }
     }
 
-    /// How many times better than the target the median is; `None` without a target or
-    /// a measurement.
-    pub fn reached(&self) -> Option<f64> {
-        let got = self.got.as_ref().ok()?.median;
-        match self.wanted {
-            Wanted::AtLeast(least) => Some(got / least),
-            Wanted::AtMost(most) => Some(most / got),
-            Wanted::Shown => None,
-        }
-    }
-
     fn number(&self, value: f64) -> String {
         match self.unit {
             Unit::Ratio => format!("{value:.2}"),

@@ -4,11 +4,11 @@
 //! Run it with `cargo run --example embed`.
 
 use poetry::budget::Budget;
-use poetry::cache::Policy;
+use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
 use poetry::error::Error;
 use poetry::handler::proxy::{
-    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, ServeStale, TtlRules,
+    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules,
 };
 use poetry::net::Listener;
 use poetry::observe::Silent;
@@ -72,26 +72,28 @@ fn origin() -> SocketAddr {
 fn settings(origin: SocketAddr) -> ProxySettings {
     ProxySettings {
         protocol: Protocol::Poem,
-        upstream: Upstream::servers(vec![origin.into()]),
+        target: TargetSettings {
+            upstream: Upstream::servers(vec![origin.into()]),
+            times: KeepTimes {
+                ttl: Duration::from_secs(7200),
+                grace: Duration::ZERO,
+                fail_ttl: Duration::ZERO,
+            },
+            ttls: TtlRules::default(),
+            rejects: Rejects::default(),
+            conns: 8,
+        },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(30),
             total: Duration::from_secs(600),
         },
         half_close: false,
-        policy: Policy {
-            ttl: Duration::from_secs(7200),
-            grace: Duration::ZERO,
-            fail_ttl: Duration::ZERO,
-            capacity: 64 << 20,
-        },
+        capacity: 64 << 20,
         serve_stale: ServeStale::Always,
         refresh_ahead: 0.0,
-        ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,
-        rejects: Rejects::default(),
-        upstream_conns: 8,
         upstream_queue: 1000,
         fold: KeyFold::default(),
         patience: PATIENCE,

@@ -41,7 +41,7 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
         figure(
             "10,000 clients wait on a cold cache",
             "user space, each",
-            700.0,
+            600.0,
             waiting,
         ),
         figure(

@@ -18,8 +18,10 @@ use clap::ValueEnum;
 use freshness::Freshness;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
-use poetry::cache::Policy;
-use poetry::handler::proxy::{KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TtlRules};
+use poetry::cache::KeepTimes;
+use poetry::handler::proxy::{
+    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules,
+};
 use poetry::observe::Observer;
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
@@ -390,25 +392,27 @@ fn settings(
 ) -> ProxySettings {
     ProxySettings {
         protocol: args.protocol.into(),
-        upstream,
+        target: TargetSettings {
+            upstream,
+            times: KeepTimes {
+                ttl: args.ttl,
+                grace: args.grace,
+                fail_ttl: args.fail_ttl,
+            },
+            ttls,
+            rejects: Rejects {
+                pattern: args.reject.clone(),
+                min_bytes: args.min_bytes,
+            },
+            conns: args.upstream_conns as usize,
+        },
         timeouts: args.connecting.timeouts(args.fetch_timeout),
         half_close: args.half_close,
-        policy: Policy {
-            ttl: args.ttl,
-            grace: args.grace,
-            fail_ttl: args.fail_ttl,
-            capacity: args.capacity,
-        },
+        capacity: args.capacity,
         serve_stale: args.freshness.serve_stale(),
         refresh_ahead: args.freshness.refresh_ahead,
-        ttls,
         max_poem: args.max_poem,
         whole: args.whole,
-        rejects: Rejects {
-            pattern: args.reject.clone(),
-            min_bytes: args.min_bytes,
-        },
-        upstream_conns: args.upstream_conns as usize,
         upstream_queue: args.upstream_queue as usize,
         fold: KeyFold {
             case: args.key_fold.contains(&Fold::Case),

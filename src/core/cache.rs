@@ -100,7 +100,8 @@ pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::{CacheUsage, Reservation};
 use usage::{Kind, Usage};
 
-/// How long values are kept, and how many bytes of them.
+/// How long values are kept that have no times of their own, and how many bytes of
+/// all.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// How long a value is fresh, counted from the end of its fetch.
@@ -114,6 +115,33 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// How long a value that came `now` is kept.
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        self.times().freshness(now)
+    }
+
+    /// The times of a value without times of its own.
+    pub fn times(&self) -> KeepTimes {
+        KeepTimes {
+            ttl: self.ttl,
+            grace: self.grace,
+            fail_ttl: self.fail_ttl,
+        }
+    }
+}
+
+/// How long what a fetch brings is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepTimes {
+    /// How long a value is fresh, counted from the end of its fetch.
+    pub ttl: Duration,
+    /// How long after that it may still be served while it is refreshed.
+    pub grace: Duration,
+    /// How long a failure is cached.
+    pub fail_ttl: Duration,
+}
+
+impl KeepTimes {
     /// How long a value that came `now` is kept.
     pub fn freshness(&self, now: Instant) -> Freshness {
         let fresh_until = now + self.ttl;
@@ -201,7 +229,7 @@ struct Question<'a, K> {
 /// What becomes of purged values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purge {
-    /// They are stale at once: within the policy's grace they are served while they are
+    /// They are stale at once: within their grace they are served while they are
     /// refreshed. Without a grace they are gone.
     Soft,
     /// They are gone.
@@ -417,6 +445,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             hash,
             ticket,
             entry_weight,
+            times: self.policy.times(),
             reservation: Reservation::new(&self.usage, kind, entry_weight + FLIGHT_WEIGHT),
             replaced,
         }
@@ -500,7 +529,11 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// A lock is held for at most 4096 entries. A value that comes meanwhile may be
     /// purged as well.
     pub fn purge(&self, how: Purge, now: Instant, spares: impl Fn(&F) -> bool) -> (u64, Vec<F>) {
-        let rule = self.rule(how, now, &spares);
+        let rule = PurgeRule {
+            now,
+            how,
+            spares: &spares,
+        };
         let mut detached = Vec::new();
         let mut purged = 0;
 
@@ -528,7 +561,11 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         now: Instant,
         spares: impl Fn(&F) -> bool,
     ) -> (bool, Vec<F>) {
-        let rule = self.rule(how, now, &spares);
+        let rule = PurgeRule {
+            now,
+            how,
+            spares: &spares,
+        };
         let hash = self.hasher.hash_one(key);
 
         drop_after(self.lock(hash), |table| {
@@ -537,19 +574,6 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             let flights = std::mem::take(&mut out.detached);
             ((found, flights), out)
         })
-    }
-
-    fn rule<'a>(
-        &self,
-        how: Purge,
-        now: Instant,
-        spares: &'a dyn Fn(&F) -> bool,
-    ) -> PurgeRule<'a, F> {
-        let grace = match how {
-            Purge::Soft => self.policy.grace,
-            Purge::Hard => Duration::ZERO,
-        };
-        PurgeRule { now, grace, spares }
     }
 
     /// Frees the key of a flight that can't be joined any more.

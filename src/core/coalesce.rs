@@ -62,7 +62,7 @@
 
 mod fresh_first;
 
-use crate::cache::{Cache, Fill, Freshness, Lookup, Policy, Purge, Remember, Stored};
+use crate::cache::{Cache, Fill, Freshness, KeepTimes, Lookup, Policy, Purge, Remember, Stored};
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
 use crate::observe::FetchNote;
@@ -309,6 +309,13 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         self.writer.on_interest(tell);
     }
 
+    /// Keeps what comes for these times, and not for the policy's.
+    pub fn set_times(&mut self, times: KeepTimes) {
+        if let Mode::Keeping(fill) = &mut self.mode {
+            fill.set_times(times);
+        }
+    }
+
     /// Notes what is known of the fetch; see [`Writer::note`].
     pub fn note(&mut self, note: FetchNote) {
         self.writer.note(note);
@@ -422,7 +429,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     }
 
     /// The text is too long to be kept: it passes through a full window, and for the
-    /// policy's `fail_ttl` each request fetches for itself.
+    /// `fail_ttl` each request fetches for itself.
     fn pass_too_long(&mut self, now: Instant) {
         let passing = Mode::Passing { accounted: true };
         if let Mode::Keeping(fill) = std::mem::replace(&mut self.mode, passing) {

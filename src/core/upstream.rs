@@ -24,19 +24,29 @@ use reply::{ReplyText, trickle};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
+pub(crate) use turns::Turns;
 pub use turns::{AskLimits, RejectPause};
-use turns::{NextTurn, Turns};
+use turns::{NextTurn, SourceTurns};
 
-/// Where a proxy's poems come from, and what is known of each source.
-#[derive(Debug)]
+/// Where poems come from: one source or several. Cloning shares them.
+#[derive(Debug, Clone)]
 pub struct Upstream {
     /// When one fails, the next is asked.
-    origins: Vec<Origin>,
-    /// Their names, shared with whatever names a source.
-    names: Vec<Arc<str>>,
+    sources: Vec<Arc<SharedSource>>,
+    turns: Turns,
+}
+
+/// A source and what is known of it, for all the upstreams that have it.
+#[derive(Debug)]
+pub struct SharedSource {
+    origin: Origin,
+    /// Its name, shared with whatever names it.
+    name: Arc<str>,
     limits: AskLimits,
-    turns: SharedTurns,
-    records: Records,
+    /// Held for one decision.
+    turns: Arc<Mutex<SourceTurns>>,
+    /// Held for a few lines.
+    record: Arc<Mutex<Record>>,
 }
 
 /// What a poem can come from.
@@ -83,97 +93,70 @@ impl From<Source> for StartRight {
     }
 }
 
-/// The turns of the sources. Cloning shares them.
-#[derive(Debug, Clone)]
-pub(crate) struct SharedTurns {
-    /// Held for one decision.
-    turns: Arc<Mutex<Turns>>,
-}
-
-impl SharedTurns {
-    fn new(sources: usize, limits: AskLimits) -> SharedTurns {
-        SharedTurns {
-            turns: Arc::new(Mutex::new(Turns::new(sources, limits))),
-        }
+impl SharedSource {
+    /// A source that has not been asked yet, and is asked no more often than this.
+    pub fn new(origin: Origin, limits: AskLimits) -> Arc<SharedSource> {
+        Arc::new(SharedSource {
+            name: origin.to_string().into(),
+            origin,
+            limits,
+            turns: Arc::new(Mutex::new(SourceTurns::new(limits))),
+            record: Arc::new(Mutex::new(Record::new())),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turns> {
+    fn turns(&self) -> MutexGuard<'_, SourceTurns> {
         let guard = self.turns.lock();
-        guard.expect("no code panics while it holds the lock of the turns")
+        guard.expect("no code panics while it holds the lock of a source's turns")
     }
 
-    /// Takes the next turn.
-    ///
-    /// # Errors
-    /// When it comes, if there is none now.
-    pub(crate) fn take(&self, now: Instant) -> Result<Source, Instant> {
-        match self.lock().next(&[], now) {
-            Some(NextTurn::Now(source)) => Ok(Source(source)),
-            Some(NextTurn::Later(_, at)) => Err(at),
-            None => unreachable!("an upstream has a source"),
-        }
+    fn record(&self) -> MutexGuard<'_, Record> {
+        let guard = self.record.lock();
+        guard.expect("no code panics while it holds the lock of a record")
     }
 
-    /// Returns a turn that was taken and not used.
-    pub(crate) fn give_back(&self, source: Source) {
-        self.lock().give_back(source.0);
-    }
-}
-
-/// One record for each source. Cloning shares them.
-#[derive(Debug, Clone)]
-struct Records {
-    /// Held for a few lines.
-    records: Arc<Mutex<Vec<Record>>>,
-}
-
-impl Records {
-    fn new(sources: usize) -> Records {
-        let records = (0..sources).map(|_| Record::new()).collect();
-        Records {
-            records: Arc::new(Mutex::new(records)),
-        }
-    }
-
-    fn with<T>(&self, source: Source, work: impl FnOnce(&mut Record) -> T) -> T {
-        let records = self.records.lock();
-        let mut records = records.expect("no code panics while it holds the records' lock");
-        work(&mut records[source.0])
-    }
-
-    /// Counts that a source is asked, and a connection to it until this is dropped.
-    fn asking(&self, source: Source, now: Instant) -> Asking {
-        self.with(source, Record::asked);
+    /// Counts that it is asked, and a connection to it until this is dropped.
+    fn asking(self: &Arc<Self>, now: Instant) -> Asking {
+        self.record().asked();
         Asking {
-            records: self.clone(),
-            source,
+            source: self.clone(),
             since: now,
         }
+    }
+
+    /// What is known of it.
+    pub(crate) fn counts(&self, now: Instant) -> UpstreamCounts {
+        let turns = self.turns();
+        let down_since = turns.health.down_since();
+        let pause = turns.pause_left(now);
+        drop(turns);
+
+        let name = self.name.to_string();
+        let mut counts = self.record().counts(name, down_since, now);
+        counts.paused = (!pause.is_zero()).then_some(pause);
+        counts
     }
 }
 
 /// A connection to a source, as its record sees it.
 struct Asking {
-    records: Records,
-    source: Source,
+    source: Arc<SharedSource>,
     since: Instant,
 }
 
 impl Asking {
     fn received(&self, bytes: usize) {
-        let records = &self.records;
-        records.with(self.source, |record| record.received(bytes as u64));
+        self.source.record().received(bytes as u64);
     }
 
     fn succeeded(&self, now: Instant) {
-        let records = &self.records;
-        records.with(self.source, |record| record.succeeded(self.since, now));
+        self.source.record().succeeded(self.since, now);
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.records.with(self.source, Record::left);
+        self.source.record().left();
     }
 }
 
@@ -191,54 +174,65 @@ impl Upstream {
     /// These sources, asked in this order: at least one.
     pub fn of(origins: Vec<Origin>) -> Upstream {
         let limits = AskLimits::default();
+        let source = |origin| SharedSource::new(origin, limits);
+        Upstream::sharing(origins.into_iter().map(source).collect())
+    }
+
+    /// The same, of sources that other upstreams may have as well.
+    pub fn sharing(sources: Vec<Arc<SharedSource>>) -> Upstream {
         Upstream {
-            names: origins
-                .iter()
-                .map(|origin| origin.to_string().into())
-                .collect(),
-            turns: SharedTurns::new(origins.len(), limits),
-            records: Records::new(origins.len()),
-            limits,
-            origins,
+            turns: Turns::of(sources.iter().map(|source| source.turns.clone())),
+            sources,
         }
     }
 
-    /// The same, with each source asked no more often than this.
+    /// The same, with each source asked no more often than this. To be called before
+    /// any is asked.
     pub fn limited(self, limits: AskLimits) -> Upstream {
-        Upstream {
-            limits,
-            turns: SharedTurns::new(self.origins.len(), limits),
-            ..self
-        }
+        let limited = |source: Arc<SharedSource>| {
+            let source = Arc::into_inner(source).expect("no other upstream has it yet");
+            SharedSource::new(source.origin, limits)
+        };
+        Upstream::sharing(self.sources.into_iter().map(limited).collect())
     }
 
     /// The turns before the sources, if a fetch may have to wait for one.
-    pub(crate) fn limiting_turns(&self) -> Option<SharedTurns> {
-        let is_limited = self.limits.rate.is_some() || self.limits.pause != RejectPause::Never;
-        is_limited.then(|| self.turns.clone())
+    pub(crate) fn limiting_turns(&self) -> Option<Turns> {
+        let is_limited = |source: &Arc<SharedSource>| {
+            source.limits.rate.is_some() || source.limits.pause != RejectPause::Never
+        };
+        self.sources
+            .iter()
+            .any(is_limited)
+            .then(|| self.turns.clone())
     }
 
     /// The number of sources.
     pub(crate) fn len(&self) -> usize {
-        self.origins.len()
+        self.sources.len()
+    }
+
+    /// The sources.
+    pub(crate) fn sources(&self) -> &[Arc<SharedSource>] {
+        &self.sources
     }
 
     /// The servers' addresses; none for commands and the built-in poems.
     pub fn addrs(&self) -> impl Iterator<Item = &Addr> {
-        self.origins.iter().filter_map(|origin| match origin {
-            Origin::Server(addr) => Some(addr),
-            Origin::Exec(_) | Origin::BuiltIn(_) => None,
-        })
+        self.sources
+            .iter()
+            .filter_map(|source| match &source.origin {
+                Origin::Server(addr) => Some(addr),
+                Origin::Exec(_) | Origin::BuiltIn(_) => None,
+            })
     }
 
     /// What tells each source from all others, in the order in which they are asked.
     pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
-        let id = |origin: &Origin| match origin {
-            Origin::Server(addr) => addr.id(),
-            Origin::Exec(command) => command.id(),
-            Origin::BuiltIn(_) => b"builtin".to_vec(),
-        };
-        self.origins.iter().map(id).collect()
+        self.sources
+            .iter()
+            .map(|source| source.origin.id())
+            .collect()
     }
 
     /// The source that is asked next, but for those in `asked`: one that has just
@@ -248,11 +242,10 @@ impl Upstream {
     /// start until then either, so waiting for it keeps none from a place.
     pub(crate) fn next(&self, asked: &[Source], now: Instant) -> Option<(Source, Option<Instant>)> {
         let asked: Vec<usize> = asked.iter().map(|source| source.0).collect();
-        let mut turns = self.turns.lock();
-        match turns.next(&asked, now)? {
+        match self.turns.next(&asked, now)? {
             NextTurn::Now(source) => Some((Source(source), None)),
             NextTurn::Later(source, _) => {
-                let at = turns.book(source, now);
+                let at = self.turns.book(source, now);
                 Some((Source(source), Some(at)))
             }
         }
@@ -265,12 +258,12 @@ impl Upstream {
         loop {
             let now = Instant::now();
             let wait = at.saturating_duration_since(now);
-            let pause = self.turns.lock().pause_left(source.0, now);
+            let pause = self.turns.pause_left(source.0, now);
             if wait.is_zero() && pause.is_zero() {
                 return;
             }
             if wait < pause {
-                at = self.turns.lock().book(source.0, now); // closed until then
+                at = self.turns.book(source.0, now); // closed until then
                 continue;
             }
             rt::sleep(wait).await;
@@ -279,7 +272,7 @@ impl Upstream {
 
     /// The name of a source, for logs.
     pub(crate) fn name(&self, source: Source) -> Arc<str> {
-        self.names[source.0].clone()
+        self.sources[source.0].name.clone()
     }
 
     /// Asks one source for a poem.
@@ -293,10 +286,11 @@ impl Upstream {
         query: &Query<'a>,
     ) -> Result<Reply<'a>, Error> {
         let now = Instant::now();
-        let asking = self.records.asking(source, now);
+        let source = &self.sources[source.0];
+        let asking = source.asking(now);
 
-        self.turns.lock().health.asked(source.0, now);
-        let text = match &self.origins[source.0] {
+        source.turns().health.asked(now);
+        let text = match &source.origin {
             Origin::Server(addr) => {
                 let exchange = client::ask(addr, query).await?;
                 ReplyText::Server(Box::new(exchange))
@@ -323,18 +317,19 @@ impl Upstream {
         if let Err(error) = result {
             self.note_failure(source, error, now);
         }
-        let upstream = &self.names[source.0];
-        if let Origin::Exec(command) = &self.origins[source.0]
+        let source = &self.sources[source.0];
+        let upstream = &source.name;
+        if let Origin::Exec(command) = &source.origin
             && let Some(line) = command.take_said()
         {
             let line = &line;
             observer.event(Event::ProgramSaid { upstream, line });
         }
-        let mut turns = self.turns.lock();
+        let mut turns = source.turns();
         let change = match result {
-            Err(error) if error.is_worth_another_server() => turns.health.failed(source.0, now),
+            Err(error) if error.is_worth_another_server() => turns.health.failed(now),
             Err(Error::Local { .. }) => None, // it says nothing about the source
-            Ok(()) | Err(_) => turns.health.succeeded(source.0, now),
+            Ok(()) | Err(_) => turns.health.succeeded(now),
         };
         drop(turns);
         match (change, result) {
@@ -363,43 +358,50 @@ impl Upstream {
         now: Instant,
         observer: &dyn Observer,
     ) {
+        let source = &self.sources[source.0];
         if !is_rejected {
-            return self.turns.lock().accepted(source.0, now);
+            return source.turns().accepted(now);
         }
-        let pause = self.turns.lock().rejected(source.0, now);
+        let pause = source.turns().rejected(now);
         if let Some(pause) = pause {
-            let upstream = &self.names[source.0];
+            let upstream = &source.name;
             observer.event(Event::UpstreamPaused { upstream, pause });
         }
     }
 
     /// Records a failure that changes nothing in how the source is asked.
     pub(crate) fn note_failure(&self, source: Source, error: &Error, now: Instant) {
-        self.records
-            .with(source, |record| record.failed(error, now));
+        self.sources[source.0].record().failed(error, now);
     }
 
-    /// What is known of each source, in the order of the command line.
-    pub(crate) fn counts(&self, now: Instant) -> Vec<UpstreamCounts> {
-        let counts = |source: Source| {
-            let turns = self.turns.lock();
-            let down_since = turns.health.down_since(source.0);
-            let pause = turns.pause_left(source.0, now);
-            drop(turns);
+    /// What is known of each source, in the order in which they are asked.
+    #[cfg(test)]
+    fn counts(&self, now: Instant) -> Vec<UpstreamCounts> {
+        self.sources
+            .iter()
+            .map(|source| source.counts(now))
+            .collect()
+    }
+}
 
-            let name = self.name(source).to_string();
-            let records = &self.records;
-            let mut counts = records.with(source, |record| record.counts(name, down_since, now));
-            counts.paused = (!pause.is_zero()).then_some(pause);
-            counts
-        };
-        (0..self.origins.len()).map(Source).map(counts).collect()
+impl Origin {
+    /// What tells it from all others.
+    pub fn id(&self) -> Vec<u8> {
+        match self {
+            Origin::Server(addr) => addr.id(),
+            Origin::Exec(command) => command.id(),
+            Origin::BuiltIn(_) => b"builtin".to_vec(),
+        }
     }
 }
 
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.names.join(", "))
+        for (at, source) in self.sources.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", source.name)?;
+        }
+        Ok(())
     }
 }
 

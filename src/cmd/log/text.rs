@@ -359,16 +359,27 @@ fn connections(count: u64) -> String {
     format!("{} {noun}", thousands(count))
 }
 
-/// A duration in whole milliseconds.
+/// A duration in whole milliseconds. One that took less took some time all the same.
 fn short(time: Duration) -> String {
-    let time = Duration::from_millis(time.as_millis() as u64);
-    humantime::format_duration(time).to_string()
+    let millis = time.as_millis() as u64;
+    if millis == 0 && !time.is_zero() {
+        return "less than 1ms".to_string();
+    }
+
+    humantime::format_duration(Duration::from_millis(millis)).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use poetry::control::Histogram;
+
+    #[test]
+    fn a_short_time_is_not_printed_as_none() {
+        let printed = [0, 300, 1_999_999, 61_000_400].map(Duration::from_nanos);
+        let printed = printed.map(short);
+        assert_eq!(printed, ["0s", "less than 1ms", "1ms", "61ms"]);
+    }
 
     #[test]
     fn only_the_reasons_that_there_were_are_printed() {

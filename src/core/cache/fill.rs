@@ -3,7 +3,7 @@
 use super::stored::{RetireOnDrop, Stored};
 use super::table::{DropLater, FetchEntry, FetchState, NegativeEntry};
 use super::usage::{Kind, Reservation};
-use super::{Cache, FLIGHT_WEIGHT, Freshness, Policy};
+use super::{Cache, FLIGHT_WEIGHT, Freshness, KeepTimes};
 use crate::sync::drop_after;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -22,12 +22,14 @@ pub struct Fill<K: Eq + Hash + Clone, V: Stored, F: Clone> {
     pub(super) ticket: u64,
     /// What the entry costs beside its value.
     pub(super) entry_weight: u64,
+    /// How long its value or its failure is kept: the policy's times, if it has no own.
+    pub(super) times: KeepTimes,
     pub(super) reservation: Reservation,
     /// The stale value that this fetch refreshes, and its weight.
     pub(super) replaced: Option<(V::Value, u64)>,
 }
 
-/// Whether a failure is cached for the policy's `fail_ttl`.
+/// Whether a failure is cached for the `fail_ttl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remember {
     /// It says something about the upstream: requests are told for a while.
@@ -115,18 +117,19 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
         fits
     }
 
-    /// How long a value that came `now` is kept.
-    pub fn freshness(&self, now: Instant) -> Freshness {
-        self.cache.policy.freshness(now)
+    /// Keeps what comes for these times, and not for the policy's.
+    pub fn set_times(&mut self, times: KeepTimes) {
+        self.times = times;
     }
 
-    /// The same, for a ttl of its own.
+    /// How long a value that came `now` is kept.
+    pub fn freshness(&self, now: Instant) -> Freshness {
+        self.times.freshness(now)
+    }
+
+    /// The same, for another ttl.
     pub fn freshness_for(&self, ttl: Duration, now: Instant) -> Freshness {
-        let policy = Policy {
-            ttl,
-            ..self.cache.policy
-        };
-        policy.freshness(now)
+        KeepTimes { ttl, ..self.times }.freshness(now)
     }
 
     /// Keeps the value, `bytes` long, as long as `freshness` says.
@@ -190,12 +193,12 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
         result
     }
 
-    /// The fetch failed. The key is what it was; the failure is cached for the policy's
+    /// The fetch failed. The key is what it was; the failure is cached for the
     /// `fail_ttl` if it is to be remembered. A refresh is followed by a pause: 1 s,
     /// doubled with each failure in a row up to 30 s, or `fail_ttl` where that is
     /// longer.
     pub fn fail(mut self, remember: Remember, now: Instant) -> Reservation {
-        if remember == Remember::Yes && !self.cache.policy.fail_ttl.is_zero() {
+        if remember == Remember::Yes && !self.times.fail_ttl.is_zero() {
             let negative = self.negative(self.flight_weight());
             self.mark(now, |flight, until| {
                 FetchState::Negative(flight, negative.until(until))
@@ -206,13 +209,12 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
         self.take_reservation()
     }
 
-    /// The value is complete but not good enough to be kept. For the policy's
-    /// `fail_ttl`, requests still get it from its flight. Returns the reservation,
+    /// The value is complete but not good enough to be kept. For the `fail_ttl`, requests still get it from its flight. Returns the reservation,
     /// which counts while the value is cached like that or read.
     pub fn reject(mut self, now: Instant) -> Arc<Reservation> {
         let reservation = Arc::new(self.take_reservation().becomes(Kind::Negative));
         let negative = Unmarked(RetireOnDrop::new(reservation.clone()));
-        if self.cache.policy.fail_ttl.is_zero() {
+        if self.times.fail_ttl.is_zero() {
             self.pause(now);
         } else {
             self.mark(now, |flight, until| {
@@ -222,10 +224,10 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
         reservation
     }
 
-    /// The value is too long to be shared: for the policy's `fail_ttl` each request
+    /// The value is too long to be shared: for the `fail_ttl` each request
     /// fetches for itself.
     pub fn hit_for_miss(mut self, now: Instant) -> Reservation {
-        if self.cache.policy.fail_ttl.is_zero() {
+        if self.times.fail_ttl.is_zero() {
             self.pause(now);
         } else {
             let negative = self.negative(self.entry_weight);
@@ -256,7 +258,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
 
     /// Makes a cached failure of the flight, if it is still the entry's own.
     fn mark(&self, now: Instant, state: impl FnOnce(F, Instant) -> FetchState<F>) {
-        let until = now + self.cache.policy.fail_ttl;
+        let until = now + self.times.fail_ttl;
 
         drop_after(self.cache.lock(self.hash), |table| {
             let mut out = DropLater::new();
@@ -272,7 +274,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
             // of them ended is not cached for all.
             if let FetchState::InFlight(flight) = &fetch.state {
                 fetch.state = state(flight.clone(), until);
-                fetch.pause(now, &self.cache.policy);
+                fetch.pause(now, self.times.fail_ttl);
                 table.queue_negative(self.hash, self.ticket, until);
             }
             ((), out)
@@ -294,7 +296,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
                 return ((), None); // dropping the fill is all there is to do
             }
 
-            fetch.pause(now, &self.cache.policy);
+            fetch.pause(now, self.times.fail_ttl);
             (
                 (),
                 Some(std::mem::replace(&mut fetch.state, FetchState::Paused)),
@@ -313,9 +315,9 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
 
 impl<F> FetchEntry<F> {
     /// Lets the next refresh wait, longer with each failure in a row.
-    fn pause(&mut self, now: Instant, policy: &Policy) {
+    fn pause(&mut self, now: Instant, fail_ttl: Duration) {
         let doubled = PAUSE_MIN.saturating_mul(1 << self.failures.min(5));
-        let pause = doubled.min(PAUSE_MAX).max(policy.fail_ttl);
+        let pause = doubled.min(PAUSE_MAX).max(fail_ttl);
 
         self.not_before = now + pause;
         self.failures += 1;

@@ -11,10 +11,10 @@ mod dense;
 mod entry;
 mod sieve;
 
-use super::Freshness;
 use super::span::Span;
 use super::stamp::Epoch;
 use super::stored::Stored;
+use super::{Freshness, Purge};
 use ahash::RandomState;
 use dense::Dense;
 use entry::Life;
@@ -274,7 +274,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         let before = self.freshness(kept);
         let after = Freshness {
             fresh_until: before.fresh_until.min(how.now),
-            stale_until: before.stale_until.min(how.now + how.grace),
+            stale_until: before.stale_until.min(how.now + how.grace(before)),
         };
         if after.stale_until <= how.now {
             out.values.extend(self.take_kept(at));
@@ -420,8 +420,22 @@ fn is_due<K, V: Stored, F>(
 /// How a purge treats what it finds.
 pub(super) struct PurgeRule<'a, F> {
     pub(super) now: Instant,
-    /// How long a purged value may still be served while it is refreshed.
-    pub(super) grace: Duration,
+    pub(super) how: Purge,
     /// Flights that the purge leaves alone.
     pub(super) spares: &'a dyn Fn(&F) -> bool,
+}
+
+impl<F> PurgeRule<'_, F> {
+    /// How long a purged value may still be served while it is refreshed: as long as
+    /// after its ttl.
+    fn grace(&self, freshness: Freshness) -> Duration {
+        let Freshness {
+            fresh_until,
+            stale_until,
+        } = freshness;
+        match self.how {
+            Purge::Soft => stale_until.saturating_duration_since(fresh_until),
+            Purge::Hard => Duration::ZERO,
+        }
+    }
 }

@@ -163,3 +163,38 @@ fn a_purge_spares_a_flight_whose_client_has_not_joined_yet() {
     assert!(!flight.has_begun(), "as a purge on another thread sees it");
     assert!(flight.join().is_some());
 }
+
+#[test]
+fn what_a_fetch_brings_is_kept_for_times_of_its_own() {
+    let texts = Coalescer::new(POLICY, 1 << 16);
+    let now = Instant::now();
+    let times = KeepTimes {
+        ttl: HOUR / 2,
+        grace: HOUR / 4,
+        fail_ttl: HOUR,
+    };
+    let (_reader, mut guard) = missed(&texts, now);
+    guard.set_times(times);
+    guard.begin();
+    guard.append("text".into());
+    guard.land(Verdict::Keep, now);
+
+    let Found::Hit(_, freshness) = texts.find(&0, now) else {
+        panic!("it was kept")
+    };
+    assert_eq!(freshness, times.freshness(now));
+    assert_eq!(texts.purge_all(Purge::Soft, now).texts, 1);
+    let late = now + HOUR / 4;
+    let just_before = late - Duration::from_nanos(1);
+    assert!(matches!(texts.find(&0, just_before), Found::Stale(..)));
+
+    let (_reader, mut guard) = missed(&texts, late);
+    guard.set_times(times);
+    guard.begin();
+    let subject = "a.invalid".to_string();
+    guard.fail(Error::Empty { subject }, Remember::Yes, late);
+    let end = late + HOUR;
+    let just_before = end - Duration::from_nanos(1);
+    assert!(matches!(texts.find(&0, just_before), Found::Negative(_)));
+    missed(&texts, end);
+}

@@ -4,6 +4,7 @@
 //! | file | question |
 //! |---|---|
 //! | `proxy/key.rs`, `proxy/fold.rs` | What is one text? |
+//! | `proxy/target.rs` | What does a request ask, and on which terms? |
 //! | [`tier`](crate::tier) | What is behind the cache, before the upstream? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
@@ -20,68 +21,62 @@ mod key;
 mod operate;
 mod patience;
 mod stale;
+mod target;
 mod ttl;
 
-use crate::cache::{Policy, Purge};
+use crate::cache::{KeepTimes, Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
 use crate::control::{
     CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, KeyView, Refresh, Snapshot,
     Texts,
 };
-use crate::dispatch::{Arrived, Dispatch, StartLimit};
+use crate::dispatch::Arrived;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Event, FetchCause, FetchName, Observer, Reloaded};
 use crate::protocol::Protocol;
-use crate::rt;
 use crate::server::{Handler, Request, Response, Wire};
-use crate::stats::{PanicCount, Stats};
+use crate::stats::Stats;
 use crate::tier::{Erase, Tier};
 use crate::transform::{PREFIX_BYTES_MAX, Pipeline};
-use crate::upstream::Upstream;
 use bytes::Bytes;
-use fetch::{Fetch, SourceLimit};
+use fetch::Fetch;
 use flights::FlightList;
 pub use fold::KeyFold;
 pub use key::Key;
-use key::Scope;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 pub use stale::ServeStale;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use target::Target;
+pub use target::TargetSettings;
 pub use ttl::TtlRules;
 
 /// What a proxy does.
 pub struct ProxySettings {
     /// What its clients and its upstream speak.
     pub protocol: Protocol,
-    /// Where texts come from.
-    pub upstream: Upstream,
+    /// What a request asks.
+    pub target: TargetSettings,
     /// The deadlines of a fetch.
     pub timeouts: Timeouts,
     /// Whether a fetch closes its sending side once its request is sent.
     pub half_close: bool,
-    /// How long texts are kept, and how many bytes of them.
-    pub policy: Policy,
+    /// The most that texts, failures and fetches may hold together, in bytes.
+    pub capacity: u64,
     /// When a stale text is served.
     pub serve_stale: ServeStale,
     /// The last part of each ttl in which a request starts a refresh, from 0 to 1.
     pub refresh_ahead: f64,
-    /// Which texts have a ttl of their own.
-    pub ttls: TtlRules,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
     /// this size.
     pub max_poem: u64,
     /// Whether nothing is sent before the text is complete. A longer text is a failure
     /// then.
     pub whole: bool,
-    /// Texts that are passed on and not kept.
-    pub rejects: Rejects,
-    /// Fetches that may run at once, at least one.
-    pub upstream_conns: usize,
-    /// Fetches that may wait for their turn.
+    /// Fetches that may wait for their turn before the same sources.
     pub upstream_queue: usize,
     /// Which spellings of a request are one text, in the line protocol.
     pub fold: KeyFold,
@@ -94,6 +89,21 @@ pub struct ProxySettings {
 }
 
 impl ProxySettings {
+    /// What the cache is told. A target's times are told by its fetches.
+    fn policy(&self) -> Policy {
+        let KeepTimes {
+            ttl,
+            grace,
+            fail_ttl,
+        } = self.target.times;
+        Policy {
+            ttl,
+            grace,
+            fail_ttl,
+            capacity: self.capacity,
+        }
+    }
+
     /// The longest reply that is kept, in bytes: a text, and its framing if it has one.
     fn longest(&self) -> u64 {
         const FRAMING: u64 = 22; // the digits of the largest length, a colon and a comma
@@ -107,7 +117,7 @@ impl ProxySettings {
 
 /// What tells an upstream's error message, which is text like any other, from an
 /// answer.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rejects {
     /// It matches this.
     pub pattern: Option<Regex>,
@@ -119,13 +129,8 @@ pub struct Rejects {
 pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
-    dispatch: Arc<Dispatch<Fetch>>,
     flights: Arc<FlightList>,
-    /// Whether a task ends fetches that wait too long.
-    watches_queue: AtomicBool,
-    scope: Scope,
-    /// The upstreams, for logs.
-    name: String,
+    target: Arc<Target>,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
     observer: Arc<dyn Observer>,
@@ -150,14 +155,12 @@ impl Proxy {
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
         let window = settings.longest();
+        let policy = settings.policy();
         Arc::new(Proxy {
-            texts: Coalescer::weighing(settings.policy, window, Key::heap_bytes)
+            texts: Coalescer::weighing(policy, window, Key::heap_bytes)
                 .refreshing_ahead(settings.refresh_ahead),
-            dispatch: dispatch(&settings),
             flights: Arc::default(),
-            watches_queue: AtomicBool::new(false),
-            scope: scope(&settings),
-            name: settings.upstream.to_string(),
+            target: Target::new(&settings.target, &settings),
             settings,
             tier,
             observer,
@@ -183,19 +186,22 @@ impl Proxy {
 
     /// The whole key of a request. No other request has it, of this proxy or another.
     pub fn whole_key(&self, request: &[u8]) -> Vec<u8> {
-        self.scope.whole(&self.scope.key(request))
+        let scope = &self.target().scope;
+        scope.whole(&scope.key(request))
     }
 
     /// Purges the text of one request.
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
-        let key = self.scope.key(request);
+        let scope = &self.target().scope;
+        let key = scope.key(request);
         let purge = || self.texts.purge(&key, how, now);
-        self.purge_tier(how, purge, || vec![Erase::Key(self.scope.whole(&key))])
+        self.purge_tier(how, purge, || vec![Erase::Key(scope.whole(&key))])
     }
 
     /// Fetches that wait for their turn at this moment.
     pub fn waiting_fetches(&self) -> usize {
-        self.dispatch.waiting()
+        let waiting = |target: &Arc<Target>| target.places.dispatch.waiting();
+        self.targets().map(waiting).sum()
     }
 
     /// The texts, kept and on their way.
@@ -212,85 +218,81 @@ impl Proxy {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn spawn_fetch(
-        self: &Arc<Self>,
-        guard: FlightGuard<Key>,
-        request: Bytes,
-        cause: FetchCause,
-        now: Instant,
-    ) {
-        let flight = guard.writer().flight();
-        let is_refresh = guard.replaces().is_some();
-        let listed = self.flights.add(request.clone(), flight, is_refresh, now);
-        Fetch::new(self.clone(), guard, request, cause, listed).launch(now);
+    /// What a request asks.
+    fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 
-    /// Lets a fetch wait for its turn before the upstream.
+    /// The targets of all requests.
+    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        std::iter::once(&self.target)
+    }
+
+    fn spawn_fetch(self: &Arc<Self>, ask: Ask, guard: FlightGuard<Key>, now: Instant) {
+        let flight = guard.writer().flight();
+        let is_refresh = guard.replaces().is_some();
+        let request = ask.request.clone();
+        let listed = self.flights.add(request, flight, is_refresh, now);
+        Fetch::new(self.clone(), ask, guard, listed).launch(now);
+    }
+
+    /// Lets a fetch wait for its turn before its sources.
     fn enter(self: &Arc<Self>, fetch: Fetch, now: Instant) {
-        let (request, cause) = fetch.asked_for();
-        match self.dispatch.enter(fetch, now) {
-            Ok(Arrived::Delayed) => self.delayed(&request, cause),
+        let ask = fetch.ask().clone();
+        let places = &ask.target.places;
+        match places.dispatch.enter(fetch, now) {
+            Ok(Arrived::Delayed) => self.delayed(&ask),
             Ok(Arrived::Started | Arrived::Waits) => {}
             Err(refused) => Fetch::refuse(*refused, now),
         }
-
-        let is_first_to_wait = || !self.watches_queue.swap(true, Ordering::AcqRel);
-        if self.dispatch.waiting() > 0 && is_first_to_wait() {
-            rt::spawn_home(self.clone().watch_queue());
-        }
+        places.watch(self.settings.timeouts.total, &self.stats);
     }
 
-    /// A fetch waits until its upstream may be asked.
-    fn delayed(&self, request: &[u8], cause: FetchCause) {
+    /// A fetch waits until its sources may be asked.
+    fn delayed(&self, ask: &Ask) {
         self.stats.rate_waits.fetch_add(1, Ordering::Relaxed);
         self.observer.event(Event::FetchDelayed {
             fetch: FetchName {
-                upstream: &self.name,
-                request,
-                cause,
+                upstream: &ask.target.name,
+                request: &ask.request,
+                cause: ask.cause,
             },
         });
     }
+}
 
-    /// Ends fetches that have waited for their turn as long as a fetch may take. One
-    /// task for all of them, while any waits.
-    async fn watch_queue(self: Arc<Self>) {
-        let limit = self.settings.timeouts.total;
-        let _counts_a_panic = PanicCount(self.stats.clone());
-        loop {
-            let now = Instant::now();
-            let (overdue, next) = self.dispatch.take_overdue(limit, now);
-            overdue.into_iter().for_each(|fetch| fetch.expire(now));
-            if let Some(next) = next {
-                // Not at once again: of two instants, the earlier may not have passed.
-                let pause = next.saturating_duration_since(now);
-                rt::sleep(pause.max(Duration::from_millis(1))).await;
-                continue;
-            }
-
-            self.watches_queue.store(false, Ordering::Release);
-            let is_empty = self.dispatch.waiting() == 0;
-            if is_empty || self.watches_queue.swap(true, Ordering::AcqRel) {
-                return;
-            }
-        }
-    }
+/// What is asked for, of which target, and what for.
+#[derive(Clone)]
+struct Ask {
+    target: Arc<Target>,
+    request: Bytes,
+    cause: FetchCause,
 }
 
 impl Handler for Proxy {
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response {
-        let key = self.scope.key(&request.body);
+        let target = self.target();
+        let key = target.scope.key(&request.body);
+        let ask = |request, cause| Ask {
+            target: target.clone(),
+            request,
+            cause,
+        };
+
         let (reader, status) = match self.texts.find(&key, now) {
             Found::Hit(reader, freshness) => (reader, CacheStatus::Hit(freshness.fresh_until)),
             Found::Ahead(reader, freshness, guard) => {
-                self.spawn_fetch(guard, request.body, FetchCause::Prefetch, now);
+                self.spawn_fetch(ask(request.body, FetchCause::Prefetch), guard, now);
                 (reader, CacheStatus::Hit(freshness.fresh_until))
             }
             Found::Joined(reader) => (reader, CacheStatus::Coalesced),
             Found::Negative(reader) => (reader, CacheStatus::Negative),
-            Found::Stale(reader, guard) => self.answer_stale(reader, guard, key, request.body, now),
+            Found::Stale(reader, guard) => {
+                let ask = ask(request.body, FetchCause::Stale);
+                self.answer_stale(reader, guard, key, ask, now)
+            }
             Found::Missed(reader, guard) => {
-                self.spawn_fetch(guard, request.body, FetchCause::Miss, now);
+                self.spawn_fetch(ask(request.body, FetchCause::Miss), guard, now);
                 (reader, CacheStatus::Miss)
             }
         };
@@ -309,22 +311,28 @@ impl Handler for Proxy {
 
 impl Control for Proxy {
     fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
-        let oldest = self.dispatch.oldest();
-        let oldest_wait = oldest.map(|since| now.saturating_duration_since(since));
-        let fetches = FetchCounts {
-            running: self.dispatch.running() as u64,
-            waiting: self.dispatch.waiting() as u64,
-            places: self.settings.upstream_conns as u64,
-            oldest_wait: oldest_wait.unwrap_or_default(),
+        let mut fetches = FetchCounts {
             readers: self.texts.readers(),
             ..FetchCounts::of(stats)
         };
+        let mut upstreams = Vec::new();
+        for target in self.targets() {
+            let dispatch = &target.places.dispatch;
+            fetches.running += dispatch.running() as u64;
+            fetches.waiting += dispatch.waiting() as u64;
+            fetches.places += target.places.number as u64;
+            let oldest = dispatch.oldest();
+            let wait = oldest.map(|since| now.saturating_duration_since(since));
+            fetches.oldest_wait = fetches.oldest_wait.max(wait.unwrap_or_default());
+            upstreams.extend(target.sources().iter().map(|source| source.counts(now)));
+        }
+
         let cache = self.texts.cache();
         let held = cache.usage();
         let cache = CacheCounts {
             keys: cache.len() as u64,
             bytes: cache.held(),
-            capacity: self.settings.policy.capacity,
+            capacity: self.settings.capacity,
             kept: held.kept,
             in_flight: (fetches.running + fetches.waiting, cache.in_flight()),
             remembered: held.negative,
@@ -336,14 +344,14 @@ impl Control for Proxy {
         Snapshot {
             store,
             fetches: Some(fetches),
-            upstreams: self.settings.upstream.counts(now),
+            upstreams,
             cache: Some(cache),
             ..Snapshot::of(stats, now)
         }
     }
 
     fn flights(&self, most: usize, now: Instant) -> Vec<FlightView> {
-        self.flights.views(most, &self.settings.upstream, now)
+        self.flights.views(most, now)
     }
 
     fn keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
@@ -361,29 +369,6 @@ impl Control for Proxy {
     fn refresh(self: Arc<Self>, name: &[u8], now: Instant) -> Refresh {
         self.refresh_text(name, now)
     }
-}
-
-/// The queue before the upstream.
-fn dispatch(settings: &ProxySettings) -> Arc<Dispatch<Fetch>> {
-    let turns = settings.upstream.limiting_turns();
-    let limit = turns.map(|turns| Box::new(SourceLimit(turns)) as Box<dyn StartLimit<Fetch>>);
-    Dispatch::limited(settings.upstream_conns, settings.upstream_queue, limit)
-}
-
-fn scope(settings: &ProxySettings) -> Scope {
-    let mut pipeline = Vec::new();
-    if let Some(transforms) = &settings.pipeline {
-        pipeline = transforms.id();
-        let fallback = if settings.original_on_failure {
-            "original"
-        } else {
-            "fail"
-        };
-        pipeline.extend(crate::protocol::netstring(fallback.as_bytes()));
-    }
-
-    let scope = Scope::new(settings.protocol, &settings.upstream.ids(), &pipeline);
-    scope.folded(settings.fold)
 }
 
 #[cfg(test)]

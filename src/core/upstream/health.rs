@@ -19,10 +19,10 @@ const DOWN_MAX: Duration = Duration::from_secs(30);
 /// aborted reports nothing.
 const PROBE_TIME: Duration = Duration::from_secs(60);
 
-/// The health of servers, by their place in the list.
+/// The health of one server.
 #[derive(Debug)]
 pub(super) struct Health {
-    servers: Vec<State>,
+    state: State,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,66 +47,51 @@ pub(super) enum Change {
 }
 
 impl Health {
-    pub(super) fn new(servers: usize) -> Health {
-        Health {
-            servers: vec![State::Up; servers],
-        }
+    /// It is up.
+    pub(super) fn new() -> Health {
+        Health { state: State::Up }
     }
 
-    /// The servers that are up, and those that are down, in their order. One that is to
-    /// be probed counts as up.
-    pub(super) fn groups(&self, now: Instant) -> (Vec<usize>, Vec<usize>) {
-        let mut first = Vec::new();
-        let mut last = Vec::new();
-
-        for (at, state) in self.servers.iter().enumerate() {
-            let State::Down { until, probed, .. } = state else {
-                first.push(at);
-                continue;
-            };
-            let is_free = probed.is_none_or(|since| now >= since + PROBE_TIME);
-            if now >= *until && is_free {
-                first.push(at);
-            } else {
-                last.push(at);
-            }
-        }
-
-        (first, last)
+    /// Whether it is asked in its place. One that is to be probed is.
+    pub(super) fn is_first(&self, now: Instant) -> bool {
+        let State::Down { until, probed, .. } = self.state else {
+            return true;
+        };
+        let is_free = probed.is_none_or(|since| now >= since + PROBE_TIME);
+        now >= until && is_free
     }
 
-    /// Since when the server is down; `None` if it is up.
-    pub(super) fn down_since(&self, server: usize) -> Option<Instant> {
-        match self.servers[server] {
+    /// Since when it is down; `None` if it is up.
+    pub(super) fn down_since(&self) -> Option<Instant> {
+        match self.state {
             State::Up => None,
             State::Down { since, .. } => Some(since),
         }
     }
 
-    /// The server is asked. If it is down and its time is over, this is its probe.
-    pub(super) fn asked(&mut self, server: usize, now: Instant) {
-        if let State::Down { until, probed, .. } = &mut self.servers[server]
+    /// It is asked. If it is down and its time is over, this is its probe.
+    pub(super) fn asked(&mut self, now: Instant) {
+        if let State::Down { until, probed, .. } = &mut self.state
             && now >= *until
         {
             *probed = Some(now);
         }
     }
 
-    /// The server has answered.
-    pub(super) fn succeeded(&mut self, server: usize, now: Instant) -> Option<Change> {
-        let before = std::mem::replace(&mut self.servers[server], State::Up);
+    /// It has answered.
+    pub(super) fn succeeded(&mut self, now: Instant) -> Option<Change> {
+        let before = std::mem::replace(&mut self.state, State::Up);
         match before {
             State::Up => None,
             State::Down { since, .. } => Some(Change::CameUp(now - since)),
         }
     }
 
-    /// The server has failed.
-    pub(super) fn failed(&mut self, server: usize, now: Instant) -> Option<Change> {
-        let state = &mut self.servers[server];
-        match *state {
+    /// It has failed.
+    pub(super) fn failed(&mut self, now: Instant) -> Option<Change> {
+        match self.state {
             State::Up => {
-                *state = State::Down {
+                self.state = State::Down {
                     since: now,
                     until: now + DOWN_MIN,
                     failures: 1,
@@ -119,7 +104,7 @@ impl Health {
                 since, failures, ..
             } => {
                 let pause = DOWN_MIN.saturating_mul(1 << failures.min(5)).min(DOWN_MAX);
-                *state = State::Down {
+                self.state = State::Down {
                     since,
                     until: now + pause,
                     failures: failures + 1,
@@ -137,18 +122,42 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    impl Health {
+    /// The health of several servers.
+    struct All(Vec<Health>);
+
+    impl All {
+        fn new(servers: usize) -> All {
+            All(std::iter::repeat_with(Health::new).take(servers).collect())
+        }
+
         /// The servers in the order in which a fetch that starts now asks them.
         fn order(&self, now: Instant) -> Vec<usize> {
-            let (mut first, last) = self.groups(now);
+            let is_first = |server: &usize| self.0[*server].is_first(now);
+            let (mut first, last): (Vec<_>, Vec<_>) = (0..self.0.len()).partition(is_first);
             first.extend(last);
             first
+        }
+
+        fn failed(&mut self, server: usize, now: Instant) -> Option<Change> {
+            self.0[server].failed(now)
+        }
+
+        fn asked(&mut self, server: usize, now: Instant) {
+            self.0[server].asked(now);
+        }
+
+        fn succeeded(&mut self, server: usize, now: Instant) -> Option<Change> {
+            self.0[server].succeeded(now)
+        }
+
+        fn down_since(&self, server: usize) -> Option<Instant> {
+            self.0[server].down_since()
         }
     }
 
     #[test]
     fn a_server_that_has_failed_is_asked_last() {
-        let mut health = Health::new(3);
+        let mut health = All::new(3);
         let now = Instant::now();
         assert_eq!(health.order(now), [0, 1, 2]);
 
@@ -162,7 +171,7 @@ mod tests {
 
     #[test]
     fn one_fetch_probes_a_server_when_its_time_is_over() {
-        let mut health = Health::new(2);
+        let mut health = All::new(2);
         let now = Instant::now();
         health.failed(0, now);
 
@@ -180,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_failed_probe_doubles_the_time_up_to_thirty_seconds() {
-        let mut health = Health::new(2);
+        let mut health = All::new(2);
         let mut now = Instant::now();
         health.failed(0, now);
 
@@ -196,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_server_that_no_fetch_came_to_ask_is_not_probed() {
-        let mut health = Health::new(3);
+        let mut health = All::new(3);
         let now = Instant::now();
         health.failed(1, now);
 

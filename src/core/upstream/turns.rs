@@ -1,7 +1,8 @@
 //! Which source is asked next, and when: its health, its rate, and the pause after an
 //! answer that was rejected.
 //!
-//! Plain data; time is an argument.
+//! Plain data; time is an argument. Several upstreams may have the same source, and share
+//! its turns: a quota is the source's, whatever asks it.
 //!
 //! | the sources that are up and not paused | the next turn is |
 //! |---|---|
@@ -15,8 +16,10 @@
 //! | the same, while the source is paused | as before: it was asked earlier |
 //! | does not match | as before, and its next pause is a minute again |
 
+use super::Source;
 use super::health::Health;
 use crate::rate::{Meter, Rate};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The first and the longest pause after rejected answers. Quotas are mostly counted by
@@ -45,14 +48,22 @@ pub enum RejectPause {
     Fixed(Duration),
 }
 
-/// The turns of the sources, by their place in the list.
+/// When one source may be asked.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct SourceTurns {
     pub(super) health: Health,
     limits: AskLimits,
-    /// Empty without a rate.
-    meters: Vec<Meter>,
-    pauses: Vec<SourcePause>,
+    /// `None` without a rate.
+    meter: Option<Meter>,
+    pause: SourcePause,
+}
+
+/// The turns of the sources of an upstream, by their place in its list. Cloning shares
+/// them.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns {
+    /// Each is held for a look or a change, and no two at once.
+    sources: Arc<[Arc<Mutex<SourceTurns>>]>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,90 +82,81 @@ pub(super) enum NextTurn {
     Later(usize, Instant),
 }
 
-impl Turns {
-    pub(super) fn new(sources: usize, limits: AskLimits) -> Turns {
-        let meters = limits.rate.map(|rate| vec![Meter::new(rate); sources]);
-        Turns {
-            health: Health::new(sources),
+/// Which of several sources is asked: the least. Of equals the first is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Preference {
+    standing: Standing,
+    wait: Duration,
+    is_down: bool,
+}
+
+/// What a source is good for at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Open,
+    LastResort,
+    Paused,
+}
+
+impl SourceTurns {
+    pub(super) fn new(limits: AskLimits) -> SourceTurns {
+        SourceTurns {
+            health: Health::new(),
             limits,
-            meters: meters.unwrap_or_default(),
-            pauses: vec![SourcePause::default(); sources],
+            meter: limits.rate.map(Meter::new),
+            pause: SourcePause::default(),
         }
     }
 
-    /// The next turn of the sources but those in `asked`. `None` if all are in it.
-    pub(super) fn next(&mut self, asked: &[usize], now: Instant) -> Option<NextTurn> {
-        let (mut up, mut down) = self.health.groups(now);
-        for group in [&mut up, &mut down] {
-            group.retain(|source| !asked.contains(source));
-        }
-        let is_open = |source: &usize| self.pause_left(*source, now).is_zero();
-        let open: Vec<usize> = up.iter().copied().filter(is_open).collect();
-        let last_resort: Vec<usize> = down.iter().copied().filter(is_open).collect();
-
-        for group in [open, last_resort] {
-            if let Some(turn) = self.soonest(&group, now) {
-                return Some(turn);
-            }
-        }
-        up.extend(down);
-        self.soonest(&up, now)
+    /// How long until it may be asked.
+    fn wait(&self, now: Instant) -> Duration {
+        let wait = self.meter.as_ref().map(|meter| meter.wait(now));
+        wait.unwrap_or_default().max(self.pause_left(now))
     }
 
-    /// The first of these that may be asked now, else the one that may be first.
-    fn soonest(&mut self, group: &[usize], now: Instant) -> Option<NextTurn> {
-        let wait = |source: usize| {
-            let meter = self.meters.get(source);
-            let wait = meter.map(|meter| meter.wait(now)).unwrap_or_default();
-            wait.max(self.pause_left(source, now))
+    fn preference(&self, now: Instant) -> Preference {
+        let is_down = !self.health.is_first(now);
+        let standing = match (self.pause_left(now).is_zero(), is_down) {
+            (false, _) => Standing::Paused,
+            (true, true) => Standing::LastResort,
+            (true, false) => Standing::Open,
         };
-        let waits = group.iter().map(|source| (wait(*source), *source));
-        let (wait, source) = waits.min_by_key(|(wait, _)| *wait)?; // of equals the first
-
-        if !wait.is_zero() {
-            return Some(NextTurn::Later(source, now + wait));
-        }
-        if let Some(meter) = self.meters.get_mut(source) {
-            let taken = meter.take(now);
-            debug_assert!(taken.is_ok(), "its wait is over");
-        }
-        Some(NextTurn::Now(source))
-    }
-
-    /// Takes the source's next turn, and says when it comes. During a pause it is the
-    /// first after it.
-    pub(super) fn book(&mut self, source: usize, now: Instant) -> Instant {
-        let meter = self.meters.get_mut(source);
-        let wait = meter.map(|meter| meter.book(now)).unwrap_or_default();
-        now + wait.max(self.pause_left(source, now))
-    }
-
-    /// Returns a turn that was taken and not used.
-    pub(super) fn give_back(&mut self, source: usize) {
-        if let Some(meter) = self.meters.get_mut(source) {
-            meter.give_back();
+        Preference {
+            standing,
+            wait: self.wait(now),
+            is_down,
         }
     }
 
-    /// For how long the source is still paused.
-    pub(super) fn pause_left(&self, source: usize, now: Instant) -> Duration {
-        let until = self.pauses[source].until;
+    /// Takes a turn. False if there is none now.
+    fn take(&mut self, now: Instant) -> bool {
+        if !self.wait(now).is_zero() {
+            return false;
+        }
+        self.meter
+            .as_mut()
+            .is_none_or(|meter| meter.take(now).is_ok())
+    }
+
+    /// For how long it is still paused.
+    pub(super) fn pause_left(&self, now: Instant) -> Duration {
+        let until = self.pause.until;
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// The source's answer was whole, and is to be kept.
-    pub(super) fn accepted(&mut self, source: usize, now: Instant) {
-        if self.pause_left(source, now).is_zero() {
-            self.pauses[source] = SourcePause::default();
+    /// Its answer was whole, and is to be kept.
+    pub(super) fn accepted(&mut self, now: Instant) {
+        if self.pause_left(now).is_zero() {
+            self.pause = SourcePause::default();
         }
     }
 
-    /// The source's answer was rejected. Returns the pause that begins, if one does.
-    pub(super) fn rejected(&mut self, source: usize, now: Instant) -> Option<Duration> {
-        if !self.pause_left(source, now).is_zero() {
+    /// Its answer was rejected. Returns the pause that begins, if one does.
+    pub(super) fn rejected(&mut self, now: Instant) -> Option<Duration> {
+        if !self.pause_left(now).is_zero() {
             return None; // asked before the pause began
         }
-        let before = self.pauses[source].rejected;
+        let before = self.pause.rejected;
         let pause = match self.limits.pause {
             RejectPause::Never => return None,
             RejectPause::Fixed(pause) => pause,
@@ -162,14 +164,76 @@ impl Turns {
         };
 
         let until = now + pause;
-        self.pauses[source] = SourcePause {
+        self.pause = SourcePause {
             until: Some(until),
             rejected: before.saturating_add(1),
         };
-        if let Some(meter) = self.meters.get_mut(source) {
+        if let Some(meter) = &mut self.meter {
             meter.close_until(until);
         }
         Some(pause)
+    }
+}
+
+impl Turns {
+    pub(super) fn of(sources: impl IntoIterator<Item = Arc<Mutex<SourceTurns>>>) -> Turns {
+        Turns {
+            sources: sources.into_iter().collect(),
+        }
+    }
+
+    fn lock(&self, source: usize) -> MutexGuard<'_, SourceTurns> {
+        let guard = self.sources[source].lock();
+        guard.expect("no code panics while it holds the lock of a source's turns")
+    }
+
+    /// The next turn of the sources but those in `asked`. `None` if all are in it.
+    pub(super) fn next(&self, asked: &[usize], now: Instant) -> Option<NextTurn> {
+        loop {
+            let others = (0..self.sources.len()).filter(|source| !asked.contains(source));
+            let looks = others.map(|source| (self.lock(source).preference(now), source));
+            let (preference, source) = looks.min_by_key(|(preference, _)| *preference)?;
+
+            if !preference.wait.is_zero() {
+                return Some(NextTurn::Later(source, now + preference.wait));
+            }
+            if self.lock(source).take(now) {
+                return Some(NextTurn::Now(source));
+            }
+            // Another upstream has taken it between the two locks.
+        }
+    }
+
+    /// Takes the next turn.
+    ///
+    /// # Errors
+    /// When it comes, if there is none now.
+    pub(crate) fn take(&self, now: Instant) -> Result<Source, Instant> {
+        match self.next(&[], now) {
+            Some(NextTurn::Now(source)) => Ok(Source(source)),
+            Some(NextTurn::Later(_, at)) => Err(at),
+            None => unreachable!("an upstream has a source"),
+        }
+    }
+
+    /// Takes the source's next turn, and says when it comes. During a pause it is the
+    /// first after it.
+    pub(super) fn book(&self, source: usize, now: Instant) -> Instant {
+        let mut turns = self.lock(source);
+        let wait = turns.meter.as_mut().map(|meter| meter.book(now));
+        now + wait.unwrap_or_default().max(turns.pause_left(now))
+    }
+
+    /// Returns a turn that was taken and not used.
+    pub(crate) fn give_back(&self, source: Source) {
+        if let Some(meter) = &mut self.lock(source.0).meter {
+            meter.give_back();
+        }
+    }
+
+    /// For how long the source is still paused.
+    pub(super) fn pause_left(&self, source: usize, now: Instant) -> Duration {
+        self.lock(source).pause_left(now)
     }
 }
 
@@ -182,27 +246,26 @@ mod tests {
 
     fn turns(sources: usize, rate: Option<&str>, pause: RejectPause) -> (Turns, Instant) {
         let rate = rate.map(|rate| rate.parse().expect(rate));
-        (
-            Turns::new(sources, AskLimits { rate, pause }),
-            Instant::now(),
-        )
+        let one = || Arc::new(Mutex::new(SourceTurns::new(AskLimits { rate, pause })));
+        let all = std::iter::repeat_with(one).take(sources);
+        (Turns::of(all), Instant::now())
     }
 
     #[test]
     fn without_limits_the_first_that_is_up_is_asked() {
-        let (mut turns, now) = turns(2, None, RejectPause::Never);
+        let (turns, now) = turns(2, None, RejectPause::Never);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         assert_eq!(turns.next(&[0], now), Some(NextTurn::Now(1)));
         assert_eq!(turns.next(&[1, 0], now), None);
 
-        turns.health.failed(0, now);
+        turns.lock(0).health.failed(now);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(1)));
-        assert_eq!(turns.rejected(0, now), None);
+        assert_eq!(turns.lock(0).rejected(now), None);
     }
 
     #[test]
     fn the_next_source_is_asked_while_the_first_has_no_turn() {
-        let (mut turns, now) = turns(2, Some("1/s"), RejectPause::Never);
+        let (turns, now) = turns(2, Some("1/s"), RejectPause::Never);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         let later = now + SECOND / 2;
         assert_eq!(turns.next(&[], later), Some(NextTurn::Now(1)));
@@ -215,8 +278,8 @@ mod tests {
 
     #[test]
     fn a_turn_is_worth_waiting_for_while_the_other_source_is_down() {
-        let (mut turns, now) = turns(2, Some("1/s"), RejectPause::Never);
-        turns.health.failed(1, now);
+        let (turns, now) = turns(2, Some("1/s"), RejectPause::Never);
+        turns.lock(1).health.failed(now);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         assert_eq!(turns.next(&[], now), Some(NextTurn::Later(0, now + SECOND)));
         assert_eq!(
@@ -228,11 +291,11 @@ mod tests {
 
     #[test]
     fn a_paused_source_is_not_asked_and_one_that_is_down_is() {
-        let (mut turns, now) = turns(2, None, RejectPause::Doubling);
-        assert_eq!(turns.rejected(0, now), Some(MINUTE));
+        let (turns, now) = turns(2, None, RejectPause::Doubling);
+        assert_eq!(turns.lock(0).rejected(now), Some(MINUTE));
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(1)));
 
-        turns.health.failed(1, now);
+        turns.lock(1).health.failed(now);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(1)));
         let end = now + MINUTE;
         assert_eq!(turns.next(&[1], now), Some(NextTurn::Later(0, end)));
@@ -242,12 +305,12 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_fifteen_minutes_and_an_answer_ends_that() {
-        let (mut turns, mut now) = turns(1, Some("1/s,burst=9"), RejectPause::Doubling);
+        let (turns, mut now) = turns(1, Some("1/s,burst=9"), RejectPause::Doubling);
         for minutes in [1, 2, 4, 8, 15, 15] {
             let pause = MINUTE * minutes;
-            assert_eq!(turns.rejected(0, now), Some(pause));
-            assert_eq!(turns.rejected(0, now), None, "it was asked before");
-            turns.accepted(0, now);
+            assert_eq!(turns.lock(0).rejected(now), Some(pause));
+            assert_eq!(turns.lock(0).rejected(now), None, "it was asked before");
+            turns.lock(0).accepted(now);
             assert_eq!(turns.pause_left(0, now), pause);
 
             now += pause;
@@ -256,24 +319,46 @@ mod tests {
             assert_eq!(turns.next(&[], now), next, "no burst after a pause");
         }
 
-        turns.accepted(0, now);
-        assert_eq!(turns.rejected(0, now), Some(MINUTE));
+        turns.lock(0).accepted(now);
+        assert_eq!(turns.lock(0).rejected(now), Some(MINUTE));
     }
 
     #[test]
     fn a_fixed_pause_stays_as_it_is() {
-        let (mut turns, now) = turns(1, None, RejectPause::Fixed(SECOND));
-        assert_eq!(turns.rejected(0, now), Some(SECOND));
-        assert_eq!(turns.rejected(0, now + SECOND), Some(SECOND));
+        let (turns, now) = turns(1, None, RejectPause::Fixed(SECOND));
+        assert_eq!(turns.lock(0).rejected(now), Some(SECOND));
+        assert_eq!(turns.lock(0).rejected(now + SECOND), Some(SECOND));
     }
 
     #[test]
     fn a_turn_that_is_given_back_is_there_again() {
-        let (mut turns, now) = turns(1, Some("1/s"), RejectPause::Never);
+        let (turns, now) = turns(1, Some("1/s"), RejectPause::Never);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-        turns.give_back(0);
+        turns.give_back(Source(0));
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         assert_eq!(turns.book(0, now), now + SECOND);
         assert_eq!(turns.book(0, now), now + 2 * SECOND);
+    }
+
+    #[test]
+    fn upstreams_that_share_a_source_share_its_turns() {
+        let limits = AskLimits {
+            rate: Some("1/s".parse().expect("a rate")),
+            pause: RejectPause::Doubling,
+        };
+        let [shared, own] = [(); 2].map(|()| Arc::new(Mutex::new(SourceTurns::new(limits))));
+        let (one, two) = (Turns::of([shared.clone()]), Turns::of([own, shared]));
+        let now = Instant::now();
+
+        assert_eq!(two.next(&[0], now), Some(NextTurn::Now(1)));
+        assert_eq!(one.take(now), Err(now + SECOND));
+        assert_eq!(one.take(now + SECOND), Ok(Source(0)));
+        assert_eq!(
+            two.next(&[0], now),
+            Some(NextTurn::Later(1, now + 2 * SECOND))
+        );
+        one.lock(0).rejected(now);
+        assert_eq!(two.pause_left(1, now), MINUTE);
+        assert_eq!(two.pause_left(0, now), Duration::ZERO);
     }
 }

@@ -4,9 +4,11 @@
 use super::service::{Builder, Service};
 use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::addr::Addr;
-use poetry::cache::Policy;
+use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
-use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, ServeStale, TtlRules};
+use poetry::handler::proxy::{
+    KeyFold, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules,
+};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
 #[cfg(feature = "store")]
@@ -27,25 +29,27 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         idle: LONG,
         total: LONG,
     };
-    let policy = Policy {
+    let times = KeepTimes {
         ttl: HOUR,
         grace: Duration::ZERO,
         fail_ttl: Duration::ZERO,
-        capacity: 1 << 30,
     };
     let settings = ProxySettings {
         protocol: Protocol::Poem,
-        upstream: Upstream::servers(vec![upstream.addr.into()]),
+        target: TargetSettings {
+            upstream: Upstream::servers(vec![upstream.addr.into()]),
+            times,
+            ttls: TtlRules::default(),
+            rejects: Rejects::default(),
+            conns: 8,
+        },
         timeouts,
         half_close: false,
-        policy,
+        capacity: 1 << 30,
         serve_stale: ServeStale::Always,
         refresh_ahead: 0.0,
-        ttls: TtlRules::default(),
         max_poem: 16 << 20,
         whole: false,
-        rejects: Rejects::default(),
-        upstream_conns: 8,
         upstream_queue: 1000,
         fold: KeyFold::default(),
         patience: LONG,
@@ -90,49 +94,49 @@ impl Builder<ProxyParts> {
     /// Asks these addresses, in this order, instead.
     pub fn upstreams(mut self, addrs: &[SocketAddr]) -> Self {
         let addrs = addrs.iter().map(|addr| (*addr).into());
-        self.of.settings.upstream = Upstream::servers(addrs.collect());
+        self.of.settings.target.upstream = Upstream::servers(addrs.collect());
         self
     }
 
     /// The same, for addresses as they are written on the command line.
     pub fn upstreams_named(mut self, addrs: &[&str]) -> Self {
         let addrs = addrs.iter().map(|addr| addr.parse().unwrap());
-        self.of.settings.upstream = Upstream::servers(addrs.collect());
+        self.of.settings.target.upstream = Upstream::servers(addrs.collect());
         self
     }
 
     /// Runs this command instead.
     pub fn command(mut self, command: &str) -> Self {
         let origin = self.exec(command);
-        self.of.settings.upstream = Upstream::of(vec![origin]);
+        self.of.settings.target.upstream = Upstream::of(vec![origin]);
         self
     }
 
     /// Runs this command before it asks the upstream.
     pub fn command_before(mut self, command: &str) -> Self {
-        let addrs: Vec<Addr> = self.of.settings.upstream.addrs().cloned().collect();
+        let addrs: Vec<Addr> = self.of.settings.target.upstream.addrs().cloned().collect();
         let servers = addrs.into_iter().map(Origin::Server);
         let origins = [self.exec(command)].into_iter().chain(servers);
-        self.of.settings.upstream = Upstream::of(origins.collect());
+        self.of.settings.target.upstream = Upstream::of(origins.collect());
         self
     }
 
     fn exec(&self, command: &str) -> Origin {
         let command: ExecCommand = command.parse().unwrap();
-        Origin::Exec(command.at_most(self.of.settings.upstream_conns))
+        Origin::Exec(command.at_most(self.of.settings.target.conns))
     }
 
     /// Asks each upstream at most that often, and pauses after rejected answers.
     pub fn limits(mut self, rate: Option<&str>, pause: RejectPause) -> Self {
         let rate = rate.map(|rate| rate.parse().unwrap());
         let unlimited = Upstream::built_in(); // a stand-in for a moment
-        let upstream = std::mem::replace(&mut self.of.settings.upstream, unlimited);
-        self.of.settings.upstream = upstream.limited(AskLimits { rate, pause });
+        let upstream = std::mem::replace(&mut self.of.settings.target.upstream, unlimited);
+        self.of.settings.target.upstream = upstream.limited(AskLimits { rate, pause });
         self
     }
 
     pub fn upstream_conns(mut self, most: usize) -> Self {
-        self.of.settings.upstream_conns = most;
+        self.of.settings.target.conns = most;
         self
     }
 
@@ -169,7 +173,7 @@ impl Builder<ProxyParts> {
     }
 
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.of.settings.policy.ttl = ttl;
+        self.of.settings.target.times.ttl = ttl;
         self
     }
 
@@ -178,12 +182,12 @@ impl Builder<ProxyParts> {
         let rule =
             |(pattern, ttl): &(&str, Duration)| (regex::bytes::Regex::new(pattern).unwrap(), *ttl);
         let rules: Vec<_> = rules.iter().map(rule).collect();
-        self.of.settings.ttls = TtlRules::new(&rules, jitter).unwrap();
+        self.of.settings.target.ttls = TtlRules::new(&rules, jitter).unwrap();
         self
     }
 
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.of.settings.policy.grace = grace;
+        self.of.settings.target.times.grace = grace;
         self
     }
 
@@ -200,12 +204,12 @@ impl Builder<ProxyParts> {
     }
 
     pub fn fail_ttl(mut self, ttl: Duration) -> Self {
-        self.of.settings.policy.fail_ttl = ttl;
+        self.of.settings.target.times.fail_ttl = ttl;
         self
     }
 
     pub fn capacity(mut self, bytes: u64) -> Self {
-        self.of.settings.policy.capacity = bytes;
+        self.of.settings.capacity = bytes;
         self
     }
 
@@ -221,12 +225,12 @@ impl Builder<ProxyParts> {
 
     pub fn reject(mut self, pattern: &str) -> Self {
         let pattern = regex::bytes::Regex::new(pattern).unwrap();
-        self.of.settings.rejects.pattern = Some(pattern);
+        self.of.settings.target.rejects.pattern = Some(pattern);
         self
     }
 
     pub fn min_bytes(mut self, bytes: u64) -> Self {
-        self.of.settings.rejects.min_bytes = bytes;
+        self.of.settings.target.rejects.min_bytes = bytes;
         self
     }
 
@@ -266,13 +270,13 @@ impl Builder<ProxyParts> {
     /// Keeps poems in the file at `path`, with the ttl and grace set before.
     #[cfg(feature = "store")]
     pub fn store(self, path: &Path) -> Self {
-        let policy = self.of.settings.policy;
+        let times = self.of.settings.target.times;
         let settings = StoreSettings {
             path: path.into(),
             capacity: 1 << 30,
-            ttl: policy.ttl,
+            ttl: times.ttl,
             longest_ttl: HOUR,
-            grace: policy.grace,
+            grace: times.grace,
             answer_wait: LONG,
             clock: system_clock(),
         };

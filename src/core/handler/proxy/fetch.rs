@@ -10,10 +10,11 @@ mod reject;
 mod store;
 mod turn;
 
-use super::Proxy;
 use super::flights::FlightListing;
 use super::key::Key;
 use super::patience::{PACE_BYTES, Patience};
+use super::target::Target;
+use super::{Ask, Proxy};
 use crate::cache::Remember;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
@@ -21,7 +22,7 @@ use crate::control::Phase;
 use crate::dispatch::Place;
 use crate::error::Error;
 use crate::flight::{NoReaders, PendingReaders};
-use crate::observe::{Event, FetchCause, FetchName};
+use crate::observe::{Event, FetchName};
 use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
@@ -39,8 +40,7 @@ pub(super) use turn::SourceLimit;
 pub(super) struct Fetch {
     proxy: Arc<Proxy>,
     guard: FlightGuard<Key>,
-    request: Bytes,
-    cause: FetchCause,
+    ask: Ask,
     /// The source that is asked first, where fetches wait for one.
     turn: Option<Source>,
     /// The source that was asked last.
@@ -94,16 +94,15 @@ impl From<NoReaders> for Stop {
 impl Fetch {
     pub(super) fn new(
         proxy: Arc<Proxy>,
-        guard: FlightGuard<Key>,
-        request: Bytes,
-        cause: FetchCause,
+        ask: Ask,
+        mut guard: FlightGuard<Key>,
         listed: FlightListing,
     ) -> Fetch {
+        guard.set_times(ask.target.times);
         Fetch {
             proxy,
             guard,
-            request,
-            cause,
+            ask,
             turn: None,
             source: None,
             asked: None,
@@ -120,13 +119,11 @@ impl Fetch {
     /// Fetches, from the connect to the end. The place is held until then, and until
     /// the text is read if there was no room for it.
     async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
-        let proxy = self.proxy.clone();
+        let (proxy, target) = (self.proxy.clone(), self.ask.target.clone());
         self.begun = Some(Instant::now());
         let listed = self.listed.clone();
-        let mut end = FetchEnd::new(proxy.stats.clone(), self.cause);
-        proxy.observer.event(Event::Fetching {
-            fetch: self.name(&proxy),
-        });
+        let mut end = FetchEnd::new(proxy.stats.clone(), self.ask.cause);
+        proxy.observer.event(Event::Fetching { fetch: self.name() });
 
         let limit = proxy.settings.timeouts.total;
         let work = Abortable::new(self.work(), abort);
@@ -147,7 +144,7 @@ impl Fetch {
             }
         }
         if let Some(readers) = readers {
-            proxy.await_slow_readers(readers).await;
+            proxy.await_slow_readers(&target, readers).await;
         }
         drop(end); // first: with those that run, they add up to those begun
         drop(listed);
@@ -181,9 +178,9 @@ impl Fetch {
         }
 
         let fetch = FetchName {
-            upstream: self.asked.as_deref().unwrap_or(&proxy.name),
-            request: &self.request,
-            cause: self.cause,
+            upstream: self.asked.as_deref().unwrap_or(&self.ask.target.name),
+            request: &self.ask.request,
+            cause: self.ask.cause,
         };
         if kept {
             proxy.stats.kept.fetch_add(1, Ordering::Release);
@@ -212,7 +209,7 @@ impl Fetch {
         let time = self.time(now);
         self.note(time);
         proxy.observer.event(Event::FetchFailed {
-            fetch: self.name(&proxy),
+            fetch: self.name(),
             error: &error,
             time: time.unwrap_or_default(),
             waiting: self.failing_readers(),
@@ -234,7 +231,7 @@ impl Fetch {
     fn give_up(self) {
         let proxy = self.proxy.clone();
         proxy.observer.event(Event::GivenUp {
-            fetch: self.name(&proxy),
+            fetch: self.name(),
             bytes: self.guard.writer().len(),
             time: self.time(Instant::now()).unwrap_or_default(),
         });
@@ -268,7 +265,8 @@ impl Fetch {
     /// has been passed on. Returns the text if it was not passed on.
     async fn fetch(&mut self, wanted: Wanted) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
-        let upstream = &proxy.settings.upstream;
+        let target = self.ask.target.clone();
+        let upstream = &target.upstream;
         let observer = &*proxy.observer;
         let mut asked = Vec::new();
         let first = self.next_source(&asked).await;
@@ -300,7 +298,7 @@ impl Fetch {
                 return Err(error.into());
             };
             observer.event(Event::NextUpstream {
-                fetch: self.name(&proxy),
+                fetch: self.name(),
                 error: &error,
                 next: &upstream.name(next),
             });
@@ -311,9 +309,11 @@ impl Fetch {
     /// Passes the text on as it comes.
     async fn stream(&mut self, source: Source) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
-        let request = self.request.clone();
-        self.listed.asks(source);
-        let mut reply = proxy.ask(source, &request).await?;
+        let Ask {
+            target, request, ..
+        } = self.ask.clone();
+        self.listed.asks(target.upstream.name(source));
+        let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);
         let mut turns = CoopBudget::default();
 
@@ -348,10 +348,12 @@ impl Fetch {
     /// The whole reply, once it is complete.
     async fn collect(&mut self, source: Source) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
-        let request = self.request.clone();
+        let Ask {
+            target, request, ..
+        } = self.ask.clone();
         let limit = proxy.settings.longest();
-        self.listed.asks(source);
-        let mut reply = proxy.ask(source, &request).await?;
+        self.listed.asks(target.upstream.name(source));
+        let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);
         let mut turns = CoopBudget::default();
         let mut poem = Vec::new();
@@ -360,7 +362,7 @@ impl Fetch {
             turns.take().await;
             let length = (poem.len() + bytes.len()) as u64;
             if length > limit {
-                let subject = proxy.name.clone();
+                let subject = self.ask.target.name.clone();
                 return Err(Error::TooLong { subject, limit }.into());
             }
             self.reserve(length)?;
@@ -396,7 +398,7 @@ impl Fetch {
             (Err(error), None) => return Err(error.into()),
             (Err(error), Some(original)) => {
                 proxy.observer.event(Event::SentOriginal {
-                    fetch: self.name(&proxy),
+                    fetch: self.name(),
                     error: &error,
                 });
                 self.guard.pass(Instant::now()); // the next request may have more luck
@@ -405,7 +407,7 @@ impl Fetch {
         };
         if done.is_empty() {
             // A client would take it for a failure.
-            let subject = proxy.name.clone();
+            let subject = self.ask.target.name.clone();
             return Err(Error::Empty { subject }.into());
         }
 
@@ -421,14 +423,19 @@ impl Fetch {
         }
 
         Err(Error::NoRoom {
-            subject: self.proxy.name.clone(),
-            capacity: self.proxy.settings.policy.capacity,
+            subject: self.ask.target.name.clone(),
+            capacity: self.proxy.settings.capacity,
         })
     }
 }
 
 impl Proxy {
-    async fn ask<'a>(&self, source: Source, request: &'a [u8]) -> Result<Reply<'a>, Error> {
+    async fn ask<'a>(
+        &self,
+        target: &Target,
+        source: Source,
+        request: &'a [u8],
+    ) -> Result<Reply<'a>, Error> {
         let query = Query {
             protocol: self.settings.protocol,
             request,
@@ -436,29 +443,24 @@ impl Proxy {
             timeouts: self.settings.timeouts,
             half_close: self.settings.half_close,
         };
-        self.settings.upstream.ask(source, &query).await
-    }
-
-    /// How long the oldest client has waited for a place before the upstream.
-    fn waited(&self) -> Option<Duration> {
-        self.dispatch.oldest_client().map(|since| since.elapsed())
+        target.upstream.ask(source, &query).await
     }
 
     /// Waits until a text without room is read, so that no more than `upstream_conns`
     /// of them are there at a time. Readers that make no progress lose it as
     /// [`Patience`] says.
-    async fn await_slow_readers(&self, readers: PendingReaders) {
+    async fn await_slow_readers(&self, target: &Target, readers: PendingReaders) {
         let patience = Patience(self.settings.patience);
         let mut before = readers.remaining();
         loop {
-            let look = patience.next_look(self.waited());
+            let look = patience.next_look(target.waited());
             if rt::within(look, readers.finished()).await.is_some() {
                 return;
             }
 
             let remaining = readers.remaining();
             let is_stuck = !remaining.has_shrunk(before, PACE_BYTES);
-            if is_stuck && patience.is_exhausted(self.waited()) {
+            if is_stuck && patience.is_exhausted(target.waited()) {
                 return readers.release();
             }
             before = remaining;

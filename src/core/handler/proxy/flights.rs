@@ -5,7 +5,6 @@
 
 use crate::control::{FlightView, Phase};
 use crate::flight::Flight;
-use crate::upstream::{Source, Upstream};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +38,7 @@ struct FlightCell {
     flight: Flight,
     bytes: AtomicU64,
     /// Held to write or copy it.
-    progress: Mutex<(Phase, Option<Source>)>,
+    progress: Mutex<(Phase, Option<Arc<str>>)>,
 }
 
 impl FlightList {
@@ -74,24 +73,24 @@ impl FlightList {
     }
 
     /// The oldest fetches, at most `most` of them.
-    pub(super) fn views(&self, most: usize, upstream: &Upstream, now: Instant) -> Vec<FlightView> {
+    pub(super) fn views(&self, most: usize, now: Instant) -> Vec<FlightView> {
         let cells: Vec<_> = self.lock().values().take(most).cloned().collect();
-        cells.iter().map(|cell| cell.view(upstream, now)).collect()
+        cells.iter().map(|cell| cell.view(now)).collect()
     }
 }
 
 impl FlightCell {
-    fn progress(&self) -> MutexGuard<'_, (Phase, Option<Source>)> {
+    fn progress(&self) -> MutexGuard<'_, (Phase, Option<Arc<str>>)> {
         let guard = self.progress.lock();
         guard.expect("no code panics while it holds a cell's lock")
     }
 
-    fn view(&self, upstream: &Upstream, now: Instant) -> FlightView {
-        let (phase, source) = *self.progress();
+    fn view(&self, now: Instant) -> FlightView {
+        let (phase, source) = self.progress().clone();
         FlightView {
             name: self.request.to_vec(),
             phase,
-            upstream: source.map(|source| upstream.name(source).to_string()),
+            upstream: source.map(|name| name.to_string()),
             age: now.saturating_duration_since(self.since),
             bytes: self.bytes.load(Ordering::Relaxed),
             readers: self.flight.readers() as u64,
@@ -101,8 +100,8 @@ impl FlightCell {
 }
 
 impl FlightListing {
-    /// It asks this server.
-    pub(super) fn asks(&self, source: Source) {
+    /// It asks this source.
+    pub(super) fn asks(&self, source: Arc<str>) {
         *self.0.cell.progress() = (Phase::Connecting, Some(source));
         self.came(0);
     }
@@ -132,7 +131,7 @@ mod tests {
     use std::time::Duration;
 
     fn names(list: &FlightList, most: usize, now: Instant) -> Vec<Vec<u8>> {
-        let views = list.views(most, &Upstream::built_in(), now);
+        let views = list.views(most, now);
         views.into_iter().map(|view| view.name).collect()
     }
 
@@ -161,14 +160,10 @@ mod tests {
         let writer = flight::launch(1 << 10);
         let listed = list.add("a".into(), writer.flight(), true, now);
         let _reader = writer.flight().join().expect("it has its beginning");
-        let upstream = Upstream::built_in();
-        let view = || {
-            list.views(1, &upstream, now + Duration::from_secs(1))
-                .remove(0)
-        };
+        let view = || list.views(1, now + Duration::from_secs(1)).remove(0);
 
         assert_eq!((view().phase, view().upstream), (Phase::InQueue, None));
-        listed.asks(upstream.next(&[], now).expect("it has sources").0);
+        listed.asks("builtin".into());
         listed.came(7);
         let wanted = FlightView {
             name: b"a".to_vec(),
@@ -183,7 +178,7 @@ mod tests {
 
         listed.is(Phase::Streaming);
         assert_eq!(view().phase, Phase::Streaming);
-        listed.asks(upstream.next(&[], now).expect("it has sources").0);
+        listed.asks("builtin".into());
         assert_eq!(view().bytes, 0, "another attempt begins with nothing");
     }
 }

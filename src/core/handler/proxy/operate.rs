@@ -1,7 +1,7 @@
 //! What an operator does to the texts of a proxy: lists, purges and refreshes them.
 
-use super::Proxy;
 use super::key::Key;
+use super::{Ask, Proxy};
 use crate::cache::{Known, Purge};
 use crate::coalesce::Purged;
 use crate::control::{KeyList, KeyPage, KeyState, KeyView, Refresh, Texts};
@@ -16,7 +16,7 @@ use std::time::Instant;
 impl Proxy {
     pub(super) fn list_keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
         let cache = self.texts.cache();
-        let wanted = |key: &Key| self.scope.begins_with(key, page.prefix);
+        let wanted = |key: &Key| self.target().scope.begins_with(key, page.prefix);
         let found = cache.page(page.cursor, page.limit, now, wanted);
 
         let keys = found.keys.into_iter();
@@ -30,7 +30,7 @@ impl Proxy {
     /// One key. Of a name that two keys share, that of the request.
     pub(super) fn view_key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
         let cache = self.texts.cache();
-        let keys = self.scope.named(name);
+        let keys = self.target().scope.named(name);
         let known = keys.iter().find_map(|key| cache.known_of(key, now))?;
         Some(view(&known, now))
     }
@@ -41,12 +41,12 @@ impl Proxy {
         let purge = || match texts {
             Texts::All => self.texts.purge_all(how, now),
             Texts::Prefix(prefix) => {
-                let wanted = |key: &Key| self.scope.begins_with(key, prefix);
+                let wanted = |key: &Key| self.target().scope.begins_with(key, prefix);
                 self.texts.purge_where(how, now, wanted)
             }
             Texts::Named(name) => {
                 let mut all = Purged::default();
-                for key in &self.scope.named(name) {
+                for key in &self.target().scope.named(name) {
                     let purged = self.texts.purge(key, how, now);
                     all.texts += purged.texts;
                     all.fetches += purged.fetches;
@@ -92,7 +92,7 @@ impl Proxy {
         match texts {
             Texts::All => vec![Erase::All],
             Texts::Prefix(prefix) => {
-                let (scope, prefix) = (self.scope.clone(), prefix.to_vec());
+                let (scope, prefix) = (self.target().scope.clone(), prefix.to_vec());
                 let picks = move |whole: &[u8]| {
                     let key = scope.key_of(whole);
                     key.is_some_and(|key| scope.begins_with(&key, &prefix))
@@ -100,8 +100,9 @@ impl Proxy {
                 vec![Erase::Picked(Box::new(picks))]
             }
             Texts::Named(name) => {
-                let keys = self.scope.named(name).into_iter();
-                keys.map(|key| Erase::Key(self.scope.whole(&key))).collect()
+                let keys = self.target().scope.named(name).into_iter();
+                keys.map(|key| Erase::Key(self.target().scope.whole(&key)))
+                    .collect()
             }
         }
     }
@@ -111,12 +112,16 @@ impl Proxy {
             return Refresh::Unknown;
         }
 
-        match self.texts.refresh(&self.scope.key(name), now) {
+        match self.texts.refresh(&self.target().scope.key(name), now) {
             Err(flight) => Refresh::UnderWay(flight.ending()),
             Ok(guard) => {
                 let ending = guard.writer().flight().ending();
-                let request = Bytes::copy_from_slice(name);
-                self.spawn_fetch(guard, request, FetchCause::Admin, now);
+                let ask = Ask {
+                    target: self.target().clone(),
+                    request: Bytes::copy_from_slice(name),
+                    cause: FetchCause::Admin,
+                };
+                self.spawn_fetch(ask, guard, now);
                 Refresh::Started(ending)
             }
         }
@@ -131,10 +136,10 @@ impl Proxy {
             Protocol::Netstring => name.len() as u64 <= self.wire().longest_request,
         };
         let is_cached = || {
-            let key = self.scope.key(name);
+            let key = self.target().scope.key(name);
             self.texts.cache().known_of(&key, now).is_some()
         };
-        is_request && (self.scope.long(name).is_none() || is_cached())
+        is_request && (self.target().scope.long(name).is_none() || is_cached())
     }
 }
 

@@ -6,13 +6,12 @@
 //! | `on-error` | is under way, or begins now | what [`FreshFirst`] chooses |
 //! | `on-error` | has just failed, and the next one is paused | the stale text, at once |
 
-use super::Proxy;
 use super::key::Key;
+use super::{Ask, Proxy};
 use crate::coalesce::{Cached, FlightGuard, FreshFirst};
 use crate::flight::Reader;
-use crate::observe::{CacheStatus, FetchCause};
+use crate::observe::CacheStatus;
 use crate::rt;
-use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,12 +34,12 @@ impl Proxy {
         stale: Reader,
         guard: Option<FlightGuard<Key>>,
         key: Key,
-        request: Bytes,
+        ask: Ask,
         now: Instant,
     ) -> (Reader, CacheStatus) {
         let ServeStale::OnError(wait) = self.settings.serve_stale else {
             if let Some(guard) = guard {
-                self.spawn_fetch(guard, request, FetchCause::Stale, now);
+                self.spawn_fetch(ask, guard, now);
             }
             return (stale, CacheStatus::Stale);
         };
@@ -52,7 +51,7 @@ impl Proxy {
             None => (self.texts.join(&key), CacheStatus::Coalesced),
         };
         if let Some(guard) = guard {
-            self.spawn_fetch(guard, request, FetchCause::Stale, now);
+            self.spawn_fetch(ask, guard, now);
         }
         let Some(refresh) = refresh else {
             return self.cached_or(stale, &key, now);

@@ -3,33 +3,35 @@
 use super::*;
 use crate::coalesce::Verdict;
 use crate::observe::Silent;
+use crate::upstream::Upstream;
 use std::hint::black_box;
 
 fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
     let hour = Duration::from_secs(3600);
-    let policy = Policy {
-        ttl: hour,
-        grace: hour,
-        fail_ttl: Duration::ZERO,
-        capacity: 1 << 30,
-    };
     let settings = ProxySettings {
         protocol: Protocol::Line,
-        upstream: Upstream::built_in(),
+        target: TargetSettings {
+            upstream: Upstream::built_in(),
+            times: KeepTimes {
+                ttl: hour,
+                grace: hour,
+                fail_ttl: Duration::ZERO,
+            },
+            ttls: TtlRules::default(),
+            rejects: Rejects::default(),
+            conns: 8,
+        },
         timeouts: Timeouts {
             connect: hour,
             idle: hour,
             total: hour,
         },
         half_close: false,
-        policy,
+        capacity: 1 << 30,
         serve_stale: ServeStale::Always,
         refresh_ahead: 0.0,
-        ttls: TtlRules::default(),
         max_poem: 1 << 16,
         whole: false,
-        rejects: Rejects::default(),
-        upstream_conns: 8,
         upstream_queue: 8,
         fold: KeyFold::default(),
         patience: PATIENCE,
@@ -42,7 +44,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
 
 fn fill(proxy: &Proxy, keys: usize, now: Instant) {
     for name in 0..keys {
-        let key = proxy.scope.key(&name.to_ne_bytes());
+        let key = proxy.target.scope.key(&name.to_ne_bytes());
         let Found::Missed(_reader, mut fetch) = proxy.texts.find(&key, now) else {
             panic!("{name} is there already");
         };

@@ -1,23 +1,22 @@
 //! What logs are told of a fetch.
 
-use super::{Fetch, Proxy};
-use crate::handler::proxy::ServeStale;
-use crate::observe::{FetchCause, FetchName, FetchNote, StoreCopy};
-use bytes::Bytes;
+use super::Fetch;
+use crate::handler::proxy::{Ask, ServeStale};
+use crate::observe::{FetchName, FetchNote, StoreCopy};
 use std::time::{Duration, Instant};
 
 impl Fetch {
-    pub(super) fn name<'a>(&'a self, proxy: &'a Proxy) -> FetchName<'a> {
+    pub(super) fn name(&self) -> FetchName<'_> {
         FetchName {
-            upstream: self.asked.as_deref().unwrap_or(&proxy.name),
-            request: &self.request,
-            cause: self.cause,
+            upstream: self.asked.as_deref().unwrap_or(&self.ask.target.name),
+            request: &self.ask.request,
+            cause: self.ask.cause,
         }
     }
 
     /// What is fetched, and what for.
-    pub(in crate::handler::proxy) fn asked_for(&self) -> (Bytes, FetchCause) {
-        (self.request.clone(), self.cause)
+    pub(in crate::handler::proxy) fn ask(&self) -> &Ask {
+        &self.ask
     }
 
     /// The readers that get nothing if it fails now. Those of a stale text that waited
@@ -39,7 +38,7 @@ impl Fetch {
     /// Tells the logs of the clients what is known of it.
     pub(super) fn note(&mut self, time: Option<Duration>) {
         self.guard.note(FetchNote {
-            cause: self.cause,
+            cause: self.ask.cause,
             upstream: self.asked.clone(),
             time,
             copy: None,
@@ -54,7 +53,7 @@ impl Fetch {
             StoreCopy::Fresh
         };
         self.guard.note(FetchNote {
-            cause: self.cause,
+            cause: self.ask.cause,
             upstream: None,
             time: None,
             copy: Some(copy),

@@ -19,12 +19,12 @@ impl Fetch {
         self.await_slowest(patience).await?;
 
         loop {
-            let look = patience.next_look(proxy.waited());
+            let look = patience.next_look(self.ask.target.waited());
             if let Some(writable) = rt::within(look, self.guard.writable()).await {
                 return Ok(writable?);
             }
-            if patience.is_exhausted(proxy.waited()) {
-                let subject = proxy.name.clone();
+            if patience.is_exhausted(self.ask.target.waited()) {
+                let subject = self.ask.target.name.clone();
                 return Err(Error::TooSlow { subject }.into());
             }
         }
@@ -34,7 +34,7 @@ impl Fetch {
     /// for slower ones as long as the patience in all. Then they are left behind.
     async fn await_slowest(&mut self, patience: Patience) -> Result<(), Stop> {
         self.guard.wait_for_all(true);
-        while !patience.is_exhausted(self.proxy.waited()) {
+        while !patience.is_exhausted(self.ask.target.waited()) {
             let begun = Instant::now();
             let look = patience.pace_look();
             if let Some(writable) = rt::within(look, self.guard.writable()).await {

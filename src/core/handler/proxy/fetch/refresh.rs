@@ -34,7 +34,7 @@ impl Fetch {
 
         let is_prefix = first.starts_with(&second) || second.starts_with(&first);
         if first != second && is_prefix {
-            let subject = self.proxy.name.clone();
+            let subject = self.ask.target.name.clone();
             return Err(Error::Doubtful { subject }.into());
         }
         Ok(())

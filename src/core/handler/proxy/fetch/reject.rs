@@ -35,9 +35,9 @@ impl Fetch {
     /// Finds out whether the reply is to be kept, and for how long. It is looked at as
     /// the upstream sent it.
     pub(super) async fn judge(&mut self, reply: Poem) {
-        let settings = &self.proxy.settings;
-        let Rejects { pattern, min_bytes } = &settings.rejects;
-        let has_patterns = pattern.is_some() || settings.ttls.has_patterns();
+        let target = &self.ask.target;
+        let Rejects { pattern, min_bytes } = &target.rejects;
+        let has_patterns = pattern.is_some() || target.ttls.has_patterns();
         (self.rejected, self.ttl) = (None, None);
         if !has_patterns && *min_bytes == 0 {
             return;
@@ -49,7 +49,7 @@ impl Fetch {
         } else {
             None
         };
-        let poem = settings.protocol.payload(reply.bytes());
+        let poem = self.proxy.settings.protocol.payload(reply.bytes());
         if (poem.len() as u64) < *min_bytes {
             self.rejected = Some(RejectReason::TooShort);
             return;
@@ -58,7 +58,7 @@ impl Fetch {
             return;
         }
 
-        let (pattern, ttls) = (pattern.clone(), settings.ttls.clone());
+        let (pattern, ttls) = (pattern.clone(), target.ttls.clone());
         let look = rt::busy(poem.len(), move || {
             let _until_done = permit;
             let is_rejected = pattern.is_some_and(|pattern| pattern.is_match(&poem));
@@ -71,11 +71,11 @@ impl Fetch {
 
     /// How the whole text is kept.
     pub(super) fn keep(&self) -> Verdict {
-        let settings = &self.proxy.settings;
-        if settings.ttls.is_empty() {
+        let target = &self.ask.target;
+        if target.ttls.is_empty() {
             return Verdict::Keep;
         }
-        let ttl = self.ttl.unwrap_or(settings.policy.ttl);
-        Verdict::KeepFor(settings.ttls.jittered(ttl, fastrand::f64()))
+        let ttl = self.ttl.unwrap_or(target.times.ttl);
+        Verdict::KeepFor(target.ttls.jittered(ttl, fastrand::f64()))
     }
 }

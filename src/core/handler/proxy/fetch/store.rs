@@ -29,10 +29,10 @@ impl Fetch {
     async fn ask_tier(mut self, tier: Arc<dyn Tier>) {
         let proxy = self.proxy.clone();
         let _counts_a_panic = PanicCount(proxy.stats.clone());
-        let key = proxy.whole_key(&self.request);
+        let key = self.whole_key();
 
         // A refresh is to bring another text than the one that is there.
-        let wish = if self.cause == FetchCause::Miss {
+        let wish = if self.ask.cause == FetchCause::Miss {
             Wish::Text
         } else {
             Wish::Newer
@@ -84,7 +84,7 @@ impl Fetch {
         let now = Instant::now();
         let is_stale = found.freshness.fresh_until <= now;
         proxy.observer.event(Event::FromStore {
-            fetch: self.name(&proxy),
+            fetch: self.name(),
             bytes,
             is_stale,
         });
@@ -92,14 +92,20 @@ impl Fetch {
         self.guard.append_last(found.text);
         drop(found.permit); // it is counted by now
 
-        let request = self.request;
+        let mut ask = self.ask;
         self.guard.land_copy(found.freshness, now);
         if is_stale {
-            let key = proxy.scope.key(&request);
+            let key = ask.target.scope.key(&ask.request);
             if let Found::Stale(_, Some(guard)) = proxy.texts.find(&key, now) {
-                proxy.spawn_fetch(guard, request, FetchCause::Stale, now);
+                ask.cause = FetchCause::Stale;
+                proxy.spawn_fetch(ask, guard, now);
             }
         }
         Ok(())
+    }
+
+    fn whole_key(&self) -> Vec<u8> {
+        let scope = &self.ask.target.scope;
+        scope.whole(&scope.key(&self.ask.request))
     }
 }

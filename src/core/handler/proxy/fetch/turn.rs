@@ -7,7 +7,7 @@ use crate::error::{Error, Stage};
 use crate::flight::Interest;
 use crate::observe::{Event, FetchCause};
 use crate::rt;
-use crate::upstream::{SharedTurns, Source};
+use crate::upstream::{Source, Turns};
 use futures::future::AbortHandle;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
@@ -22,13 +22,13 @@ impl Fetch {
     pub(in crate::handler::proxy) fn refuse(refused: Refused<Fetch>, now: Instant) {
         let (fetch, error) = match refused {
             Refused::QueueFull(fetch) => {
-                let subject = fetch.proxy.name.clone();
+                let subject = fetch.ask.target.name.clone();
                 let waiting = fetch.proxy.settings.upstream_queue;
                 (fetch, Error::QueueFull { subject, waiting })
             }
             Refused::NoRoom(fetch) => {
-                let subject = fetch.proxy.name.clone();
-                let capacity = fetch.proxy.settings.policy.capacity;
+                let subject = fetch.ask.target.name.clone();
+                let capacity = fetch.proxy.settings.capacity;
                 (fetch, Error::NoRoom { subject, capacity })
             }
         };
@@ -41,7 +41,7 @@ impl Fetch {
     /// Ends a fetch that has waited too long for its turn.
     pub(in crate::handler::proxy) fn expire(self, now: Instant) {
         let error = Error::Timeout {
-            subject: self.proxy.name.clone(),
+            subject: self.ask.target.name.clone(),
             stage: Stage::Turn,
             limit: self.proxy.settings.timeouts.total,
         };
@@ -55,16 +55,16 @@ impl Fetch {
             return Some(source);
         }
         let proxy = self.proxy.clone();
-        let upstream = &proxy.settings.upstream;
+        let target = self.ask.target.clone();
 
-        let (source, at) = upstream.next(asked, Instant::now())?;
+        let (source, at) = target.upstream.next(asked, Instant::now())?;
         if let Some(at) = at {
             self.listed.is(Phase::InQueue);
             proxy.stats.rate_waits.fetch_add(1, Ordering::Relaxed);
-            proxy.observer.event(Event::FetchDelayed {
-                fetch: self.name(&proxy),
-            });
-            upstream.await_turn(source, at).await;
+            proxy
+                .observer
+                .event(Event::FetchDelayed { fetch: self.name() });
+            target.upstream.await_turn(source, at).await;
         }
         Some(source)
     }
@@ -72,7 +72,7 @@ impl Fetch {
     /// It was not complete in time. That is a failure of the source that was asked
     /// last. It is still asked first: it may only be slow.
     pub(super) fn late(&self, limit: Duration) -> Error {
-        let subject = self.proxy.name.clone();
+        let subject = self.ask.target.name.clone();
         let stage = Stage::Complete;
         let error = Error::Timeout {
             subject,
@@ -80,7 +80,7 @@ impl Fetch {
             limit,
         };
         if let Some(source) = self.source {
-            let upstream = &self.proxy.settings.upstream;
+            let upstream = &self.ask.target.upstream;
             upstream.note_failure(source, &error, Instant::now());
         }
         error
@@ -89,7 +89,7 @@ impl Fetch {
 
 impl Job for Fetch {
     fn is_refresh(&self) -> bool {
-        self.cause != FetchCause::Miss
+        self.ask.cause != FetchCause::Miss
     }
 
     fn has_readers(&self) -> bool {
@@ -97,7 +97,7 @@ impl Job for Fetch {
     }
 
     fn reserve_waiting(&mut self) -> bool {
-        let request = self.request.len() as u64;
+        let request = self.ask.request.len() as u64;
         self.guard.reserve_waiting(request + WAITING_WEIGHT)
     }
 
@@ -118,7 +118,7 @@ impl Job for Fetch {
 }
 
 /// Lets a fetch start once a source may be asked. The right is the source.
-pub(in crate::handler::proxy) struct SourceLimit(pub SharedTurns);
+pub(in crate::handler::proxy) struct SourceLimit(pub Turns);
 
 impl StartLimit<Fetch> for SourceLimit {
     fn take(&self) -> Result<StartRight, Instant> {

@@ -1,0 +1,140 @@
+//! What a request asks: its sources, how they may be asked, and how long what they
+//! bring is kept. All that may differ from one request to the next is here.
+//!
+//! A fetch holds its target from its begin to its end, whatever is decided for later
+//! requests meanwhile.
+
+use super::ProxySettings;
+use super::fetch::{Fetch, SourceLimit};
+use super::key::Scope;
+use super::{Rejects, TtlRules};
+use crate::cache::KeepTimes;
+use crate::dispatch::{Dispatch, StartLimit};
+use crate::rt;
+use crate::stats::{PanicCount, Stats};
+use crate::upstream::{SharedSource, Upstream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a request asks.
+#[derive(Debug, Clone)]
+pub struct TargetSettings {
+    /// Where its text comes from.
+    pub upstream: Upstream,
+    /// How long that is kept.
+    pub times: KeepTimes,
+    /// Which texts have a ttl of their own.
+    pub ttls: TtlRules,
+    /// Texts that are passed on and not kept.
+    pub rejects: Rejects,
+    /// Fetches that may run at once, at least one.
+    pub conns: usize,
+}
+
+/// A target, its place in the keys, and its queue.
+pub(super) struct Target {
+    pub upstream: Upstream,
+    /// The sources, for logs.
+    pub name: String,
+    pub times: KeepTimes,
+    pub ttls: TtlRules,
+    pub rejects: Rejects,
+    pub scope: Scope,
+    pub places: Arc<Places>,
+}
+
+impl Target {
+    /// A target of the proxy with these settings.
+    pub(super) fn new(own: &TargetSettings, proxy: &ProxySettings) -> Arc<Target> {
+        let own = own.clone();
+        Arc::new(Target {
+            name: own.upstream.to_string(),
+            scope: scope(&own, proxy),
+            places: Places::new(&own.upstream, own.conns, proxy.upstream_queue),
+            upstream: own.upstream,
+            times: own.times,
+            ttls: own.ttls,
+            rejects: own.rejects,
+        })
+    }
+
+    /// Its sources.
+    pub(super) fn sources(&self) -> &[Arc<SharedSource>] {
+        self.upstream.sources()
+    }
+
+    /// How long the oldest client has waited for a place before its sources.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        let oldest = self.places.dispatch.oldest_client();
+        oldest.map(|since| since.elapsed())
+    }
+}
+
+/// The places before the sources of an upstream, and the queue for them.
+pub(super) struct Places {
+    pub dispatch: Arc<Dispatch<Fetch>>,
+    /// Fetches that may run at once.
+    pub number: usize,
+    /// Whether a task ends fetches that wait too long.
+    watches_queue: AtomicBool,
+}
+
+impl Places {
+    fn new(upstream: &Upstream, number: usize, queue: usize) -> Arc<Places> {
+        let turns = upstream.limiting_turns();
+        let limit = turns.map(|turns| Box::new(SourceLimit(turns)) as Box<dyn StartLimit<Fetch>>);
+        Arc::new(Places {
+            dispatch: Dispatch::limited(number, queue, limit),
+            number,
+            watches_queue: AtomicBool::new(false),
+        })
+    }
+
+    /// Has fetches that wait longer than `limit` ended, if any waits.
+    pub(super) fn watch(self: &Arc<Self>, limit: Duration, stats: &Arc<Stats>) {
+        let is_first_to_wait = || !self.watches_queue.swap(true, Ordering::AcqRel);
+        if self.dispatch.waiting() > 0 && is_first_to_wait() {
+            rt::spawn_home(self.clone().watch_queue(limit, stats.clone()));
+        }
+    }
+
+    /// Ends fetches that have waited for their turn as long as a fetch may take. One
+    /// task for all of them, while any waits.
+    async fn watch_queue(self: Arc<Self>, limit: Duration, stats: Arc<Stats>) {
+        let _counts_a_panic = PanicCount(stats);
+        loop {
+            let now = Instant::now();
+            let (overdue, next) = self.dispatch.take_overdue(limit, now);
+            overdue.into_iter().for_each(|fetch| fetch.expire(now));
+            if let Some(next) = next {
+                // Not at once again: of two instants, the earlier may not have passed.
+                let pause = next.saturating_duration_since(now);
+                rt::sleep(pause.max(Duration::from_millis(1))).await;
+                continue;
+            }
+
+            self.watches_queue.store(false, Ordering::Release);
+            let is_empty = self.dispatch.waiting() == 0;
+            if is_empty || self.watches_queue.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+}
+
+fn scope(target: &TargetSettings, proxy: &ProxySettings) -> Scope {
+    let mut pipeline = Vec::new();
+    if let Some(transforms) = &proxy.pipeline {
+        pipeline = transforms.id();
+        let fallback = if proxy.original_on_failure {
+            "original"
+        } else {
+            "fail"
+        };
+        pipeline.extend(crate::protocol::netstring(fallback.as_bytes()));
+    }
+
+    let scope = Scope::new(proxy.protocol, &target.upstream.ids(), &pipeline);
+    scope.folded(proxy.fold)
+}

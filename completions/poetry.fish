@@ -58,6 +58,7 @@ complete -c poetry -n '__fish_seen_subcommand_from proxy' -l grace -x -d 'How lo
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l serve-stale -x -a 'always on-error' -d 'When to serve a poem past its ttl and within its grace'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l stale-after -x -d 'How long clients wait for the whole new poem before they get the stale one, with --serve-stale on-error [default: 2s]'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l refresh-ahead -x -d 'Refresh a poem that is asked for again in this last part of its ttl, before it is stale'
+complete -c poetry -n '__fish_seen_subcommand_from proxy' -l warm -r -F -d 'Fetch each request in FILE at the start, and again before its ttl ends; one is a line'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l fail-ttl -x -d 'How long to keep a failure and answer with it at once; with 0 the next request starts a new fetch'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l whole -d 'Send nothing until the poem is complete; a poem longer than --max-poem is then a failure'
 complete -c poetry -n '__fish_seen_subcommand_from proxy' -l reject -x -d 'Pass on but don\'t keep a poem that matches; it counts as a failure for --fail-ttl'

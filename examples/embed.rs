@@ -92,6 +92,7 @@ fn settings(origin: SocketAddr) -> ProxySettings {
         capacity: 64 << 20,
         serve_stale: ServeStale::Always,
         refresh_ahead: 0.0,
+        warm: None,
         max_poem: 16 << 20,
         whole: false,
         upstream_queue: 1000,

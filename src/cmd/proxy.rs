@@ -305,6 +305,8 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
+    let warm = args.freshness.warm(args.protocol.into())?;
+
     // First: a second process of one store must not take over a socket's path.
     let store = open_store(&args)?;
     let store_fds = if store.is_some() { STORE_FDS } else { 0 };
@@ -331,7 +333,10 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     };
     let ttls = TtlRules::new(&args.ttl_for, args.ttl_jitter)
         .map_err(|_| Failure::value("ttl_for", "the patterns are too large together"))?;
-    let settings = settings(&args, upstream, pipeline, ttls);
+    let settings = ProxySettings {
+        warm,
+        ..settings(&args, upstream, pipeline, ttls)
+    };
     let mut tier = None;
     let code = listen(service, |shared| {
         let (observer, stats) = (shared.observer.clone(), shared.stats.clone());
@@ -411,6 +416,7 @@ fn settings(
         capacity: args.capacity,
         serve_stale: args.freshness.serve_stale(),
         refresh_ahead: args.freshness.refresh_ahead,
+        warm: None,
         max_poem: args.max_poem,
         whole: args.whole,
         upstream_queue: args.upstream_queue as usize,

@@ -8,7 +8,7 @@ use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
     CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts,
-    REASONS, Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
+    REASONS, Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState, WarmCounts,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -70,6 +70,17 @@ pub enum Event<'a> {
         /// Whether it is past its ttl.
         is_stale: bool,
     },
+    /// All requests of a file were fetched once.
+    Warmed {
+        /// The file.
+        path: &'a str,
+        /// Texts that came, or were there.
+        texts: u64,
+        /// Texts that did not.
+        failed: u64,
+        /// How long that took.
+        time: Duration,
+    },
     /// Something changed about the store.
     Store {
         /// Its path.
@@ -221,6 +232,7 @@ impl Event<'_> {
             Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
+            Event::Warmed { .. } => "warmed",
             Event::Store { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
@@ -298,6 +310,7 @@ impl Event<'_> {
             | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
             | Event::FromStore { .. }
+            | Event::Warmed { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }

@@ -36,3 +36,4 @@ mod tier;
 mod transform;
 mod turns;
 mod units;
+mod warm;

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
     CacheCounts, ConnectionCounts, FetchCounts, REASONS, Snapshot, StoreCounts, UpstreamCounts,
-    UpstreamState,
+    UpstreamState, WarmCounts,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
@@ -142,6 +142,12 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let stale = if *is_stale { "stale " } else { "" };
             format!("using the store's {stale}copy")
         }
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            time,
+        } => warmed(path, *texts, *failed, *time),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
@@ -202,6 +208,16 @@ fn answers_purged(scope: &str, name: &[u8], texts: u64) -> String {
     }
 }
 
+fn warmed(path: &str, texts: u64, failed: u64, time: Duration) -> String {
+    let noun = if texts == 1 { "poem" } else { "poems" };
+    let texts = thousands(texts);
+    let text = format!("{path}: {texts} {noun} warm after {}", short(time));
+    match failed {
+        0 => text,
+        failed => format!("{text}; {} could not be fetched", thousands(failed)),
+    }
+}
+
 fn store_news(news: &StoreNews) -> String {
     let StoreNews::Opened { texts, bytes, past } = news else {
         return news.to_string();
@@ -236,6 +252,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.store.as_ref().map(store_counts));
+    lines.extend(snapshot.warm.as_ref().map(warm_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -313,6 +330,15 @@ fn cache_counts(counts: &CacheCounts) -> String {
     let noun = if counts.keys == 1 { "key" } else { "keys" };
     let (bytes, capacity) = (thousands(counts.bytes), thousands(counts.capacity));
     format!("cache: {keys} {noun}, {bytes} of {capacity} bytes")
+}
+
+fn warm_counts(counts: &WarmCounts) -> String {
+    let figures = [
+        (counts.fresh, "fresh"),
+        (counts.failed, "failed"),
+        (counts.waiting, "waiting"),
+    ];
+    format!("kept warm: {}", list(&figures))
 }
 
 fn store_counts(counts: &StoreCounts) -> String {

@@ -1,8 +1,11 @@
 //! The flags that say how fresh a poem is to be.
 
+use crate::cmd::failure::Failure;
 use crate::cmd::values::{percent, positive_duration};
 use clap::{Args, ValueEnum};
-use poetry::handler::proxy::ServeStale;
+use poetry::handler::proxy::{ServeStale, WarmFile};
+use poetry::protocol::Protocol;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a client waits for a new poem before it gets a stale one.
@@ -22,6 +25,10 @@ pub(super) struct Freshness {
     /// is stale
     #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent)]
     pub refresh_ahead: f64,
+    /// Fetch each request in FILE at the start, and again before its ttl ends; one is a
+    /// line
+    #[arg(long, value_name = "FILE")]
+    warm: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,6 +51,25 @@ impl Freshness {
     /// Whether there is a wait, and nothing that waits.
     pub fn waits_in_vain(&self) -> bool {
         self.stale_after.is_some() && self.serve_stale == When::Always
+    }
+
+    /// Reads the requests that are to be kept warm.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`], which names the line.
+    pub fn warm(&self, protocol: Protocol) -> Result<Option<WarmFile>, Failure> {
+        let Some(path) = &self.warm else {
+            return Ok(None);
+        };
+        let file = WarmFile::read(path.clone(), protocol);
+        let file = file.map_err(|bad| {
+            let path = path.display();
+            Failure::value(
+                "warm",
+                format!("invalid value '{path}' for '--warm <FILE>': {bad}"),
+            )
+        })?;
+        Ok(Some(file))
     }
 
     /// What makes no sense with these flags.

@@ -1,7 +1,7 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
-//! upstreams, and 11 for a store, however many texts are cached and clients come. Each
+//! upstreams, 11 for a store and 3 for what is kept warm, however many texts are cached and clients come. Each
 //! known value of a label is there from the start, with 0: a rate needs to see a number
 //! before it rises. A service without a cache or without upstreams has no series about
 //! them.
@@ -15,6 +15,7 @@ mod store;
 use crate::admin::process::Process;
 use crate::control::{
     CacheCounts, ERRORS, FetchCounts, Histogram, REASONS, Snapshot, UpstreamCounts, UpstreamState,
+    WarmCounts,
 };
 use crate::observe::Class;
 use family::{Families, Family, NO_LABELS};
@@ -67,6 +68,9 @@ impl Collector for Scrape {
         }
         if let Some(cache) = &snapshot.cache {
             cached(&mut families, cache, snapshot)?;
+        }
+        if let Some(counts) = &snapshot.warm {
+            kept_warm(&mut families, counts)?;
         }
         if let Some(counts) = &snapshot.store {
             store::stored(&mut families, counts)?;
@@ -276,6 +280,15 @@ fn cached(families: &mut Families<'_>, cache: &CacheCounts, snapshot: &Snapshot)
             ["all", "prefix", "key"],
             [purges.all, purges.prefix, purges.key],
         ),
+    )
+}
+
+/// What a service has that keeps texts warm.
+fn kept_warm(families: &mut Families<'_>, counts: &WarmCounts) -> Result {
+    let numbers = [counts.fresh, counts.failed, counts.waiting];
+    families.gauge(
+        &Family::new("poetry_warm_requests", "Requests of --warm, by their text"),
+        each("state", ["fresh", "failed", "waiting"], numbers),
     )
 }
 

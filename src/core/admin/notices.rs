@@ -165,6 +165,15 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::Fetched { .. }
         | Event::FromStore { .. }
         | Event::GivenUp { .. } => return None,
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            ..
+        } => {
+            let text = format!("{path}: {texts} texts are warm, {failed} are not");
+            (Level::Info, text)
+        }
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
                 Level::Error

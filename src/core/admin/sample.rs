@@ -3,6 +3,7 @@
 use super::history::{History, SAMPLE_INTERVAL};
 use crate::control::{
     CacheCounts, ERRORS, FetchCounts, Histogram, Snapshot, UpstreamCounts, UpstreamState,
+    WarmCounts,
 };
 use crate::stats::Stats;
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ pub(super) fn snapshot() -> Snapshot {
         places: 2,
         ..FetchCounts::default()
     });
+    snapshot.warm = Some(WarmCounts::default());
     snapshot.cache = Some(CacheCounts {
         keys: 142,
         bytes: 1400,
@@ -67,7 +69,7 @@ pub(super) fn snapshot() -> Snapshot {
 /// A service of our own.
 pub(super) fn plain_snapshot() -> Snapshot {
     let mut snapshot = snapshot();
-    (snapshot.fetches, snapshot.cache) = (None, None);
+    (snapshot.fetches, snapshot.cache, snapshot.warm) = (None, None, None);
     snapshot.upstreams.clear();
     snapshot
 }

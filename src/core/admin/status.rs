@@ -8,7 +8,7 @@ use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
     CacheCounts, ERRORS, FetchCounts, FlightView, Histogram, REASONS, Snapshot, UpstreamCounts,
-    UpstreamState,
+    UpstreamState, WarmCounts,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -108,6 +108,7 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "wait": wait(&history.wait()),
         "cache": snapshot.cache.map(|counts| cache(&counts, history)),
         "queue": snapshot.fetches.as_ref().map(queue),
+        "warm": snapshot.warm.as_ref().map(warm),
         "upstreams": upstreams(&snapshot.upstreams, clock),
         "notices": parts.notices.to_json(clock),
     });
@@ -196,6 +197,14 @@ fn queue(counts: &FetchCounts) -> Value {
         "failed": counts.failed,
         "refused": counts.refused,
         "rate_waits": counts.rate_waits,
+    })
+}
+
+fn warm(counts: &WarmCounts) -> Value {
+    json!({
+        "fresh": counts.fresh,
+        "failed": counts.failed,
+        "waiting": counts.waiting,
     })
 }
 

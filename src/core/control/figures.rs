@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub cache: Option<CacheCounts>,
     /// The store behind the cache; `None` without one.
     pub store: Option<StoreCounts>,
+    /// What is kept warm; `None` where nothing is.
+    pub warm: Option<WarmCounts>,
 }
 
 /// How an upstream failed: the words of [`Error::word`](crate::error::Error::word) that
@@ -235,6 +237,17 @@ pub struct StoreCounts {
     pub capacity: u64,
 }
 
+/// Numbers of requests whose texts are kept warm, by how their texts are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WarmCounts {
+    /// Cached, and within its ttl.
+    pub fresh: u64,
+    /// Not fresh: its last fetch failed.
+    pub failed: u64,
+    /// Not fresh: it waits for its fetch.
+    pub waiting: u64,
+}
+
 impl ConnectionCounts {
     /// The number of connections that have ended.
     pub fn ended(&self) -> u64 {
@@ -291,6 +304,7 @@ impl Snapshot {
             upstreams: Vec::new(),
             cache: None,
             store: None,
+            warm: None,
         }
     }
 }

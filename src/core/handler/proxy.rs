@@ -10,6 +10,7 @@
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
 //! | `proxy/stale.rs` | When is a stale text served? |
+//! | `proxy/warm.rs` | Which texts are fetched without being asked for? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
@@ -23,6 +24,7 @@ mod patience;
 mod stale;
 mod target;
 mod ttl;
+mod warm;
 
 use crate::cache::{KeepTimes, Policy, Purge};
 use crate::client::Timeouts;
@@ -53,6 +55,8 @@ use std::time::{Duration, Instant};
 use target::Target;
 pub use target::TargetSettings;
 pub use ttl::TtlRules;
+use warm::Warm;
+pub use warm::{BadWarmFile, WarmFile};
 
 /// What a proxy does.
 pub struct ProxySettings {
@@ -70,6 +74,8 @@ pub struct ProxySettings {
     pub serve_stale: ServeStale,
     /// The last part of each ttl in which a request starts a refresh, from 0 to 1.
     pub refresh_ahead: f64,
+    /// Requests whose texts are kept warm.
+    pub warm: Option<WarmFile>,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
     /// this size.
     pub max_poem: u64,
@@ -131,6 +137,8 @@ pub struct Proxy {
     texts: Coalescer<Key>,
     flights: Arc<FlightList>,
     target: Arc<Target>,
+    /// What is kept warm.
+    warm: Option<Arc<Warm>>,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
     observer: Arc<dyn Observer>,
@@ -156,16 +164,23 @@ impl Proxy {
     ) -> Arc<Proxy> {
         let window = settings.longest();
         let policy = settings.policy();
-        Arc::new(Proxy {
+        let warm = settings.warm.clone();
+        let warm = warm.map(|file| Warm::new(file, settings.refresh_ahead, Instant::now()));
+        let proxy = Arc::new(Proxy {
             texts: Coalescer::weighing(policy, window, Key::heap_bytes)
                 .refreshing_ahead(settings.refresh_ahead),
             flights: Arc::default(),
             target: Target::new(&settings.target, &settings),
+            warm,
             settings,
             tier,
             observer,
             stats,
-        })
+        });
+        if let Some(warm) = &proxy.warm {
+            warm::start(&proxy, warm);
+        }
+        proxy
     }
 
     /// What it speaks. Requests may be as long as the transformation service behind it
@@ -299,10 +314,16 @@ impl Handler for Proxy {
         Response { reader, status }
     }
 
-    /// Makes all cached texts stale. Clients that wait for a text still get it.
+    /// Makes all cached texts stale. Clients that wait for a text still get it. What is
+    /// kept warm is fetched again.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error> {
+        let warm = self.warm.as_ref();
+        let file = warm.map(|warm| warm.read_again()).transpose()?;
         self.count_purge(&Texts::All);
         let purged = self.purge_all(Purge::Soft, now);
+        if let (Some(warm), Some(file)) = (warm, file) {
+            warm.replace(file, now); // after the purge: what is fresh is not fetched
+        }
         Ok(Reloaded::Purged {
             texts: purged.texts,
         })
@@ -340,9 +361,11 @@ impl Control for Proxy {
             evicted_remembered: held.evicted_negative,
         };
 
+        let warm = self.warm.as_ref();
         let store = self.tier.as_ref().map(|tier| tier.counts());
         Snapshot {
             store,
+            warm: warm.map(|warm| warm.counts(now)),
             fetches: Some(fetches),
             upstreams,
             cache: Some(cache),

@@ -4,7 +4,7 @@ use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
     CacheCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts, Snapshot,
-    StoreCounts, TransformCounts, UpstreamCounts, UpstreamState,
+    StoreCounts, TransformCounts, UpstreamCounts, UpstreamState, WarmCounts,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,7 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
         upstreams: upstreams.iter().map(|name| idle_upstream(name)).collect(),
         cache: Some(CacheCounts::default()),
         store: Some(StoreCounts::default()),
+        warm: Some(WarmCounts::default()),
         ..idle()
     }
 }
@@ -114,6 +115,11 @@ pub fn busy_proxy() -> Snapshot {
         upstreams: vec![busy_upstream(), idle_upstream("b:43")],
         cache: Some(cache),
         store: Some(busy_store()),
+        warm: Some(WarmCounts {
+            fresh: 311,
+            failed: 312,
+            waiting: 313,
+        }),
         ..idle()
     }
 }

@@ -7,7 +7,7 @@ use poetry::addr::Addr;
 use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
 use poetry::handler::proxy::{
-    KeyFold, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules,
+    KeyFold, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules, WarmFile,
 };
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::Protocol;
@@ -17,7 +17,6 @@ use poetry::tier::Tier;
 use poetry::transform::{Pipeline, Registry, Transform};
 use poetry::upstream::{AskLimits, ExecCommand, Origin, RejectPause, Upstream};
 use std::net::SocketAddr;
-#[cfg(feature = "store")]
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +47,7 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         capacity: 1 << 30,
         serve_stale: ServeStale::Always,
         refresh_ahead: 0.0,
+        warm: None,
         max_poem: 16 << 20,
         whole: false,
         upstream_queue: 1000,
@@ -200,6 +200,13 @@ impl Builder<ProxyParts> {
     /// Refreshes texts that are asked for in this last part of their ttl.
     pub fn refresh_ahead(mut self, part: f64) -> Self {
         self.of.settings.refresh_ahead = part;
+        self
+    }
+
+    /// Keeps the requests in the file at `path` warm.
+    pub fn warm(mut self, path: &Path) -> Self {
+        let file = WarmFile::read(path.into(), self.of.settings.protocol);
+        self.of.settings.warm = Some(file.unwrap());
         self
     }
 

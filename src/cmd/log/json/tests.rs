@@ -1,7 +1,7 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts};
+use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts, WarmCounts};
 use poetry::error::Stage;
 use poetry::observe::{
     AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreCopy,
@@ -87,6 +87,12 @@ fn all_events() -> Vec<Value> {
             bytes,
             is_stale: true,
         },
+        Event::Warmed {
+            path: "a path",
+            texts: 2,
+            failed: 1,
+            time,
+        },
         Event::FetchDelayed { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
@@ -131,6 +137,7 @@ fn all_events() -> Vec<Value> {
 
     let figures = Snapshot {
         store: Some(StoreCounts::default()),
+        warm: Some(WarmCounts::default()),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
         upstreams: vec![an_upstream()],

@@ -30,6 +30,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         capacity: 1 << 30,
         serve_stale: ServeStale::Always,
         refresh_ahead: 0.0,
+        warm: None,
         max_poem: 1 << 16,
         whole: false,
         upstream_queue: 8,

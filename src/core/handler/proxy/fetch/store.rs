@@ -32,10 +32,10 @@ impl Fetch {
         let key = self.whole_key();
 
         // A refresh is to bring another text than the one that is there.
-        let wish = if self.ask.cause == FetchCause::Miss {
-            Wish::Text
-        } else {
-            Wish::Newer
+        let wish = match self.ask.cause {
+            FetchCause::Miss => Wish::Text,
+            FetchCause::Prefetch if self.guard.replaces().is_none() => Wish::Text,
+            FetchCause::Stale | FetchCause::Prefetch | FetchCause::Admin => Wish::Newer,
         };
         let mut claim = tier.claim(&key, wish).await;
         if let Claim::Found(found) = claim {

@@ -20,6 +20,7 @@ mod line;
 #[cfg(feature = "admin")]
 mod metrics;
 mod model;
+mod office;
 mod operate;
 mod patience;
 mod proxy;

@@ -1,7 +1,8 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
-//! upstreams, 11 for a store and 3 for what is kept warm, however many texts are cached and clients come. Each
+//! upstreams, 11 for a store and 3 for what is kept warm, however many texts are cached
+//! and clients come. Each
 //! known value of a label is there from the start, with 0: a rate needs to see a number
 //! before it rises. A service without a cache or without upstreams has no series about
 //! them.

@@ -40,7 +40,7 @@ struct Cli {
 enum Command {
     // Not documented here: a comment here would hide the one on the arguments.
     Serve(serve::Args),
-    Proxy(proxy::Args),
+    Proxy(Box<proxy::Args>),
     Fetch(fetch::Args),
     Transform(transform::Args),
     #[command(hide = true)]
@@ -94,7 +94,7 @@ async fn run(cli: Cli, matches: &ArgMatches) -> u8 {
 async fn execute(command: Command, output: &Output) -> Result<u8, Failure> {
     match command {
         Command::Serve(args) => serve::run(args, output).await,
-        Command::Proxy(args) => proxy::run(args, output).await,
+        Command::Proxy(args) => proxy::run(*args, output).await,
         Command::Fetch(args) => fetch::run(args, output).await,
         Command::Transform(args) => transform::run(args, output).await,
         Command::Generate(args) => Ok(generate::run(&args, definition(None, Asked::Short))?),

@@ -286,7 +286,8 @@ fn oddities(args: &Args) -> Vec<String> {
         args.fetch_timeout < args.connecting.connect_timeout,
         "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
     );
-    oddities.extend(args.freshness.oddity(args.grace).map(String::from));
+    let odd = args.freshness.oddities(args.ttl, args.grace);
+    oddities.extend(odd.map(String::from));
     #[cfg(feature = "store")]
     oddities.extend(args.storing.oddity(args.ttl).map(String::from));
     oddities

@@ -95,7 +95,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use stored::{Plain, Stored};
-use table::{DropLater, FetchEntry, FetchState, Fresh, PurgeRule, Table, Taken};
+use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
 pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::{CacheUsage, Reservation};
 use usage::{Kind, Usage};
@@ -339,12 +339,20 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         drop_after(self.lock(hash), |table| {
             // A fetch may have ended between the two locks, so everything is looked at
             // again.
-            if let Some(found) = table.fresh(hash, key, now) {
-                return self.serve_fresh(table, found, asked, launch);
-            }
+            let due = match table.fresh(hash, key, now) {
+                Some(found) if !found.is_due => {
+                    return (Lookup::Hit(found.value, found.freshness), None);
+                }
+                found => found,
+            };
 
             let at = table.entry(hash, key);
             let expired = table.take_expired(at, now);
+            if let Some(found) = due {
+                let lead = self.lead(table, at, expired.failures(), asked, launch);
+                let answer = Lookup::Ahead(found.value, found.freshness, lead);
+                return (answer, Some(expired));
+            }
             let stale = table.stale(at);
 
             let answer = match (stale, table.at(at).fetch()) {
@@ -373,30 +381,6 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             };
             (answer, Some(expired))
         })
-    }
-
-    /// The answer where the value is fresh. If it is due, its refresh begins.
-    fn serve_fresh<W>(
-        self: &Arc<Self>,
-        table: &mut Table<K, V, F>,
-        found: Fresh<V>,
-        asked: Question<'_, K>,
-        launch: impl FnOnce() -> (W, F),
-    ) -> (Lookup<K, V, F, W>, Option<Taken<V, F>>) {
-        let Fresh {
-            value,
-            freshness,
-            is_due,
-        } = found;
-        if !is_due {
-            return (Lookup::Hit(value, freshness), None);
-        }
-
-        let at = table.entry(asked.hash, asked.key);
-        let expired = table.take_expired(at, asked.now); // a pause that is over
-        let failures = expired.failures();
-        let lead = self.lead(table, at, failures, asked, launch);
-        (Lookup::Ahead(value, freshness, lead), Some(expired))
     }
 
     /// A new fetch of an entry. It refreshes the value that the entry has, if any.

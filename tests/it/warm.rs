@@ -3,7 +3,8 @@
 use crate::support::{
     FakeUpstream, Folder, LONG, ServerProcess, Service, Signal, poetry, proxy, text, wait_until,
 };
-use poetry::control::WarmCounts;
+use poetry::cache::Purge;
+use poetry::control::{Texts, WarmCounts};
 use poetry::upstream::RejectPause;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,6 +96,20 @@ fn what_could_not_be_fetched_is_counted_and_a_client_tries_again() {
     let mut client = proxy.request(b"aaaa\n");
     upstream.accept().skip(6).send(b"poem").close();
     assert_eq!(client.rest().unwrap(), b"poem");
+}
+
+#[test]
+fn what_is_purged_is_fetched_again() {
+    let (folder, upstream) = (Folder::new(), FakeUpstream::new());
+    folder.write("warm", "aaaa\nbbbb\n");
+    let proxy = proxy(&upstream).line().warm(&folder.path("warm")).start();
+    let asked = echo(upstream);
+    wait_for_fresh(&proxy, 2);
+
+    proxy.purge(Texts::Named(b"aaaa"), Purge::Hard);
+    wait_until("one is fetched", || asked.load(Ordering::Acquire) == 3);
+    wait_for_fresh(&proxy, 2);
+    assert_eq!(asked.load(Ordering::Acquire), 3);
 }
 
 #[test]

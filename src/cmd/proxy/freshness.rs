@@ -73,8 +73,22 @@ impl Freshness {
     }
 
     /// What makes no sense with these flags.
-    pub fn oddity(&self, grace: Duration) -> Option<&'static str> {
-        let is_odd = self.serve_stale == When::OnError && grace.is_zero();
-        is_odd.then_some("--serve-stale on-error without --grace: no poem is ever stale")
+    pub fn oddities(&self, ttl: Duration, grace: Duration) -> impl Iterator<Item = &'static str> {
+        let oddities = [
+            (
+                self.serve_stale == When::OnError && grace.is_zero(),
+                "--serve-stale on-error without --grace: no poem is served past its ttl",
+            ),
+            (
+                self.refresh_ahead == 1.0,
+                "--refresh-ahead 100%: each poem is refreshed when it is asked for again",
+            ),
+            (
+                self.warm.is_some() && ttl.is_zero(),
+                "--warm with --ttl 0: no poem is kept",
+            ),
+        ];
+        let odd = oddities.into_iter().filter(|(is_odd, _)| *is_odd);
+        odd.map(|(_, text)| text)
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
 //! upstreams, 11 for a store and 3 for what is kept warm, however many texts are cached
-//! and clients come. Each
-//! known value of a label is there from the start, with 0: a rate needs to see a number
-//! before it rises. A service without a cache or without upstreams has no series about
-//! them.
+//! and clients come. Each known value of a label is there from the start, with 0: a
+//! rate needs to see a number before it rises. A service without a cache or without
+//! upstreams has no series about them.
 //!
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 

@@ -198,3 +198,89 @@ fn a_text_that_is_stale_by_a_purge_may_still_be_served() {
     scene.fail();
     assert_eq!(scene.reads(), old());
 }
+
+/// What may happen while a client waits.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Append,
+    Rewind,
+    Land,
+    Reject,
+    Fail,
+    Pass,
+    Late,
+    PurgeSoft,
+    PurgeHard,
+    Read,
+}
+
+/// What the client has read, and whether that has ended, and how.
+#[derive(Default)]
+struct Got {
+    text: Vec<u8>,
+    end: Option<bool>,
+}
+
+impl Scene {
+    fn act(&mut self, act: Act, got: &mut Got) {
+        match (act, &mut self.refresh) {
+            (Act::Append, Some(refresh)) => refresh.append("new ".into()),
+            (Act::Rewind, Some(refresh)) => drop(refresh.rewind()),
+            (Act::Pass, Some(refresh)) => refresh.pass(self.now),
+            (Act::Land, Some(_)) => self.land(Verdict::Keep),
+            (Act::Reject, Some(_)) => self.land(Verdict::Reject),
+            (Act::Fail, Some(_)) => self.fail(),
+            (Act::Late, _) => self.deadline = None,
+            (Act::PurgeSoft, _) => drop(self.texts.purge(&0, Purge::Soft, self.now)),
+            (Act::PurgeHard, _) => drop(self.texts.purge(&0, Purge::Hard, self.now)),
+            (Act::Read, _) => self.read_on(got),
+            (_, None) => {}
+        }
+    }
+
+    /// Reads as a connection does: what is there, and then it waits.
+    fn read_on(&mut self, got: &mut Got) {
+        let is_ready = self.client.ready().now_or_never().is_some();
+        loop {
+            match self.client.read() {
+                Read::Chunk(bytes) => got.text.extend_from_slice(&bytes),
+                Read::Pending => return assert!(!is_ready || !got.text.is_empty()),
+                Read::End => return got.end = Some(true),
+                _ => return got.end = Some(false),
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_client_gets_one_whole_text_or_is_told_that_there_is_none(
+        acts in proptest::collection::vec(0usize..10, 0..30),
+    ) {
+        const ACTS: [Act; 10] = [
+            Act::Append, Act::Rewind, Act::Land, Act::Reject, Act::Fail,
+            Act::Pass, Act::Late, Act::PurgeSoft, Act::PurgeHard, Act::Read,
+        ];
+        let mut scene = Scene::new();
+        let mut got = Got::default();
+        let (mut is_gone, mut is_good) = (false, true);
+        for act in acts.into_iter().map(|at| ACTS[at]) {
+            is_gone |= matches!(act, Act::PurgeHard);
+            is_good &= !matches!(act, Act::Reject | Act::Fail | Act::Pass | Act::Late);
+            scene.act(act, &mut got);
+        }
+        scene.act(Act::Land, &mut got);
+        scene.read_on(&mut got);
+
+        let is_old = got.text == b"old";
+        proptest::prop_assert!(got.end.is_some(), "it hangs");
+        proptest::prop_assert_eq!(is_old, scene.client.is_stale());
+        if !is_gone {
+            proptest::prop_assert_eq!(got.end, Some(true), "a part, or nothing");
+            proptest::prop_assert!(is_old || !got.text.starts_with(b"old"));
+        }
+        if is_good && !is_gone {
+            proptest::prop_assert!(!is_old, "the refresh was whole in time");
+        }
+    }
+}

@@ -32,8 +32,8 @@ pub(super) struct Warm {
     file: WarmFile,
     /// Held for one decision.
     schedule: Mutex<Schedule>,
-    /// Wakes what waits for the next turn: the list is a new one.
-    replaced: Notify,
+    /// Wakes what waits for the next turn: that may be now.
+    changed: Notify,
 }
 
 impl Warm {
@@ -45,7 +45,7 @@ impl Warm {
         Arc::new(Warm {
             file,
             schedule: Mutex::new(schedule),
-            replaced: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -63,7 +63,13 @@ impl Warm {
     /// Keeps the requests of this file warm from now on. All of its texts are due.
     pub(super) fn replace(&self, file: WarmFile, now: Instant) {
         self.lock().replace(file.requests, now);
-        self.replaced.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Something was purged: what is not fresh any more is fetched.
+    pub(super) fn look_again(&self, now: Instant) {
+        self.lock().look_again(now);
+        self.changed.notify(usize::MAX);
     }
 
     /// The figures at this moment.
@@ -79,14 +85,14 @@ impl Warm {
     /// The next text that is due.
     async fn next(&self) -> Due {
         loop {
-            let replaced = self.replaced.listen(); // before the look, or a wake is lost
+            let changed = self.changed.listen(); // before the look, or a wake is lost
             let now = Instant::now();
             let wait = match self.lock().next(now) {
                 Next::Now(due) => return due,
                 Next::At(time) => time.saturating_duration_since(now).min(LONGEST_WAIT),
                 Next::Never => LONGEST_WAIT,
             };
-            let _replaced = rt::within(wait, replaced).await;
+            let _changed = rt::within(wait, changed).await;
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | the text | is due |
 //! |---|---|
 //! | was never fetched, or the list is a new one | now |
+//! | came, and something was purged since | now |
 //! | came, or was there already | when the last part of its ttl begins |
 //! | could not be fetched, or is not kept | after 10 s, doubled up to 10 min |
 //!
@@ -115,6 +116,23 @@ impl Schedule {
         self.list += 1;
         self.untried = self.texts.len();
         self.since = now;
+    }
+
+    /// Something was purged. All is due but what has failed: what is still fresh need not
+    /// be fetched then.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let due = std::mem::take(&mut self.due).into_iter();
+        let texts = &mut self.texts;
+        self.due = due
+            .map(|(time, number)| {
+                let text = &mut texts[number];
+                if text.failures > 0 {
+                    return (time, number);
+                }
+                text.fresh_until = None;
+                (now, number)
+            })
+            .collect();
     }
 
     /// Takes the text that is due longest.
@@ -280,6 +298,20 @@ mod tests {
         assert_eq!(round, None);
         assert_eq!(schedule.counts(now).fresh, 2);
         assert_eq!(schedule.counts(now + HOUR).waiting, 2);
+    }
+
+    #[test]
+    fn after_a_purge_all_is_due_but_what_has_failed() {
+        let (mut schedule, now) = schedule(&["a", "b"]);
+        let (a, b) = (due(&mut schedule, now), due(&mut schedule, now));
+        schedule.settle(a, Outcome::Fresh(now + HOUR), now);
+        schedule.settle(b, Outcome::Failed, now);
+
+        schedule.look_again(now);
+        let a = due(&mut schedule, now);
+        assert_eq!((a.request.as_ref(), a.fresh_until), (&b"a"[..], None));
+        assert_eq!(schedule.next(now), Next::At(now + PAUSE_MIN));
+        assert_eq!(schedule.settle(a, Outcome::Failed, now), None, "no round");
     }
 
     #[test]

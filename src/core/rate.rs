@@ -138,8 +138,8 @@ pub struct Meter {
     due: Option<Instant>,
 }
 
-/// The part by which [`Meter::below`] is slower, one in so many, where that is less than
-/// a turn in the rate's time.
+/// The part by which [`Meter::below`] is slower, one in so many, where that is less
+/// than a turn in the rate's time.
 const SLOWER: u32 = 20;
 
 impl Meter {

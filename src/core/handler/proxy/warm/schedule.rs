@@ -118,8 +118,8 @@ impl Schedule {
         self.since = now;
     }
 
-    /// Something was purged. All is due but what has failed: what is still fresh need not
-    /// be fetched then.
+    /// Something was purged. All is due but what has failed: what is still fresh need
+    /// not be fetched then.
     pub(super) fn look_again(&mut self, now: Instant) {
         let due = std::mem::take(&mut self.due).into_iter();
         let texts = &mut self.texts;

@@ -119,12 +119,14 @@ impl Office {
         spawn(move || {
             let mut outcomes = Outcomes::default();
             for at in 0..self.look_ups {
-                let due = begin + self.pace * at as u32;
+                // One look-up after the other, of all clients, and each name soon: the
+                // registries can't keep up for a while.
+                let turn = at * self.clients + client;
+                let due = begin + self.pace * turn as u32 / self.clients as u32;
                 while Instant::now() < due {
                     park_timeout(due.saturating_duration_since(Instant::now()));
                 }
-                // Names in another order for each client.
-                let number = (client * self.look_ups + at) * 7919 % self.names;
+                let number = turn % self.names;
                 self.look_up(number, proxies, &mut outcomes);
             }
             outcomes

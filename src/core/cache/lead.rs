@@ -28,8 +28,9 @@ pub(super) struct Question<'a, K> {
 }
 
 impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
-    /// The same, empty cache. In the last `part` of a value's ttl, from 0 to 1, a request
-    /// starts a refresh, if the value was asked for before. Each value has its own ttl.
+    /// The same, empty cache. In the last `part` of a value's ttl, from 0 to 1, a
+    /// request starts a refresh, if the value was asked for before. Each value has its
+    /// own ttl.
     ///
     /// # Panics
     /// If the cache is shared already.

@@ -200,9 +200,11 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         (writer, flight)
     }
 
-    /// A reader of the fetch of `key` that is under way, from its first byte.
-    pub fn join(&self, key: &K) -> Option<Reader> {
-        self.cache.flight(key)?.join()
+    /// A reader of the fetch of `key` that is under way, from its first byte, and since
+    /// when it is.
+    pub fn join(&self, key: &K) -> Option<(Reader, Instant)> {
+        let (flight, since) = self.cache.flight(key)?;
+        Some((flight.join()?, since))
     }
 
     /// The text that is cached, fresh or stale. This does not count as asking for it.

@@ -178,12 +178,13 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         is_served.then(|| (kept.value().clone(), freshness))
     }
 
-    /// The flight of the fetch of one key that is under way.
-    pub fn flight(&self, key: &K) -> Option<F> {
+    /// The flight of the fetch of one key that is under way, and since when it is.
+    pub fn flight(&self, key: &K) -> Option<(F, Instant)> {
         let hash = self.hasher.hash_one(key);
         let table = self.shard(hash).read().expect(UNPOISONED);
-        match &table.at(table.find(hash, key)?).fetch()?.state {
-            FetchState::InFlight(flight) => Some(flight.clone()),
+        let fetch = table.at(table.find(hash, key)?).fetch()?;
+        match &fetch.state {
+            FetchState::InFlight(flight) => Some((flight.clone(), fetch.not_before)),
             _ => None,
         }
     }

@@ -53,7 +53,8 @@ pub(in crate::cache) struct FetchEntry<F> {
     pub(in crate::cache) state: FetchState<F>,
     /// Refreshes that have failed in a row.
     pub(in crate::cache) failures: u32,
-    /// While a stale value is kept, its next refresh waits until then.
+    /// While a stale value is kept, its next refresh waits until then. Of a fetch in
+    /// flight, when it was asked for.
     pub(in crate::cache) not_before: Instant,
 }
 

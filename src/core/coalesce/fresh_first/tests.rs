@@ -49,7 +49,7 @@ impl Scene {
         let (deadline, late) = oneshot::channel();
         let looked_in = texts.clone();
         let client = FreshFirst::new(
-            texts.join(&0).expect("a refresh is under way"),
+            texts.join(&0).expect("a refresh is under way").0,
             Box::new(move || looked_in.cached(&0, now)),
             Box::pin(late.map(drop)),
         );

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `always` | any | the stale text, at once |
 //! | `on-error` | is under way, or begins now | what [`FreshFirst`] chooses |
+//! | `on-error` | is under way for longer than `--stale-after` | the stale text, at once |
 //! | `on-error` | has just failed, and the next one is paused | the stale text, at once |
 
 use super::key::Key;
@@ -22,7 +23,7 @@ pub enum ServeStale {
     #[default]
     Always,
     /// When its refresh has failed, or has not brought the whole new text within this
-    /// time.
+    /// time. A refresh that takes longer delays no further client.
     OnError(Duration),
 }
 
@@ -48,7 +49,12 @@ impl Proxy {
         // client waits for.
         let (refresh, status) = match &guard {
             Some(guard) => (guard.writer().flight().join(), CacheStatus::Miss),
-            None => (self.texts.join(&key), CacheStatus::Coalesced),
+            None => match self.texts.join(&key) {
+                Some((_, since)) if now.saturating_duration_since(since) >= wait => {
+                    return (stale, CacheStatus::Stale);
+                }
+                joined => (joined.map(|(reader, _)| reader), CacheStatus::Coalesced),
+            },
         };
         if let Some(guard) = guard {
             self.spawn_fetch(ask, guard, now);

@@ -1,8 +1,8 @@
 //! Which source is asked next, and when: its health, its rate, and the pause after an
 //! answer that was rejected.
 //!
-//! Plain data; time is an argument. Several upstreams may have the same source, and share
-//! its turns: a quota is the source's, whatever asks it.
+//! Plain data; time is an argument. Several upstreams may have the same source, and
+//! share its turns: a quota is the source's, whatever asks it.
 //!
 //! | the sources that are up and not paused | the next turn is |
 //! |---|---|

@@ -16,7 +16,7 @@ use crate::rt;
 use crate::stats::PanicCount;
 use crate::sync::Notify;
 pub use file::{BadWarmFile, WarmFile};
-use schedule::{Due, FirstRound, Next, Outcome, Schedule};
+use schedule::{Due, FirstRound, NextDue, Schedule, Tried};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -88,9 +88,9 @@ impl Warm {
             let changed = self.changed.listen(); // before the look, or a wake is lost
             let now = Instant::now();
             let wait = match self.lock().next(now) {
-                Next::Now(due) => return due,
-                Next::At(time) => time.saturating_duration_since(now).min(LONGEST_WAIT),
-                Next::Never => LONGEST_WAIT,
+                NextDue::Now(due) => return due,
+                NextDue::At(time) => time.saturating_duration_since(now).min(LONGEST_WAIT),
+                NextDue::Never => LONGEST_WAIT,
             };
             let _changed = rt::within(wait, changed).await;
         }
@@ -125,8 +125,9 @@ async fn keep_warm(proxy: Weak<Proxy>, warm: Arc<Warm>) {
 
 impl Proxy {
     /// Fetches a text, unless there is a newer one than it was due for.
-    async fn warm_up(self: &Arc<Self>, due: &Due) -> Outcome {
-        let key = self.target().scope.key(&due.request);
+    async fn warm_up(self: &Arc<Self>, due: &Due) -> Tried {
+        let target = self.target().clone();
+        let key = target.scope.key(&due.request);
         let fresh_until = |now| {
             let cached = self.texts.cache().value(&key, now);
             cached.map(|(_, freshness)| freshness.fresh_until)
@@ -135,7 +136,7 @@ impl Proxy {
         let now = Instant::now();
         let newer = fresh_until(now).filter(|until| Some(*until) > due.fresh_until);
         if let Some(until) = newer.filter(|until| *until > now) {
-            return Outcome::Fresh(until);
+            return Tried::Fresh(until);
         }
 
         let ending = match self.texts.refresh(&key, now) {
@@ -143,7 +144,7 @@ impl Proxy {
             Ok(guard) => {
                 let ending = guard.writer().flight().ending();
                 let ask = Ask {
-                    target: self.target().clone(),
+                    target,
                     request: due.request.clone(),
                     cause: FetchCause::Prefetch,
                 };
@@ -156,7 +157,7 @@ impl Proxy {
 
         let is_kept = ended.is_ok_and(|is_kept| is_kept);
         let until = fresh_until(Instant::now()).filter(|_| is_kept);
-        until.map_or(Outcome::Failed, Outcome::Fresh)
+        until.map_or(Tried::Failed, Tried::Fresh)
     }
 
     fn tell_warmed(&self, warm: &Warm, round: FirstRound) {

@@ -60,7 +60,7 @@ pub(super) struct Due {
 
 /// What is next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextDue {
     /// This text.
     Now(Due),
     /// Nothing before this time.
@@ -71,7 +71,7 @@ pub(super) enum Next {
 
 /// What became of a text that was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Tried {
     /// It is cached, and fresh until then.
     Fresh(Instant),
     /// It is not.
@@ -136,17 +136,17 @@ impl Schedule {
     }
 
     /// Takes the text that is due longest.
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> NextDue {
         let Some(&(time, number)) = self.due.first() else {
-            return Next::Never;
+            return NextDue::Never;
         };
         if time > now {
-            return Next::At(time);
+            return NextDue::At(time);
         }
 
         self.due.pop_first();
         let text = &self.texts[number];
-        Next::Now(Due {
+        NextDue::Now(Due {
             list: self.list,
             number,
             request: text.request.clone(),
@@ -155,25 +155,20 @@ impl Schedule {
     }
 
     /// Notes what became of a text. Returns the first round, if it ends with this one.
-    pub(super) fn settle(
-        &mut self,
-        due: Due,
-        outcome: Outcome,
-        now: Instant,
-    ) -> Option<FirstRound> {
+    pub(super) fn settle(&mut self, due: Due, outcome: Tried, now: Instant) -> Option<FirstRound> {
         if due.list != self.list {
             return None;
         }
 
         let text = &mut self.texts[due.number];
         let wait = match outcome {
-            Outcome::Fresh(until) => {
+            Tried::Fresh(until) => {
                 text.fresh_until = Some(until);
                 text.failures = 0;
                 let left = until.saturating_duration_since(now);
                 left.mul_f64(1.0 - self.ahead).max(EACH_MIN)
             }
-            Outcome::Failed => {
+            Tried::Failed => {
                 let doubled = PAUSE_MIN.saturating_mul(1 << text.failures.min(6));
                 text.failures = text.failures.saturating_add(1);
                 doubled.min(PAUSE_MAX)
@@ -230,7 +225,7 @@ mod tests {
 
     fn due(schedule: &mut Schedule, now: Instant) -> Due {
         match schedule.next(now) {
-            Next::Now(due) => due,
+            NextDue::Now(due) => due,
             other => panic!("{other:?}"),
         }
     }
@@ -240,7 +235,11 @@ mod tests {
         let (mut schedule, now) = schedule(&["a", "b"]);
         assert_eq!(due(&mut schedule, now).request, "a");
         assert_eq!(due(&mut schedule, now).request, "b");
-        assert_eq!(schedule.next(now + HOUR), Next::Never, "both are fetched");
+        assert_eq!(
+            schedule.next(now + HOUR),
+            NextDue::Never,
+            "both are fetched"
+        );
     }
 
     #[test]
@@ -248,14 +247,14 @@ mod tests {
         let (mut schedule, now) = schedule(&["a"]);
         let a = due(&mut schedule, now);
         assert_eq!(a.fresh_until, None);
-        schedule.settle(a, Outcome::Fresh(now + HOUR), now);
+        schedule.settle(a, Tried::Fresh(now + HOUR), now);
 
         let time = now + HOUR * 9 / 10;
-        assert_eq!(schedule.next(now), Next::At(time));
+        assert_eq!(schedule.next(now), NextDue::At(time));
         let a = due(&mut schedule, time);
         assert_eq!(a.fresh_until, Some(now + HOUR));
-        schedule.settle(a, Outcome::Fresh(time), time);
-        let next = Next::At(time + EACH_MIN);
+        schedule.settle(a, Tried::Fresh(time), time);
+        let next = NextDue::At(time + EACH_MIN);
         assert_eq!(schedule.next(time), next, "not at once without a ttl");
     }
 
@@ -264,17 +263,17 @@ mod tests {
         let (mut schedule, mut now) = schedule(&["a"]);
         for seconds in [10, 20, 40, 80, 160, 320, 600, 600] {
             let a = due(&mut schedule, now);
-            schedule.settle(a, Outcome::Failed, now);
+            schedule.settle(a, Tried::Failed, now);
             let time = now + SECOND * seconds;
-            assert_eq!(schedule.next(now), Next::At(time));
+            assert_eq!(schedule.next(now), NextDue::At(time));
             now = time;
         }
         let a = due(&mut schedule, now);
-        schedule.settle(a, Outcome::Fresh(now + SECOND), now);
+        schedule.settle(a, Tried::Fresh(now + SECOND), now);
         let later = now + HOUR;
         let a = due(&mut schedule, later);
-        schedule.settle(a, Outcome::Failed, later);
-        assert_eq!(schedule.next(later), Next::At(later + PAUSE_MIN));
+        schedule.settle(a, Tried::Failed, later);
+        assert_eq!(schedule.next(later), NextDue::At(later + PAUSE_MIN));
     }
 
     #[test]
@@ -282,11 +281,11 @@ mod tests {
         let (mut schedule, now) = schedule(&["a", "b"]);
         let (a, b) = (due(&mut schedule, now), due(&mut schedule, now));
         let later = now + SECOND;
-        assert_eq!(schedule.settle(a, Outcome::Failed, now), None);
+        assert_eq!(schedule.settle(a, Tried::Failed, now), None);
         let counts = schedule.counts(now);
         assert_eq!((counts.fresh, counts.failed, counts.waiting), (0, 1, 1));
 
-        let round = schedule.settle(b, Outcome::Fresh(now + HOUR), later);
+        let round = schedule.settle(b, Tried::Fresh(now + HOUR), later);
         let wanted = FirstRound {
             fresh: 1,
             failed: 1,
@@ -294,7 +293,7 @@ mod tests {
         };
         assert_eq!(round, Some(wanted));
         let a = due(&mut schedule, now + PAUSE_MIN);
-        let round = schedule.settle(a, Outcome::Fresh(now + HOUR), now + PAUSE_MIN);
+        let round = schedule.settle(a, Tried::Fresh(now + HOUR), now + PAUSE_MIN);
         assert_eq!(round, None);
         assert_eq!(schedule.counts(now).fresh, 2);
         assert_eq!(schedule.counts(now + HOUR).waiting, 2);
@@ -304,14 +303,14 @@ mod tests {
     fn after_a_purge_all_is_due_but_what_has_failed() {
         let (mut schedule, now) = schedule(&["a", "b"]);
         let (a, b) = (due(&mut schedule, now), due(&mut schedule, now));
-        schedule.settle(a, Outcome::Fresh(now + HOUR), now);
-        schedule.settle(b, Outcome::Failed, now);
+        schedule.settle(a, Tried::Fresh(now + HOUR), now);
+        schedule.settle(b, Tried::Failed, now);
 
         schedule.look_again(now);
         let a = due(&mut schedule, now);
         assert_eq!((a.request.as_ref(), a.fresh_until), (&b"a"[..], None));
-        assert_eq!(schedule.next(now), Next::At(now + PAUSE_MIN));
-        assert_eq!(schedule.settle(a, Outcome::Failed, now), None, "no round");
+        assert_eq!(schedule.next(now), NextDue::At(now + PAUSE_MIN));
+        assert_eq!(schedule.settle(a, Tried::Failed, now), None, "no round");
     }
 
     #[test]
@@ -319,11 +318,11 @@ mod tests {
         let (mut schedule, now) = schedule(&["a", "b"]);
         let old = due(&mut schedule, now);
         schedule.replace(vec!["c".into()], now);
-        assert_eq!(schedule.settle(old, Outcome::Failed, now), None);
+        assert_eq!(schedule.settle(old, Tried::Failed, now), None);
 
         let c = due(&mut schedule, now);
         assert_eq!(c.request, "c");
-        assert_eq!(schedule.next(now), Next::Never);
-        assert!(schedule.settle(c, Outcome::Failed, now).is_some());
+        assert_eq!(schedule.next(now), NextDue::Never);
+        assert!(schedule.settle(c, Tried::Failed, now).is_some());
     }
 }

@@ -2,8 +2,9 @@
 //! the soak reads them here too: it must not run when only figures are asked for.
 
 /// The names of the parts, as they are given on the command line.
-pub const PARTS: [&str; 11] = [
-    "hits", "line", "miss", "idle", "large", "flight", "memory", "cache", "fetch", "start", "cores",
+pub const PARTS: [&str; 12] = [
+    "hits", "line", "miss", "idle", "large", "flight", "memory", "cache", "fetch", "start",
+    "store", "cores",
 ];
 
 /// What to measure and how.

@@ -21,6 +21,8 @@ pub enum Unit {
     Ratio,
     /// Bytes.
     Bytes,
+    /// Seconds.
+    Seconds,
 }
 
 /// One line of the table.
@@ -114,6 +116,21 @@ impl<'a> Measured<'a> {
     }
 }
 
+impl<'a> Measured<'a> {
+    /// A figure in seconds.
+    pub fn seconds(
+        work: &'a str,
+        figure: &'a str,
+        wanted: Wanted,
+        samples: Samples,
+    ) -> Measured<'a> {
+        Measured {
+            unit: Unit::Seconds,
+            ..Measured::ratio(work, figure, wanted, samples)
+        }
+    }
+}
+
 impl Figure {
     pub fn new(part: &str, measured: Measured<'_>) -> Figure {
         let got = measured
@@ -148,6 +165,8 @@ impl Figure {
             Unit::Ratio => format!("{value:.2}"),
             Unit::Bytes if value.abs() >= 10_000.0 => format!("{:.0} kB", value / 1000.0),
             Unit::Bytes => format!("{value:.0} B"),
+            Unit::Seconds if value.abs() >= 1e-3 => format!("{:.0} ms", value * 1e3),
+            Unit::Seconds => format!("{:.0} us", value * 1e6),
         }
     }
 

@@ -35,6 +35,7 @@ mod miss;
 mod peers;
 mod poll;
 mod results;
+mod store;
 mod upstream;
 
 use arguments::Arguments;
@@ -51,7 +52,7 @@ pub const PEER: &str = "--peer";
 type Measure = fn(&Context) -> io::Result<Vec<Figure>>;
 
 /// The parts, in the order of the table. Their names are `arguments::PARTS`.
-const PARTS: [(&str, Measure); 11] = [
+const PARTS: [(&str, Measure); 12] = [
     ("hits", hits::measure),
     ("line", line::measure),
     ("miss", miss::measure),
@@ -62,6 +63,7 @@ const PARTS: [(&str, Measure); 11] = [
     ("cache", cache::measure),
     ("fetch", fetch::measure),
     ("start", fetch::measure_start),
+    ("store", store::measure),
     ("cores", cores::measure),
 ];
 

@@ -36,7 +36,7 @@ _poetry_keep_breaks() {
 
 _poetry_takes_value() {
     case "$1" in
-        --admin | --admin-host | --admin-mode | --admin-token | --ask | --capacity | --client-timeout | --color | --connect-timeout | --delay | --drain-timeout | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --key-fold | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --refresh-ahead | --reject | --reject-pause | --retry | --script | --serve-stale | --stale-after | --store | --store-capacity | --threads | --timeout | --transform | --ttl | --ttl-for | --ttl-jitter | --upstream-conns | --upstream-queue | --upstream-rate | --via | --warm | -l | -o) return 0 ;;
+        --admin | --admin-host | --admin-mode | --admin-token | --ask | --capacity | --client-timeout | --color | --connect-retry | --connect-timeout | --delay | --drain-timeout | --end-marker | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --key-fold | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --refresh-ahead | --reject | --reject-pause | --retry | --script | --serve-stale | --stale-after | --store | --store-capacity | --threads | --timeout | --transform | --ttl | --ttl-for | --ttl-jitter | --upstream-conns | --upstream-queue | --upstream-rate | --via | --warm | -l | -o) return 0 ;;
     esac
     return 1
 }
@@ -94,7 +94,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --key-fold --ttl --ttl-for --ttl-jitter --grace --serve-stale --stale-after --refresh-ahead --warm --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --upstream-rate --reject-pause --half-close --fetch-timeout --transform --via --on-transform-failure --store --store-capacity --connect-timeout --idle-timeout --max-clients --threads --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --key-fold --ttl --ttl-for --ttl-jitter --grace --serve-stale --stale-after --refresh-ahead --warm --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --upstream-rate --reject-pause --half-close --end-marker --allow-empty --connect-retry --fetch-timeout --transform --via --on-transform-failure --store --store-capacity --connect-timeout --idle-timeout --max-clients --threads --client-timeout --drain-timeout --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in
@@ -103,7 +103,7 @@ _poetry_complete() {
             ;;
         fetch)
             if [[ $cur == -* ]]; then
-                _poetry_words "-o --output --timeout --connect-timeout --idle-timeout --retry --ask --half-close --max-poem --transform --via --json -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-o --output --timeout --connect-timeout --idle-timeout --retry --ask --half-close --end-marker --allow-empty --connect-retry --max-poem --transform --via --json -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

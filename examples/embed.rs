@@ -12,7 +12,7 @@ use poetry::handler::proxy::{
 };
 use poetry::net::Listener;
 use poetry::observe::Silent;
-use poetry::protocol::Protocol;
+use poetry::protocol::{EndRule, Protocol};
 use poetry::rt;
 use poetry::server::{Limits, Parts, Server};
 use poetry::stats::Stats;
@@ -82,6 +82,8 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
             conns: 8,
+            ends: EndRule::default(),
+            connect_retry: Duration::ZERO,
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

@@ -4,7 +4,9 @@ mod network;
 mod process;
 
 pub use network::{Steering, is_inside, run_inside, set_up_network};
-pub use process::{cpu_time, descriptors, is_stopped, own_memory, raise_descriptors, tcp_memory};
+pub use process::{
+    cpu_time, descriptors, is_stopped, own_memory, raise_descriptors, tcp_memory, thread_time,
+};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;

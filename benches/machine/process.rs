@@ -53,12 +53,29 @@ pub fn own_memory(pid: Pid) -> io::Result<u64> {
 
 /// The processor time a process has used, in user space and in the kernel.
 pub fn cpu_time(pid: Pid) -> io::Result<Duration> {
+    processor_time(&proc_file(pid, "stat"))
+}
+
+/// The processor time that a thread of this name has used.
+pub fn thread_time(pid: Pid, name: &str) -> io::Result<Duration> {
+    for task in std::fs::read_dir(proc_file(pid, "task"))? {
+        let task = task?.path();
+        let comm = std::fs::read_to_string(task.join("comm"))?;
+        if comm.trim_end() == name {
+            return processor_time(&task.join("stat").to_string_lossy());
+        }
+    }
+    Err(io::Error::other(format!("no thread called {name}")))
+}
+
+/// What a file `stat` says of the time in user space and in the kernel.
+fn processor_time(stat: &str) -> io::Result<Duration> {
     // Clock ticks are hundredths of a second on every architecture Linux has.
     const TICK: Duration = Duration::from_millis(10);
     // Among the fields behind the name. The system's time follows it.
     const UTIME: usize = 11;
 
-    let stat = std::fs::read_to_string(proc_file(pid, "stat"))?;
+    let stat = std::fs::read_to_string(stat)?;
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let times = fields.skip(UTIME).take(2);
     let ticks: u32 = times.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();

@@ -7,7 +7,7 @@ pub use others::{found, haproxy, memcached, nginx, nginx_proxy, run_tokio, twist
 
 use crate::load::{Exchange, Target};
 use crate::machine::{Cores, on_cores, until};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -63,6 +63,14 @@ impl Server {
             Ok(TcpStream::connect(addr).is_ok())
         })?;
         Ok(server)
+    }
+
+    /// Stops it with SIGTERM, and waits until it has ended.
+    pub fn stop(mut self) -> io::Result<()> {
+        kill_process(self.pid(), Signal::TERM)?;
+        until("the server ends", || {
+            self.child.try_wait().map(|status| status.is_some())
+        })
     }
 
     pub fn pid(&self) -> Pid {

@@ -1,10 +1,12 @@
 //! An upstream's reply: however its bytes are split, the decoder's verdict is the one
-//! that follows from the whole.
+//! that follows from the whole. With a marker it is the same for every end of the
+//! connection.
 
 use super::netstring::{LIMITS, plain};
 use super::{head, splits};
 use poetry::error::Error;
-use poetry::protocol::{Malformed, Protocol, ReplyDecoder};
+use poetry::protocol::{EndRule, Malformed, Protocol, ReplyDecoder};
+use std::time::Duration;
 
 /// The protocols by two bits of the input.
 const PROTOCOLS: [Protocol; 4] = [
@@ -30,6 +32,35 @@ pub fn check(data: &[u8]) {
         let verdict = decode(protocol, &parts, limit);
         assert_eq!(verdict, expected, "split as {parts:?}");
     }
+
+    if protocol != Protocol::Netstring {
+        let ends = [&b"\n.\n"[..], b"\n.\r\n"];
+        let is_whole =
+            [&b".\n"[..], b".\r\n"].contains(&reply) || ends.iter().any(|end| reply.ends_with(end));
+        for parts in splits(reply, choice).into_iter().chain([vec![reply]]) {
+            assert_marked(protocol, &parts, is_whole);
+        }
+    }
+}
+
+/// Holds that these parts are a whole reply, or none, where whole ones end in a lone
+/// dot.
+fn assert_marked(protocol: Protocol, parts: &[&[u8]], is_whole: bool) {
+    let rule = EndRule {
+        marker: Some("gopher".parse().expect("a marker")),
+        allow_empty: true,
+    };
+    let decoder = ReplyDecoder::new(protocol, "upstream".to_string(), u64::MAX);
+    let mut decoder = decoder.ending_by(&rule);
+    for part in parts {
+        assert_eq!(decoder.push(part), Ok(false));
+    }
+
+    let broken = decoder.broken(&std::io::Error::other("rehearsed"));
+    let silent = decoder.silent(true, Duration::ZERO);
+    for verdict in [decoder.eof(), broken, silent] {
+        assert_eq!(verdict.is_ok(), is_whole, "split as {parts:?}: {verdict:?}");
+    }
 }
 
 /// Hands the decoder all parts, even if it is complete before the last, and then the
@@ -47,8 +78,8 @@ fn decode(protocol: Protocol, parts: &[&[u8]], limit: u64) -> Result<(), String>
         assert!(may_be_whole, "only its end completes a plain reply");
     }
 
-    let failure = decoder.io_error(&std::io::Error::other("rehearsed"));
-    let failure = failure.to_string();
+    let failure = decoder.broken(&std::io::Error::other("rehearsed"));
+    let failure = failure.expect_err("there is no marker").to_string();
     let cut = format!("cut off after {got} bytes");
     assert!(failure.contains(&cut), "{failure}");
     decoder.eof().map_err(text)

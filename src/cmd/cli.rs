@@ -40,7 +40,7 @@ struct Cli {
 enum Command {
     // Not documented here: a comment here would hide the one on the arguments.
     Serve(serve::Args),
-    Proxy(Box<proxy::Args>),
+    Proxy(Box<proxy::Args>), // it has far more options than the others
     Fetch(fetch::Args),
     Transform(transform::Args),
     #[command(hide = true)]

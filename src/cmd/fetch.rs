@@ -12,6 +12,7 @@ mod progress;
 mod sink;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr};
+use super::answers::Answers;
 use super::failure::Failure;
 use super::flags::{Connecting, Output};
 use super::signals;
@@ -80,6 +81,8 @@ pub(super) struct Args {
     /// before they answer; others take that for a hang-up; needs --ask
     #[arg(long, requires = "ask")]
     half_close: bool,
+    #[command(flatten)]
+    answers: Answers,
     /// Longest poem to accept; by default there is no limit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_poem: Option<u64>,
@@ -170,6 +173,8 @@ impl Args {
             timeouts: self.timeouts(),
             ask: self.ask.clone(),
             half_close: self.half_close,
+            ends: self.answers.rule(),
+            connect_retry: self.answers.connect_retry,
             retry: self.retry,
             pipeline,
             max_poem: self.max_poem.unwrap_or(u64::MAX),

@@ -218,7 +218,7 @@ impl Log {
         let has_requests = self.level != Level::Quiet;
         let is_told_by_requests = match event {
             Event::Fetching { .. } => true,
-            Event::FromStore { .. } => selection.is_everything(),
+            Event::FromStore { .. } | Event::Following { .. } => selection.is_everything(),
             // A refresh has no request.
             Event::Fetched { fetch, .. } => {
                 fetch.cause == FetchCause::Miss || !selection.is_everything()

@@ -17,6 +17,7 @@ mod addrs;
 mod admin;
 mod advice;
 mod announce;
+mod answers;
 pub(crate) mod cli;
 mod deadlines;
 mod env;

@@ -5,6 +5,7 @@ mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::admin::{Administration, about};
+use super::answers::Answers;
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
@@ -127,6 +128,8 @@ pub(super) struct Args {
     /// before they answer; others take that for a hang-up
     #[arg(long)]
     half_close: bool,
+    #[command(flatten)]
+    answers: Answers,
     /// How long a whole fetch may take, from its connection on
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
     fetch_timeout: Duration,
@@ -244,6 +247,18 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["upstreams", "protocol"],
             "the word {} can only be used with --protocol line: there is no request",
         ),
+        ProxyProtocol::Netstring if args.answers.end_marker.is_some() => (
+            ["end_marker", "protocol"],
+            "--end-marker cannot be used with --protocol netstring, which frames its answers",
+        ),
+        ProxyProtocol::Netstring if args.answers.allow_empty => (
+            ["allow_empty", "protocol"],
+            "--allow-empty cannot be used with --protocol netstring, which frames its answers",
+        ),
+        _ if is_builtin && args.answers.end_marker.is_some() => (
+            ["end_marker", "upstreams"],
+            "--end-marker cannot be used with builtin",
+        ),
         ProxyProtocol::Poem if args.half_close => (
             ["half_close", "protocol"],
             "--half-close cannot be used with --protocol poem, which has no request",
@@ -349,7 +364,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
     let code = code.await;
     if let Some(tier) = tier {
-        tier.close(CLOSE_LIMIT);
+        tier.close(CLOSE_LIMIT).await;
         log::flush();
     }
     Ok(code?)
@@ -411,6 +426,8 @@ fn settings(
                 min_bytes: args.min_bytes,
             },
             conns: args.upstream_conns as usize,
+            ends: args.answers.rule(),
+            connect_retry: args.answers.connect_retry,
         },
         timeouts: args.connecting.timeouts(args.fetch_timeout),
         half_close: args.half_close,

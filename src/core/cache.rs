@@ -91,8 +91,8 @@ use crate::sync::{RwLock, RwLockWriteGuard, drop_after};
 use ahash::RandomState;
 pub use fill::{Fill, Remember};
 pub use keys::{Known, KnownPage, KnownValue};
+use lead::KeyAsked;
 pub use lead::Lead;
-use lead::Question;
 use stamp::Epoch;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -301,7 +301,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         now: Instant,
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
-        let asked = Question { hash, key, now };
+        let asked = KeyAsked { hash, key, now };
         drop_after(self.lock(hash), |table| {
             // A fetch may have ended between the two locks, so everything is looked at
             // again.
@@ -328,7 +328,11 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
                     let lead = self.lead(table, at, failures, asked, launch);
                     match stale {
                         Some(value) => Lookup::Stale(value, Some(lead)),
-                        None => Lookup::Miss(lead),
+                        None => {
+                            let mut lead = lead;
+                            lead.fill.outdated = expired.value();
+                            Lookup::Miss(lead)
+                        }
                     }
                 }
                 (None, Some(fetch)) => match &fetch.state {
@@ -353,7 +357,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     /// False where that can't be reached: fetches, and values still read after their
     /// eviction, are not evicted. Where those alone exceed the capacity, eviction only
     /// keeps values and cached failures within it.
-    fn shrink(&self) -> bool {
+    pub(crate) fn shrink(&self) -> bool {
         let usage = &self.usage;
         let capacity = self.policy.capacity;
         let is_hopeless = usage.of(Kind::Flight) > capacity;
@@ -468,6 +472,20 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             let flights = std::mem::take(&mut out.detached);
             ((found, flights), out)
         })
+    }
+
+    /// The value of a key, of whatever age, without being asked for.
+    pub fn peek(&self, key: &K) -> Option<V::Value> {
+        let hash = self.hasher.hash_one(key);
+        let table = self.shard(hash).read().expect(UNPOISONED);
+        let at = table.find(hash, key)?;
+        table.at(at).kept().map(|kept| kept.value().clone())
+    }
+
+    /// A reservation for what is held beside the cache because of its values. It counts
+    /// as theirs, and can't be evicted: [`Cache::shrink`] makes room for it.
+    pub(crate) fn reserve_beside(&self) -> Reservation {
+        Reservation::new(&self.usage, Kind::Value, 0)
     }
 
     /// Frees the key of a flight that can't be joined any more.

@@ -1,12 +1,15 @@
 //! A fetch from one server: connect, send the request while the reply is read, and
 //! decide whether the reply is complete.
 
+mod retry;
+
 use crate::addr::Addr;
 use crate::error::Error;
 use crate::net::{self, Stream};
-use crate::protocol::{Frame, Protocol, ReplyDecoder};
+use crate::protocol::{EndRule, Frame, Protocol, ReplyDecoder};
 use crate::rt::{self, CoopBudget};
 use bytes::Bytes;
+pub use retry::ConnectRetry;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
@@ -47,6 +50,8 @@ pub struct Query<'a> {
     /// to the end before they answer; others take the end for a hang-up. In the poem
     /// protocol, which has no request, nothing is closed.
     pub half_close: bool,
+    /// What makes the reply whole, where it has no framing.
+    pub ends: &'a EndRule,
 }
 
 /// Connects to a server. The request is sent while the reply is read.
@@ -71,12 +76,13 @@ pub(crate) async fn open<'a>(
         stream.limit_unsent();
     }
 
+    let decoder = ReplyDecoder::new(query.protocol, addr.to_string(), query.limit);
     Ok(Exchange {
         stream,
         request,
         end_due: query.half_close && query.protocol != Protocol::Poem,
         has_just_sent: false,
-        decoder: ReplyDecoder::new(query.protocol, addr.to_string(), query.limit),
+        decoder: decoder.ending_by(query.ends),
         idle: query.timeouts.idle,
         turns: CoopBudget::default(),
         send_error: None,
@@ -102,7 +108,7 @@ pub struct Exchange<'a> {
     /// The longest silence.
     idle: Duration,
     turns: CoopBudget,
-    /// The error that stopped the sending and says that the reply is cut off. The
+    /// The error that stopped the sending and says that the connection broke. The
     /// kernel reports it once: a later read shows a clean end instead (measured; see
     /// Linux's `sk_stream_error`).
     send_error: Option<io::Error>,
@@ -138,7 +144,7 @@ impl Exchange<'_> {
         }
         while self.end.is_none() {
             match rt::within(self.idle, poll_fn(|cx| self.poll_advance(cx))).await {
-                None => return Err(self.timeout()),
+                None => return self.silent().map(|()| None),
                 Some(Advance::Sent) => self.turns.take().await,
                 Some(Advance::Received(Err(e))) => self.end = Some(Err(e)),
                 Some(Advance::Received(Ok(0))) => self.end = Some(self.closed()),
@@ -146,9 +152,14 @@ impl Exchange<'_> {
             }
         }
 
-        match self.end.take() {
-            Some(Err(e)) => Err(self.decoder.io_error(&e)),
-            _ => self.decoder.eof().map(|()| None),
+        self.verdict().map(|()| None)
+    }
+
+    /// Whether the reply is complete, now that the connection has ended.
+    fn verdict(&self) -> Result<(), Error> {
+        match &self.end {
+            Some(Err(e)) => self.decoder.broken(e),
+            _ => self.decoder.eof(),
         }
     }
 
@@ -218,12 +229,8 @@ impl Exchange<'_> {
         }
     }
 
-    fn timeout(&self) -> Error {
-        if self.request.is_sent() {
-            self.decoder.read_timeout(self.idle)
-        } else {
-            self.decoder.write_timeout(self.idle)
-        }
+    fn silent(&self) -> Result<(), Error> {
+        self.decoder.silent(self.request.is_sent(), self.idle)
     }
 
     /// How the connection ended, now that reading shows a clean end.
@@ -249,8 +256,8 @@ impl Exchange<'_> {
 
         let bytes = &self.buffer[..count];
         let framing_ended = self.decoder.push(bytes)?;
-        let closed_whole = matches!(self.end, Some(Ok(()))) && self.decoder.eof().is_ok();
-        self.complete = framing_ended || closed_whole;
+        let ended_whole = self.end.is_some() && self.verdict().is_ok();
+        self.complete = framing_ended || ended_whole;
         Ok(Bytes::copy_from_slice(bytes))
     }
 }

@@ -82,6 +82,8 @@ pub struct Coalescer<K> {
     window: u64,
     /// The readers of all flights.
     readers: Arc<AtomicU64>,
+    /// Whether a fetch holds the text that had expired.
+    holds_outdated: bool,
 }
 
 /// What a client gets.
@@ -122,6 +124,10 @@ pub struct Purged {
     pub fetches: u64,
 }
 
+/// Fetches hold texts that had expired while they hold at most this part of the
+/// capacity in all: such a text is of use to few, and must not keep others out.
+const OUTDATED_PART: u64 = 4;
+
 impl<K: Eq + Hash + Clone> Coalescer<K> {
     /// Without any text. `window` is the longest text that is kept, in bytes.
     pub fn new(policy: Policy, window: u64) -> Coalescer<K> {
@@ -134,6 +140,7 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
             cache: Cache::weighing(policy, weigh),
             window,
             readers: Arc::new(AtomicU64::new(0)),
+            holds_outdated: false,
         }
     }
 
@@ -144,6 +151,13 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
             cache: self.cache.refreshing_ahead(part),
             ..self
         }
+    }
+
+    /// Lets a fetch hold the text of its key that had expired, while fetches hold
+    /// little else; see [`FlightGuard::outdated`].
+    pub fn holding_outdated(mut self) -> Coalescer<K> {
+        self.holds_outdated = true;
+        self
     }
 
     /// The cache below.
@@ -169,7 +183,10 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
                     let guard = lead.map(|lead| FlightGuard::new(lead.fill, lead.writer, false));
                     return Found::Stale(Reader::of(poem), guard);
                 }
-                Lookup::Miss(lead) => {
+                Lookup::Miss(mut lead) => {
+                    if !self.has_room_for_outdated() {
+                        lead.fill.drop_outdated();
+                    }
                     let reader = lead.flight.join().expect("a new flight has its beginning");
                     return Found::Missed(reader, FlightGuard::new(lead.fill, lead.writer, true));
                 }
@@ -186,6 +203,11 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
             // began. Either way the key is to be free.
             self.cache.detach(key, |other| other.is(&flight));
         }
+    }
+
+    fn has_room_for_outdated(&self) -> bool {
+        let most = self.cache.policy().capacity / OUTDATED_PART;
+        self.holds_outdated && self.cache.in_flight() <= most
     }
 
     fn look_up(&self, key: &K, now: Instant) -> Lookup<K, Poem, Flight, Writer> {
@@ -328,6 +350,22 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         match &self.mode {
             Mode::Keeping(fill) => fill.replaces(),
             Mode::Passing { .. } => None,
+        }
+    }
+
+    /// The text of this key that had expired when this fetch was started, where that is
+    /// still held. Clients are not served it.
+    pub fn outdated(&self) -> Option<&Poem> {
+        match &self.mode {
+            Mode::Keeping(fill) => fill.outdated(),
+            Mode::Passing { .. } => None,
+        }
+    }
+
+    /// Drops the text that had expired.
+    pub fn drop_outdated(&mut self) {
+        if let Mode::Keeping(fill) = &mut self.mode {
+            fill.drop_outdated();
         }
     }
 

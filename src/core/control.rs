@@ -7,8 +7,9 @@ use crate::cache::Purge;
 use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
-    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts,
-    REASONS, Snapshot, StoreCounts, TransformCounts, UpstreamCounts, UpstreamState, WarmCounts,
+    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram,
+    PurgeCounts, REASONS, Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts,
+    UpstreamState, WarmCounts,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -76,6 +76,8 @@ pub struct Place<J: Job> {
     dispatch: Arc<Dispatch<J>>,
     id: Id,
     right: Option<StartRight>,
+    /// Whether a job has started here, so that the right is used.
+    has_started: bool,
 }
 
 /// What became of a job that may wait.
@@ -174,12 +176,7 @@ impl<J: Job> Dispatch<J> {
 
             // The callback takes this lock, so it finds the job in the queue.
             let id = state.queue.next_id();
-            let dispatch = Arc::downgrade(self);
-            job.on_interest(Box::new(move |interest| {
-                if let Some(dispatch) = dispatch.upgrade() {
-                    dispatch.interest(id, interest);
-                }
-            }));
+            self.watch(&mut job, id);
 
             let priority = if job.is_refresh() && !job.has_readers() {
                 Priority::Refresh
@@ -204,6 +201,44 @@ impl<J: Job> Dispatch<J> {
             self.finish(id);
         }
         Ok(Arrived::Started)
+    }
+
+    /// A place for a job that is not sure yet to need one, with its right. `None` if it
+    /// would have to wait. The job starts with [`Dispatch::start_at`].
+    pub fn take_place(self: &Arc<Self>) -> Option<Place<J>> {
+        let mut state = self.lock();
+        let Chance::Now(right) = self.chance(&state) else {
+            return None;
+        };
+        let id = state.queue.take_place()?;
+        Some(Place {
+            dispatch: self.clone(),
+            id,
+            right,
+            has_started: false,
+        })
+    }
+
+    /// Starts a job at the place that was taken for it, if it needs to begin.
+    pub fn start_at(self: &Arc<Self>, mut job: J, mut place: Place<J>) {
+        let id = place.id;
+        self.watch(&mut job, id);
+        if !job.begin() {
+            return;
+        }
+
+        place.has_started = true;
+        let abort = job.start(place);
+        self.started(id, abort);
+    }
+
+    fn watch(self: &Arc<Self>, job: &mut J, id: Id) {
+        let dispatch = Arc::downgrade(self);
+        job.on_interest(Box::new(move |interest| {
+            if let Some(dispatch) = dispatch.upgrade() {
+                dispatch.interest(id, interest);
+            }
+        }));
     }
 
     /// Whether a job that enters now may start at once. One that may has its right.
@@ -244,6 +279,7 @@ impl<J: Job> Dispatch<J> {
             dispatch: self.clone(),
             id,
             right,
+            has_started: true,
         };
         let abort = job.start(place);
         self.started(id, abort);
@@ -386,10 +422,25 @@ impl<J: Job> Place<J> {
     pub fn right(&self) -> Option<StartRight> {
         self.right
     }
+
+    /// What tells this place from all that are taken before and after.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Gives the place back, and the right as well: the job did not need them.
+    pub fn give_back(mut self) {
+        self.has_started = false;
+    }
 }
 
 impl<J: Job> Drop for Place<J> {
     fn drop(&mut self) {
+        if let (Some(limit), Some(right), false) =
+            (&self.dispatch.limit, self.right, self.has_started)
+        {
+            limit.give_back(right);
+        }
         self.dispatch.finish(self.id);
     }
 }

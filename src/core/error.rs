@@ -52,11 +52,22 @@ pub enum Error {
         why: String,
     },
 
-    /// The connection closed cleanly without a byte. A poem has at least one.
+    /// The connection closed cleanly without a byte. A poem has at least one, unless
+    /// empty ones are allowed.
     #[error("{subject}: an empty reply")]
     Empty {
         /// The server.
         subject: String,
+    },
+
+    /// The connection closed cleanly, but each whole answer of this server ends in a
+    /// marker, and this one does not.
+    #[error("{subject}: ended before its end marker, after {got} bytes")]
+    NoEndMarker {
+        /// The server.
+        subject: String,
+        /// Bytes received.
+        got: u64,
     },
 
     /// The poem is longer than the limit.
@@ -141,6 +152,18 @@ pub enum Error {
     TooSlow {
         /// The server.
         subject: String,
+    },
+
+    /// Another process's fetch was followed and lost, and its text could not be had a
+    /// second time: the bytes before it are only a part.
+    #[error("{subject}: cut off after {got} bytes: {why}")]
+    Lost {
+        /// The server.
+        subject: String,
+        /// Bytes received until then.
+        got: u64,
+        /// Why no more can be added to them.
+        why: &'static str,
     },
 
     /// Too many fetches wait for the upstream already.
@@ -237,8 +260,10 @@ impl Error {
             Error::Timeout { .. } => 28,
             Error::Empty { .. } | Error::Declined { .. } => 52,
             Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
+            | Error::Lost { .. }
             | Error::Program { .. } => 56,
             Error::TooLong { .. } => 63,
             Error::Transform { .. }
@@ -262,6 +287,15 @@ impl Error {
         }
     }
 
+    /// Whether the server refused the connection, or reset it before it sent a byte, as
+    /// one that ends does to those in its backlog. Then it may be starting again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable { .. } | Error::Reset { got: 0, .. }
+        )
+    }
+
     /// Whether this says something about the server that was asked, and not only about
     /// this process or its clients.
     pub fn is_upstreams(&self) -> bool {
@@ -270,6 +304,7 @@ impl Error {
             Error::Unresolved { .. }
             | Error::Unreachable { .. }
             | Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Empty { .. }
             | Error::TooLong { .. }
             | Error::Doubtful { .. }
@@ -283,6 +318,7 @@ impl Error {
             | Error::Rehearsed { .. }
             | Error::BadRequest { .. }
             | Error::TooSlow { .. }
+            | Error::Lost { .. }
             | Error::Abandoned
             | Error::Local { .. }
             | Error::Output { .. } => false,
@@ -297,6 +333,7 @@ impl Error {
                 | Error::Unreachable { .. }
                 | Error::Timeout { .. }
                 | Error::Reset { .. }
+                | Error::NoEndMarker { .. }
                 | Error::Empty { .. }
                 | Error::Malformed { .. }
                 | Error::Program { .. }
@@ -308,7 +345,12 @@ impl Error {
         use Error::*;
         matches!(
             self,
-            Unresolved { .. } | Unreachable { .. } | Timeout { .. } | Reset { .. } | Empty { .. }
+            Unresolved { .. }
+                | Unreachable { .. }
+                | Timeout { .. }
+                | Reset { .. }
+                | NoEndMarker { .. }
+                | Empty { .. }
         )
     }
 
@@ -323,8 +365,10 @@ impl Error {
             Error::Unreachable { .. } => "refused",
             Error::Timeout { .. } => "timeout",
             Error::Reset { .. }
+            | Error::NoEndMarker { .. }
             | Error::Malformed { .. }
             | Error::Doubtful { .. }
+            | Error::Lost { .. }
             | Error::Program { .. } => "reset",
             Error::Empty { .. } | Error::Declined { .. } => "empty",
             Error::TooLong { .. } => "too_long",

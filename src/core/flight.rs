@@ -150,6 +150,16 @@ impl Flight {
         Some(Reader::in_flight(self.shared.clone(), cursor))
     }
 
+    /// Reads along from the first byte, to pass the poem on to another process. That is
+    /// no reader: nothing waits for it, and no fetch goes on for it. What it has seen
+    /// can't be taken back either. `None` once the beginning has left the window.
+    ///
+    /// One at a time: another one would no longer be woken.
+    pub fn read_along(&self) -> Option<Reader> {
+        let holds_beginning = self.shared.lock().base() == 0;
+        holds_beginning.then(|| Reader::along(self.shared.clone()))
+    }
+
     /// Whether the fetch has begun. One that has not, and can be joined, will bring a
     /// text that is as new as one asked for now.
     pub fn has_begun(&self) -> bool {

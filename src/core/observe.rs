@@ -12,7 +12,7 @@ mod store_news;
 
 use crate::error::Error;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreCopy,
+    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreUse,
 };
 pub use selection::{Classes, Selection, Selector};
 use std::sync::Arc;
@@ -80,6 +80,16 @@ pub enum Event<'a> {
         failed: u64,
         /// How long that took.
         time: Duration,
+    },
+    /// A fetch follows that of another process. No server is asked.
+    Following {
+        /// Which.
+        fetch: FetchName<'a>,
+    },
+    /// A fetch that was followed is gone or was given up, and is taken over.
+    TakenOver {
+        /// Which.
+        fetch: FetchName<'a>,
     },
     /// Something changed about the store.
     Store {
@@ -233,6 +243,8 @@ impl Event<'_> {
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
             Event::Warmed { .. } => "warmed",
+            Event::Following { .. } => "following",
+            Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
@@ -266,6 +278,8 @@ impl Event<'_> {
             | Event::FetchDelayed { fetch }
             | Event::Fetched { fetch, .. }
             | Event::FromStore { fetch, .. }
+            | Event::Following { fetch }
+            | Event::TakenOver { fetch }
             | Event::FetchFailed { fetch, .. }
             | Event::GivenUp { fetch, .. }
             | Event::Rejected { fetch, .. }
@@ -311,6 +325,8 @@ impl Event<'_> {
             | Event::Fetched { .. }
             | Event::FromStore { .. }
             | Event::Warmed { .. }
+            | Event::Following { .. }
+            | Event::TakenOver { .. }
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }

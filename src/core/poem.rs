@@ -1,5 +1,5 @@
 //! A poem: any bytes, at least one, and complete. Nothing is decoded, added or
-//! stripped.
+//! stripped. It has no byte only where an empty answer is allowed to be one.
 //!
 //! All readers share one copy. A poem from the network is a list of pieces, because it
 //! is sent on while it comes. The pieces are large, so that a socket takes a poem in
@@ -95,7 +95,7 @@ impl Poem {
         }
     }
 
-    /// Whether there are no bytes. A poem that was fetched has at least one.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

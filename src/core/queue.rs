@@ -25,6 +25,7 @@
 //! |---|---|---|---|
 //! | `enter` | it starts | it waits | it is refused |
 //! | `wait` | it waits | it waits | it is refused |
+//! | `take_place` | the place is taken | nothing | nothing |
 //! | `finish` | | the next one starts, else the place is free | |
 //! | `leave` | | it is gone | |
 //!
@@ -104,6 +105,17 @@ impl<T> Queue<T> {
             return Entered::Started(id, item);
         }
         self.wait(priority, item, now)
+    }
+
+    /// A place now, for an item that comes later: [`Queue::end`] frees it. `None` if no
+    /// place is free.
+    pub fn take_place(&mut self) -> Option<Id> {
+        if !self.has_free_place() {
+            return None;
+        }
+        let id = self.new_id();
+        self.running.insert(id);
+        Some(id)
     }
 
     /// A turn later, also if a place is free: [`Queue::start_next`] starts it.

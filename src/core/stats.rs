@@ -70,6 +70,8 @@ pub struct Stats {
     pub untransformed: AtomicU64,
     /// Transformations that were declined: there is none of that name.
     pub declined_transforms: AtomicU64,
+    /// Transformations that were not needed: their results were known.
+    pub known_transforms: AtomicU64,
     /// Purges of all texts.
     pub purges_of_all: AtomicU64,
     /// Purges of the texts whose names begin alike.
@@ -136,6 +138,7 @@ impl Stats {
             transformed: zero(),
             untransformed: zero(),
             declined_transforms: zero(),
+            known_transforms: zero(),
             purges_of_all: zero(),
             purges_of_prefix: zero(),
             purges_of_key: zero(),

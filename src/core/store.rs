@@ -28,13 +28,13 @@ mod orders;
 mod thread;
 
 use crate::cache::Purge;
-use crate::control::StoreCounts;
+use crate::control::{StoreCounts, StoreState};
 use crate::error::Error;
 use crate::observe::{Event, Observer, StoreNews};
 use crate::poem::Poem;
 use crate::rt;
 use crate::semaphore::Semaphore;
-use crate::tier::{Claim, Erase, Lease, StoredText, Tier, Wish};
+use crate::tier::{Claim, Erase, Lease, OriginalDigest, Question, StoredText, Tier, Wish};
 pub use age::ClockReading;
 use age::Terms;
 use bounds::Bounds;
@@ -44,7 +44,7 @@ use database::{Database, Fault, NewRow, RowHead};
 use files::Looks;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, FutureExt};
-use orders::{Orders, PurgeOrder, StoreQuestion};
+use orders::{Orders, PurgeOrder, StoreQuestion, WantedText};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -140,6 +140,7 @@ impl OpenStore {
             orders: Mutex::default(),
             changed: Condvar::new(),
             figures: Figures::default(),
+            state: Mutex::new((StoreState::Ok, Instant::now())),
         });
         let store = Arc::new(Store {
             shared: shared.clone(),
@@ -149,7 +150,7 @@ impl OpenStore {
 
         shared.tell(&self.news);
         if self.database.is_none() {
-            shared.lock().abandon();
+            shared.end();
             return store;
         }
         shared.figures.is_open.store(true, Ordering::Release);
@@ -235,6 +236,8 @@ struct Shared {
     /// Something is to be done, or the thread has ended.
     changed: Condvar,
     figures: Figures,
+    /// How it is, and since when. Held for a line.
+    state: Mutex<(StoreState, Instant)>,
 }
 
 /// Running totals, and what is known of the file.
@@ -281,9 +284,22 @@ impl Shared {
 
     fn end(&self) {
         self.figures.is_open.store(false, Ordering::Release);
+        self.becomes(StoreState::Off);
         let abandoned = self.lock().abandon();
         self.changed.notify_all();
         drop(abandoned);
+    }
+
+    fn becomes(&self, state: StoreState) {
+        let mut now = self.state();
+        if now.0 != state {
+            *now = (state, Instant::now());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, (StoreState, Instant)> {
+        let guard = self.state.lock();
+        guard.expect("no code panics while it holds the lock of the store's state")
     }
 
     fn is_open(&self) -> bool {
@@ -293,14 +309,14 @@ impl Shared {
 
 impl Store {
     /// Asks for a text. `None` if the store has none, or is too slow.
-    async fn find(&self, key: &[u8]) -> Option<StoredText> {
+    async fn find(&self, wanted: WantedText) -> Option<StoredText> {
         let figures = &self.shared.figures;
         if figures.late_in_a_row.load(Ordering::Relaxed) >= LATE_MOST {
             return None;
         }
 
         let begun = Instant::now();
-        let mut asking = self.ask(key.to_vec(), begun).boxed();
+        let mut asking = self.ask(wanted, begun).boxed();
         let limit = self.answer_wait.saturating_mul(QUEUE_WAITS);
         let mut answers = figures.answers.load(Ordering::Relaxed);
         loop {
@@ -318,7 +334,7 @@ impl Store {
         }
     }
 
-    async fn ask(&self, key: Vec<u8>, now: Instant) -> Option<StoredText> {
+    async fn ask(&self, wanted: WantedText, now: Instant) -> Option<StoredText> {
         let permit = self.reads.acquire(now).await;
         let (answer, answered) = oneshot::channel();
         {
@@ -328,7 +344,7 @@ impl Store {
                 return None; // in the middle of a purge nothing is certain
             }
             orders.ask(StoreQuestion {
-                key,
+                wanted,
                 epoch: purges,
                 permit,
                 answer,
@@ -345,25 +361,34 @@ impl Store {
         Claim::Lead(Box::new(WriteLease {
             shared: self.shared.clone(),
             key: key.to_vec(),
+            original: None,
             fence: None,
         }))
     }
 }
 
 impl Tier for Store {
-    fn claim<'a>(&'a self, key: &'a [u8], wish: Wish) -> BoxFuture<'a, Claim> {
+    fn claim<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Claim> {
+        let key = question.key;
         // What is in memory is never older than what is in the file.
-        if wish == Wish::Newer || !self.shared.is_open() {
+        if question.wish != Wish::Text || !self.shared.is_open() {
             return std::future::ready(self.lease(key)).boxed();
         }
 
         let asked = async {
-            match self.find(key).await {
+            match self.find(WantedText::Key(key.to_vec())).await {
                 Some(found) => Claim::Found(found),
                 None => self.lease(key),
             }
         };
         asked.boxed()
+    }
+
+    fn made_from(&self, original: OriginalDigest) -> BoxFuture<'_, Option<StoredText>> {
+        if !self.shared.is_open() {
+            return std::future::ready(None).boxed();
+        }
+        self.find(WantedText::MadeFrom(original)).boxed()
     }
 
     fn is_current(&self, epoch: u64) -> bool {
@@ -391,7 +416,11 @@ impl Tier for Store {
     fn counts(&self) -> StoreCounts {
         let figures = &self.shared.figures;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (state, since) = *self.shared.state();
         StoreCounts {
+            name: self.shared.path.clone(),
+            state,
+            state_for: since.elapsed(),
             is_open: self.shared.is_open(),
             hits: count(&figures.hits),
             stale: count(&figures.stale),
@@ -403,18 +432,23 @@ impl Tier for Store {
             texts: count(&figures.texts),
             bytes: count(&figures.bytes),
             capacity: self.shared.bounds.capacity,
+            fleet: None,
         }
     }
 
-    fn close(&self, limit: Duration) -> bool {
-        let mut orders = self.shared.lock();
-        orders.is_closing = true;
-        self.shared.changed.notify_all();
+    /// Blocks: nothing else is to be done at the end of a process.
+    fn close(&self, limit: Duration) -> BoxFuture<'_, bool> {
+        let closed = async move {
+            let mut orders = self.shared.lock();
+            orders.is_closing = true;
+            self.shared.changed.notify_all();
 
-        let waits = |orders: &mut Orders| !orders.is_closed;
-        let waited = self.shared.changed.wait_timeout_while(orders, limit, waits);
-        let (orders, _) = waited.expect("no code panics while it holds the lock");
-        orders.is_closed
+            let waits = |orders: &mut Orders| !orders.is_closed;
+            let waited = self.shared.changed.wait_timeout_while(orders, limit, waits);
+            let (orders, _) = waited.expect("no code panics while it holds the lock");
+            orders.is_closed
+        };
+        closed.boxed()
     }
 }
 
@@ -429,6 +463,7 @@ impl Drop for Store {
 struct WriteLease {
     shared: Arc<Shared>,
     key: Vec<u8>,
+    original: Option<OriginalDigest>,
     /// When the text landed, and how many purges had ended until then.
     fence: Option<(ClockReading, u64)>,
 }
@@ -439,12 +474,17 @@ impl Lease for WriteLease {
         self.fence = Some(((self.shared.clock)(), ended));
     }
 
+    fn made_from(&mut self, original: OriginalDigest) {
+        self.original = Some(original);
+    }
+
     fn commit(self: Box<Self>, text: Poem, ttl: Option<Duration>) {
         let Some((ended, purges)) = self.fence else {
             return; // it is not known when it landed
         };
         let row = NewRow {
             key: self.key,
+            original: self.original,
             text,
             ttl,
             ended,

@@ -207,6 +207,11 @@ impl Upstream {
             .then(|| self.turns.clone())
     }
 
+    /// Whether it is limited how often this source is asked.
+    pub(crate) fn has_rate(&self, source: Source) -> bool {
+        self.sources[source.0].limits.rate.is_some()
+    }
+
     /// The number of sources.
     pub(crate) fn len(&self) -> usize {
         self.sources.len()

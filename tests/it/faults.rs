@@ -8,12 +8,14 @@
 mod blocked;
 mod clients;
 mod descriptors;
+mod endings;
 mod failover;
 mod lifecycle;
 mod memory;
 mod panics;
 mod parsers;
 mod poems;
+mod refusals;
 mod requests;
 mod resources;
 mod signals;

@@ -239,3 +239,41 @@ fn without_a_file_a_signal_ends_it_as_usual() {
     assert_eq!(fetch.wait().signal(), Some(Signal::TERM.as_raw()));
     drop(connection);
 }
+
+#[test]
+fn an_end_marker_tells_a_whole_poem_from_a_part() {
+    let marked = ["--end-marker", "gopher"];
+    let result = fetch(&marked, |connection| {
+        connection.send(b"one\r\n.\r\n").reset()
+    });
+    assert_eq!(result, outcome("one\r\n.\r\n", "", 0));
+
+    let result = fetch(&marked, |connection| connection.send(b"one\r\n").close());
+    let expected = "poetry: ADDR: ended before its end marker, after 5 bytes\n";
+    assert_eq!(result, outcome("one\r\n", expected, 56));
+
+    let args = ["--end-marker", "gopher", "--json"];
+    let (stdout, _, code) = fetch(&args, |connection| connection.send(b"one\r\n").close());
+    let object: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (object["outcome"].as_str(), code),
+        (Some("reset"), Some(56))
+    );
+}
+
+#[test]
+fn an_empty_reply_is_a_poem_where_that_is_allowed() {
+    let result = fetch(&["--allow-empty"], |connection| connection.close());
+    assert_eq!(result, outcome("", "", 0));
+    let (_, _, code) = fetch(&["--allow-empty"], |connection| connection.reset());
+    assert_eq!(code, Some(56));
+
+    let args = ["--allow-empty", "--json"];
+    let (stdout, _, _) = fetch(&args, |connection| connection.close());
+    let object: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(object["outcome"], "whole");
+    assert_eq!(
+        (object["bytes"].as_u64(), object["poem"].as_str()),
+        (Some(0), Some(""))
+    );
+}

@@ -1,4 +1,7 @@
-//! `--store`: what is there after a restart, a kill, a full disk.
+//! `--store`: what is there after a restart.
+
+mod disk;
+mod kills;
 
 use crate::support::{
     FakeUpstream, Folder, HOUR, LONG, ServerProcess, Service, Signal, ZERO, command, poetry, proxy,
@@ -187,7 +190,7 @@ fn ask(proxy: &ServerProcess, name: &str) {
     assert!(answer.unwrap() == poem(name), "{name}");
 }
 
-/// Longer than texts wait until they are written.
+/// Longer than texts wait until they are written, on a machine that has other work.
 const WRITTEN: Duration = Duration::from_secs(2);
 
 #[test]
@@ -204,36 +207,6 @@ fn sigterm_writes_what_is_to_be_written() {
     assert!(log.contains("poems: 3 poems, "), "{log}");
     assert!(log.contains(", 0 past their ttl"), "{log}");
     assert!(log.contains("'a': using the store's copy"), "{log}");
-    assert!(!log.contains("fetching"), "{log}");
-}
-
-#[test]
-fn kills_cost_no_text_that_was_written_and_nothing_is_wrong() {
-    let site = Site::new();
-    let mut proxy = site.start_alive();
-    let mut asked = Vec::new();
-    for turn in 0..10u64 {
-        for number in 0..15 {
-            asked.push(format!("{turn}.{number}"));
-            ask(&proxy, asked.last().unwrap());
-        }
-        park_timeout(Duration::from_millis(turn * turn * 7 % 311));
-        proxy.signal(Signal::KILL);
-        proxy.wait();
-
-        proxy = site.start_alive();
-        asked.iter().step_by(7).for_each(|name| ask(&proxy, name));
-    }
-
-    asked.iter().for_each(|name| ask(&proxy, name));
-    park_timeout(WRITTEN);
-    proxy.signal(Signal::KILL);
-    let log = proxy.stderr();
-    assert!(!log.contains("damaged"), "{log}");
-
-    let mut last = site.start_alive();
-    asked.iter().for_each(|name| ask(&last, name));
-    let log = last.stop_and_read_log();
     assert!(!log.contains("fetching"), "{log}");
 }
 
@@ -269,15 +242,6 @@ fn a_second_process_is_refused_and_the_first_goes_on() {
     ask(&first, "a");
     first.stop();
     ask(&site.start_alive(), "a");
-}
-
-#[test]
-fn a_folder_that_can_t_be_written_is_an_error() {
-    let site = Site::new();
-    let out = poetry(&site.args("/proc/poems", &[&site.upstream]));
-    assert_eq!(out.status.code(), Some(1));
-    let log = text(&out.stderr);
-    assert!(log.starts_with("poetry: /proc/poems.lock: "), "{log}");
 }
 
 #[test]
@@ -347,62 +311,6 @@ fn the_shell_of_sqlite_opens_it() {
     assert!(log.contains("0 poems"), "{log}");
 }
 
-/// A file system of 1 MiB at a folder, until this is dropped.
-struct SmallDisk(String);
-
-impl SmallDisk {
-    fn mount(folder: &str) -> Option<SmallDisk> {
-        let args = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", folder];
-        let out = Command::new("mount").args(args).output().ok()?;
-        out.status.success().then(|| SmallDisk(folder.into()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").args(["-l", &self.0]).output();
-    }
-}
-
-#[test]
-fn a_full_disk_stops_writing_and_not_serving() {
-    let folder = Folder::new();
-    let mut site = Site::new();
-    let Some(_disk) = SmallDisk::mount(&folder.arg("")) else {
-        return eprintln!("skipped: no file system can be mounted here");
-    };
-    site.folder = folder;
-
-    let mut first = site.start_alive();
-    let name = |number: usize| format!("{}{number}", "n".repeat(50));
-    (0..40).for_each(|number| ask(&first, &name(number)));
-    let lines = first.stderr_lines();
-    let is_told = |line: String| line.contains("not written: no space left");
-    while !is_told(lines.recv_timeout(LONG).unwrap()) {}
-    (0..40).for_each(|number| ask(&first, &name(number)));
-    first.stop();
-
-    let mut second = site.start_alive();
-    (0..40).for_each(|number| ask(&second, &name(number)));
-    second.stop();
-}
-
-#[test]
-fn a_disk_without_any_space_costs_the_store_and_not_the_service() {
-    let folder = Folder::new();
-    let mut site = Site::new();
-    let Some(_disk) = SmallDisk::mount(&folder.arg("")) else {
-        return eprintln!("skipped: no file system can be mounted here");
-    };
-    let _full = std::fs::write(folder.path("full"), vec![0; 2 << 20]);
-    site.folder = folder;
-
-    let mut proxy = site.start_alive();
-    ask(&proxy, "a");
-    let log = proxy.stop_and_read_log();
-    assert!(log.contains("not used: "), "{log}");
-}
-
 #[test]
 fn flags_of_the_store_say_what_is_wanted() {
     for (args, why) in [
@@ -434,4 +342,44 @@ fn a_path_of_something_else_is_refused() {
     );
     assert_eq!(folder.read("diary"), "Dear diary,");
     assert!(Path::new(&diary).exists());
+}
+
+#[test]
+fn an_empty_answer_is_there_after_a_restart_if_it_is_still_allowed() {
+    let folder = Folder::new();
+    let path = folder.path("poems");
+    let upstream = FakeUpstream::new();
+    let first = proxy(&upstream).allow_empty().store(&path);
+    first.start_with(&upstream, b"").stop_and_close();
+
+    let second = proxy(&upstream).allow_empty().store(&path).start();
+    assert_eq!(second.get().unwrap(), b"");
+    assert_eq!(second.store().hits, 1);
+    second.stop_and_close();
+
+    let third = proxy(&upstream).store(&path).start();
+    let mut client = third.connect();
+    upstream.serve_once(b"a poem");
+    assert_eq!(client.rest().unwrap(), b"a poem");
+    third.stop_and_close();
+}
+
+#[test]
+fn a_text_in_the_store_that_lacks_the_end_marker_is_fetched_again() {
+    let folder = Folder::new();
+    let path = folder.path("poems");
+    let upstream = FakeUpstream::new();
+    let first = proxy(&upstream).store(&path);
+    first.start_with(&upstream, b"a poem").stop_and_close();
+
+    let second = proxy(&upstream).end_marker("END").store(&path).start();
+    let mut client = second.connect();
+    upstream.serve_once(b"a poem END");
+    assert_eq!(client.rest().unwrap(), b"a poem END");
+    wait_for_written(&second, 1);
+    second.stop_and_close();
+
+    let third = proxy(&upstream).end_marker("END").store(&path).start();
+    assert_eq!(third.get().unwrap(), b"a poem END");
+    third.stop_and_close();
 }

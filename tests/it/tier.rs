@@ -8,7 +8,7 @@ use poetry::cache::{Freshness, Purge};
 use poetry::control::{StoreCounts, Texts};
 use poetry::poem::Poem;
 use poetry::semaphore::Semaphore;
-use poetry::tier::{Claim, Erase, Lease, StoredText, Tier, Wish};
+use poetry::tier::{Claim, Erase, Lease, Question, StoredText, Term, Tier, Wish};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,11 +48,12 @@ impl Script {
 }
 
 impl Tier for Script {
-    fn claim<'a>(&'a self, key: &'a [u8], wish: Wish) -> BoxFuture<'a, Claim> {
+    fn claim<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Claim> {
+        let Question { key, wish, .. } = question;
         if self.is_silent.load(Ordering::Relaxed) {
             return std::future::pending().boxed();
         }
-        if wish == Wish::Newer {
+        if wish != Wish::Text {
             self.asked_for_newer.fetch_add(1, Ordering::Relaxed);
         } else {
             self.asked.fetch_add(1, Ordering::Relaxed);
@@ -61,12 +62,13 @@ impl Tier for Script {
             if let Some((_, (text, freshness))) = found {
                 let found = StoredText {
                     text: (*text).into(),
-                    freshness: *freshness,
+                    term: Term::Until(*freshness),
                     epoch: self.purges.load(Ordering::Relaxed),
                     permit: Semaphore::new(1)
                         .acquire(Instant::now())
                         .now_or_never()
                         .unwrap(),
+                    lease: None,
                 };
                 return std::future::ready(Claim::Found(found)).boxed();
             }
@@ -98,8 +100,8 @@ impl Tier for Script {
         StoreCounts::default()
     }
 
-    fn close(&self, _: Duration) -> bool {
-        true
+    fn close(&self, _: Duration) -> BoxFuture<'_, bool> {
+        std::future::ready(true).boxed()
     }
 }
 

@@ -6,10 +6,10 @@ use crate::cmd::log;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use poetry::addr::Addr;
-use poetry::client::{Exchange, Query, Timeouts, ask};
+use poetry::client::{ConnectRetry, Exchange, Query, Timeouts, ask};
 use poetry::error::{Error, Stage};
 use poetry::flight::{self, NoReaders, Reader, Writer};
-use poetry::protocol::Protocol;
+use poetry::protocol::{EndRule, Protocol};
 use poetry::rt;
 use poetry::transform::Pipeline;
 use std::future::Future;
@@ -33,6 +33,9 @@ pub(super) struct Plan {
     pub timeouts: Timeouts,
     pub ask: Option<String>,
     pub half_close: bool,
+    pub ends: EndRule,
+    /// How long each attempt is begun again while the server refuses.
+    pub connect_retry: Duration,
     pub retry: u32,
     pub pipeline: Option<Pipeline>,
     pub max_poem: u64,
@@ -127,7 +130,7 @@ impl Plan {
         let mut pause = FIRST_PAUSE;
         let mut retries_left = self.retry;
         loop {
-            let error = match self.attempt(download).await {
+            let error = match self.unrefused_attempt(download).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -150,6 +153,22 @@ impl Plan {
         let pause = humantime::format_duration(pause);
         let text = format!("{error}; retrying in {pause}, {left} left");
         self.progress.suspend(|| log::warning(&text));
+    }
+
+    /// An attempt. It is begun again while the server refuses: nothing has come then.
+    async fn unrefused_attempt(&self, download: &mut Download<'_>) -> Result<(), Error> {
+        let mut refusals = ConnectRetry::new(self.connect_retry);
+        loop {
+            let result = self.attempt(download).await;
+            let pause = match &result {
+                Err(error) if error.is_refusal() => refusals.refused(Instant::now()),
+                _ => None,
+            };
+            match pause {
+                Some(pause) => rt::sleep(pause).await,
+                None => return result,
+            }
+        }
     }
 
     async fn attempt(&self, download: &mut Download<'_>) -> Result<(), Error> {
@@ -186,6 +205,7 @@ impl Plan {
             limit: self.max_poem,
             timeouts: self.timeouts,
             half_close: self.half_close,
+            ends: &self.ends,
         }
     }
 
@@ -256,6 +276,8 @@ mod tests {
             has_notices: false,
             ask: None,
             half_close: false,
+            ends: EndRule::default(),
+            connect_retry: Duration::ZERO,
             retry: 0,
             pipeline: None,
             max_poem,

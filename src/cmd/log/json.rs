@@ -1,7 +1,7 @@
 //! The log for machines: one JSON object per line, for each request and for each event.
 //! docs/logs.md has the table of all fields.
 
-use poetry::control::{ERRORS, REASONS, Snapshot, UpstreamCounts, UpstreamState};
+use poetry::control::{ERRORS, FleetCounts, REASONS, Snapshot, UpstreamCounts, UpstreamState};
 use poetry::error::Error;
 use poetry::observe::json::{key, line, millis, start};
 pub(super) use poetry::observe::json::{lost, request};
@@ -108,6 +108,8 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         },
         Event::Fetching { .. }
         | Event::FetchDelayed { .. }
+        | Event::Following { .. }
+        | Event::TakenOver { .. }
         | Event::SentOriginal { .. }
         | Event::Declined { .. }
         | Event::ReloadFailed { .. }
@@ -195,6 +197,13 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "failed": warm.failed,
             "waiting": warm.waiting,
         });
+    }
+    let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
+    if let Some(fleet) = fleet {
+        let figures = FleetCounts::WORDS.into_iter().zip(fleet.all());
+        object["fleet"] = figures
+            .map(|(word, count)| (word.to_string(), json!(count)))
+            .collect();
     }
     if !snapshot.upstreams.is_empty() {
         let upstreams = snapshot.upstreams.iter();

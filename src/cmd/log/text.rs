@@ -5,8 +5,8 @@ use crate::cmd::deadlines::explain;
 use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FetchCounts, REASONS, Snapshot, StoreCounts, UpstreamCounts,
-    UpstreamState, WarmCounts,
+    CacheCounts, ConnectionCounts, FetchCounts, FleetCounts, REASONS, Snapshot, StoreCounts,
+    UpstreamCounts, UpstreamState, WarmCounts,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
@@ -148,6 +148,8 @@ pub(super) fn words(event: &Event<'_>) -> String {
             failed,
             time,
         } => warmed(path, *texts, *failed, *time),
+        Event::Following { .. } => "following another proxy's fetch".into(),
+        Event::TakenOver { .. } => "took over another proxy's fetch".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
@@ -253,6 +255,8 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.store.as_ref().map(store_counts));
     lines.extend(snapshot.warm.as_ref().map(warm_counts));
+    let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
+    lines.extend(fleet.as_ref().map(fleet_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -356,6 +360,19 @@ fn store_counts(counts: &StoreCounts) -> String {
     let texts = thousands(counts.texts);
     let figures = list(&figures);
     format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")
+}
+
+fn fleet_counts(counts: &FleetCounts) -> String {
+    let figures = [
+        (counts.follows, "followed"),
+        (counts.leads, "led"),
+        (counts.alone, "alone"),
+        (counts.takeovers, "taken over"),
+        (counts.proofs_failed, "unproven"),
+        (counts.deposed, "deposed"),
+        (counts.published, "published"),
+    ];
+    format!("fleet: {}", list(&figures))
 }
 
 fn list(counts: &[(u64, &str)]) -> String {

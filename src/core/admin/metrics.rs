@@ -1,10 +1,10 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
-//! upstreams, 11 for a store and 3 for what is kept warm, however many texts are cached
-//! and clients come. Each known value of a label is there from the start, with 0: a
-//! rate needs to see a number before it rises. A service without a cache or without
-//! upstreams has no series about them.
+//! upstreams, 11 for a store, 7 for a fleet and 3 for what is kept warm, however many
+//! texts are cached and clients come. Each known value of a label is there from the
+//! start, with 0: a rate needs to see a number before it rises. A service without a
+//! cache or without upstreams has no series about them.
 //!
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 
@@ -131,10 +131,15 @@ fn service(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
     )?;
 
     let transforms = &snapshot.transforms;
-    let results = [transforms.done, transforms.failed, transforms.declined];
+    let results = [
+        transforms.done,
+        transforms.failed,
+        transforms.declined,
+        transforms.known,
+    ];
     families.counter(
         &Family::new("poetry_transforms", "Transformations, by how they ended"),
-        each("result", ["done", "failed", "declined"], results),
+        each("result", ["done", "failed", "declined", "known"], results),
     )
 }
 

@@ -164,6 +164,7 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FetchDelayed { .. }
         | Event::Fetched { .. }
         | Event::FromStore { .. }
+        | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
         Event::Warmed {
             path,
@@ -174,6 +175,7 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
             let text = format!("{path}: {texts} texts are warm, {failed} are not");
             (Level::Info, text)
         }
+        Event::TakenOver { .. } => (Level::Info, "took over another proxy's fetch".into()),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
                 Level::Error

@@ -2,8 +2,8 @@
 
 use super::history::{History, SAMPLE_INTERVAL};
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, Histogram, Snapshot, UpstreamCounts, UpstreamState,
-    WarmCounts,
+    CacheCounts, ERRORS, FetchCounts, FleetCounts, Histogram, Snapshot, StoreCounts,
+    UpstreamCounts, UpstreamState, WarmCounts,
 };
 use crate::stats::Stats;
 use std::time::{Duration, Instant};
@@ -51,6 +51,10 @@ pub(super) fn snapshot() -> Snapshot {
         ..FetchCounts::default()
     });
     snapshot.warm = Some(WarmCounts::default());
+    snapshot.store = Some(StoreCounts {
+        fleet: Some(FleetCounts::default()),
+        ..StoreCounts::default()
+    });
     snapshot.cache = Some(CacheCounts {
         keys: 142,
         bytes: 1400,
@@ -69,7 +73,8 @@ pub(super) fn snapshot() -> Snapshot {
 /// A service of our own.
 pub(super) fn plain_snapshot() -> Snapshot {
     let mut snapshot = snapshot();
-    (snapshot.fetches, snapshot.cache, snapshot.warm) = (None, None, None);
+    (snapshot.fetches, snapshot.cache) = (None, None);
+    (snapshot.store, snapshot.warm) = (None, None);
     snapshot.upstreams.clear();
     snapshot
 }

@@ -7,8 +7,8 @@ use super::history::{self, History, quantile};
 use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, FlightView, Histogram, REASONS, Snapshot, UpstreamCounts,
-    UpstreamState, WarmCounts,
+    CacheCounts, ERRORS, FetchCounts, FleetCounts, FlightView, Histogram, REASONS, Snapshot,
+    StoreCounts, UpstreamCounts, UpstreamState, WarmCounts,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -107,8 +107,10 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "received_bytes": received,
         "wait": wait(&history.wait()),
         "cache": snapshot.cache.map(|counts| cache(&counts, history)),
+        "store": snapshot.store.as_ref().map(|counts| store(counts, clock)),
         "queue": snapshot.fetches.as_ref().map(queue),
         "warm": snapshot.warm.as_ref().map(warm),
+        "fleet": snapshot.store.as_ref().and_then(|store| store.fleet.as_ref()).map(fleet),
         "upstreams": upstreams(&snapshot.upstreams, clock),
         "notices": parts.notices.to_json(clock),
     });
@@ -184,6 +186,25 @@ fn cache(counts: &CacheCounts, history: &History) -> Value {
     })
 }
 
+fn store(counts: &StoreCounts, clock: &Clock) -> Value {
+    let since = clock.now().checked_sub(counts.state_for);
+    json!({
+        "name": escape::text(&counts.name),
+        "state": counts.state.word(),
+        "since": since.map(|at| clock.date(at)),
+        "hits": counts.hits,
+        "stale": counts.stale,
+        "misses": counts.misses,
+        "late": counts.late,
+        "written": counts.written,
+        "dropped": counts.dropped,
+        "errors": counts.errors,
+        "entries": counts.texts,
+        "bytes": counts.bytes,
+        "capacity": counts.capacity,
+    })
+}
+
 fn queue(counts: &FetchCounts) -> Value {
     json!({
         "places": counts.places,
@@ -206,6 +227,10 @@ fn warm(counts: &WarmCounts) -> Value {
         "failed": counts.failed,
         "waiting": counts.waiting,
     })
+}
+
+fn fleet(counts: &FleetCounts) -> Value {
+    named(&FleetCounts::WORDS, &counts.all())
 }
 
 fn named(names: &[&str], counts: &[u64]) -> Value {

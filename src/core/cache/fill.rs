@@ -27,6 +27,8 @@ pub struct Fill<K: Eq + Hash + Clone, V: Stored, F: Clone> {
     pub(super) reservation: Reservation,
     /// The stale value that this fetch refreshes, and its weight.
     pub(super) replaced: Option<(V::Value, u64)>,
+    /// The value that had expired when this fetch was started.
+    pub(super) outdated: Option<V::Value>,
 }
 
 /// Whether a failure is cached for the `fail_ttl`.
@@ -56,6 +58,17 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
     /// lasts, so that the two can be compared.
     pub fn replaces(&self) -> Option<&V::Value> {
         self.replaced.as_ref().map(|(value, _)| value)
+    }
+
+    /// The value that had expired, past its grace, when this fetch was started. It is
+    /// not served; it counts until it is dropped.
+    pub fn outdated(&self) -> Option<&V::Value> {
+        self.outdated.as_ref()
+    }
+
+    /// Drops the value that had expired.
+    pub fn drop_outdated(&mut self) {
+        self.outdated = None;
     }
 
     /// Counts `total` bytes against the capacity for the value under way, and evicts

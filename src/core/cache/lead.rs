@@ -21,7 +21,7 @@ pub struct Lead<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
 
 /// A key that is asked for, and when.
 #[derive(Clone, Copy)]
-pub(super) struct Question<'a, K> {
+pub(super) struct KeyAsked<'a, K> {
     pub hash: u64,
     pub key: &'a K,
     pub now: Instant,
@@ -52,7 +52,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         table: &mut Table<K, V, F>,
         at: u32,
         failures: u32,
-        asked: Question<'_, K>,
+        asked: KeyAsked<'_, K>,
         launch: impl FnOnce() -> (W, F),
     ) -> Lead<K, V, F, W> {
         let kept = table.at(at).kept();
@@ -95,6 +95,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             times: self.policy.times(),
             reservation: Reservation::new(&self.usage, kind, entry_weight + FLIGHT_WEIGHT),
             replaced,
+            outdated: None,
         }
     }
 

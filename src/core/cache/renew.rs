@@ -1,7 +1,7 @@
 //! A fetch that no request asks for.
 
 use super::table::FetchState;
-use super::{Cache, Lead, Question, Stored};
+use super::{Cache, KeyAsked, Lead, Stored};
 use crate::sync::drop_after;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             let before = table.at_mut(at).take_fetch();
             let failures = before.as_ref().map(|fetch| fetch.failures);
             let failures = failures.unwrap_or_else(|| expired.failures());
-            let lead = self.lead(table, at, failures, Question { hash, key, now }, launch);
+            let lead = self.lead(table, at, failures, KeyAsked { hash, key, now }, launch);
             (Ok(lead), (expired, before))
         })
     }

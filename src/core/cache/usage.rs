@@ -126,7 +126,8 @@ impl Reservation {
         reservation
     }
 
-    pub(super) fn set(&mut self, bytes: u64) {
+    /// Counts this many bytes from now on.
+    pub(crate) fn set(&mut self, bytes: u64) {
         let before = self.bytes();
         let kind = self.kind();
         let counter = self.usage.counter(kind);

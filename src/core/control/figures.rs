@@ -4,6 +4,7 @@
 pub use crate::observe::REASONS;
 use crate::observe::{Class, FetchCause};
 use crate::stats::{FetchResult, Stats, WAIT_BOUNDS, bucket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,8 @@ pub struct TransformCounts {
     pub failed: u64,
     /// Declined: no such transformation.
     pub declined: u64,
+    /// Not needed: the original had been transformed before.
+    pub known: u64,
 }
 
 /// Numbers of purges.
@@ -210,11 +213,40 @@ pub struct CacheCounts {
     pub evicted_remembered: u64,
 }
 
-/// What a store did and holds.
+/// How a store is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StoreState {
+    /// It is read and written.
+    #[default]
+    Ok,
+    /// It is read; what should be written is dropped.
+    Unwritable,
+    /// It can't be used.
+    Off,
+}
+
+impl StoreState {
+    /// The one word for it in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            StoreState::Ok => "ok",
+            StoreState::Unwritable => "unwritable",
+            StoreState::Off => "off",
+        }
+    }
+}
+
+/// What a store is, did and holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreCounts {
+    /// Its path or address, without a password.
+    pub name: Arc<str>,
     /// Whether it can be used.
     pub is_open: bool,
+    /// How it is.
+    pub state: StoreState,
+    /// For how long it has been like that.
+    pub state_for: Duration,
     /// Texts found in it, fresh.
     pub hits: u64,
     /// Texts found in it, past their ttl.
@@ -235,6 +267,53 @@ pub struct StoreCounts {
     pub bytes: u64,
     /// The most that it may take, in bytes.
     pub capacity: u64,
+    /// What was shared with other processes; `None` for a store of this process alone.
+    pub fleet: Option<FleetCounts>,
+}
+
+/// What was shared with the other processes of a fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetCounts {
+    /// Times that another process's fetch was followed.
+    pub follows: u64,
+    /// Fetches of this process that others could follow.
+    pub leads: u64,
+    /// Fetches of this process without the store.
+    pub alone: u64,
+    /// Fetches of this process for a text whose holder was gone.
+    pub takeovers: u64,
+    /// Texts that were not the same again after their holder was gone.
+    pub proofs_failed: u64,
+    /// Leases that this process lost before it had committed its text.
+    pub deposed: u64,
+    /// Texts that others can have now.
+    pub published: u64,
+}
+
+impl FleetCounts {
+    /// A word for each figure.
+    pub const WORDS: [&str; 7] = [
+        "follow",
+        "lead",
+        "alone",
+        "takeover",
+        "unproven",
+        "deposed",
+        "published",
+    ];
+
+    /// The figures, in the order of [`FleetCounts::WORDS`].
+    pub fn all(&self) -> [u64; FleetCounts::WORDS.len()] {
+        [
+            self.follows,
+            self.leads,
+            self.alone,
+            self.takeovers,
+            self.proofs_failed,
+            self.deposed,
+            self.published,
+        ]
+    }
 }
 
 /// Numbers of requests whose texts are kept warm, by how their texts are.
@@ -293,6 +372,7 @@ impl Snapshot {
                 done: count(&stats.transformed),
                 failed: count(&stats.untransformed),
                 declined: count(&stats.declined_transforms),
+                known: count(&stats.known_transforms),
             },
             purges: PurgeCounts {
                 all: count(&stats.purges_of_all),

@@ -277,3 +277,40 @@ fn the_right_of_a_job_that_does_not_begin_goes_to_the_next() {
     assert_eq!(limited.started(), [2]);
     assert_eq!(limited.rights.left.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn a_place_that_was_taken_ahead_is_no_one_elses_until_it_is_given_back() {
+    let limited = Limited::new(1);
+    limited.grant(3);
+    let place = limited.dispatch.take_place().expect("it is free");
+    assert!(limited.dispatch.take_place().is_none());
+    assert_eq!(limited.enter(1, true), Arrived::Waits);
+    assert_eq!(limited.rights.left.load(Ordering::Relaxed), 2);
+
+    // Without a job it needs no right, and the one that waits gets the place.
+    place.give_back();
+    assert_eq!(limited.started(), [1]);
+    assert_eq!(limited.rights.left.load(Ordering::Relaxed), 2);
+    limited.end_all();
+    assert_eq!(limited.dispatch.running(), 0);
+}
+
+#[test]
+fn a_job_starts_at_the_place_that_was_taken_for_it_or_gives_it_back() {
+    let limited = Limited::new(1);
+    limited.grant(3);
+    for (name, is_wanted, started, rights) in [(1, false, &[][..], 3), (2, true, &[2][..], 2)] {
+        let place = limited.dispatch.take_place().expect("it is free");
+        let job = PlainJob {
+            name,
+            started: limited.started.clone(),
+            is_wanted,
+        };
+        limited.dispatch.start_at(job, place);
+        assert_eq!(limited.started(), started);
+        assert_eq!(limited.rights.left.load(Ordering::Relaxed), rights);
+    }
+    limited.end_all();
+    assert_eq!(limited.dispatch.running(), 0);
+    assert_eq!(limited.rights.left.load(Ordering::Relaxed), 2, "it is used");
+}

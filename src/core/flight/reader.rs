@@ -104,6 +104,11 @@ enum ReadFrom {
         shared: Arc<Inner>,
         cursor: usize,
     },
+    /// A flight, without being one of its readers.
+    Along {
+        shared: Arc<Inner>,
+        at: u64,
+    },
     Elsewhere(Box<dyn Pull>),
     Released,
 }
@@ -112,6 +117,12 @@ impl Reader {
     pub(super) fn in_flight(shared: Arc<Inner>, cursor: usize) -> Reader {
         Reader {
             from: ReadFrom::Flight { shared, cursor },
+        }
+    }
+
+    pub(super) fn along(shared: Arc<Inner>) -> Reader {
+        Reader {
+            from: ReadFrom::Along { shared, at: 0 },
         }
     }
 
@@ -159,7 +170,10 @@ impl Reader {
     pub fn whole_len(&self) -> Option<u64> {
         match &self.from {
             ReadFrom::Poem { poem, .. } => Some(poem.len()),
-            ReadFrom::Flight { .. } | ReadFrom::Elsewhere(_) | ReadFrom::Released => None,
+            ReadFrom::Flight { .. }
+            | ReadFrom::Along { .. }
+            | ReadFrom::Elsewhere(_)
+            | ReadFrom::Released => None,
         }
     }
 
@@ -211,6 +225,12 @@ impl Reader {
                 state.seen |= matches!(next, Read::Chunk(_));
                 (next, state.ends_at(at))
             }
+            ReadFrom::Along { shared, at } => {
+                let mut state = shared.lock();
+                let next = state.read(*at);
+                state.seen |= matches!(next, Read::Chunk(_));
+                (next, state.ends_at(*at))
+            }
             ReadFrom::Elsewhere(text) => text.peek(),
             ReadFrom::Poem { .. } | ReadFrom::Released => (Read::End, true),
         }
@@ -235,6 +255,7 @@ impl Reader {
                 shared.lock().cursors[*cursor].at += count as u64;
                 shared.taken.notify(1);
             }
+            ReadFrom::Along { at, .. } => *at += count as u64,
             ReadFrom::Elsewhere(text) => text.advance(count),
             ReadFrom::Released => {}
         }
@@ -253,7 +274,7 @@ impl Reader {
     pub fn was_kept(&self) -> bool {
         match &self.from {
             ReadFrom::Poem { .. } => true,
-            ReadFrom::Flight { shared, .. } => {
+            ReadFrom::Flight { shared, .. } | ReadFrom::Along { shared, .. } => {
                 matches!(shared.lock().end, Some(End::Landed { kept: true }))
             }
             ReadFrom::Elsewhere(text) => text.was_kept(),
@@ -265,7 +286,9 @@ impl Reader {
     /// already, or that no fetch brings.
     pub fn note(&self) -> Option<Arc<FetchNote>> {
         match &self.from {
-            ReadFrom::Flight { shared, .. } => shared.lock().note.clone(),
+            ReadFrom::Flight { shared, .. } | ReadFrom::Along { shared, .. } => {
+                shared.lock().note.clone()
+            }
             ReadFrom::Elsewhere(text) => text.note(),
             ReadFrom::Poem { .. } | ReadFrom::Released => None,
         }
@@ -280,7 +303,9 @@ impl Reader {
     pub fn is_over(&self) -> bool {
         match &self.from {
             ReadFrom::Poem { .. } | ReadFrom::Released => true,
-            ReadFrom::Flight { shared, .. } => shared.lock().end.is_some(),
+            ReadFrom::Flight { shared, .. } | ReadFrom::Along { shared, .. } => {
+                shared.lock().end.is_some()
+            }
             ReadFrom::Elsewhere(_) => false,
         }
     }
@@ -289,7 +314,9 @@ impl Reader {
     /// for a complete poem.
     pub fn flight_id(&self) -> Option<usize> {
         match &self.from {
-            ReadFrom::Flight { shared, .. } => Some(Arc::as_ptr(shared) as usize),
+            ReadFrom::Flight { shared, .. } | ReadFrom::Along { shared, .. } => {
+                Some(Arc::as_ptr(shared) as usize)
+            }
             ReadFrom::Poem { .. } | ReadFrom::Elsewhere(_) | ReadFrom::Released => None,
         }
     }
@@ -302,6 +329,14 @@ impl Reader {
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
         let (shared, cursor) = match &self.from {
             ReadFrom::Flight { shared, cursor } => (shared, cursor),
+            ReadFrom::Along { shared, at } => {
+                let mut state = shared.lock();
+                if !matches!(state.read(*at), Read::Pending) {
+                    return Poll::Ready(());
+                }
+                state.along = Some(context.waker().clone());
+                return Poll::Pending;
+            }
             ReadFrom::Elsewhere(text) => return text.poll_ready(context),
             ReadFrom::Poem { .. } | ReadFrom::Released => return Poll::Ready(()),
         };
@@ -345,6 +380,9 @@ impl Drop for Reader {
                 tell(lost);
             }
         }
+        if let ReadFrom::Along { shared, .. } = &self.from {
+            drop_after(shared.lock(), |state| ((), state.along.take()));
+        }
     }
 }
 
@@ -353,6 +391,7 @@ impl std::fmt::Debug for Reader {
         match &self.from {
             ReadFrom::Poem { poem, .. } => write!(f, "Reader({poem:?})"),
             ReadFrom::Flight { .. } => write!(f, "Reader(in flight)"),
+            ReadFrom::Along { .. } => write!(f, "Reader(along)"),
             ReadFrom::Elsewhere(_) => write!(f, "Reader(elsewhere)"),
             ReadFrom::Released => write!(f, "Reader(released)"),
         }

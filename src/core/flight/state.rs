@@ -42,6 +42,8 @@ pub(super) struct FlightState {
     all_readers: Option<Arc<AtomicU64>>,
     /// What is known of the fetch, for logs.
     pub(super) note: Option<Arc<FetchNote>>,
+    /// Wakes what reads along. It is no reader, and has no cursor.
+    pub(super) along: Option<Waker>,
 }
 
 /// Whether a flight's fetch has begun.
@@ -142,6 +144,7 @@ impl FlightState {
             attached: Vec::new(),
             all_readers,
             note: None,
+            along: None,
         }
     }
 
@@ -293,6 +296,7 @@ impl FlightState {
         let wakers = self.cursors.iter_mut();
         wakers
             .filter_map(|(_, cursor)| cursor.waker.take())
+            .chain(self.along.take())
             .collect()
     }
 

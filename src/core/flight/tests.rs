@@ -342,3 +342,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_reads_along_gets_all_bytes_and_is_no_reader() {
+    let (mut writer, flight) = start(4);
+    writer.append("on".into());
+    let mut along = flight.read_along().unwrap();
+    assert_eq!(flight.readers(), 0);
+    assert!(matches!(along.read(), Read::Chunk(bytes) if bytes == "on"));
+    let mut ready = Box::pin(async { along.ready().await });
+    assert!(ready.as_mut().now_or_never().is_none());
+    writer.append("ce".into());
+    assert!(ready.as_mut().now_or_never().is_some());
+    drop(ready);
+
+    // It sets no pace: over the window, the reader decides, and it falls behind.
+    let mut reader = flight.join().unwrap();
+    assert_eq!(text(&mut reader).0, "once");
+    writer.append(" upon".into());
+    assert!(writer.writable().now_or_never().is_none());
+    assert_eq!(text(&mut reader).0, " upon");
+    assert!(matches!(writer.writable().now_or_never(), Some(Ok(()))));
+    writer.append(" a time".into());
+    assert!(matches!(along.read(), Read::FellBehind { window: 4 }));
+    drop(reader);
+    let left = writer.writable().now_or_never();
+    assert!(matches!(left, Some(Err(NoReaders))), "none is left");
+    assert!(flight.read_along().is_none(), "its beginning is gone");
+}
+
+#[test]
+fn what_has_read_along_forbids_to_take_bytes_back() {
+    let (mut writer, flight) = start(100);
+    writer.append("once".into());
+    let mut along = flight.read_along().unwrap();
+    assert!(writer.rewind(), "nothing was seen yet");
+    writer.append("twice".into());
+    assert!(matches!(along.read(), Read::Chunk(bytes) if bytes == "twice"));
+    assert!(!writer.rewind());
+    writer.fail(Error::Abandoned);
+    assert!(matches!(along.read(), Read::Failed(_)));
+}
+
+#[test]
+fn a_fetch_that_none_but_what_reads_along_wants_need_not_begin() {
+    let (mut writer, flight) = start(100);
+    writer.wait_to_begin(true);
+    let reader = flight.join().unwrap();
+    let _along = flight.read_along().unwrap();
+    drop(reader);
+    assert!(!writer.begin());
+}

@@ -12,16 +12,20 @@
 //! | `proxy/stale.rs` | When is a stale text served? |
 //! | `proxy/warm.rs` | Which texts are fetched without being asked for? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
+//! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
+//! | `proxy/tally.rs` | What was shared with other processes? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
 
 mod fetch;
 mod flights;
 mod fold;
 mod key;
+mod memo;
 mod operate;
 mod patience;
 mod stale;
+mod tally;
 mod target;
 mod ttl;
 mod warm;
@@ -46,12 +50,14 @@ use fetch::Fetch;
 use flights::FlightList;
 pub use fold::KeyFold;
 pub use key::Key;
+use memo::ProxyMemo;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
 pub use stale::ServeStale;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tally::FleetTally;
 use target::Target;
 pub use target::TargetSettings;
 pub use ttl::TtlRules;
@@ -135,12 +141,15 @@ pub struct Rejects {
 pub struct Proxy {
     settings: ProxySettings,
     texts: Coalescer<Key>,
+    /// What was transformed into what, if anything is.
+    memo: Option<ProxyMemo>,
     flights: Arc<FlightList>,
     target: Arc<Target>,
     /// What is kept warm.
     warm: Option<Arc<Warm>>,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
+    fleet: FleetTally,
     observer: Arc<dyn Observer>,
     stats: Arc<Stats>,
 }
@@ -163,20 +172,28 @@ impl Proxy {
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
         let window = settings.longest();
-        let policy = settings.policy();
         let warm = settings.warm.clone();
         let warm = warm.map(|file| Warm::new(file, settings.refresh_ahead, Instant::now()));
+        let texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let mut texts = texts.refreshing_ahead(settings.refresh_ahead);
+        let mut memo = None;
+        if settings.pipeline.is_some() {
+            texts = texts.holding_outdated();
+            memo = Some(ProxyMemo::new(&texts));
+        }
         let proxy = Arc::new(Proxy {
-            texts: Coalescer::weighing(policy, window, Key::heap_bytes)
-                .refreshing_ahead(settings.refresh_ahead),
+            texts,
+            memo,
             flights: Arc::default(),
             target: Target::new(&settings.target, &settings),
             warm,
             settings,
             tier,
+            fleet: FleetTally::default(),
             observer,
             stats,
         });
+        proxy.hear_purges();
         if let Some(warm) = &proxy.warm {
             warm::start(&proxy, warm);
         }
@@ -195,6 +212,7 @@ impl Proxy {
 
     /// Purges all texts.
     pub fn purge_all(&self, how: Purge, now: Instant) -> Purged {
+        self.purge_memo();
         let purge = || self.texts.purge_all(how, now);
         self.purge_tier(how, purge, || vec![Erase::All])
     }
@@ -209,6 +227,7 @@ impl Proxy {
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
         let scope = &self.target().scope;
         let key = scope.key(request);
+        self.purge_memo_of(&key);
         let purge = || self.texts.purge(&key, how, now);
         self.purge_tier(how, purge, || vec![Erase::Key(scope.whole(&key))])
     }
@@ -244,11 +263,16 @@ impl Proxy {
     }
 
     fn spawn_fetch(self: &Arc<Self>, ask: Ask, guard: FlightGuard<Key>, now: Instant) {
+        self.list_fetch(ask, guard, now).launch(now);
+    }
+
+    /// A new fetch, which operators see from now on.
+    fn list_fetch(self: &Arc<Self>, ask: Ask, guard: FlightGuard<Key>, now: Instant) -> Fetch {
         let flight = guard.writer().flight();
         let is_refresh = guard.replaces().is_some();
         let request = ask.request.clone();
         let listed = self.flights.add(request, flight, is_refresh, now);
-        Fetch::new(self.clone(), ask, guard, listed).launch(now);
+        Fetch::new(self.clone(), ask, guard, listed)
     }
 
     /// Lets a fetch wait for its turn before its sources.
@@ -363,6 +387,7 @@ impl Control for Proxy {
 
         let warm = self.warm.as_ref();
         let store = self.tier.as_ref().map(|tier| tier.counts());
+        let store = store.map(|counts| self.fleet.added_to(counts));
         Snapshot {
             store,
             warm: warm.map(|warm| warm.counts(now)),

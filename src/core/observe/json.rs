@@ -72,8 +72,11 @@ fn add_fetch(object: &mut Value, record: &AccessRecord<'_>) {
     if let Some(time) = fetch.time {
         object["fetch_ms"] = json!(millis(time));
     }
-    if let Some(copy) = fetch.copy {
-        object["store"] = json!(copy.word());
+    if let Some(store) = fetch.store {
+        object["store"] = json!(store.word());
+    }
+    if fetch.is_takeover {
+        object["taken_over"] = json!(true);
     }
 }
 

@@ -125,25 +125,37 @@ pub struct FetchNote {
     pub upstream: Option<Arc<str>>,
     /// From its begin to its end; `None` until it ends, and if it never began.
     pub time: Option<Duration>,
-    /// The store's copy that it ended with, if it did.
-    pub copy: Option<StoreCopy>,
+    /// What the store behind the cache had to do with it, if there is something to
+    /// tell.
+    pub store: Option<StoreUse>,
+    /// Whether it fetched what another process had begun to fetch.
+    pub is_takeover: bool,
 }
 
-/// A copy of a text from the store behind the cache.
+/// What the store behind the cache had to do with a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreCopy {
-    /// Within its ttl.
-    Fresh,
-    /// Past its ttl, within its grace.
+pub enum StoreUse {
+    /// It ended with the store's copy, within its ttl.
+    Hit,
+    /// The same, past its ttl and within its grace.
     Stale,
+    /// It followed another process's fetch.
+    Follow,
+    /// Other processes could follow it.
+    Lead,
+    /// The store could not be asked.
+    Alone,
 }
 
-impl StoreCopy {
+impl StoreUse {
     /// The one word for this in JSON.
     pub fn word(self) -> &'static str {
         match self {
-            StoreCopy::Fresh => "hit",
-            StoreCopy::Stale => "stale",
+            StoreUse::Hit => "hit",
+            StoreUse::Stale => "stale",
+            StoreUse::Follow => "follow",
+            StoreUse::Lead => "lead",
+            StoreUse::Alone => "alone",
         }
     }
 }

@@ -37,7 +37,11 @@ fn after(error: &Error) -> Option<Error> {
             got: 0,
             why: why(),
         },
-        Error::Reset { .. } => Error::Empty { subject: subject() },
+        Error::Reset { .. } => Error::NoEndMarker {
+            subject: subject(),
+            got: 0,
+        },
+        Error::NoEndMarker { .. } => Error::Empty { subject: subject() },
         Error::Empty { .. } => Error::TooLong {
             subject: subject(),
             limit: 0,
@@ -66,7 +70,12 @@ fn after(error: &Error) -> Option<Error> {
             why: why(),
         },
         Error::Program { .. } => Error::TooSlow { subject: subject() },
-        Error::TooSlow { .. } => Error::QueueFull {
+        Error::TooSlow { .. } => Error::Lost {
+            subject: subject(),
+            got: 0,
+            why: "a reason",
+        },
+        Error::Lost { .. } => Error::QueueFull {
             subject: subject(),
             waiting: 0,
         },

@@ -9,7 +9,7 @@ use super::bounds::Bounds;
 use super::database::NewRow;
 use crate::cache::Purge;
 use crate::semaphore::Permit;
-use crate::tier::{Erase, StoredText};
+use crate::tier::{Erase, OriginalDigest, StoredText};
 use futures::channel::oneshot;
 use std::collections::VecDeque;
 use std::sync::mpsc;
@@ -20,10 +20,18 @@ pub(super) const BATCH_WAIT: Duration = Duration::from_millis(200);
 
 /// A fetch asks for a text.
 pub(super) struct StoreQuestion {
-    pub key: Vec<u8>,
+    pub wanted: WantedText,
     pub epoch: u64,
     pub permit: Permit,
     pub answer: oneshot::Sender<Option<StoredText>>,
+}
+
+/// Which text.
+pub(super) enum WantedText {
+    /// That of a key, while it may be served.
+    Key(Vec<u8>),
+    /// One made from this original, of any key and age.
+    MadeFrom(OriginalDigest),
 }
 
 /// Texts are to be purged.
@@ -172,6 +180,7 @@ mod tests {
     fn row(key: &str, bytes: usize) -> NewRow {
         NewRow {
             key: key.into(),
+            original: None,
             text: vec![b'x'; bytes].into(),
             ttl: None,
             ended: ClockReading {

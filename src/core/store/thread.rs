@@ -12,11 +12,12 @@
 //! | deleting it | the store is turned off |
 
 use super::database::{Database, Fault, NewRow, RowHead};
-use super::orders::{Order, PurgeOrder, StoreQuestion};
+use super::orders::{Order, PurgeOrder, StoreQuestion, WantedText};
 use super::{Shared, StoreSettings, add, age, files};
 use crate::cache::{Freshness, Purge};
+use crate::control::StoreState;
 use crate::observe::StoreNews;
-use crate::tier::{Erase, StoredText};
+use crate::tier::{Erase, OriginalDigest, StoredText, Term};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -172,6 +173,7 @@ impl StoreThread {
     fn written(&mut self, count: u64) {
         add(&self.shared.figures.written, count);
         self.not_before = None;
+        self.shared.becomes(StoreState::Ok);
         if self.trouble.take().is_some() {
             self.shared.tell(&StoreNews::Writable);
         }
@@ -206,6 +208,7 @@ impl StoreThread {
     /// Texts are lost to the store. Each kind of trouble is told once.
     fn cannot_write(&mut self, count: u64, news: StoreNews, pause: Option<Duration>) {
         add(&self.shared.figures.dropped, count);
+        self.shared.becomes(StoreState::Unwritable);
         self.not_before = pause.map(|pause| Instant::now() + pause);
         if self.trouble.as_ref() != Some(&news) {
             self.shared.tell(&news);
@@ -322,7 +325,7 @@ fn answer(
     add(&figures.answers, 1);
 
     let StoreQuestion {
-        key,
+        wanted,
         epoch,
         permit,
         answer,
@@ -330,35 +333,74 @@ fn answer(
     if answer.is_canceled() {
         return Ok(()); // it was too late
     }
-    let found = database.find(&key)?;
+    let found = match wanted {
+        WantedText::Key(key) => find(database, settings, shared, &key)?,
+        WantedText::MadeFrom(original) => find_made_from(database, shared, &original)?,
+    };
+    let text = found.map(|(text, freshness)| StoredText {
+        text: text.into_boxed_slice().into(),
+        term: Term::Until(freshness),
+        epoch,
+        permit,
+        lease: None,
+    });
+    let _left = answer.send(text);
+    Ok(())
+}
+
+type FoundText = Option<(Vec<u8>, Freshness)>;
+
+/// The text of a key that may be served.
+fn find(
+    database: &mut Database,
+    settings: &StoreSettings,
+    shared: &Shared,
+    key: &[u8],
+) -> Result<FoundText, Fault> {
+    let figures = &shared.figures;
+    let found = database.find(key)?;
     let usable = found.and_then(|head| Some((head, freshness(database, settings, &head)?)));
     let Some((head, (freshness, is_fresh))) = usable else {
         add(&figures.misses, 1);
-        let _left = answer.send(None);
-        return Ok(());
+        return Ok(None);
     };
 
-    let Some(text) = database.read(&key, &head)? else {
+    let Some(text) = database.read(key, &head)? else {
         add(&figures.errors, 1);
         add(&figures.misses, 1);
         shared.tell(&StoreNews::DamagedText);
-        return Ok(());
+        return Ok(None);
     };
-    add(
-        if is_fresh {
-            &figures.hits
-        } else {
-            &figures.stale
-        },
-        1,
-    );
-    let _left = answer.send(Some(StoredText {
-        text: text.into_boxed_slice().into(),
-        freshness,
-        epoch,
-        permit,
-    }));
-    Ok(())
+    let counter = if is_fresh {
+        &figures.hits
+    } else {
+        &figures.stale
+    };
+    add(counter, 1);
+    Ok(Some((text, freshness)))
+}
+
+/// A text that was made from this original. It may be older than any that is served.
+fn find_made_from(
+    database: &mut Database,
+    shared: &Shared,
+    original: &OriginalDigest,
+) -> Result<FoundText, Fault> {
+    let Some((head, key)) = database.find_made_from(original)? else {
+        return Ok(None);
+    };
+    let Some(text) = database.read(&key, &head)? else {
+        add(&shared.figures.errors, 1);
+        shared.tell(&StoreNews::DamagedText);
+        return Ok(None);
+    };
+
+    let now = Instant::now();
+    let over = Freshness {
+        fresh_until: now,
+        stale_until: now,
+    };
+    Ok(Some((text, over)))
 }
 
 /// How long a text may be served, and whether it is fresh. `None` if it may not.

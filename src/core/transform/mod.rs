@@ -2,6 +2,7 @@
 //! of a service across the network.
 
 mod builtin;
+pub(crate) mod memo;
 mod pipeline;
 mod program;
 

@@ -6,7 +6,7 @@ use crate::budget::Charge;
 use crate::client::{Query, Timeouts, open};
 use crate::error::{Error, Stage};
 use crate::poem::packed;
-use crate::protocol::{Frame, Protocol, netstring};
+use crate::protocol::{CLEAN_END, Frame, Protocol, netstring};
 use crate::rt;
 use bytes::Bytes;
 
@@ -49,6 +49,7 @@ impl Pipeline {
                         limit,
                         timeouts,
                         half_close: false,
+                        ends: &CLEAN_END,
                     };
                     poem = apply_via(addr, name, &query).await?;
                 }

@@ -142,7 +142,7 @@ impl ExecCommand {
 
         let has_line = query.protocol == Protocol::Line && !takes_word;
         let line = has_line.then(|| [query.request, b"\n"].concat());
-        Ok(Run::new(self.clone(), running, line, query.timeouts.idle))
+        Ok(Run::new(self.clone(), running, line, query))
     }
 
     fn command(&self, request: &[u8]) -> Command {

@@ -3,7 +3,7 @@
 use super::stand_in::Scene;
 use poetry::control::{
     CacheCounts, FetchCounts, FlightView, Histogram, KeyState, KeyView, Phase, Snapshot,
-    UpstreamCounts, UpstreamState,
+    StoreCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, Stage};
 use poetry::observe::{Event, FetchCause, FetchName, Reloaded};
@@ -185,6 +185,26 @@ fn count_waits(wait: &mut Histogram, hits: u64, rest: &[u64]) {
 pub fn calm_proxy() -> Scene {
     let mut scene = proxy();
     scene.pass(good_moment);
+    scene
+}
+
+/// The proxy on a good day, with a store.
+pub fn proxy_with_store() -> Scene {
+    let mut scene = calm_proxy();
+    scene.snapshot.store = Some(StoreCounts {
+        name: "/var/cache/poetry/poems".into(),
+        is_open: true,
+        state_for: secs(7200),
+        hits: 1204,
+        stale: 17,
+        misses: 3821,
+        late: 2,
+        written: 3790,
+        texts: 20_391,
+        bytes: 101_000_000,
+        capacity: 1 << 30,
+        ..StoreCounts::default()
+    });
     scene
 }
 

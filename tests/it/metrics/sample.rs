@@ -3,8 +3,8 @@
 use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
-    CacheCounts, ConnectionCounts, ERRORS, FetchCounts, Histogram, PurgeCounts, Snapshot,
-    StoreCounts, TransformCounts, UpstreamCounts, UpstreamState, WarmCounts,
+    CacheCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram, PurgeCounts,
+    Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState, WarmCounts,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,10 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
         fetches: Some(FetchCounts::default()),
         upstreams: upstreams.iter().map(|name| idle_upstream(name)).collect(),
         cache: Some(CacheCounts::default()),
-        store: Some(StoreCounts::default()),
+        store: Some(StoreCounts {
+            fleet: Some(FleetCounts::default()),
+            ..StoreCounts::default()
+        }),
         warm: Some(WarmCounts::default()),
         ..idle()
     }
@@ -126,7 +129,10 @@ pub fn busy_proxy() -> Snapshot {
 
 fn busy_store() -> StoreCounts {
     StoreCounts {
+        name: "/var/cache/poetry/poems".into(),
         is_open: true,
+        state: StoreState::Ok,
+        state_for: Duration::from_secs(60),
         hits: 301,
         stale: 302,
         misses: 303,
@@ -137,6 +143,15 @@ fn busy_store() -> StoreCounts {
         texts: 308,
         bytes: 309,
         capacity: 310,
+        fleet: Some(FleetCounts {
+            follows: 311,
+            leads: 312,
+            alone: 313,
+            takeovers: 314,
+            proofs_failed: 315,
+            deposed: 316,
+            published: 317,
+        }),
     }
 }
 
@@ -145,6 +160,7 @@ fn transforms() -> TransformCounts {
         done: 61,
         failed: 62,
         declined: 63,
+        known: 67,
     }
 }
 

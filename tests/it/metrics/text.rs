@@ -28,7 +28,7 @@ fn the_number_of_series_is_bounded() {
         let fresh = text(upstreams(idle_proxy(&[]), &names));
         let used = text(upstreams(busy_proxy(), &names));
 
-        let most = 95 + 11 + 3 + 24 * count; // with a store, and what is kept warm
+        let most = 95 + 11 + 7 + 3 + 24 * count; // with a store of a fleet, and --warm
         let number = series(&fresh).len();
         assert!(number <= most, "{number} of {most}");
         assert_eq!(
@@ -147,6 +147,13 @@ fn every_figure_stands_under_its_own_name() {
         ("poetry_store_entries", 308.0),
         ("poetry_store_held_bytes", 309.0),
         ("poetry_store_capacity_bytes", 310.0),
+        (r#"poetry_fleet_fetches_total{event="follow"}"#, 311.0),
+        (r#"poetry_fleet_fetches_total{event="lead"}"#, 312.0),
+        (r#"poetry_fleet_fetches_total{event="alone"}"#, 313.0),
+        (r#"poetry_fleet_fetches_total{event="takeover"}"#, 314.0),
+        (r#"poetry_fleet_fetches_total{event="unproven"}"#, 315.0),
+        (r#"poetry_fleet_fetches_total{event="deposed"}"#, 316.0),
+        (r#"poetry_fleet_fetches_total{event="published"}"#, 317.0),
         ("poetry_log_lines_dropped_total", 80.0),
         ("poetry_panics_total", 67.0),
         ("process_cpu_seconds_total", 1.25),

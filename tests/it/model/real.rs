@@ -401,8 +401,8 @@ impl World {
                 self.land(guard, Verdict::Keep, between);
             }
             _ => {
-                let why = decoder.io_error(&std::io::ErrorKind::ConnectionReset.into());
-                self.fail(guard, leader, why, between);
+                let broken = decoder.broken(&std::io::ErrorKind::ConnectionReset.into());
+                self.fail(guard, leader, broken.unwrap_err(), between);
             }
         }
         drop(place);

@@ -3,6 +3,7 @@
 use super::{Connection, FakeUpstream, LONG, Protocol};
 use poetry::client::{Exchange, Query, Timeouts, ask};
 use poetry::error::Error;
+use poetry::protocol::{CLEAN_END, EndRule};
 use poetry::rt;
 
 /// How a reply ended.
@@ -20,6 +21,16 @@ pub fn ask_and_interfere(
     request: &[u8],
     interfere: impl FnOnce(Connection),
 ) -> Asked {
+    ask_marked_and_interfere(protocol, request, &CLEAN_END, interfere)
+}
+
+/// The same, where a whole reply ends as `ends` says.
+pub fn ask_marked_and_interfere(
+    protocol: Protocol,
+    request: &[u8],
+    ends: &EndRule,
+    interfere: impl FnOnce(Connection),
+) -> Asked {
     let upstream = FakeUpstream::new();
     let addr = upstream.addr.into();
     let timeouts = Timeouts {
@@ -33,6 +44,7 @@ pub fn ask_and_interfere(
         limit: 1 << 20,
         timeouts,
         half_close: false,
+        ends,
     };
 
     let result = rt::block_on(async {

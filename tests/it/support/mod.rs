@@ -18,15 +18,16 @@ mod upstream;
 
 pub use admin::{Operators, TOKEN, http, read_all, request};
 pub use client::{Client, RESET, reset};
-pub use exchange::{Asked, ask_and_interfere};
+pub use exchange::{Asked, ask_and_interfere, ask_marked_and_interfere};
 pub use folder::Folder;
 pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
-pub use proxy::proxy;
+pub use proxy::{ProxyParts, proxy};
 pub use rustix::process::Signal;
 pub use service::{
-    Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog, transform_service,
+    Builder, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,
+    transform_service,
 };
 pub use trap::{BUG, Trap};
 pub use upstream::{BlackHole, Connection, FakeUpstream, unused_addr};

@@ -10,7 +10,7 @@ use poetry::handler::proxy::{
     KeyFold, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules, WarmFile,
 };
 use poetry::observe::{Observer, Silent};
-use poetry::protocol::Protocol;
+use poetry::protocol::{EndRule, Protocol};
 #[cfg(feature = "store")]
 use poetry::store::{OpenStore, StoreSettings, system_clock};
 use poetry::tier::Tier;
@@ -41,6 +41,8 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
             conns: 8,
+            ends: EndRule::default(),
+            connect_retry: Duration::ZERO,
         },
         timeouts,
         half_close: false,
@@ -80,6 +82,24 @@ impl Builder<ProxyParts> {
 
     pub fn half_close(mut self) -> Self {
         self.of.settings.half_close = true;
+        self
+    }
+
+    /// What each whole answer ends with, as it is written on the command line.
+    pub fn end_marker(mut self, marker: &str) -> Self {
+        self.of.settings.target.ends.marker = Some(marker.parse().unwrap());
+        self
+    }
+
+    /// Takes an answer without a byte for a whole one.
+    pub fn allow_empty(mut self) -> Self {
+        self.of.settings.target.ends.allow_empty = true;
+        self
+    }
+
+    /// Asks upstreams that refuse again, for this long.
+    pub fn connect_retry(mut self, time: Duration) -> Self {
+        self.of.settings.target.connect_retry = time;
         self
     }
 

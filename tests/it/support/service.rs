@@ -167,7 +167,7 @@ impl Service {
         self.stop();
         assert!(self.has_ended_within(LONG));
         let tier = self.tier.take().expect("it has a store");
-        assert!(tier.close(LONG));
+        assert!(rt::block_on(tier.close(LONG)));
     }
 
     /// The figures of its store.

@@ -14,7 +14,7 @@ pub struct Trap {
 }
 
 impl Trap {
-    /// Panics where a fetch begins.
+    /// Panics where a fetch begins, or begins to follow another process's.
     pub fn at_the_start_of_a_fetch() -> Arc<Trap> {
         Trap::new(false)
     }
@@ -45,7 +45,7 @@ impl Observer for Trap {
 
     fn event(&self, event: Event<'_>) {
         let is_here = match event {
-            Event::Fetching { .. } => !self.at_the_end,
+            Event::Fetching { .. } | Event::Following { .. } => !self.at_the_end,
             Event::FetchFailed { .. } => self.at_the_end,
             _ => false,
         };

@@ -139,6 +139,11 @@ impl Connection {
         self.read(count).0
     }
 
+    /// Waits until a byte of the request has come, and leaves it there.
+    pub fn wait_until_readable(&self) {
+        self.stream.peek(&mut [0]).unwrap();
+    }
+
     /// Sends nothing until the other end hangs up.
     pub fn wait_for_hangup(mut self) {
         let _hung_up = self.stream.read(&mut [0]);

@@ -1,10 +1,10 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, Histogram, StoreCounts, WarmCounts};
+use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts, WarmCounts};
 use poetry::error::Stage;
 use poetry::observe::{
-    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreCopy,
+    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +94,8 @@ fn all_events() -> Vec<Value> {
             time,
         },
         Event::FetchDelayed { fetch },
+        Event::Following { fetch },
+        Event::TakenOver { fetch },
         Event::GivenUp { fetch, bytes, time },
         Event::Rejected { fetch, why },
         Event::NextUpstream { fetch, error, next },
@@ -136,7 +138,10 @@ fn all_events() -> Vec<Value> {
     });
 
     let figures = Snapshot {
-        store: Some(StoreCounts::default()),
+        store: Some(StoreCounts {
+            fleet: Some(FleetCounts::default()),
+            ..StoreCounts::default()
+        }),
         warm: Some(WarmCounts::default()),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
@@ -221,7 +226,8 @@ fn all_requests() -> Vec<Value> {
         cause: FetchCause::Miss,
         upstream: Some("a server".into()),
         time: Some(TIME),
-        copy: Some(StoreCopy::Stale),
+        store: Some(StoreUse::Stale),
+        is_takeover: true,
     };
     let object = |(status, outcome)| {
         let record = AccessRecord {

@@ -2,7 +2,7 @@
 
 use super::each;
 use super::family::{Families, Family, NO_LABELS};
-use crate::control::StoreCounts;
+use crate::control::{FleetCounts, StoreCounts};
 use std::fmt::Result;
 
 pub(super) fn stored(families: &mut Families<'_>, store: &StoreCounts) -> Result {
@@ -51,5 +51,20 @@ pub(super) fn stored(families: &mut Families<'_>, store: &StoreCounts) -> Result
     families.gauge(
         &Family::bytes("poetry_store_capacity", "The most that may be in use"),
         [(NO_LABELS, store.capacity)],
+    )?;
+
+    match &store.fleet {
+        Some(counts) => fleet(families, counts),
+        None => Ok(()),
+    }
+}
+
+fn fleet(families: &mut Families<'_>, counts: &FleetCounts) -> Result {
+    families.counter(
+        &Family::new(
+            "poetry_fleet_fetches",
+            "Fetches in a fleet, by what they did",
+        ),
+        each("event", FleetCounts::WORDS, counts.all()),
     )
 }

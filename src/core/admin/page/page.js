@@ -15,6 +15,8 @@ const CLASSES = [
   ["miss", "miss", "by a fetch of its own"],
   ["failure", "failed", "not whole"],
 ];
+// What a store that several proxies share tells beside the rest.
+const SHARED = [["follows", "Followed"], ["leads", "Led"], ["alone", "Alone"]];
 const STEPS = 150; // the samples of five minutes
 const SPAN = 300e3; // five minutes, in ms
 const MINUTE = 30; // the samples of one minute
@@ -217,12 +219,14 @@ function show(s) {
   document.body.classList.remove("lost");
   document.body.classList.toggle("no-cache", !s.cache);
   document.body.classList.toggle("no-fetches", !s.queue);
+  document.body.classList.toggle("no-store", !s.store);
 
   showHead(s);
   if (s.history) showFigures(s);
   bars(s.wait);
   if (s.cache) showCache(s.cache);
   if (s.queue) showUpstreams(s);
+  if (s.store) showStore(s.store);
   if (s.queue) showFlights(s.flights);
   showNotices(s.notices);
 }
@@ -333,15 +337,49 @@ function showUpstreams(s) {
     failing: (u) => state("bad", "fails since " + clock(u.failing_since)),
     unknown: () => state("", "no answer yet"),
   };
+  // One that fails says that; one that is only paused has answered.
+  const paused = (u) => u.paused_s === null || u.state === "failing" ? "" :
+    state("stale", `not asked for ${secs(u.paused_s)}`);
   const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
   rows("upstreams", s.upstreams, (u) => cell("Server", `<span class="key" title="${escaped(u.addr)}">${escaped(u.addr)}</span>`) +
-    cell("State", (states[u.state] ?? states.unknown)(u), "state-of") +
+    cell("State", paused(u) || (states[u.state] ?? states.unknown)(u), "state-of") +
     cell("Connected", whole(u.connections), "num") +
     cell("Fetches", whole(u.fetches), "num") +
     cell("Failed", u.failures ? `<span class="err">${whole(u.failures)}</span>` : "0", "num") +
     cell("Median", secs(u.median_s), "num") +
     cell("Last answer", u.last_ok_s === null ? "–" : secs(u.last_ok_s) + " ago", "nowrap") +
     cell("Last trouble", trouble(u.last_error), "said"));
+}
+
+function showStore(st) {
+  const since = st.since ? " since " + clock(st.since) : "";
+  const states = {
+    ok: () => state("ok", "in use" + since),
+    unwritable: () => state("stale", "not written" + since),
+    off: () => state("bad", "not used" + since),
+  };
+  say("store-of", st.capacity ? `${bytes(st.bytes)} of ${bytes(st.capacity)}` : "");
+
+  const bad = (n) => n ? `<span class="err">${whole(n)}</span>` : "0";
+  const columns = [
+    ["Where", `<span class="key" title="${escaped(st.name)}">${escaped(st.name)}</span>`, ""],
+    ["State", (states[st.state] ?? states.off)(), "state-of"],
+    ["Poems", whole(st.entries), "num"],
+    ["Found", whole(st.hits), "num"],
+    ["Found, stale", whole(st.stale), "num"],
+    ["Not found", whole(st.misses), "num"],
+    ["Too late", whole(st.late), "num"],
+    ["Written", whole(st.written), "num"],
+    ["Not written", bad(st.dropped), "num"],
+    ["Errors", bad(st.errors), "num"],
+  ];
+  for (const [field, name] of SHARED) {
+    if (st[field] !== undefined) columns.push([name, whole(st[field]), "num"]);
+  }
+
+  const head = columns.map(([name, , kind]) => `<th class="${kind}">${name}</th>`).join("");
+  if ($("store").tHead.innerHTML !== `<tr>${head}</tr>`) $("store").tHead.innerHTML = `<tr>${head}</tr>`;
+  rows("store", [columns], (list) => list.map(([name, html, kind]) => cell(name, html, kind)).join(""));
 }
 
 let before = new Map(); // the bytes of each fetch at the last look

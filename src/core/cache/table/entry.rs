@@ -279,6 +279,11 @@ pub(in crate::cache) struct Taken<V: Stored, F> {
 }
 
 impl<V: Stored, F> Taken<V, F> {
+    /// The value, past its grace.
+    pub(in crate::cache) fn value(&self) -> Option<V::Value> {
+        self.kept.as_ref().map(|kept| kept.value().clone())
+    }
+
     /// Refreshes that had failed in a row, for the next one to go on counting. A value
     /// that is gone ends the row.
     pub(in crate::cache) fn failures(&self) -> u32 {

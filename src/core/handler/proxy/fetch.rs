@@ -3,15 +3,21 @@
 //! It belongs to no client. It streams where it can: without a transformation, and
 //! unless the whole text is wanted first.
 
+mod again;
+mod follow;
 mod note;
 mod pace;
+mod proof;
+mod publish;
 mod refresh;
 mod reject;
 mod store;
+mod transform;
 mod turn;
 
 use super::flights::FlightListing;
 use super::key::Key;
+use super::memo::Noted;
 use super::patience::{PACE_BYTES, Patience};
 use super::target::Target;
 use super::{Ask, Proxy};
@@ -26,15 +32,15 @@ use crate::observe::{Event, FetchName};
 use crate::poem::packed;
 use crate::rt::{self, CoopBudget};
 use crate::stats::{FetchEnd, FetchResult};
-use crate::tier::Lease;
-use crate::transform::Pipeline;
 use crate::upstream::{Reply, Source};
+use again::AskedSources;
 use bytes::Bytes;
 use futures::future::{AbortRegistration, Abortable, FutureExt};
 use reject::RejectReason;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use store::FleetPart;
 pub(super) use turn::SourceLimit;
 
 pub(super) struct Fetch {
@@ -58,8 +64,10 @@ pub(super) struct Fetch {
     ttl: Option<Duration>,
     /// How long readers that are too slow have held it up.
     held_up: Duration,
-    /// The right to hand the text to the tier behind the cache.
-    lease: Option<Box<dyn Lease>>,
+    /// Its part in a tier that other processes use, too.
+    fleet: FleetPart,
+    /// What the text was made from, where it was transformed.
+    noted: Option<Noted>,
 }
 
 /// In which form a text is wanted.
@@ -77,6 +85,8 @@ enum Stop {
     Failed(Error),
     /// Its text can't be kept, and no reader is left.
     NoReaders,
+    /// It followed a fetch that was lost, and what came after that is another text.
+    Lost(Error),
 }
 
 impl From<Error> for Stop {
@@ -112,13 +122,22 @@ impl Fetch {
             rejected: None,
             ttl: None,
             held_up: Duration::ZERO,
-            lease: None,
+            fleet: FleetPart::default(),
+            noted: None,
         }
     }
 
     /// Fetches, from the connect to the end. The place is held until then, and until
     /// the text is read if there was no room for it.
-    async fn run(mut self, place: Place<Fetch>, abort: AbortRegistration) {
+    async fn run(mut self, mut place: Place<Fetch>, abort: AbortRegistration) {
+        if self.fleet.asks_again {
+            match self.ask_in_place(place).boxed().await {
+                Some(asked) => (self, place) = asked,
+                None => return,
+            }
+        }
+
+        self.turn = place.right().map(Source::from);
         let (proxy, target) = (self.proxy.clone(), self.ask.target.clone());
         self.begun = Some(Instant::now());
         let listed = self.listed.clone();
@@ -134,7 +153,7 @@ impl Fetch {
         let readers = self.guard.unaccounted();
         match result {
             Ok(()) => end.settle(self.land()),
-            Err(Stop::Failed(error)) => {
+            Err(Stop::Failed(error) | Stop::Lost(error)) => {
                 self.fail(error, Instant::now());
                 end.settle(FetchResult::Failed);
             }
@@ -163,18 +182,25 @@ impl Fetch {
             self.keep()
         };
 
-        let mut lease = self.lease.take();
+        if verdict != Verdict::Reject {
+            self.note_original();
+        }
+        let mut lease = self.fleet.lease.take();
+        let whole = self.whole_for_followers();
         if let Some(lease) = &mut lease {
             lease.fence();
         }
         let text = self.guard.land_text(verdict, now);
         let kept = text.is_some();
-        if let (Some(lease), Some(text)) = (lease, text) {
+        if let Some(mut lease) = lease {
+            if let Some(noted) = self.noted {
+                lease.made_from(noted.original.digest());
+            }
             let own = match verdict {
                 Verdict::KeepFor(ttl) => Some(ttl),
                 Verdict::Keep | Verdict::Reject => None,
             };
-            lease.commit(text, own);
+            publish::hand_over(lease, text, whole, own);
         }
 
         let fetch = FetchName {
@@ -220,10 +246,14 @@ impl Fetch {
         } else {
             Remember::No
         };
+        let lease = self.fleet.lease.take().map(|lease| (lease, error.clone()));
         if self.begun.is_some() {
             self.guard.fail(error, remember, now);
         } else {
             self.guard.refuse(error, now);
+        }
+        if let Some((lease, error)) = lease {
+            publish::end_failed(lease, &error);
         }
         proxy.stats.failed_fetches.fetch_add(1, Ordering::Release);
     }
@@ -241,7 +271,9 @@ impl Fetch {
     }
 
     async fn work(&mut self) -> Result<(), Stop> {
+        self.publish();
         self.attempt().await?;
+        self.is_proven()?;
         self.verify_refresh().await
     }
 
@@ -268,11 +300,11 @@ impl Fetch {
         let target = self.ask.target.clone();
         let upstream = &target.upstream;
         let observer = &*proxy.observer;
-        let mut asked = Vec::new();
-        let first = self.next_source(&asked).await;
+        let mut asked = AskedSources::new(target.connect_retry);
+        let first = self.next_source(asked.sources()).await;
         let mut source = first.expect("an upstream has a source");
         loop {
-            asked.push(source);
+            asked.ask(source);
             self.source = Some(source);
             self.asked = Some(upstream.name(source));
             self.note(None);
@@ -289,19 +321,9 @@ impl Fetch {
                 return result;
             };
 
-            upstream.note(source, Err(&error), Instant::now(), observer);
-            let is_last = !error.is_worth_another_server() || asked.len() == upstream.len();
-            if is_last || !self.guard.rewind() {
-                return Err(error.into());
-            }
-            let Some(next) = self.next_source(&asked).await else {
+            let Some(next) = self.after_failure(source, &error, &mut asked).await else {
                 return Err(error.into());
             };
-            observer.event(Event::NextUpstream {
-                fetch: self.name(),
-                error: &error,
-                next: &upstream.name(next),
-            });
             source = next;
         }
     }
@@ -319,22 +341,8 @@ impl Fetch {
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
-            self.await_readers().await?;
-            let more = bytes.len() as u64;
-            let longest = proxy.settings.longest();
-            self.guard.reserve_or_pass(more, longest, Instant::now());
-            self.listed.is(if self.guard.is_keeping() {
-                Phase::Streaming
-            } else {
-                Phase::Passing
-            });
-            self.listed.came(self.guard.writer().len() + more);
-
-            if reply.is_over() {
-                self.guard.append_last(bytes);
-            } else {
-                self.guard.append(bytes);
-            }
+            let is_last = reply.is_over();
+            self.pass_on(bytes, is_last).await?;
         }
 
         if self.guard.is_keeping()
@@ -351,7 +359,6 @@ impl Fetch {
         let Ask {
             target, request, ..
         } = self.ask.clone();
-        let limit = proxy.settings.longest();
         self.listed.asks(target.upstream.name(source));
         let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);
@@ -360,15 +367,7 @@ impl Fetch {
 
         while let Some(bytes) = reply.next().await? {
             turns.take().await;
-            let length = (poem.len() + bytes.len()) as u64;
-            if length > limit {
-                let subject = self.ask.target.name.clone();
-                return Err(Error::TooLong { subject, limit }.into());
-            }
-            self.reserve(length)?;
-            self.listed.is(Phase::Streaming);
-            self.listed.came(length);
-            poem.extend_from_slice(&bytes);
+            self.collect_more(&mut poem, &bytes)?;
         }
 
         let poem = packed(poem);
@@ -376,48 +375,28 @@ impl Fetch {
         Ok(poem)
     }
 
-    /// Transforms the whole text. Nothing can be passed on before.
-    async fn transform(&mut self, poem: Bytes, pipeline: &Pipeline) -> Result<(), Stop> {
-        let proxy = self.proxy.clone();
-        let settings = &proxy.settings;
-
-        self.listed.is(Phase::Transforming);
-
-        // The original is not counted, so it is held only where it may be of use: for a
-        // refresh. A second attempt's always is, for it is compared with the first's.
-        if !self.original.is_empty() || self.guard.replaces().is_some() {
-            self.original = poem.clone();
-        }
-        let spare = settings.original_on_failure.then(|| poem.clone());
-
-        let done = pipeline.apply(poem, settings.max_poem, settings.timeouts);
-        let done = done.await;
-        proxy.stats.transform_ended(done.as_ref().err());
-        let done = match (done, spare) {
-            (Ok(done), _) => done,
-            (Err(error), None) => return Err(error.into()),
-            (Err(error), Some(original)) => {
-                proxy.observer.event(Event::SentOriginal {
-                    fetch: self.name(),
-                    error: &error,
-                });
-                self.guard.pass(Instant::now()); // the next request may have more luck
-                original
-            }
-        };
-        if done.is_empty() {
-            // A client would take it for a failure.
+    /// Adds to a text that can't be passed on before it is whole.
+    fn collect_more(&mut self, poem: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Stop> {
+        let limit = self.proxy.settings.longest();
+        let length = (poem.len() + bytes.len()) as u64;
+        if length > limit {
             let subject = self.ask.target.name.clone();
-            return Err(Error::Empty { subject }.into());
+            return Err(Error::TooLong { subject, limit }.into());
         }
 
-        self.reserve(done.len() as u64)?;
-        self.guard.append(done);
+        self.reserve(length)?;
+        self.listed.is(Phase::Streaming);
+        self.listed.came(length);
+        poem.extend_from_slice(bytes);
         Ok(())
     }
 
     /// Counts bytes that can't be passed on before the text is whole.
     fn reserve(&mut self, total: u64) -> Result<(), Error> {
+        if self.guard.reserve_whole(total) {
+            return Ok(());
+        }
+        self.guard.drop_outdated();
         if self.guard.reserve_whole(total) {
             return Ok(());
         }
@@ -432,7 +411,7 @@ impl Fetch {
 impl Proxy {
     async fn ask<'a>(
         &self,
-        target: &Target,
+        target: &'a Target,
         source: Source,
         request: &'a [u8],
     ) -> Result<Reply<'a>, Error> {
@@ -442,6 +421,7 @@ impl Proxy {
             limit: self.settings.max_poem,
             timeouts: self.settings.timeouts,
             half_close: self.settings.half_close,
+            ends: &target.ends,
         };
         target.upstream.ask(source, &query).await
     }

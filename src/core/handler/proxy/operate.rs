@@ -8,7 +8,7 @@ use crate::control::{KeyList, KeyPage, KeyState, KeyView, Refresh, Texts};
 use crate::observe::Event;
 use crate::observe::FetchCause;
 use crate::protocol::{Protocol, check_line};
-use crate::tier::Erase;
+use crate::tier::{Erase, PurgedElsewhere};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +38,13 @@ impl Proxy {
     /// Purges, counts it, and reports it.
     pub(super) fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
         self.count_purge(&texts);
+        match texts {
+            Texts::All | Texts::Prefix(_) => self.purge_memo(),
+            Texts::Named(name) => {
+                let keys = self.target().scope.named(name);
+                keys.iter().for_each(|key| self.purge_memo_of(key));
+            }
+        }
         let purge = || match texts {
             Texts::All => self.texts.purge_all(how, now),
             Texts::Prefix(prefix) => {
@@ -88,6 +95,40 @@ impl Proxy {
             tier.purge(texts, how);
         }
         purged
+    }
+
+    /// Purges the memory whenever another process has purged a tier that both use. The
+    /// tier is not told: it knows.
+    pub(super) fn hear_purges(self: &Arc<Self>) {
+        let Some(tier) = &self.tier else {
+            return;
+        };
+
+        let proxy = Arc::downgrade(self); // it owns the tier
+        tier.on_purge(Arc::new(move |texts, how| {
+            if let Some(proxy) = proxy.upgrade() {
+                proxy.purge_memory(texts, how, Instant::now());
+            }
+        }));
+    }
+
+    fn purge_memory(&self, texts: PurgedElsewhere<'_>, how: Purge, now: Instant) {
+        let (scope, name, purged) = match texts {
+            PurgedElsewhere::All => ("all", Vec::new(), self.texts.purge_all(how, now)),
+            PurgedElsewhere::Key(whole) => {
+                let Some(key) = self.target().scope.key_of(whole) else {
+                    return; // of a proxy with another upstream
+                };
+                let name = key.name().into_owned();
+                ("key", name, self.texts.purge(&key, how, now))
+            }
+        };
+        self.observer.event(Event::Purged {
+            scope,
+            name: &name,
+            how: how.word(),
+            texts: purged.texts,
+        });
     }
 
     /// The same texts, by their whole keys.

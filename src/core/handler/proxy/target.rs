@@ -10,6 +10,7 @@ use super::key::Scope;
 use super::{Rejects, TtlRules};
 use crate::cache::KeepTimes;
 use crate::dispatch::{Dispatch, StartLimit};
+use crate::protocol::EndRule;
 use crate::rt;
 use crate::stats::{PanicCount, Stats};
 use crate::upstream::{SharedSource, Upstream};
@@ -30,6 +31,10 @@ pub struct TargetSettings {
     pub rejects: Rejects,
     /// Fetches that may run at once, at least one.
     pub conns: usize,
+    /// Which ends make a text whole, in the protocols without framing.
+    pub ends: EndRule,
+    /// For how long sources that refuse are asked again, from the first refusal on.
+    pub connect_retry: Duration,
 }
 
 /// A target, its place in the keys, and its queue.
@@ -40,6 +45,8 @@ pub(super) struct Target {
     pub times: KeepTimes,
     pub ttls: TtlRules,
     pub rejects: Rejects,
+    pub ends: EndRule,
+    pub connect_retry: Duration,
     pub scope: Scope,
     pub places: Arc<Places>,
 }
@@ -56,12 +63,20 @@ impl Target {
             times: own.times,
             ttls: own.ttls,
             rejects: own.rejects,
+            ends: own.ends,
+            connect_retry: own.connect_retry,
         })
     }
 
     /// Its sources.
     pub(super) fn sources(&self) -> &[Arc<SharedSource>] {
         self.upstream.sources()
+    }
+
+    /// The longest ttl that a text can have.
+    pub(super) fn longest_ttl(&self) -> Duration {
+        let own = self.ttls.longest().unwrap_or_default();
+        own.max(self.times.ttl)
     }
 
     /// How long the oldest client has waited for a place before its sources.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::coalesce::Verdict;
 use crate::observe::Silent;
+use crate::protocol::EndRule;
 use crate::upstream::Upstream;
 use std::hint::black_box;
 
@@ -20,6 +21,8 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
             conns: 8,
+            ends: EndRule::default(),
+            connect_retry: Duration::ZERO,
         },
         timeouts: Timeouts {
             connect: hour,

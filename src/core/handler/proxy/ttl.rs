@@ -41,6 +41,11 @@ impl TtlRules {
         !self.has_patterns() && self.jitter == 0.0
     }
 
+    /// The longest ttl of a pattern.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        self.ttls.iter().max().copied()
+    }
+
     /// The ttl by the first pattern that matches.
     pub(super) fn of(&self, text: &[u8]) -> Option<Duration> {
         let first = self.patterns.matches(text).iter().min()?;

@@ -1,9 +1,11 @@
 //! One run of a command: its request in, its output as it comes, and its end.
 
 use super::ExecCommand;
-use crate::error::{Error, Stage, reason};
+use crate::client::Query;
+use crate::error::{Error, reason};
 use crate::net::Pipe;
 use crate::process::{self, GroupGuard, Running};
+use crate::protocol::ReplyDecoder;
 use crate::rt;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -38,8 +40,9 @@ pub(in crate::upstream) struct Run {
     /// The longest silence.
     idle: Duration,
     buffer: Vec<u8>,
-    /// Bytes of the reply so far.
-    got: u64,
+    /// Looks at its output: exit code 0 alone makes none whole that has to end in a
+    /// marker.
+    decoder: ReplyDecoder,
     /// Whether standard output is closed.
     is_closed: bool,
     last_line: LastLine,
@@ -61,7 +64,7 @@ impl Run {
         command: ExecCommand,
         running: Running,
         line: Option<Vec<u8>>,
-        idle: Duration,
+        query: &Query<'_>,
     ) -> Run {
         let Running {
             stdin,
@@ -75,6 +78,7 @@ impl Run {
             let _enough = stdin.write_all(&line.unwrap_or_default()).await;
         };
 
+        let decoder = ReplyDecoder::new(query.protocol, command.to_string(), query.limit);
         Run {
             command,
             stdout,
@@ -82,9 +86,9 @@ impl Run {
             ended,
             _killed_when_dropped: group,
             feeding: Some(feeding.boxed()),
-            idle,
+            idle: query.timeouts.idle,
             buffer: Vec::new(),
-            got: 0,
+            decoder: decoder.ending_by(query.ends),
             is_closed: false,
             last_line: LastLine::default(),
             status: None,
@@ -98,13 +102,15 @@ impl Run {
     pub(in crate::upstream) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.status.is_none() {
             match rt::within(self.idle, self.step()).await {
-                None => return Err(self.silent()),
+                None => return Err(self.decoder.read_timeout(self.idle)),
                 Some(RunStep::Came(count)) => {
-                    self.got += count as u64;
-                    return Ok(Some(Bytes::copy_from_slice(&self.buffer[..count])));
+                    let bytes = &self.buffer[..count];
+                    self.decoder.push(bytes)?;
+                    return Ok(Some(Bytes::copy_from_slice(bytes)));
                 }
                 Some(RunStep::Ended(status)) => {
                     let rest = self.end(status);
+                    self.decoder.push(&rest)?;
                     if !rest.is_empty() {
                         return Ok(Some(rest.into()));
                     }
@@ -117,7 +123,9 @@ impl Run {
     /// Whether the reply is known to be whole: [`Run::next`] would return `None`.
     pub(in crate::upstream) fn is_over(&self) -> bool {
         let status = self.status.as_ref();
-        self.got > 0 && status.is_some_and(|status| status.as_ref().is_ok_and(ExitStatus::success))
+        let has_succeeded =
+            status.is_some_and(|status| status.as_ref().is_ok_and(ExitStatus::success));
+        has_succeeded && self.decoder.eof().is_ok()
     }
 
     /// Waits for bytes or the end. Meanwhile the request is written, and standard error
@@ -187,7 +195,6 @@ impl Run {
                 (Vec::new(), Err(Error::Program { subject, why }))
             }
         };
-        self.got += rest.len() as u64;
         self.status = Some(status);
         rest
     }
@@ -202,27 +209,13 @@ impl Run {
         };
 
         match process::failure(status) {
-            None if self.got == 0 => Err(Error::Empty { subject }),
-            None => Ok(()),
+            None => self.decoder.eof(),
             Some(how) => {
                 let said = self.last_line.take();
                 let said = said.map(|line| format!(": {line}")).unwrap_or_default();
                 let why = how + &said;
                 Err(Error::Program { subject, why })
             }
-        }
-    }
-
-    fn silent(&self) -> Error {
-        let stage = if self.got == 0 {
-            Stage::FirstByte
-        } else {
-            Stage::NextByte
-        };
-        Error::Timeout {
-            subject: self.command.to_string(),
-            stage,
-            limit: self.idle,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Fetch;
 use crate::handler::proxy::{Ask, ServeStale};
-use crate::observe::{FetchName, FetchNote, StoreCopy};
+use crate::observe::{FetchName, FetchNote, StoreUse};
 use std::time::{Duration, Instant};
 
 impl Fetch {
@@ -41,22 +41,18 @@ impl Fetch {
             cause: self.ask.cause,
             upstream: self.asked.clone(),
             time,
-            copy: None,
+            store: self.fleet.used,
+            is_takeover: self.fleet.is_takeover,
         });
     }
 
     /// The same, where it ends with the store's copy.
     pub(super) fn note_copy(&mut self, is_stale: bool) {
-        let copy = if is_stale {
-            StoreCopy::Stale
+        self.fleet.used = Some(if is_stale {
+            StoreUse::Stale
         } else {
-            StoreCopy::Fresh
-        };
-        self.guard.note(FetchNote {
-            cause: self.ask.cause,
-            upstream: None,
-            time: None,
-            copy: Some(copy),
+            StoreUse::Hit
         });
+        self.note(None);
     }
 }

@@ -11,10 +11,11 @@ impl Fetch {
     /// may have been cut. One more fetch decides: the same prefix again is believed,
     /// and so is anything that is no prefix. Transformed texts can't be compared like
     /// that (the end may come first), so there any shorter one is doubted, and the
-    /// originals decide.
+    /// originals decide. Where whole texts end in a marker there is no doubt.
     pub(super) async fn verify_refresh(&mut self) -> Result<(), Stop> {
-        if self.rejected.is_some() {
-            return Ok(()); // it won't be kept
+        let has_marker = self.ask.target.ends.marker.is_some();
+        if has_marker || self.rejected.is_some() {
+            return Ok(()); // it is whole, or won't be kept
         }
         let Some(old) = self.guard.replaces().cloned() else {
             return Ok(());
@@ -38,6 +39,15 @@ impl Fetch {
             return Err(Error::Doubtful { subject }.into());
         }
         Ok(())
+    }
+
+    /// Whether a text from elsewhere looks like a part of the one that it would
+    /// replace. A transformed text can't be compared like that, and its original is not
+    /// here.
+    pub(super) fn is_cut_refresh(&self, text: &Poem) -> bool {
+        let old = self.guard.replaces();
+        let old = old.filter(|_| self.proxy.settings.pipeline.is_none());
+        old.is_some_and(|old| text.is_cut_from(old))
     }
 
     /// What came, before its transformation, if it looks like a part of the old text.

@@ -4,6 +4,7 @@ use super::Fetch;
 use crate::coalesce::Verdict;
 use crate::handler::proxy::Rejects;
 use crate::poem::Poem;
+use crate::protocol::Protocol;
 use crate::rt;
 use crate::semaphore::Semaphore;
 use std::sync::LazyLock;
@@ -67,6 +68,18 @@ impl Fetch {
         let (is_rejected, ttl) = look.await;
         self.rejected = is_rejected.then_some(RejectReason::Pattern);
         self.ttl = ttl;
+    }
+
+    /// Whether a text that another process has fetched is a whole answer by this
+    /// proxy's rules. A framed or transformed one does not tell.
+    pub(super) fn is_whole(&self, text: &Poem) -> bool {
+        let settings = &self.proxy.settings;
+        let ends = &self.ask.target.ends;
+        let is_plain = settings.protocol != Protocol::Netstring && settings.pipeline.is_none();
+        if ends.marker.is_none() || !is_plain {
+            return !text.is_empty() || ends.allow_empty;
+        }
+        ends.is_whole(&text.bytes())
     }
 
     /// How the whole text is kept.

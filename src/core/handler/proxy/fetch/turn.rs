@@ -98,7 +98,8 @@ impl Job for Fetch {
 
     fn reserve_waiting(&mut self) -> bool {
         let request = self.ask.request.len() as u64;
-        self.guard.reserve_waiting(request + WAITING_WEIGHT)
+        let held = self.guard.writer().len(); // of a fetch that was followed and lost
+        self.guard.reserve_waiting(request + WAITING_WEIGHT + held)
     }
 
     fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {
@@ -109,8 +110,7 @@ impl Job for Fetch {
         self.guard.begin()
     }
 
-    fn start(mut self, place: Place<Fetch>) -> Abort {
-        self.turn = place.right().map(Source::from);
+    fn start(self, place: Place<Fetch>) -> Abort {
         let (handle, registration) = AbortHandle::new_pair();
         rt::spawn_home(self.run(place, registration));
         Box::new(move || handle.abort())

@@ -8,7 +8,7 @@ use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
 use poetry::error::Error;
 use poetry::handler::proxy::{
-    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules,
+    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules,
 };
 use poetry::net::Listener;
 use poetry::observe::Silent;
@@ -96,6 +96,9 @@ fn settings(origin: SocketAddr) -> ProxySettings {
         half_close: false,
         routing: None,
         capacity: 64 << 20,
+        serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
+        warm: None,
         max_poem: 16 << 20,
         whole: false,
         upstream_queue: 1000,

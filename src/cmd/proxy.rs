@@ -1,5 +1,6 @@
 //! `poetry proxy`.
 
+mod freshness;
 mod live;
 mod routed;
 mod routes;
@@ -19,6 +20,7 @@ use super::transforms::pipeline;
 use super::values::{duration, number, percent, positive_limit, size};
 use clap::builder::ArgPredicate;
 use clap::{ArgMatches, ValueEnum};
+use freshness::Freshness;
 pub(super) use live::arrange;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
@@ -90,6 +92,8 @@ pub(super) struct Args {
     /// fail
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     grace: Duration,
+    #[command(flatten)]
+    freshness: Freshness,
     /// How long to keep a failure and answer with it at once; with 0 the next request
     /// starts a new fetch
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
@@ -294,6 +298,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["upstreams", "protocol"],
             "builtin can only be used with --protocol poem",
         ),
+        _ if args.freshness.waits_in_vain() => (
+            ["stale_after", "serve_stale"],
+            "--stale-after can only be used with --serve-stale on-error",
+        ),
         _ => return None,
     };
     Some(Clash { options, text })
@@ -327,6 +335,8 @@ fn oddities(args: &Args) -> Vec<String> {
         args.fetch_timeout < args.connecting.connect_timeout,
         "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
     );
+    let odd = args.freshness.oddities(args.ttl, args.grace);
+    oddities.extend(odd.map(String::from));
     oddities.extend(args.storing.oddity(args.ttl).map(String::from));
     oddities
 }
@@ -354,6 +364,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
     let refusal = args.refusing.text(args.protocol.into())?;
     let admission = args.listening.admitting.settings(refusal)?;
+    let warm = args.freshness.warm(args.protocol.into())?;
 
     // First: a second process of one store must not take over a socket's path.
     let mut store = args.storing.open(&store_terms(&args, routes.as_ref()))?;
@@ -385,7 +396,10 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let ttls = TtlRules::new(&args.ttl_for, args.ttl_jitter)
         .map_err(|_| Failure::value("ttl_for", "the patterns are too large together"))?;
     let routing = args.routing(routes, output);
-    let settings = settings(&args, upstream, pipeline, ttls, routing);
+    let settings = ProxySettings {
+        warm,
+        ..settings(&args, upstream, pipeline, ttls, routing)
+    };
     let mut tier = None;
     let code = listen(service, |shared| {
         let (observer, stats) = (shared.observer.clone(), shared.stats.clone());
@@ -468,6 +482,9 @@ fn settings(
         timeouts: args.connecting.timeouts(args.fetch_timeout),
         half_close: args.half_close,
         capacity: args.capacity,
+        serve_stale: args.freshness.serve_stale(),
+        refresh_ahead: args.freshness.refresh_ahead,
+        warm: None,
         max_poem: args.max_poem,
         whole: args.whole,
         upstream_queue: args.upstream_queue as usize,

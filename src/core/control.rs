@@ -9,7 +9,7 @@ use crate::stats::Stats;
 pub use figures::{
     CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts,
     Histogram, PurgeCounts, REASONS, REFUSALS, Snapshot, StoreCounts, StoreState, TransformCounts,
-    UpstreamCounts, UpstreamState,
+    UpstreamCounts, UpstreamState, WarmCounts,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};

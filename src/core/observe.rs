@@ -76,6 +76,17 @@ pub enum Event<'a> {
         /// Whether it is past its ttl.
         is_stale: bool,
     },
+    /// All requests of a file were fetched once.
+    Warmed {
+        /// The file.
+        path: &'a str,
+        /// Texts that came, or were there.
+        texts: u64,
+        /// Texts that did not.
+        failed: u64,
+        /// How long that took.
+        time: Duration,
+    },
     /// A fetch follows that of another process. No server is asked.
     Following {
         /// Which.
@@ -254,6 +265,7 @@ impl Event<'_> {
             Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
+            Event::Warmed { .. } => "warmed",
             Event::Following { .. } => "following",
             Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
@@ -344,6 +356,7 @@ impl Event<'_> {
             | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
             | Event::FromStore { .. }
+            | Event::Warmed { .. }
             | Event::Following { .. }
             | Event::TakenOver { .. }
             | Event::GivenUp { .. }

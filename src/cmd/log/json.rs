@@ -50,6 +50,17 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["bytes"] = json!(bytes);
             object["store"] = json!(if *is_stale { "stale" } else { "hit" });
         }
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            time,
+        } => {
+            object["path"] = json!(path);
+            object["texts"] = json!(texts);
+            object["failed"] = json!(failed);
+            object["total_ms"] = json!(millis(*time));
+        }
         Event::Store { path, news } => {
             object["path"] = json!(path);
             add_store_news(object, news);
@@ -212,6 +223,13 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "texts": store.texts,
             "bytes": store.bytes,
             "capacity": store.capacity,
+        });
+    }
+    if let Some(warm) = &snapshot.warm {
+        object["warm"] = json!({
+            "fresh": warm.fresh,
+            "failed": warm.failed,
+            "waiting": warm.waiting,
         });
     }
     let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);

@@ -168,6 +168,15 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FromStore { .. }
         | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            ..
+        } => {
+            let text = format!("{path}: {texts} texts are warm, {failed} are not");
+            (Level::Info, text)
+        }
         Event::TakenOver { .. } => (Level::Info, "took over another proxy's fetch".into()),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {

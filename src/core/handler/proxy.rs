@@ -10,6 +10,8 @@
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
+//! | `proxy/stale.rs` | When is a stale text served? |
+//! | `proxy/warm.rs` | Which texts are fetched without being asked for? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
@@ -25,9 +27,11 @@ mod operate;
 mod patience;
 mod router;
 mod routes;
+mod stale;
 mod tally;
 mod target;
 mod ttl;
+mod warm;
 
 use crate::addr::ClientNet;
 use crate::cache::{KeepTimes, Policy, Purge};
@@ -55,6 +59,7 @@ pub use patience::PATIENCE;
 use regex::bytes::Regex;
 use router::Router;
 pub use routes::{BadRoutes, ReadRoutes, RouteSet, RouteSettings, Routing};
+pub use stale::ServeStale;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
@@ -63,6 +68,8 @@ use tally::FleetTally;
 use target::Target;
 pub use target::TargetSettings;
 pub use ttl::TtlRules;
+use warm::Warm;
+pub use warm::{BadWarmFile, WarmFile};
 
 /// What a proxy does.
 pub struct ProxySettings {
@@ -78,6 +85,12 @@ pub struct ProxySettings {
     pub half_close: bool,
     /// The most that texts, failures and fetches may hold together, in bytes.
     pub capacity: u64,
+    /// When a stale text is served.
+    pub serve_stale: ServeStale,
+    /// The last part of each ttl in which a request starts a refresh, from 0 to 1.
+    pub refresh_ahead: f64,
+    /// Requests whose texts are kept warm.
+    pub warm: Option<WarmFile>,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
     /// this size.
     pub max_poem: u64,
@@ -146,6 +159,8 @@ pub struct Proxy {
     only: Option<Arc<Target>>,
     /// Held to copy or replace it.
     router: RwLock<Arc<Router>>,
+    /// What is kept warm.
+    warm: Option<Arc<Warm>>,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
     fleet: FleetTally,
@@ -172,7 +187,10 @@ impl Proxy {
     ) -> Arc<Proxy> {
         let router = Router::new(&mut settings);
         let window = settings.longest();
-        let mut texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let warm = settings.warm.clone();
+        let warm = warm.map(|file| Warm::new(file, settings.refresh_ahead, Instant::now()));
+        let texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let mut texts = texts.refreshing_ahead(settings.refresh_ahead);
         let mut memo = None;
         if settings.pipeline.is_some() {
             texts = texts.holding_outdated();
@@ -184,6 +202,7 @@ impl Proxy {
             flights: Arc::default(),
             only: router.only().cloned(),
             router: RwLock::new(Arc::new(router)),
+            warm,
             settings,
             tier,
             fleet: FleetTally::default(),
@@ -191,6 +210,9 @@ impl Proxy {
             stats,
         });
         proxy.hear_purges();
+        if let Some(warm) = &proxy.warm {
+            warm::start(&proxy, warm);
+        }
         proxy
     }
 
@@ -335,28 +357,27 @@ impl Handler for Proxy {
         let target = self.target(&request.body);
         let key = target.scope.key(&request.body);
         let client = request.from.map(ClientNet::of);
-        let fetch = |guard, request, cause| {
-            let target = Arc::clone(&target);
-            let ask = Ask {
-                target,
-                request,
-                client,
-                cause,
-            };
-            self.spawn_fetch(ask, guard, now);
+        let ask = |request, cause| Ask {
+            target: Arc::clone(&target),
+            request,
+            client,
+            cause,
         };
 
         let (reader, status) = match self.texts.find(&key, now) {
             Found::Hit(reader, freshness) => (reader, CacheStatus::Hit(freshness.fresh_until)),
+            Found::Ahead(reader, freshness, guard) => {
+                self.spawn_fetch(ask(request.body, FetchCause::Prefetch), guard, now);
+                (reader, CacheStatus::Hit(freshness.fresh_until))
+            }
             Found::Joined(reader) => (reader, CacheStatus::Coalesced),
             Found::Negative(reader) => (reader, CacheStatus::Negative),
-            Found::Stale(reader, None) => (reader, CacheStatus::Stale),
-            Found::Stale(reader, Some(guard)) => {
-                fetch(guard, request.body, FetchCause::Stale);
-                (reader, CacheStatus::Stale)
+            Found::Stale(reader, guard) => {
+                let ask = ask(request.body, FetchCause::Stale);
+                self.answer_stale(reader, guard, key, ask, now)
             }
             Found::Missed(reader, guard) => {
-                fetch(guard, request.body, FetchCause::Miss);
+                self.spawn_fetch(ask(request.body, FetchCause::Miss), guard, now);
                 (reader, CacheStatus::Miss)
             }
         };
@@ -368,14 +389,25 @@ impl Handler for Proxy {
     }
 
     /// Reads the routes again, if they were read from a file; else makes all cached
-    /// texts stale. Clients that wait for a text still get it.
+    /// texts stale. Clients that wait for a text still get it. What is kept warm is
+    /// fetched again.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error> {
+        let warm = self.warm.as_ref();
+        let file = warm.map(|warm| warm.read_again()).transpose()?;
         let routing = self.settings.routing.as_ref();
         if let Some(read) = routing.and_then(|routing| routing.read.as_ref()) {
-            return Ok(self.replace_routes(read()?, now));
+            let reloaded = self.replace_routes(read()?, now);
+            if let (Some(warm), Some(file)) = (warm, file) {
+                warm.replace(file, now);
+            }
+            return Ok(reloaded);
         }
+
         self.count_purge(&Texts::All);
         let purged = self.purge_all(Purge::Soft, now);
+        if let (Some(warm), Some(file)) = (warm, file) {
+            warm.replace(file, now); // after the purge: what is fresh is not fetched
+        }
         Ok(Reloaded::Purged {
             texts: purged.texts,
         })
@@ -414,10 +446,12 @@ impl Control for Proxy {
             evicted_remembered: held.evicted_negative,
         };
 
+        let warm = self.warm.as_ref();
         let store = self.tier.as_ref().map(|tier| tier.counts());
         let store = store.map(|counts| self.fleet.added_to(counts));
         Snapshot {
             store,
+            warm: warm.map(|warm| warm.counts(now)),
             fetches: Some(fetches),
             upstreams,
             cache: Some(cache),

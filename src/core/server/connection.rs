@@ -96,6 +96,9 @@ impl Responding {
     /// Takes what is known of the fetch. A reader that is released knows nothing more.
     fn note_fetch(&mut self) {
         let reader = &self.delivery.reader;
+        if reader.is_stale() {
+            self.status = CacheStatus::Stale;
+        }
         if matches!(self.status, CacheStatus::Miss | CacheStatus::Coalesced) {
             self.fetch = reader.note().or(self.fetch.take());
         }

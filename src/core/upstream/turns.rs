@@ -116,7 +116,7 @@ impl SourceTurns {
         SourceTurns {
             health: Health::new(),
             limits,
-            meter: limits.rate.map(Meter::new),
+            meter: limits.rate.map(Meter::below),
             pause: SourcePause::default(),
         }
     }
@@ -277,6 +277,8 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    /// From one turn to the next at 1/s, with what is left for delays on the way.
+    const TURN: Duration = Duration::from_millis(1050);
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn turns(sources: usize, rate: Option<&str>, pause: RejectPause) -> (Turns, Instant) {
@@ -304,11 +306,8 @@ mod tests {
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         let later = now + SECOND / 2;
         assert_eq!(turns.next(&[], later), Some(NextTurn::Now(1)));
-        assert_eq!(
-            turns.next(&[], later),
-            Some(NextTurn::Later(0, now + SECOND))
-        );
-        assert_eq!(turns.next(&[], now + SECOND), Some(NextTurn::Now(0)));
+        assert_eq!(turns.next(&[], later), Some(NextTurn::Later(0, now + TURN)));
+        assert_eq!(turns.next(&[], now + TURN), Some(NextTurn::Now(0)));
     }
 
     #[test]
@@ -316,7 +315,7 @@ mod tests {
         let (turns, now) = turns(2, Some("1/s"), RejectPause::Never);
         turns.lock(1).health.failed(now);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-        assert_eq!(turns.next(&[], now), Some(NextTurn::Later(0, now + SECOND)));
+        assert_eq!(turns.next(&[], now), Some(NextTurn::Later(0, now + TURN)));
         assert_eq!(
             turns.next(&[0], now),
             Some(NextTurn::Now(1)),
@@ -350,7 +349,7 @@ mod tests {
 
             now += pause;
             assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-            let next = Some(NextTurn::Later(0, now + SECOND));
+            let next = Some(NextTurn::Later(0, now + TURN));
             assert_eq!(turns.next(&[], now), next, "no burst after a pause");
         }
 
@@ -371,8 +370,8 @@ mod tests {
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         turns.give_back(Source(0));
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-        assert_eq!(turns.book(0, now), now + SECOND);
-        assert_eq!(turns.book(0, now), now + 2 * SECOND);
+        assert_eq!(turns.book(0, now), now + TURN);
+        assert_eq!(turns.book(0, now), now + 2 * TURN);
     }
 
     #[test]
@@ -386,11 +385,11 @@ mod tests {
         let now = Instant::now();
 
         assert_eq!(two.next(&[0], now), Some(NextTurn::Now(1)));
-        assert_eq!(one.take(now), Err(now + SECOND));
-        assert_eq!(one.take(now + SECOND), Ok(Source(0)));
+        assert_eq!(one.take(now), Err(now + TURN));
+        assert_eq!(one.take(now + TURN), Ok(Source(0)));
         assert_eq!(
             two.next(&[0], now),
-            Some(NextTurn::Later(1, now + 2 * SECOND))
+            Some(NextTurn::Later(1, now + 2 * TURN))
         );
         one.lock(0).rejected(now);
         assert_eq!(two.pause_left(1, now), MINUTE);

@@ -1,7 +1,7 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts};
+use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts, WarmCounts};
 use poetry::error::Stage;
 use poetry::observe::{
     AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
@@ -92,6 +92,12 @@ fn all_events() -> Vec<Value> {
             bytes,
             is_stale: true,
         },
+        Event::Warmed {
+            path: "a path",
+            texts: 2,
+            failed: 1,
+            time,
+        },
         Event::FetchDelayed { fetch },
         Event::Following { fetch },
         Event::TakenOver { fetch },
@@ -150,6 +156,7 @@ fn all_events() -> Vec<Value> {
             fleet: Some(FleetCounts::default()),
             ..StoreCounts::default()
         }),
+        warm: Some(WarmCounts::default()),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
         upstreams: vec![an_upstream()],

@@ -241,7 +241,7 @@ impl Fetch {
             fetch: self.name(),
             error: &error,
             time: time.unwrap_or_default(),
-            waiting: self.guard.writer().readers(),
+            waiting: self.failing_readers(),
         });
 
         let remember = if error.is_upstreams() {

@@ -80,6 +80,9 @@ impl Proxy {
         };
         let purged = self.purge_tier(how, purge, || self.erase(texts)).texts;
 
+        if let Some(warm) = &self.warm {
+            warm.look_again(now);
+        }
         self.observer.event(Event::Purged {
             scope: texts.scope(),
             name: texts.name(),

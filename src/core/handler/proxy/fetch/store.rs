@@ -160,6 +160,7 @@ impl Fetch {
         match self.ask.cause {
             _ if self.fleet.wants_new => Wish::New,
             FetchCause::Miss => Wish::Text,
+            FetchCause::Prefetch if self.guard.replaces().is_none() => Wish::Text,
             FetchCause::Stale | FetchCause::Prefetch => Wish::Newer,
             FetchCause::Admin => Wish::New,
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::client::Timeouts;
-use crate::handler::proxy::{KeyFold, PATIENCE, RouteSettings, TtlRules};
+use crate::handler::proxy::{KeyFold, PATIENCE, RouteSettings, ServeStale, TtlRules};
 use crate::protocol::Protocol;
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ fn settings() -> ProxySettings {
         },
         half_close: false,
         capacity: 1 << 20,
+        serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
+        warm: None,
         max_poem: 1 << 16,
         whole: false,
         upstream_queue: 8,

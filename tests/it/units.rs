@@ -93,13 +93,17 @@ fn both_services_differ_only_in_where_their_options_come_from() {
 
     assert_eq!(
         only_in(&plain, &template),
-        ["ExecStart=/usr/bin/poetry proxy 127.0.0.1:10001"]
+        [
+            "ExecStart=/usr/bin/poetry proxy 127.0.0.1:10001",
+            "CacheDirectory=poetry"
+        ]
     );
     assert_eq!(
         only_in(&template, &plain),
         [
             "EnvironmentFile=/etc/poetry/%i.env",
-            "ExecStart=/usr/bin/poetry proxy"
+            "ExecStart=/usr/bin/poetry proxy",
+            "CacheDirectory=poetry-%i"
         ]
     );
     for line in ["Type=notify", "WatchdogSec=30s"] {

@@ -221,8 +221,9 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
         self.take_reservation()
     }
 
-    /// The value is complete but not good enough to be kept. For the `fail_ttl`, requests still get it from its flight. Returns the reservation,
-    /// which counts while the value is cached like that or read.
+    /// The value is complete but not good enough to be kept. For the `fail_ttl`,
+    /// requests still get it from its flight. Returns the reservation, which counts
+    /// while the value is cached like that or read.
     pub fn reject(mut self, now: Instant) -> Arc<Reservation> {
         let reservation = Arc::new(self.take_reservation().becomes(Kind::Negative));
         let negative = Unmarked(RetireOnDrop::new(reservation.clone()));

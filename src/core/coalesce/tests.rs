@@ -198,3 +198,38 @@ fn what_a_fetch_brings_is_kept_for_times_of_its_own() {
     assert!(matches!(texts.find(&0, just_before), Found::Negative(_)));
     missed(&texts, end);
 }
+
+/// A text of this length that has expired, and the fetch that finds it so.
+fn expired(texts: &Coalescer<u8>, length: usize) -> (Reader, FlightGuard<u8>) {
+    let now = Instant::now();
+    let (_, mut guard) = missed(texts, now);
+    guard.append(vec![b'x'; length].into());
+    assert!(guard.land(Verdict::Keep, now));
+    missed(texts, now + 3 * HOUR)
+}
+
+#[test]
+fn a_fetch_holds_the_expired_text_only_where_that_is_wanted() {
+    let texts = Coalescer::new(POLICY, 1 << 16);
+    let (_reader, guard) = expired(&texts, 1000);
+    assert!(guard.outdated().is_none());
+
+    let texts = Coalescer::new(POLICY, 1 << 16).holding_outdated();
+    let (reader, mut guard) = expired(&texts, 1000);
+    assert_eq!(guard.outdated().map(Poem::len), Some(1000));
+    assert!(guard.replaces().is_none(), "it is served to none");
+    assert!(texts.cache().held() > 1000, "it counts");
+
+    guard.drop_outdated();
+    assert!(texts.cache().held() < 1000 + crate::cache::FLIGHT_WEIGHT);
+    drop((reader, guard));
+    assert_eq!(texts.cache().held(), 0);
+}
+
+#[test]
+fn an_expired_text_that_takes_much_of_the_capacity_is_not_held() {
+    let texts = Coalescer::new(POLICY, 1 << 20).holding_outdated();
+    let (_reader, guard) = expired(&texts, 300_000);
+    assert!(guard.outdated().is_none());
+    assert!(texts.cache().held() < 10_000);
+}

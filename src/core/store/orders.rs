@@ -93,6 +93,10 @@ impl Orders {
     pub fn purge(&mut self, order: PurgeOrder) {
         self.purges_ended += 1;
         self.rows.retain(|row| !order.texts.takes(&row.key));
+        if matches!(order.texts, Erase::Picked(_)) {
+            // Another text may be of the same original as one of those.
+            self.rows.iter_mut().for_each(|row| row.original = None);
+        }
         self.row_bytes = self.rows.iter().map(NewRow::bytes).sum();
         if self.rows.is_empty() {
             self.rows_since = None;

@@ -133,6 +133,14 @@ fn what_is_larger_than_the_bound_is_not_noted() {
     assert!(!is_known(&memo, "text", "a"));
 }
 
+#[test]
+fn a_note_takes_no_more_than_it_counts() {
+    type Key = [usize; 3]; // as large as a proxy's
+    let place = size_of::<(Original, KnownResult<Key>)>() + 1;
+    let half_empty = place * 16 / 7; // right after the map has grown
+    assert!(half_empty as u64 <= NOTE_BYTES, "{half_empty}");
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Note(u8, u8),

@@ -2,8 +2,8 @@
 //! the soak reads them here too: it must not run when only figures are asked for.
 
 /// The names of the parts, as they are given on the command line.
-pub const PARTS: [&str; 12] = [
-    "hits", "line", "miss", "idle", "large", "flight", "memory", "cache", "fetch", "start",
+pub const PARTS: [&str; 13] = [
+    "hits", "line", "miss", "idle", "large", "flight", "live", "memory", "cache", "fetch", "start",
     "store", "cores",
 ];
 

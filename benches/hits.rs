@@ -9,6 +9,7 @@ use crate::contenders::{Comparison, Contender, drains, rates};
 use crate::context::{Context, verse};
 use crate::figures::{Figure, Wanted};
 use crate::load::{self, Exchange};
+use crate::machine::Cores;
 use crate::peers::{Server, nginx, own, poetry, twisted};
 use std::io;
 
@@ -54,9 +55,10 @@ const fn at_least(drain: f64, rate: f64) -> [Wanted; 2] {
 
 const SHOWN: [Wanted; 2] = [Wanted::Shown, Wanted::Shown];
 
-const COMPARED: [Compared; 11] = [
+const COMPARED: [Compared; 12] = [
     ("poetry serve", "floor", at_least(0.93, 0.95)),
     ("poetry proxy", "floor", at_least(0.93, 0.95)),
+    ("poetry proxy, limits", "poetry proxy", at_least(0.97, 0.97)),
     ("poetry serve", "nginx", at_least(1.0, 1.0)),
     ("poetry proxy", "nginx", at_least(1.0, 1.0)),
     ("poetry serve", "tokio", at_least(1.0, 1.0)),
@@ -67,6 +69,23 @@ const COMPARED: [Compared; 11] = [
     ("tokio", "floor", SHOWN),
     ("Twisted server", "floor", SHOWN),
 ];
+
+/// The proxy with every limit on its clients, of which none is reached.
+fn limited(cores: Cores, upstream: &str) -> io::Result<Server> {
+    let limits = [
+        "proxy",
+        upstream,
+        "--allow",
+        "127.0.0.0/8,10.0.0.0/8",
+        "--deny",
+        "192.0.2.0/24",
+        "--max-per-address",
+        "100000",
+        "--client-rate",
+        "4000000000/s,burst=4000000000",
+    ];
+    poetry(cores, &limits)
+}
 
 /// Every server that can be started here, and the upstream of the proxies.
 fn start(context: &Context) -> io::Result<(Vec<Contender>, Server)> {
@@ -80,6 +99,7 @@ fn start(context: &Context) -> io::Result<(Vec<Contender>, Server)> {
         Contender::new("floor", Ok(own(cores, "short", &poem)?)),
         Contender::new("poetry serve", Ok(poetry(cores, &["serve", &poem])?)),
         Contender::new("poetry proxy", Ok(poetry(cores, &["proxy", &from])?)),
+        Contender::new("poetry proxy, limits", Ok(limited(cores, &from)?)),
         Contender::new("nginx", nginx),
         Contender::new("tokio", own(cores, "tokio", &poem)),
         Contender::new("Twisted server", twisted(cores, "server", &poem)),

@@ -28,6 +28,7 @@ mod hits;
 mod idle;
 mod large;
 mod line;
+mod live;
 mod load;
 mod machine;
 mod memory;
@@ -52,13 +53,14 @@ pub const PEER: &str = "--peer";
 type Measure = fn(&Context) -> io::Result<Vec<Figure>>;
 
 /// The parts, in the order of the table. Their names are `arguments::PARTS`.
-const PARTS: [(&str, Measure); 12] = [
+const PARTS: [(&str, Measure); 13] = [
     ("hits", hits::measure),
     ("line", line::measure),
     ("miss", miss::measure),
     ("idle", idle::measure),
     ("large", large::measure),
     ("flight", flight::measure),
+    ("live", live::measure),
     ("memory", memory::measure),
     ("cache", cache::measure),
     ("fetch", fetch::measure),

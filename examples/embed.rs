@@ -35,6 +35,7 @@ fn main() -> Result<(), Error> {
             client_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
         },
+        admission: None,
         budget: Budget::new(64 << 20),
         observer: Arc::new(Silent),
         stats: stats.clone(),

@@ -39,6 +39,7 @@ fn hit(texts: &Coalescer<u32>, stats: &Stats, observer: &dyn Observer, now: Inst
         wait: Duration::ZERO,
         total: Duration::ZERO,
         stored: false,
+        feed: None,
     };
     stats.count(&record);
     observer.request(&record);

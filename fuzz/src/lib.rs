@@ -8,9 +8,11 @@ pub mod addr;
 pub mod admin;
 pub mod cache;
 pub mod coalesce;
+pub mod fleet;
 pub mod line;
 pub mod log_escape;
 pub mod netstring;
+pub mod proxy_header;
 pub mod reply;
 pub mod script;
 pub mod shards;
@@ -20,14 +22,16 @@ pub type Check = fn(&[u8]);
 
 /// Every target and its check. Each has a file in `fuzz_targets` and a folder in
 /// `corpus`.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 12] = [
     ("addr", addr::check),
     ("admin", admin::check),
     ("cache", cache::check),
     ("coalesce", coalesce::check),
+    ("fleet", fleet::check),
     ("line", line::check),
     ("log_escape", log_escape::check),
     ("netstring", netstring::check),
+    ("proxy_header", proxy_header::check),
     ("reply", reply::check),
     ("script", script::check),
     ("shards", shards::check),

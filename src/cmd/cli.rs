@@ -116,7 +116,10 @@ fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
     let definition = definition(called, help::asked(args()));
     let definition = definition.color(color_of_messages(args(), called));
     let matches = env::matches(definition, called, clashing_options)?;
-    let cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let (Command::Proxy(args), Some((_, found))) = (&mut cli.command, matches.subcommand()) {
+        args.settle(found);
+    }
     Ok((cli, matches))
 }
 
@@ -124,6 +127,9 @@ fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
 /// `called`, or of all.
 fn definition(called: Option<&str>, help: Asked) -> clap::Command {
     let mut command = Cli::command();
+    if called.is_none_or(|called| called == "proxy") {
+        command = proxy::arrange(command);
+    }
     for name in SUBCOMMANDS {
         if called.is_none_or(|called| called == name) {
             command = env::with_variables(command, name, help == Asked::Long);

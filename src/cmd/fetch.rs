@@ -18,7 +18,7 @@ use super::flags::{Connecting, Output};
 use super::signals;
 use super::sockets::FdBudget;
 use super::transforms::pipeline;
-use super::values::{MAX_DURATION, number, positive_duration, size};
+use super::values::{MAX_DURATION, number, positive_limit, size};
 use async_signal::Signal;
 use download::{Pending, Plan};
 use futures::{StreamExt, stream};
@@ -66,7 +66,7 @@ pub(super) struct Args {
     output: Option<PathBuf>,
     /// How long each fetch may take, including its retries; by default there is no
     /// limit
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = positive_limit)]
     timeout: Option<Duration>,
     #[command(flatten)]
     connecting: Connecting,

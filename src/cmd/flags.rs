@@ -1,6 +1,8 @@
 //! The groups of flags that several commands share.
 
-use super::values::{duration, number, positive_duration};
+use super::admitting::Admitting;
+use super::values::{duration, limit, number, positive_limit};
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use poetry::client::Timeouts;
@@ -67,12 +69,14 @@ pub(super) struct Listening {
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<NonZeroUsize>,
     /// How long to wait for a client to send its request, or to take more of its answer
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_limit)]
     pub client_timeout: Duration,
     /// How long open connections may take to finish after SIGTERM, SIGINT or a closed
     /// terminal
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = limit)]
     pub drain_timeout: Duration,
+    #[command(flatten)]
+    pub admitting: Admitting,
     #[command(flatten)]
     pub requests: LoggedRequests,
 }
@@ -159,10 +163,10 @@ impl Listening {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Connecting {
     /// How long to wait for a name to resolve, and again for a connection
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_limit)]
     pub connect_timeout: Duration,
     /// How long a server may send nothing
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_limit)]
     pub idle_timeout: Duration,
 }
 

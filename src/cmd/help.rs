@@ -30,7 +30,12 @@ const HEADINGS: [(&str, &str, &str); 10] = [
         "exec list max-poem timeout connect-timeout idle-timeout",
     ),
     ("*", "Transformation", "transform via on-transform-failure"),
-    ("*", "Clients", "max-clients client-timeout drain-timeout"),
+    (
+        "*",
+        "Clients",
+        "max-clients client-timeout drain-timeout allow deny max-per-address client-rate \
+         proxy-protocol refusal",
+    ),
     ("*", "Operators", "admin admin-mode admin-token admin-host"),
     (
         "*",

@@ -194,6 +194,7 @@ impl Log {
     /// Logs a request in text without `-v`: lines of a kind are folded.
     fn fold_request(&self, record: &AccessRecord<'_>) {
         self.fold_own_failure(record);
+        self.tell_lost_lines(record);
         if self.level == Level::Quiet {
             return;
         }
@@ -201,6 +202,14 @@ impl Log {
         if let Some(answer) = answer(record) {
             let line = || Line::new(Priority::Info, text::answer(answer, record));
             self.lines.answer(answer, line);
+        }
+    }
+
+    /// A reader of a feed that lost lines is told of by itself: how many, and where.
+    fn tell_lost_lines(&self, record: &AccessRecord<'_>) {
+        if let Some(note) = record.feed.filter(|note| note.lost > 0) {
+            let line = || Line::trouble(text::lost_by_reader(note, record));
+            self.lines.event("lost_by_reader".into(), line);
         }
     }
 
@@ -274,6 +283,7 @@ fn answer(record: &AccessRecord<'_>) -> Option<Answer> {
         CacheStatus::Own => (record.outcome == Outcome::Whole).then_some(Answer::Own),
         CacheStatus::Stale => Some(Answer::Stale),
         CacheStatus::Negative => Some(Answer::CachedFailure),
+        CacheStatus::Live => Some(Answer::Live),
         CacheStatus::Miss | CacheStatus::NoRequest => None,
     }
 }

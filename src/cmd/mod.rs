@@ -4,9 +4,11 @@
 //! cli                            parses, runs a command, exits
 //! serve proxy fetch transform    one file per command
 //! service                        what the listening commands share
+//! reload                         what SIGHUP asks for
 //! transforms log flags           what all commands share
-//! admin env advice sockets       operators, variables, warnings, what to listen on
-//! store                          what outlives the process
+//! admin admitting advice         operators, which clients come in, warnings
+//! env sockets                    variables, what to listen on
+//! store                          what outlives the process, or is shared
 //! addrs announce deadlines failure generate help signals values
 //! ```
 //!
@@ -15,6 +17,7 @@
 
 mod addrs;
 mod admin;
+mod admitting;
 mod advice;
 mod announce;
 mod answers;
@@ -28,11 +31,11 @@ mod generate;
 mod help;
 mod log;
 mod proxy;
+mod reload;
 mod serve;
 mod service;
 mod signals;
 mod sockets;
-#[cfg(feature = "store")]
 mod store;
 mod transform;
 mod transforms;

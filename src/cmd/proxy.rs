@@ -1,36 +1,35 @@
 //! `poetry proxy`.
 
+mod live;
 mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
 use super::admin::{Administration, about};
+use super::admitting::{ONLY_LINE, Refusing};
 use super::answers::Answers;
 use super::failure::Failure;
 use super::flags::{Connecting, Listening, Output};
 use super::log;
 use super::service::{Service, listen};
 use super::sockets::{FdBudget, Sockets};
-#[cfg(feature = "store")]
-use super::store::Storing;
+use super::store::{StoreTerms, Storing};
 use super::transforms::pipeline;
-use super::values::{duration, number, percent, positive_duration, size};
-use clap::ValueEnum;
+use super::values::{duration, number, percent, positive_limit, size};
+use clap::{ArgMatches, ValueEnum};
+pub(super) use live::arrange;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::KeepTimes;
 use poetry::handler::proxy::{
     KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules,
 };
-use poetry::observe::Observer;
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
-use poetry::tier::Tier;
 use poetry::transform::{Pipeline, Registry};
 use poetry::upstream::{AskLimits, ExecCommand, RejectPause, Upstream};
 use regex::bytes::Regex;
 pub(super) use source::EXEC;
 use source::{Source, descriptors, refuse_loop, source, upstream};
-use std::sync::Arc;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
@@ -39,6 +38,7 @@ Examples:
   poetry proxy --ttl 10m poems.example:10001    keep a poem for ten minutes
   poetry proxy --grace 1d a:10001 b:10001       two servers, and a day without them
   poetry proxy --transform shout 10001          keep the poem in capitals
+  poetry proxy --live -l 30003 192.0.2.7:30003  one connection, any number of readers
   poetry proxy --protocol line -l 4343 --upstream-rate 30/min whois:43";
 
 /// Serve another server's poems from a cache; clients share each fetch
@@ -127,7 +127,7 @@ pub(super) struct Args {
     #[command(flatten)]
     answers: Answers,
     /// How long a whole fetch may take, from its connection on
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_limit)]
     fetch_timeout: Duration,
     /// Transform poems before they are kept; several names are applied in order
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -146,11 +146,14 @@ pub(super) struct Args {
         requires = "transform"
     )]
     on_transform_failure: OnFailure,
-    #[cfg(feature = "store")]
+    #[command(flatten)]
+    feeding: live::Feeding,
     #[command(flatten)]
     storing: Storing,
     #[command(flatten)]
     connecting: Connecting,
+    #[command(flatten)]
+    refusing: Refusing,
     #[command(flatten)]
     listening: Listening,
     #[command(flatten)]
@@ -224,6 +227,9 @@ pub(super) struct Clash {
 
 /// The clash in these arguments, if there is one.
 pub(super) fn clash(args: &Args) -> Option<Clash> {
+    if let Some((options, text)) = live::clash(args) {
+        return Some(Clash { options, text });
+    }
     let is_builtin = args.upstreams.contains(&Source::Builtin);
     let commands = || args.upstreams.iter().filter_map(Source::command);
     let (options, text) = match args.protocol {
@@ -235,6 +241,9 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["key_fold", "protocol"],
             "--key-fold can only be used with --protocol line",
         ),
+        ProxyProtocol::Poem | ProxyProtocol::Netstring if args.refusing.is_given() => {
+            (["refusal", "protocol"], ONLY_LINE)
+        }
         ProxyProtocol::Netstring if commands().next().is_some() => (
             ["upstreams", "protocol"],
             "exec: cannot be used with --protocol netstring; see poetry transform --exec",
@@ -272,6 +281,13 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
     Some(Clash { options, text })
 }
 
+impl Args {
+    /// Settles what is the default only beside other options.
+    pub(super) fn settle(&mut self, found: &ArgMatches) {
+        live::lift_limits(self, found);
+    }
+}
+
 /// Values that can be used together, but make no sense.
 fn oddities(args: &Args) -> Vec<String> {
     let mut oddities = Vec::new();
@@ -293,7 +309,6 @@ fn oddities(args: &Args) -> Vec<String> {
         args.fetch_timeout < args.connecting.connect_timeout,
         "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
     );
-    #[cfg(feature = "store")]
     oddities.extend(args.storing.oddity(args.ttl).map(String::from));
     oddities
 }
@@ -308,12 +323,18 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
             log::warning(&text);
         }
     }
+    if args.feeding.live {
+        return live::run(args, output).await;
+    }
     let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
+    let refusal = args.refusing.text(args.protocol.into())?;
+    let admission = args.listening.admitting.settings(refusal)?;
+
     // First: a second process of one store must not take over a socket's path.
-    let store = open_store(&args)?;
-    let store_fds = if store.is_some() { STORE_FDS } else { 0 };
+    let mut store = args.storing.open(&store_terms(&args))?;
+    let store_fds = store.as_ref().map_or(0, |store| store.fds);
 
     let admin = args.admin.addrs(&args.listen)?;
     let mut sockets = Sockets::open(&args.listen, &admin).await?;
@@ -328,6 +349,7 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         },
         sockets,
         listening: &args.listening,
+        admission,
         output,
         verb: format!("Proxying {upstream}"),
         fds: FdBudget {
@@ -341,41 +363,36 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let mut tier = None;
     let code = listen(service, |shared| {
         let (observer, stats) = (shared.observer.clone(), shared.stats.clone());
-        tier = store.map(|open| open(observer.clone()));
-        let proxy = Proxy::with_tier(settings, tier.clone(), observer, stats);
+        tier = store.take().map(|store| {
+            let tier = (store.start)(observer.clone());
+            (tier, store.close_limit)
+        });
+        let behind = tier.as_ref().map(|(tier, _)| tier.clone());
+        let proxy = Proxy::with_tier(settings, behind, observer, stats);
         let wire = proxy.wire();
         (proxy, wire)
     });
 
     let code = code.await;
-    if let Some(tier) = tier {
-        tier.close(CLOSE_LIMIT).await;
+    if let Some((tier, limit)) = tier {
+        tier.close(limit).await;
         log::flush();
     }
     Ok(code?)
 }
 
-/// Descriptors of a store: its file, the two beside it, the lock, and some for SQLite.
-const STORE_FDS: u64 = 8;
+fn store_terms(args: &Args) -> StoreTerms {
+    const FRAMING: u64 = 22; // of a netstring: its length, a colon and a comma
 
-/// How long a stopping service waits for its store. Texts are written all along, so
-/// that little is left to be written then.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-
-/// Starts a store that is open.
-type StartStore = Box<dyn FnOnce(Arc<dyn Observer>) -> Arc<dyn Tier>>;
-
-#[cfg(feature = "store")]
-fn open_store(args: &Args) -> Result<Option<StartStore>, Failure> {
     let own = args.ttl_for.iter().map(|(_, ttl)| *ttl);
-    let longest = own.fold(args.ttl, Duration::max);
-    let open = args.storing.open(args.ttl, longest, args.grace)?;
-    Ok(open.map(|open| -> StartStore { Box::new(move |observer| open.start(observer)) }))
-}
-
-#[cfg(not(feature = "store"))]
-fn open_store(_: &Args) -> Result<Option<StartStore>, Failure> {
-    Ok(None)
+    let locals = args.upstreams.iter().filter(|upstream| upstream.is_local());
+    StoreTerms {
+        ttl: args.ttl,
+        longest_ttl: own.fold(args.ttl, Duration::max),
+        grace: args.grace,
+        longest: args.max_poem.saturating_add(FRAMING),
+        local_upstream: locals.map(Source::to_string).next(),
+    }
 }
 
 fn limits(args: &Args) -> AskLimits {

@@ -2,6 +2,7 @@
 
 use super::addrs::{SERVE_PORT, listen_addr};
 use super::admin::{Administration, about};
+use super::admitting::Refusing;
 use super::failure::Failure;
 use super::flags::{Listening, Output};
 use super::service::{Service, listen};
@@ -57,6 +58,8 @@ pub(super) struct Args {
           value_parser = step)]
     script: Vec<Step>,
     #[command(flatten)]
+    refusing: Refusing,
+    #[command(flatten)]
     listening: Listening,
     #[command(flatten)]
     admin: Administration,
@@ -94,6 +97,8 @@ pub(super) async fn run(mut args: Args, output: &Output) -> Result<u8, Failure> 
         pick: args.pick.into(),
         pace: pace(args.delay, args.num_bytes),
     };
+    let refusal = args.refusing.text(args.protocol.into())?;
+    let admission = args.listening.admitting.settings(refusal)?;
     let admin = args.admin.addrs(&args.listen)?;
     let mut sockets = Sockets::open(&args.listen, &admin).await?;
     let anthology = Anthology::read(source(args.protocol, args.poems))?;
@@ -109,6 +114,7 @@ pub(super) async fn run(mut args: Args, output: &Output) -> Result<u8, Failure> 
         about: about("serve", args.protocol.into()),
         sockets,
         listening: &args.listening,
+        admission,
         output,
         verb: format!("Serving {count} {poems}"),
         fds,

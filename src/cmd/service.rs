@@ -1,23 +1,25 @@
 //! What the listening commands share: the ready line, signals, reloads and the drain.
 
 use super::admin::AdminSockets;
-use super::announce::{Announcer, Reloads};
+use super::announce::Announcer;
 use super::flags::{Listening, Output};
 use super::log::{self, Log};
+use super::reload::{Reloading, reloads};
 use super::signals::{self, ServiceSignals, Terminals};
 use super::sockets::{FdBudget, Sockets};
 use async_signal::{Signal, Signals};
+use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
-use futures::{FutureExt, StreamExt};
 use poetry::admin::status::About;
 use poetry::admin::{Admin, AdminParts, Lookout};
+use poetry::admission::{Admission, AdmissionSettings};
 use poetry::budget::Budget;
 use poetry::control::Control;
 use poetry::error::Error;
 use poetry::heartbeat::Heartbeat;
 use poetry::host::Host;
 use poetry::observe::{Event, Observer};
-use poetry::server::{Handler, Limits, Parts, Server, Wire};
+use poetry::server::{Handler, Limits, MOST_TOLD, Parts, Server, Wire};
 use poetry::stats::Stats;
 use poetry::{process, rt};
 use std::convert::Infallible;
@@ -37,6 +39,8 @@ pub(super) struct Service<'a> {
     /// What they are told that it is; the addresses are added.
     pub about: About,
     pub listening: &'a Listening,
+    /// What limits clients; `None` if nothing does.
+    pub admission: Option<AdmissionSettings>,
     pub output: &'a Output,
     /// What it does; the ready line is `VERB on ADDR`.
     pub verb: String,
@@ -86,10 +90,16 @@ pub(super) async fn listen<H: Handler + Control>(
         lost_log_lines: log.lost(),
     })?;
 
+    let limits = service.limits(&log);
+    let admission = service.admission.take();
+    let admission = admission
+        .map(|settings| Admission::new(settings, shared.stats.clone(), Instant::now()))
+        .map(Arc::new);
     let server = Server::new(Parts {
         handler: handler.clone(),
         wire,
-        limits: service.limits(&log),
+        limits,
+        admission: admission.clone(),
         budget: shared.budget,
         observer: shared.observer.clone(),
         stats: shared.stats.clone(),
@@ -103,7 +113,10 @@ pub(super) async fn listen<H: Handler + Control>(
     let (stop, stopped) = oneshot::channel();
     let levers = Levers {
         reload: reloads(
-            handler.clone(),
+            Reloading {
+                handler: handler.clone(),
+                lists: admission.map(|it| (it, service.listening.admitting.clone())),
+            },
             shared.observer.clone(),
             announcer.reloads(),
         ),
@@ -200,7 +213,7 @@ impl Service<'_> {
     fn limits(&self, observer: &dyn Observer) -> Limits {
         let wanted = self.listening.max_clients;
         let fds = FdBudget {
-            fixed: self.fds.fixed + self.admin.descriptors(),
+            fixed: self.fds.fixed + self.admin.descriptors() + self.told(),
             ..self.fds
         };
         let threads = self.listening.threads();
@@ -215,6 +228,13 @@ impl Service<'_> {
             client_timeout: self.listening.client_timeout,
             drain_timeout: self.listening.drain_timeout,
         }
+    }
+
+    /// Descriptors of clients that are refused with a text.
+    fn told(&self) -> u64 {
+        let settings = self.admission.as_ref();
+        let has_text = settings.is_some_and(|settings| settings.text.is_some());
+        if has_text { MOST_TOLD as u64 } else { 0 }
     }
 
     /// Prints a ready line for each address, those of operators last, and tells the
@@ -311,32 +331,6 @@ impl<H: Handler + Control> Operator<'_, H> {
         }
         self.announcer.stopping();
     }
-}
-
-/// Starts a task that reloads the handler on request. It is a task because a disk may
-/// be slow, and neither clients nor the next signal must wait for it. Requests that
-/// arrive while one is pending are merged into it.
-fn reloads<H: Handler>(
-    handler: Arc<H>,
-    observer: Arc<dyn Observer>,
-    manager: Reloads,
-) -> mpsc::Sender<()> {
-    let (request, mut requests) = mpsc::channel(0); // plus one slot for each sender
-    rt::spawn(async move {
-        while requests.next().await.is_some() {
-            let reloading = manager.begin();
-            let handler = handler.clone();
-            let done = rt::unblock(move || handler.reload(Instant::now())).await;
-
-            let event = match &done {
-                Ok(what) => Event::Reloaded { what: *what },
-                Err(error) => Event::ReloadFailed { error },
-            };
-            reloading.end(log::words(&event));
-            observer.event(event);
-        }
-    });
-    request
 }
 
 /// Starts a task that reaps orphans, if this process is the one that the kernel gives

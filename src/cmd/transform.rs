@@ -8,7 +8,7 @@ use super::service::{Service, listen};
 use super::signals;
 use super::sockets::{FdBudget, Sockets};
 use super::transforms::pipeline;
-use super::values::{positive_duration, size};
+use super::values::{positive_limit, size};
 use async_signal::Signal;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::error::{Error, reason};
@@ -63,7 +63,7 @@ pub(super) struct Args {
     max_poem: u64,
     /// How long a service (--via) or a program (--exec) may take for each
     /// transformation
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_limit)]
     timeout: Duration,
     #[command(flatten)]
     connecting: Connecting,
@@ -113,6 +113,7 @@ async fn serve(
 ) -> Result<u8, Failure> {
     // Two pipes of a program; their other ends and one more pipe while it starts.
     let per_client = if args.exec.is_empty() { 0 } else { 6 };
+    let admission = args.listening.admitting.settings(None)?;
     let admin = args.admin.addrs(addrs)?;
     let mut sockets = Sockets::open(addrs, &admin).await?;
     let service = Service {
@@ -120,6 +121,7 @@ async fn serve(
         about: about("transform", Protocol::Netstring),
         sockets,
         listening: &args.listening,
+        admission,
         output,
         verb: "Transforming".into(),
         fds: FdBudget {

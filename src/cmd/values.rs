@@ -84,6 +84,30 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// How long something may take: a duration, or `none` for no limit. That is as long as
+/// a duration can be.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    or_none(text, duration)
+}
+
+/// Like [`limit`], but not zero.
+pub(super) fn positive_limit(text: &str) -> Result<Duration, String> {
+    or_none(text, positive_duration)
+}
+
+fn or_none(
+    text: &str,
+    parse: impl Fn(&str) -> Result<Duration, String>,
+) -> Result<Duration, String> {
+    if text == "none" {
+        return Ok(MAX_DURATION);
+    }
+    parse(text).map_err(|why| {
+        let takes_none = why.ends_with(WANTED_DURATION);
+        why + if takes_none { ", or none" } else { "" }
+    })
+}
+
 /// A part of a whole, from 0 to 1, given in percent.
 pub(super) fn percent(text: &str) -> Result<f64, String> {
     const WANTED: &str = "wanted a percentage from 0% to 100%, like 10%";
@@ -154,6 +178,21 @@ mod tests {
             let error = percent(text).expect_err(text);
             assert!(error.contains("wanted a percentage"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_a_duration_or_none() {
+        assert_eq!(limit("none"), Ok(MAX_DURATION));
+        assert_eq!(limit("0"), Ok(Duration::ZERO));
+        assert_eq!(positive_limit("none"), Ok(MAX_DURATION));
+        assert_eq!(positive_limit("2m"), Ok(Duration::from_secs(120)));
+
+        let error = |text| positive_limit(text).expect_err(text);
+        let wanted = "wanted a duration like 500ms, 30s or 2h, or none";
+        assert_eq!(error("0"), format!("must be greater than zero; {wanted}"));
+        assert!(error("never").ends_with(wanted));
+        assert_eq!(error("5"), "no unit given; try 5s or 5h");
+        assert!(duration("none").is_err(), "a ttl has an end");
     }
 
     #[test]

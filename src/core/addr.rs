@@ -1,11 +1,13 @@
 //! Addresses as people write them, to listen on or to connect to: `[HOST:]PORT`,
 //! `[IPV6]:PORT` or `unix:PATH`.
 
+mod client;
 mod listen;
 
+pub use client::ClientNet;
 pub use listen::ListenAddr;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -31,6 +33,18 @@ pub enum Addr {
 }
 
 impl Addr {
+    /// Whether only programs of this machine reach it by this address, as it is written.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Addr::Unix(_) => true,
+            Addr::Tcp { host, .. } if host == "localhost" => true,
+            Addr::Tcp { host, .. } => {
+                let ip: Option<IpAddr> = host.parse().ok();
+                ip.is_some_and(|ip| ip.to_canonical().is_loopback())
+            }
+        }
+    }
+
     /// What tells this address from all others, for cache keys. Unlike its `Display`,
     /// this keeps paths that are not UTF-8 apart.
     pub(crate) fn id(&self) -> Vec<u8> {

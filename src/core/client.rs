@@ -169,6 +169,12 @@ impl Exchange<'_> {
         self.complete
     }
 
+    /// Has the kernel notice that the server is gone without a word. For a connection
+    /// that may be silent without a limit.
+    pub(crate) fn keep_alive(&self) {
+        self.stream.keep_alive();
+    }
+
     /// Sends what the kernel takes, and reads what has arrived.
     fn poll_advance(&mut self, cx: &mut Context<'_>) -> Poll<Advance> {
         let sent = self.poll_send(cx);

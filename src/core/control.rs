@@ -7,9 +7,9 @@ use crate::cache::Purge;
 use crate::flight::Ending;
 use crate::stats::Stats;
 pub use figures::{
-    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram,
-    PurgeCounts, REASONS, Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts,
-    UpstreamState,
+    CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts,
+    Histogram, PurgeCounts, REASONS, REFUSALS, Snapshot, StoreCounts, StoreState, TransformCounts,
+    UpstreamCounts, UpstreamState,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};

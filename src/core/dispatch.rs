@@ -5,6 +5,7 @@
 //! |---|---|
 //! | its turn comes, and a [`StartLimit`] lets it | starts |
 //! | its last reader leaves | is dropped; a refresh waits on |
+//! | too many wait, and most are its client's | may have to make way for another's |
 //! | the first reader joins a refresh | waits among the clients' jobs |
 //!
 //! A running job goes on to its end, unless a purge has made its text useless and its
@@ -13,6 +14,7 @@
 
 mod limit;
 
+use crate::addr::ClientNet;
 use crate::flight::Interest;
 use crate::queue::{Entered, Id, Priority, Queue};
 use crate::sync::{Mutex, MutexGuard};
@@ -27,11 +29,20 @@ pub trait Job: Send + Sized + 'static {
     /// without a client.
     fn is_refresh(&self) -> bool;
 
+    /// The client that has asked for it first. Clients take turns.
+    fn client(&self) -> Option<ClientNet> {
+        None
+    }
+
     /// Whether a client waits for it.
     fn has_readers(&self) -> bool;
 
     /// Counts what it costs while it waits. False where there is no room for that.
     fn reserve_waiting(&mut self) -> bool;
+
+    /// Ends, because it gives up its turn: too many wait, and most of them are its
+    /// client's.
+    fn displace(self, _now: Instant) {}
 
     /// Sets what is told of a change of interest; see
     /// [`Writer::on_interest`](crate::flight::Writer::on_interest).
@@ -183,14 +194,20 @@ impl<J: Job> Dispatch<J> {
             } else {
                 Priority::Client
             };
+            let from = job.client();
             let (entered, right) = match chance {
-                Chance::Now(right) => (state.queue.enter(priority, job, now), right),
-                Chance::Later => (state.queue.wait(priority, job, now), None),
+                Chance::Now(right) => (state.queue.enter(priority, from, job, now), right),
+                Chance::Later => (state.queue.wait(priority, from, job, now), None),
             };
             match entered {
                 Entered::Started(id, job) => (id, job, right),
                 Entered::Waits(id) => {
                     drop(state);
+                    return Ok(self.await_turn(id));
+                }
+                Entered::Displaces(id, other) => {
+                    drop(state);
+                    other.displace(now);
                     return Ok(self.await_turn(id));
                 }
                 Entered::Refused(job) => return Err(Box::new(Refused::QueueFull(job))),

@@ -44,8 +44,10 @@
 //! | What happens when two clients ask at once? | [`coalesce`] |
 //! | Is a text fresh, stale, or to be fetched? | [`cache`] |
 //! | How do many clients read one text as it comes? | [`flight`] |
+//! | How do many clients read lines that never end? | [`live`] |
 //! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
+//! | May a client come in? | [`admission`] |
 //! | When is a reply complete? | [`protocol`] |
 //! | How does a connection end? | [`server`] |
 //! | What do several threads share? | [`host`] |
@@ -57,13 +59,14 @@
 //! * locks: `sync`, [`semaphore`].
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
-//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`queue`], [`dispatch`], `slots`,
-//!   [`budget`], [`protocol`], [`control`],
-//!   [`tier`].
+//!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`admission`], [`queue`],
+//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`control`], [`tier`],
+//!   [`live`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
-//! * `store`, with the feature of that name: texts that outlive the process.
+//! * `store`, with the feature of that name: texts that outlive the process; `fleet`,
+//!   likewise: texts that processes share.
 //! * [`handler`]: what each service does with a request.
 //! * `admin`: what an operator asks of a running service (the feature "admin").
 
@@ -72,6 +75,7 @@
 pub mod addr;
 #[cfg(feature = "admin")]
 pub mod admin;
+pub mod admission;
 pub mod anthology;
 pub mod budget;
 pub mod cache;
@@ -81,10 +85,13 @@ pub mod control;
 pub mod dispatch;
 pub mod error;
 pub mod escape;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod flight;
 pub mod handler;
 pub mod heartbeat;
 pub mod host;
+pub mod live;
 pub mod net;
 pub mod observe;
 pub mod poem;

@@ -4,6 +4,7 @@
 //! come from that. All else is an [`Event`]. The core prints nothing: it hands both to
 //! an [`Observer`].
 
+mod feed_news;
 #[cfg(feature = "json")]
 pub mod json;
 mod record;
@@ -11,10 +12,13 @@ mod selection;
 mod store_news;
 
 use crate::error::Error;
+pub use feed_news::FeedNews;
 pub use record::{
-    AccessRecord, CacheStatus, Class, FetchCause, FetchNote, Outcome, REASONS, StoreUse,
+    AccessRecord, CacheStatus, Class, FeedNote, FetchCause, FetchNote, Outcome, REASONS, REFUSALS,
+    StoreUse,
 };
 pub use selection::{Classes, Selection, Selector};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 pub use store_news::StoreNews;
@@ -86,6 +90,13 @@ pub enum Event<'a> {
         path: &'a str,
         /// What changed.
         news: &'a StoreNews,
+    },
+    /// Something happened to a feed.
+    Feed {
+        /// Where it comes from.
+        upstream: &'a str,
+        /// What happened.
+        news: &'a FeedNews,
     },
     /// A fetch failed.
     FetchFailed {
@@ -177,6 +188,16 @@ pub enum Event<'a> {
         /// For how long.
         pause: Duration,
     },
+    /// Clients are refused right after accept. The first is told at once, those of the
+    /// minute after it together.
+    ClientsRefused {
+        /// Why: one of [`REFUSALS`].
+        why: &'a str,
+        /// The address of the last.
+        from: Option<IpAddr>,
+        /// Their number.
+        count: u64,
+    },
     /// The service was told to stop.
     Stopping {
         /// By this signal.
@@ -234,6 +255,7 @@ impl Event<'_> {
             Event::Following { .. } => "following",
             Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
+            Event::Feed { news, .. } => news.word(),
             Event::FetchFailed { .. } => "fetch_failed",
             Event::GivenUp { .. } => "given_up",
             Event::Rejected { .. } => "rejected",
@@ -246,6 +268,7 @@ impl Event<'_> {
             Event::Declined { .. } => "declined",
             Event::FewDescriptors { .. } => "few_descriptors",
             Event::AcceptPaused { .. } => "accept_paused",
+            Event::ClientsRefused { .. } => "clients_refused",
             Event::Stopping { .. } => "stop",
             Event::Draining { .. } => "drain",
             Event::Cut { .. } => "cut",
@@ -253,6 +276,9 @@ impl Event<'_> {
             | Event::Reloaded {
                 what: Reloaded::Purged { .. },
             } => "purge",
+            Event::Reloaded {
+                what: Reloaded::Lists { .. },
+            } => "lists_reloaded",
             Event::Reloaded { .. } => "reload",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::PoemSkipped { .. } => "poem_skipped",
@@ -295,7 +321,8 @@ impl Event<'_> {
     pub fn is_trouble(&self) -> bool {
         match self {
             Event::Store { news, .. } => news.is_trouble(),
-            Event::FetchFailed { .. }
+            Event::Feed { .. }
+            | Event::FetchFailed { .. }
             | Event::Rejected { .. }
             | Event::NextUpstream { .. }
             | Event::UpstreamDown { .. }
@@ -317,6 +344,7 @@ impl Event<'_> {
             | Event::GivenUp { .. }
             | Event::UpstreamUp { .. }
             | Event::ProgramSaid { .. }
+            | Event::ClientsRefused { .. }
             | Event::Stopping { .. }
             | Event::Draining { .. }
             | Event::Purged { .. }
@@ -337,6 +365,11 @@ pub enum Reloaded {
     Poems {
         /// Their number.
         poems: usize,
+    },
+    /// The lists of networks were read again.
+    Lists {
+        /// The networks on them.
+        nets: usize,
     },
     /// Nothing: there is nothing that could be read again.
     Nothing,
@@ -409,6 +442,7 @@ mod tests {
             wait: Duration::ZERO,
             total: Duration::ZERO,
             stored: false,
+            feed: None,
         });
         all.event(Event::Draining { open: 1 });
 

@@ -22,9 +22,11 @@
 //! | `protocol/reply.rs` | When is a reply complete? |
 //! | `protocol/marker.rs` | What does a whole reply end with? |
 //! | `protocol/scanner.rs` | Where does a netstring end? |
+//! | `protocol/proxy_header.rs` | Whose connection does a load balancer pass on? |
 
 mod frame;
 mod marker;
+mod proxy_header;
 mod reply;
 mod request;
 mod scanner;
@@ -32,6 +34,7 @@ mod scanner;
 use bytes::Bytes;
 pub use frame::{Frame, netstring};
 pub use marker::{BadMarker, CLEAN_END, EndMarker, EndRule, MARKER_BYTES};
+pub use proxy_header::{BadHeader, ProxyHeader, V1_BYTES, V2_BYTES};
 pub use reply::ReplyDecoder;
 pub use request::{LINE_LIMIT, RequestDecoder, check_line};
 pub use scanner::Scanner;

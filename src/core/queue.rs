@@ -10,11 +10,14 @@
 //!
 //! let mut queue = Queue::new(1, 10);
 //! let now = Instant::now();
-//! let Entered::Started(first, _) = queue.enter(Priority::Client, "first", now) else {
+//! let entered = queue.enter(Priority::Client, None, "first", now);
+//! let Entered::Started(first, _) = entered else {
 //!     panic!()
 //! };
-//! assert!(matches!(queue.enter(Priority::Refresh, "second", now), Entered::Waits(_)));
-//! assert!(matches!(queue.enter(Priority::Client, "third", now), Entered::Waits(_)));
+//! let entered = queue.enter(Priority::Refresh, None, "second", now);
+//! assert!(matches!(entered, Entered::Waits(_)));
+//! let entered = queue.enter(Priority::Client, None, "third", now);
+//! assert!(matches!(entered, Entered::Waits(_)));
 //!
 //! // A client's fetch goes before a refresh.
 //! let (_, next) = queue.finish(first).expect("two are waiting");
@@ -23,16 +26,26 @@
 //!
 //! | event | a free place | no free place | the queue is full |
 //! |---|---|---|---|
-//! | `enter` | it starts | it waits | it is refused |
-//! | `wait` | it waits | it waits | it is refused |
+//! | `enter` | it starts | it waits | it, or another's last, is refused |
+//! | `wait` | it waits | it waits | the same |
 //! | `take_place` | the place is taken | nothing | nothing |
 //! | `finish` | | the next one starts, else the place is free | |
 //! | `leave` | | it is gone | |
 //!
-//! **Order.** Clients' fetches start in the order they came, before refreshes, for
-//! which no client waits. So that refreshes don't starve, each [`REFRESH_TURN`]th start
-//! is a refresh's. Entering, leaving and changing the priority cost O(log n).
+//! **Order.** Clients take turns: one that waits for a thousand fetches doesn't keep
+//! another waiting for more than one of them. A fetch is its first client's, and a
+//! client's own fetches start in the order they came. All of them start before
+//! refreshes, for which no client waits. So that refreshes don't starve, each
+//! [`REFRESH_TURN`]th start is a refresh's. Entering, leaving and changing the priority
+//! cost O(log n).
+//!
+//! **A full queue** is shared alike. An item of a client that has two fewer in it than
+//! another takes the place of that other's last.
 
+mod lanes;
+
+use crate::addr::ClientNet;
+use lanes::{Lane, Lanes};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
@@ -59,6 +72,9 @@ pub enum Entered<T> {
     Started(Id, T),
     /// It waits.
     Waits(Id),
+    /// It waits. This other one does not any more: too many wait, and it was the last
+    /// of the client with the most.
+    Displaces(Id, T),
     /// Too many wait already.
     Refused(T),
 }
@@ -72,6 +88,8 @@ pub struct Queue<T> {
     bound: usize,
     next_id: u64,
     clients: BTreeMap<Id, Waiting<T>>,
+    /// Those of `clients`, by the client whose turn it is.
+    lanes: Lanes,
     refreshes: BTreeMap<Id, Waiting<T>>,
     /// Starts of clients' fetches since a refresh last started.
     client_starts: u32,
@@ -80,6 +98,7 @@ pub struct Queue<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     item: T,
+    lane: Lane,
     since: Instant,
 }
 
@@ -92,19 +111,27 @@ impl<T> Queue<T> {
             bound,
             next_id: 0,
             clients: BTreeMap::new(),
+            lanes: Lanes::default(),
             refreshes: BTreeMap::new(),
             client_starts: 0,
         }
     }
 
-    /// A place now, or a turn later.
-    pub fn enter(&mut self, priority: Priority, item: T, now: Instant) -> Entered<T> {
+    /// A place now, or a turn later, among those of the client `from`. Items without
+    /// one take turns as if they were a client's.
+    pub fn enter(
+        &mut self,
+        priority: Priority,
+        from: Option<ClientNet>,
+        item: T,
+        now: Instant,
+    ) -> Entered<T> {
         if self.has_free_place() {
             let id = self.new_id();
             self.running.insert(id);
             return Entered::Started(id, item);
         }
-        self.wait(priority, item, now)
+        self.wait(priority, from, item, now)
     }
 
     /// A place now, for an item that comes later: [`Queue::end`] frees it. `None` if no
@@ -119,15 +146,36 @@ impl<T> Queue<T> {
     }
 
     /// A turn later, also if a place is free: [`Queue::start_next`] starts it.
-    pub fn wait(&mut self, priority: Priority, item: T, now: Instant) -> Entered<T> {
+    pub fn wait(
+        &mut self,
+        priority: Priority,
+        from: Option<ClientNet>,
+        item: T,
+        now: Instant,
+    ) -> Entered<T> {
         let id = self.new_id();
+        let mut displaced = None;
         if self.len() >= self.bound {
-            return Entered::Refused(item);
+            let last = self
+                .lanes
+                .unfair(from)
+                .filter(|_| priority == Priority::Client);
+            displaced = last.and_then(|last| self.leave(last));
+            if displaced.is_none() {
+                return Entered::Refused(item);
+            }
         }
 
-        let waiting = Waiting { item, since: now };
-        self.of(priority).insert(id, waiting);
-        Entered::Waits(id)
+        let waiting = Waiting {
+            item,
+            lane: from,
+            since: now,
+        };
+        self.insert(priority, id, waiting);
+        match displaced {
+            None => Entered::Waits(id),
+            Some(other) => Entered::Displaces(id, other),
+        }
     }
 
     fn new_id(&mut self) -> Id {
@@ -154,31 +202,47 @@ impl<T> Queue<T> {
 
     /// Changes what waits for an item. Nothing happens once it has started or left.
     pub fn set_priority(&mut self, id: Id, priority: Priority) {
-        let waiting = self.clients.remove(&id);
-        let waiting = waiting.or_else(|| self.refreshes.remove(&id));
-
-        if let Some(waiting) = waiting {
-            self.of(priority).insert(id, waiting);
+        let is_clients = self.clients.contains_key(&id);
+        if is_clients == (priority == Priority::Client) {
+            return; // it keeps its place, and its client its turn
+        }
+        if let Some(waiting) = self.remove(id) {
+            self.insert(priority, id, waiting);
         }
     }
 
     /// Takes an item out of the queue. `None` once it has started or left.
     pub fn leave(&mut self, id: Id) -> Option<T> {
-        let waiting = self.clients.remove(&id);
-        let waiting = waiting.or_else(|| self.refreshes.remove(&id))?;
-        Some(waiting.item)
+        Some(self.remove(id)?.item)
+    }
+
+    fn insert(&mut self, priority: Priority, id: Id, waiting: Waiting<T>) {
+        match priority {
+            Priority::Client => {
+                self.lanes.add(waiting.lane, id);
+                self.clients.insert(id, waiting);
+            }
+            Priority::Refresh => {
+                self.refreshes.insert(id, waiting);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: Id) -> Option<Waiting<T>> {
+        let Some(waiting) = self.clients.remove(&id) else {
+            return self.refreshes.remove(&id);
+        };
+        self.lanes.remove(waiting.lane, id);
+        Some(waiting)
     }
 
     /// Takes out an item that came before `since`, if one waits.
     pub fn take_older(&mut self, since: Instant) -> Option<T> {
-        for waiting in [&mut self.clients, &mut self.refreshes] {
-            // Items wait in the order in which they came.
-            let oldest = waiting.first_key_value();
-            if oldest.is_some_and(|(_, oldest)| oldest.since < since) {
-                return waiting.pop_first().map(|(_, waiting)| waiting.item);
-            }
-        }
-        None
+        // Each of the two is in the order in which its items came.
+        let oldest = [&self.clients, &self.refreshes].map(|them| them.first_key_value());
+        let is_older = |(_, oldest): &(&Id, &Waiting<T>)| oldest.since < since;
+        let (id, _) = oldest.into_iter().flatten().find(is_older)?;
+        self.leave(*id)
     }
 
     /// When the oldest item that waits came.
@@ -230,7 +294,8 @@ impl<T> Queue<T> {
             return Some((id, waiting.item));
         }
 
-        let (id, waiting) = self.clients.pop_first()?;
+        let id = self.lanes.pop()?;
+        let waiting = self.clients.remove(&id)?;
         self.client_starts = self.client_starts.saturating_add(1);
         Some((id, waiting.item))
     }
@@ -256,177 +321,7 @@ impl<T> Queue<T> {
     pub fn running(&self) -> usize {
         self.running.len()
     }
-
-    fn of(&mut self, priority: Priority) -> &mut BTreeMap<Id, Waiting<T>> {
-        match priority {
-            Priority::Client => &mut self.clients,
-            Priority::Refresh => &mut self.refreshes,
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn waits<T: std::fmt::Debug>(entered: Entered<T>) -> Id {
-        match entered {
-            Entered::Waits(id) => id,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// A queue with one place, which is taken.
-    fn busy(bound: usize) -> (Queue<u32>, Instant) {
-        let mut queue = Queue::new(1, bound);
-        let now = Instant::now();
-        assert_eq!(
-            queue.enter(Priority::Client, 0, now),
-            Entered::Started(Id(0), 0)
-        );
-        (queue, now)
-    }
-
-    /// The items in the order in which they start.
-    fn order(queue: &mut Queue<u32>) -> Vec<u32> {
-        let mut running = Id(0);
-        let next = || {
-            let (id, item) = queue.finish(running)?;
-            running = id;
-            Some(item)
-        };
-        std::iter::from_fn(next).collect()
-    }
-
-    #[test]
-    fn clients_start_in_order_and_before_refreshes() {
-        let (mut queue, now) = busy(10);
-        waits(queue.enter(Priority::Refresh, 1, now));
-        waits(queue.enter(Priority::Client, 2, now));
-        waits(queue.enter(Priority::Client, 3, now));
-        waits(queue.enter(Priority::Refresh, 4, now));
-
-        assert_eq!(order(&mut queue), [2, 3, 1, 4]);
-        assert_eq!(queue.running(), 0);
-    }
-
-    #[test]
-    fn refreshes_are_not_starved_by_clients() {
-        let (mut queue, now) = busy(100);
-        waits(queue.enter(Priority::Refresh, 100, now));
-        for item in 1..50 {
-            waits(queue.enter(Priority::Client, item, now));
-        }
-
-        let order = order(&mut queue);
-        let at = order.iter().position(|item| *item == 100);
-        assert_eq!(at, Some(REFRESH_TURN as usize - 1));
-    }
-
-    #[test]
-    fn a_full_queue_refuses_until_an_item_leaves() {
-        let (mut queue, now) = busy(2);
-        let first = waits(queue.enter(Priority::Client, 1, now));
-        waits(queue.enter(Priority::Refresh, 2, now));
-        assert_eq!(queue.enter(Priority::Client, 3, now), Entered::Refused(3));
-
-        assert_eq!(queue.leave(first), Some(1));
-        assert_eq!(queue.leave(first), None);
-        waits(queue.enter(Priority::Client, 4, now));
-        assert_eq!(order(&mut queue), [4, 2]);
-    }
-
-    #[test]
-    fn a_refresh_that_clients_wait_for_goes_with_them() {
-        let (mut queue, now) = busy(10);
-        let refresh = waits(queue.enter(Priority::Refresh, 1, now));
-        waits(queue.enter(Priority::Client, 2, now));
-        queue.set_priority(refresh, Priority::Client);
-
-        assert_eq!(order(&mut queue), [1, 2]);
-    }
-
-    #[test]
-    fn the_oldest_client_is_one_that_still_waits() {
-        let (mut queue, now) = busy(10);
-        let at = |secs| now + Duration::from_secs(secs);
-        waits(queue.enter(Priority::Refresh, 1, at(1)));
-        assert_eq!(queue.oldest_client(), None);
-
-        let first = waits(queue.enter(Priority::Client, 2, at(2)));
-        let second = waits(queue.enter(Priority::Client, 3, at(3)));
-        assert_eq!(queue.oldest_client(), Some(at(2)));
-        queue.leave(first);
-        assert_eq!(queue.oldest_client(), Some(at(3)));
-        queue.set_priority(second, Priority::Refresh);
-        assert_eq!(queue.oldest_client(), None);
-    }
-
-    #[test]
-    fn items_that_have_waited_too_long_can_be_taken_out() {
-        let (mut queue, now) = busy(10);
-        let at = |secs| now + Duration::from_secs(secs);
-        waits(queue.enter(Priority::Refresh, 1, at(1)));
-        waits(queue.enter(Priority::Client, 2, at(2)));
-        waits(queue.enter(Priority::Client, 3, at(3)));
-        assert_eq!(queue.oldest(), Some(at(1)));
-
-        let taken: Vec<u32> = std::iter::from_fn(|| queue.take_older(at(3))).collect();
-        assert_eq!(taken, [2, 1]);
-        assert_eq!(queue.oldest(), Some(at(3)));
-    }
-
-    proptest! {
-        #[test]
-        fn every_item_starts_once_or_leaves_and_no_place_is_lost(
-            places in 1usize..4, bound in 0usize..6,
-            acts in prop::collection::vec((0u8..5, any::<usize>()), 0..80),
-        ) {
-            let mut queue = Queue::new(places, bound);
-            let now = Instant::now();
-            let (mut waiting, mut running) = (Vec::new(), Vec::new());
-
-            for (item, (act, pick)) in acts.into_iter().enumerate() {
-                match act {
-                    0 | 1 => {
-                        let priority = if act == 0 { Priority::Client } else { Priority::Refresh };
-                        match queue.enter(priority, item, now) {
-                            Entered::Started(id, _) => running.push(id),
-                            Entered::Waits(id) => waiting.push((id, item)),
-                            Entered::Refused(back) => {
-                                prop_assert_eq!((back, waiting.len()), (item, bound));
-                            }
-                        }
-                    }
-                    2 if !waiting.is_empty() => {
-                        let (id, item) = waiting.remove(pick % waiting.len());
-                        prop_assert_eq!(queue.leave(id), Some(item));
-                    }
-                    3 if !waiting.is_empty() => {
-                        let is_client = pick % 2 == 0;
-                        let priority =
-                            if is_client { Priority::Client } else { Priority::Refresh };
-                        queue.set_priority(waiting[pick % waiting.len()].0, priority);
-                    }
-                    4 if !running.is_empty() => {
-                        let ended = running.remove(pick % running.len());
-                        let next = queue.finish(ended);
-                        prop_assert_eq!(next.is_none(), waiting.is_empty());
-                        if let Some(next) = next {
-                            let at = waiting.iter().position(|waits| *waits == next);
-                            waiting.remove(at.expect("it was waiting"));
-                            running.push(next.0);
-                        }
-                    }
-                    _ => {}
-                }
-                let counts = (queue.len(), queue.running());
-                prop_assert_eq!(counts, (waiting.len(), running.len()));
-                prop_assert!(running.len() <= places);
-                prop_assert!(waiting.is_empty() || running.len() == places);
-            }
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 //! | declined (netstring) | the same, without a byte of reply |
 //! | failed | a reset, once the kernel has sent what came before the failure |
 //! | the client is stuck | a reset |
+//! | the client is refused, or its PROXY header is bad | a reset, before all else: [`admit`] |
 //! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
 //! **The short way.** An answer that is there at once is sent on the socket just
@@ -15,6 +16,7 @@
 //! at once waits for that in a list.
 
 mod acceptor;
+mod admit;
 mod closing;
 mod connection;
 mod delivery;
@@ -25,6 +27,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use crate::admission::{Admission, Pass};
 use crate::budget::Budget;
 use crate::error::{Error, reason};
 use crate::flight::Reader;
@@ -32,12 +35,14 @@ use crate::net::{Accepted, Listener, Peer};
 use crate::observe::{AccessRecord, CacheStatus, Event, Observer, Outcome, Reloaded};
 use crate::protocol::Protocol;
 use crate::rt;
+use crate::semaphore::Semaphore;
 use crate::slots::{Slot, Slots};
 use crate::stats::Stats;
 use acceptor::Acceptor;
+pub use admit::MOST_TOLD;
 use bytes::Bytes;
 use closing::Closing;
-use connection::{Connection, Responding, logged};
+use connection::{Connection, FLUSH, Responding, logged};
 use delivery::{Delivery, Progress};
 use ending::AckWatch;
 use first_look::{Asked, FIRST_LOOK_BYTES, FirstLook};
@@ -79,6 +84,9 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// The reason why all stays as it was.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error>;
+
+    /// The service stops: what would never end is to end now, in whatever answer it is.
+    fn drain(&self) {}
 }
 
 /// What a service speaks.
@@ -121,6 +129,10 @@ pub struct Server<H> {
     limits: Limits,
     slots: Slots,
     closing: Closing,
+    /// Which clients may come in; `None` if all may.
+    admission: Option<Arc<Admission>>,
+    /// The right to tell a refused client why.
+    telling: Semaphore,
     /// What clients' requests hold.
     budget: Budget,
     observer: Arc<dyn Observer>,
@@ -135,6 +147,8 @@ pub struct Parts<H> {
     pub wire: Wire,
     /// Its limits.
     pub limits: Limits,
+    /// Which clients may come in; `None` if all may.
+    pub admission: Option<Arc<Admission>>,
     /// The memory that clients' requests share.
     pub budget: Budget,
     /// Receives what happens.
@@ -155,6 +169,8 @@ impl<H: Handler> Server<H> {
             limits: parts.limits,
             slots: Slots::new(parts.limits.max_clients, parts.limits.max_half_closed),
             closing: Closing::default(),
+            admission: parts.admission,
+            telling: Semaphore::new(MOST_TOLD),
             budget: parts.budget,
             observer: parts.observer,
             stats: parts.stats,
@@ -170,6 +186,8 @@ impl<H: Handler> Server<H> {
             limits: self.limits,
             slots: self.slots.clone(),
             closing: Closing::default(),
+            admission: self.admission.clone(),
+            telling: self.telling.clone(),
             budget: self.budget.clone(),
             observer: self.observer.clone(),
             stats: self.stats.clone(),
@@ -211,6 +229,7 @@ impl<H: Handler> Server<H> {
     pub(crate) async fn drain(&self, backlogs: impl Future<Output = ()>) {
         let limit = self.limits.drain_timeout;
         let began = Instant::now();
+        self.guarded(|| self.handler.drain());
         let mut backlogs = Box::pin(backlogs);
         let is_drained = rt::within(limit.min(LAST_LOOK), backlogs.as_mut()).await;
         if is_drained.is_some() && self.slots.held() == 0 {
@@ -259,21 +278,42 @@ impl<H: Handler> Server<H> {
         }
     }
 
+    /// Handles a connection just accepted, if its client may come in. Returns the slot
+    /// if it was not needed.
+    fn arrive(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
+        let Some(admission) = &self.admission else {
+            let pass = Pass::uncounted();
+            return self.handle(Arrival { client, slot, pass }, now);
+        };
+        self.admit(admission, client, slot, now)
+    }
+
     /// Answers a connection at once where that is possible, and gives it a task
     /// otherwise. Returns the slot if it was not needed.
-    fn handle(self: &Arc<Self>, client: Accepted, slot: Slot, now: Instant) -> Option<Slot> {
+    fn handle(self: &Arc<Self>, arrival: Arrival, now: Instant) -> Option<Slot> {
         if self.wire.protocol == Protocol::Poem {
-            return self.answer(client, slot, Asked::nothing(), now);
+            return self.answer(arrival, Asked::nothing(), now);
         }
 
         let mut buffer = [0; FIRST_LOOK_BYTES];
-        match FirstLook::of(&client, &self.wire, &mut buffer) {
-            FirstLook::Request(asked) => self.answer(client, slot, asked, now),
+        let look = FirstLook::of(&arrival.client, &self.wire, &mut buffer);
+        self.handle_look(arrival, look, now)
+    }
+
+    /// Handles a connection that has sent what this look has found.
+    fn handle_look(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        look: FirstLook<'_>,
+        now: Instant,
+    ) -> Option<Slot> {
+        match look {
+            FirstLook::Request(asked) => self.answer(arrival, asked, now),
             FirstLook::Begun(begun) => {
                 let begun: Box<[u8]> = begun.into();
                 let serve =
                     |connection: Connection<H>| async move { connection.serve(begun).await };
-                if let Err((peer, outcome)) = self.spawn_connection((client, slot), now, serve) {
+                if let Err((peer, outcome)) = self.spawn_connection(arrival, now, serve) {
                     self.record_unanswered(&peer, outcome, now);
                 }
                 None
@@ -282,13 +322,8 @@ impl<H: Handler> Server<H> {
     }
 
     /// Answers a request that is there, like [`Server::handle`].
-    fn answer(
-        self: &Arc<Self>,
-        client: Accepted,
-        slot: Slot,
-        asked: Asked,
-        now: Instant,
-    ) -> Option<Slot> {
+    fn answer(self: &Arc<Self>, arrival: Arrival, asked: Asked, now: Instant) -> Option<Slot> {
+        let Arrival { client, slot, pass } = arrival;
         let peer = client.peer();
         let Some(response) = self.respond(&peer, asked.request.clone(), now) else {
             client.arm();
@@ -310,6 +345,7 @@ impl<H: Handler> Server<H> {
         let answer = Answer {
             client,
             slot,
+            pass,
             asked,
             status: response.status,
             delivery,
@@ -347,6 +383,7 @@ impl<H: Handler> Server<H> {
         let Answer {
             client,
             slot,
+            pass,
             asked,
             status,
             delivery,
@@ -358,10 +395,14 @@ impl<H: Handler> Server<H> {
         responding.input.received = received;
 
         let deliver = move |connection: Connection<H>| async move {
+            if status == CacheStatus::Live {
+                connection.stream.keep_alive(); // a quiet feed would not notice its end
+            }
             connection.deliver(&mut responding).await;
             drop(responding); // a client that sees the end finds its reader gone
         };
-        if let Err((peer, outcome)) = self.spawn_connection((client, slot), accepted, deliver) {
+        let arrival = Arrival { client, slot, pass };
+        if let Err((peer, outcome)) = self.spawn_connection(arrival, accepted, deliver) {
             self.record_cut(&peer, outcome, (status, sent), accepted);
         }
     }
@@ -384,13 +425,14 @@ impl<H: Handler> Server<H> {
     /// How the connection ended, if the reactor could not take it.
     fn spawn_connection<F>(
         self: &Arc<Self>,
-        (client, slot): (Accepted, Slot),
+        arrival: Arrival,
         accepted: Instant,
         serve: impl FnOnce(Connection<H>) -> F,
     ) -> Result<(), (Peer, Outcome)>
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let Arrival { client, slot, pass } = arrival;
         let peer = client.peer();
         let stream = match client.register() {
             Ok(stream) => stream,
@@ -410,16 +452,26 @@ impl<H: Handler> Server<H> {
             stream,
             peer,
             slot,
+            pass,
             accepted,
         }));
         Ok(())
     }
 }
 
+/// A connection just accepted that may come in.
+struct Arrival {
+    client: Accepted,
+    slot: Slot,
+    /// Counts it where connections are limited by address.
+    pass: Pass,
+}
+
 /// An answer on the socket just accepted.
 struct Answer {
     client: Accepted,
     slot: Slot,
+    pass: Pass,
     asked: Asked,
     status: CacheStatus,
     delivery: Delivery,
@@ -439,6 +491,7 @@ impl Answer {
             wait: Duration::ZERO,
             total: now.duration_since(self.accepted),
             stored: false,
+            feed: None,
         }
     }
 }

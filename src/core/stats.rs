@@ -3,7 +3,7 @@
 mod waits;
 
 use crate::error::Error;
-use crate::observe::{AccessRecord, CacheStatus, Class, FetchCause, Outcome, REASONS};
+use crate::observe::{AccessRecord, CacheStatus, Class, FetchCause, Outcome, REASONS, REFUSALS};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -62,6 +62,12 @@ pub struct Stats {
     pub closing: AtomicU64,
     /// The most connections that may be open.
     pub max_clients: AtomicU64,
+    /// Connections refused right after accept, by the reason, in the order of
+    /// [`REFUSALS`]. They are in none of the classes.
+    pub refused: [AtomicU64; REFUSALS.len()],
+    /// Connections that came in although `--client-rate` could not count them: its
+    /// table was full.
+    pub unmetered: AtomicU64,
     /// Pauses of accepting for lack of a resource.
     pub accept_pauses: AtomicU64,
     /// Transformations done.
@@ -134,6 +140,8 @@ impl Stats {
             unacknowledged: zero(),
             closing: zero(),
             max_clients: zero(),
+            refused: Default::default(),
+            unmetered: zero(),
             accept_pauses: zero(),
             transformed: zero(),
             untransformed: zero(),
@@ -158,7 +166,8 @@ impl Stats {
         if class == Class::Failure {
             self.count_failure(record);
         }
-        if record.status != CacheStatus::NoRequest {
+        // A feed's next line comes when it comes: its readers wait for nothing of ours.
+        if !matches!(record.status, CacheStatus::NoRequest | CacheStatus::Live) {
             self.waits.add(record.wait);
         }
         if record.bytes > 0 {

@@ -309,6 +309,11 @@ impl Upstream {
         Ok(Reply { text, asking })
     }
 
+    /// Notes that a source without an end has brought something.
+    pub(crate) fn brings(&self, source: Source, now: Instant) {
+        self.sources[source.0].record().brings(now);
+    }
+
     /// Notes how a source did. A failure is recorded, and one that says that the
     /// source does not answer is its end as the first to be asked. A change between up
     /// and down is reported to `observer`.

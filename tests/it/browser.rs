@@ -8,7 +8,7 @@ mod whole;
 
 use chromium::Browser;
 use poetry::control::StoreState;
-use scene::{calm_proxy, key, proxy_in_trouble, proxy_with_store, server};
+use scene::{calm_proxy, feed, key, proxy_in_trouble, proxy_with_store, server};
 use serde_json::json;
 use stand_in::{Scene, StandIn};
 
@@ -162,6 +162,23 @@ fn a_server_shows_no_cache_and_no_upstreams() {
     assert_eq!(browser.text("#ratio-name"), "Answered whole");
     assert_eq!(browser.text("#saved-name"), "Clients");
     assert_eq!(stand_in.count("GET", "/keys"), 0);
+    assert_quiet(&browser, &stand_in);
+}
+
+#[test]
+fn a_feed_shows_its_connection_and_what_was_lost() {
+    let Some((mut browser, stand_in)) = open(feed()) else {
+        return;
+    };
+
+    let visible = |id: &str| format!("$('{id}').getClientRects().length > 0");
+    for id in ["upstreams", "flights", "keys", "meter"] {
+        assert_eq!(browser.see(&visible(id)), json!(false), "{id}");
+    }
+    let row = browser.text("#feed tbody tr");
+    for part in ["for 2", "12", "1 slow", "204", "7\u{2009}380\u{2009}000"] {
+        assert!(row.contains(part), "{row}");
+    }
     assert_quiet(&browser, &stand_in);
 }
 

@@ -3,6 +3,7 @@
 //! happen: tests wait for what they need, with a deadline.
 
 mod admin;
+mod admission;
 mod browser;
 mod calls;
 mod cli;
@@ -13,10 +14,13 @@ mod counts;
 mod exec;
 mod faults;
 mod fetch;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod follow;
 mod hit;
 mod limits;
 mod line;
+mod live;
 #[cfg(feature = "admin")]
 mod memo;
 mod metrics;

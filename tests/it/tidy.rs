@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 35] = [
+const ORDER: [&str; 38] = [
     "sync",
     "semaphore",
     "error",
@@ -72,6 +72,7 @@ const ORDER: [&str; 35] = [
     "flight",
     "coalesce",
     "rate",
+    "admission",
     "queue",
     "dispatch",
     "slots",
@@ -79,6 +80,7 @@ const ORDER: [&str; 35] = [
     "protocol",
     "control",
     "tier",
+    "live",
     "rt",
     "heartbeat",
     "net",
@@ -88,6 +90,7 @@ const ORDER: [&str; 35] = [
     "anthology",
     "trickle",
     "store",
+    "fleet",
     "upstream",
     "server",
     "host",

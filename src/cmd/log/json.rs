@@ -1,11 +1,13 @@
 //! The log for machines: one JSON object per line, for each request and for each event.
 //! docs/logs.md has the table of all fields.
 
-use poetry::control::{ERRORS, FleetCounts, REASONS, Snapshot, UpstreamCounts, UpstreamState};
+use poetry::control::{
+    ERRORS, FleetCounts, REASONS, REFUSALS, Snapshot, UpstreamCounts, UpstreamState,
+};
 use poetry::error::Error;
 use poetry::observe::json::{key, line, millis, start};
 pub(super) use poetry::observe::json::{lost, request};
-use poetry::observe::{Event, Reloaded, StoreNews};
+use poetry::observe::{Event, FeedNews, Reloaded, StoreNews};
 use serde_json::{Value, json};
 
 /// An event.
@@ -49,6 +51,10 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["path"] = json!(path);
             add_store_news(object, news);
         }
+        Event::Feed { upstream, news } => {
+            object["upstream"] = json!(upstream);
+            add_feed_news(object, news);
+        }
         Event::FetchFailed { time, .. } => object["total_ms"] = json!(millis(*time)),
         Event::GivenUp { bytes, time, .. } => {
             object["bytes"] = json!(bytes);
@@ -83,6 +89,11 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
             object["signal"] = json!(signal);
             object["open"] = json!(open);
         }
+        Event::ClientsRefused { why, from, count } => {
+            object["reason"] = json!(why);
+            object["peer"] = json!(from.map(|ip| ip.to_string()));
+            object["count"] = json!(count);
+        }
         Event::Draining { open } | Event::Cut { open } => object["open"] = json!(open),
         Event::Purged {
             scope,
@@ -93,6 +104,7 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         Event::Reloaded { what } => match what {
             Reloaded::Purged { texts } => add_purge(object, "all", b"", "soft", *texts),
             Reloaded::Poems { poems } => object["poems"] = json!(poems),
+            Reloaded::Lists { nets } => object["networks"] = json!(nets),
             Reloaded::Nothing => {}
         },
         Event::Fetching { .. }
@@ -121,10 +133,24 @@ fn add_store_news(object: &mut Value, news: &StoreNews) {
             object["past"] = json!(past);
         }
         StoreNews::Damaged { aside } => object["aside"] = json!(aside),
+        StoreNews::Answers { after, alone } => {
+            object["after_ms"] = json!(millis(*after));
+            object["alone"] = json!(alone);
+        }
         _ => {}
     }
     if let Some(why) = news.reason() {
         object["reason"] = json!(why);
+    }
+}
+
+fn add_feed_news(object: &mut Value, news: &FeedNews) {
+    match news {
+        FeedNews::LinesLost { lines, readers } => {
+            object["feed_lost"] = json!(lines);
+            object["readers"] = json!(readers);
+        }
+        FeedNews::LineTooLong { longest } => object["longest"] = json!(longest),
     }
 }
 
@@ -146,6 +172,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
         "limit": connections.limit,
     });
     object["failures"] = counts(&REASONS, &snapshot.failures);
+    object["refused"] = counts(&REFUSALS, &snapshot.refused);
 
     if let Some(fetches) = &snapshot.fetches {
         object["fetches"] = json!({
@@ -186,6 +213,21 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
         object["fleet"] = figures
             .map(|(word, count)| (word.to_string(), json!(count)))
             .collect();
+    }
+    if let Some(feed) = &snapshot.feed {
+        object["feed"] = json!({
+            "connected_ms": feed.connected.map(millis),
+            "connections": feed.connections,
+            "readers": feed.readers,
+            "slow": feed.slow,
+            "lines": feed.lines,
+            "bytes": feed.bytes,
+            "lost": feed.lost,
+            "too_long": feed.too_long,
+            "cut": feed.cut,
+            "held": feed.held,
+            "backlog": feed.backlog,
+        });
     }
     if !snapshot.upstreams.is_empty() {
         let upstreams = snapshot.upstreams.iter();

@@ -65,11 +65,12 @@ pub(super) enum Answer {
     Own,
     Stale,
     CachedFailure,
+    Live,
 }
 
 impl Answer {
     /// The number of variants.
-    const COUNT: usize = Answer::CachedFailure as usize + 1;
+    const COUNT: usize = Answer::Live as usize + 1;
 }
 
 /// The log, before it is written.

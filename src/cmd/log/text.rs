@@ -5,12 +5,13 @@ use crate::cmd::deadlines::explain;
 use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
-    CacheCounts, ConnectionCounts, FetchCounts, FleetCounts, REASONS, Snapshot, StoreCounts,
-    UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, FeedCounts, FetchCounts, FleetCounts, REASONS, REFUSALS,
+    Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
-use poetry::observe::{AccessRecord, CacheStatus, Event, Outcome, Reloaded, StoreNews};
+use poetry::observe::{AccessRecord, CacheStatus, Event, FeedNote, Outcome, Reloaded, StoreNews};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The option that limits the time of a whole fetch.
@@ -25,6 +26,7 @@ pub(super) fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         CacheStatus::Miss => "miss",
         CacheStatus::Negative => "cached failure",
         CacheStatus::Own => "own",
+        CacheStatus::Live => "live",
         CacheStatus::NoRequest => "no request",
     };
     let end = match &record.outcome {
@@ -34,7 +36,12 @@ pub(super) fn request(record: &AccessRecord<'_>, sample: u64) -> String {
     let (peer, asked, bytes) = (record.peer, asked(record.request), record.bytes);
     let mut line = format!("{peer}: {asked}{status}, {bytes} bytes, {end}");
 
-    if record.wait.as_millis() > 0 {
+    if let Some(feed) = record.feed {
+        line += &format!(", {}", lines(feed.lines));
+        if feed.lost > 0 {
+            line += &format!(", {} lost", thousands(feed.lost));
+        }
+    } else if record.wait.as_millis() > 0 {
         line += &format!(", waited {}", short(record.wait));
     }
     if sample > 1 {
@@ -49,6 +56,7 @@ pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
         Answer::Hit => "using the cached poem",
         Answer::Coalesced => "joining the fetch under way",
         Answer::Own => "sending a poem",
+        Answer::Live => "a reader has left the feed",
         Answer::Stale => "using a stale poem",
         Answer::CachedFailure => "using a cached failure",
     };
@@ -59,6 +67,12 @@ pub(super) fn answer(answer: Answer, record: &AccessRecord<'_>) -> String {
 /// A poem of our own that could not be sent whole.
 pub(super) fn own_failure(error: &Error, record: &AccessRecord<'_>) -> String {
     warning(&(asked(record.request) + &error.to_string()))
+}
+
+/// A reader of a feed that has ended and was too slow.
+pub(super) fn lost_by_reader(note: FeedNote, record: &AccessRecord<'_>) -> String {
+    let (lost, all) = (lines(note.lost), thousands(note.lines + note.lost));
+    warning(&format!("{}: too slow: lost {lost} of {all}", record.peer))
 }
 
 /// The error that ends the process.
@@ -112,10 +126,12 @@ pub(super) fn kind(event: &Event<'_>) -> String {
         Event::UpstreamDown { upstream, .. }
         | Event::UpstreamPaused { upstream, .. }
         | Event::ProgramSaid { upstream, .. }
+        | Event::Feed { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => {
             format!("{word} {upstream}")
         }
         Event::FromStore { is_stale, .. } => format!("{word} {is_stale}"),
+        Event::ClientsRefused { why, .. } => format!("{word} {why}"),
         _ => format!("{word} {}", event.error().map_or("", Error::word)),
     }
 }
@@ -145,6 +161,7 @@ pub(super) fn words(event: &Event<'_>) -> String {
         Event::Following { .. } => "following another proxy's fetch".into(),
         Event::TakenOver { .. } => "took over another proxy's fetch".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
+        Event::Feed { upstream, news } => format!("{upstream}: {news}"),
         Event::FetchFailed { error, .. } => explain(error, FETCH_OPTION),
         Event::GivenUp { bytes, .. } => {
             format!("gave up after {bytes} bytes: no client is left, and the poem can't be kept")
@@ -176,6 +193,7 @@ pub(super) fn words(event: &Event<'_>) -> String {
         Event::AcceptPaused { error, pause } => {
             format!("accepting pauses for {}: {}", short(*pause), reason(error))
         }
+        Event::ClientsRefused { why, from, count } => refused(why, *from, *count),
         Event::Draining { open } => format!(
             "stopping: finishing {}; Ctrl-C again stops at once",
             connections(*open)
@@ -189,6 +207,23 @@ pub(super) fn words(event: &Event<'_>) -> String {
         } => format!("{} ({how})", answers_purged(scope, name, *texts)),
         Event::Reloaded { what } => reloaded(*what),
         Event::ReloadFailed { error } => format!("not reloaded: {error}"),
+    }
+}
+
+/// Clients that were refused, and by which options.
+fn refused(why: &str, from: Option<IpAddr>, count: u64) -> String {
+    let options = match why {
+        "denied" => "--allow, --deny",
+        "per_address" => "--max-per-address",
+        _ => "--client-rate",
+    };
+    let from = from.map(|ip| ip.to_string()).unwrap_or_default();
+    match count {
+        1 => format!("refused a connection from {from} ({options})"),
+        count => {
+            let count = thousands(count);
+            format!("refused {count} connections within a minute ({options}), the last from {from}")
+        }
     }
 }
 
@@ -220,6 +255,8 @@ fn reloaded(what: Reloaded) -> String {
         Reloaded::Purged { texts } => format!("purged {texts} cached answers"),
         Reloaded::Poems { poems: 1 } => "read 1 poem again".into(),
         Reloaded::Poems { poems } => format!("read {poems} poems again"),
+        Reloaded::Lists { nets: 1 } => "read 1 network again".into(),
+        Reloaded::Lists { nets } => format!("read {} networks again", thousands(nets as u64)),
         Reloaded::Nothing => "nothing to reload".into(),
     }
 }
@@ -235,11 +272,13 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
 
     lines.push(connection_counts(&snapshot.connections));
     lines.extend(failure_counts(&snapshot.failures));
+    lines.extend(refused_counts(&snapshot.refused));
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.store.as_ref().map(store_counts));
     let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
     lines.extend(fleet.as_ref().map(fleet_counts));
+    lines.extend(snapshot.feed.as_ref().map(feed_counts));
     lines.extend(snapshot.upstreams.iter().map(upstream_counts));
     if lost > 0 {
         lines.push(format!("log: {} lost since the start", self::lines(lost)));
@@ -249,13 +288,23 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
 
 /// The reasons that there were, in the words of the JSON log without its underscores.
 fn failure_counts(counts: &[u64; REASONS.len()]) -> Option<String> {
-    let words = REASONS.map(|word| word.replace('_', " "));
-    let reasons = counts.iter().zip(&words);
-    let reasons = reasons.filter(|(count, _)| **count > 0);
-    let reasons: Vec<(u64, &str)> = reasons
-        .map(|(count, word)| (*count, word.as_str()))
-        .collect();
-    (!reasons.is_empty()).then(|| format!("failures: {}", list(&reasons)))
+    let reasons = list_of_any(&REASONS, counts)?;
+    Some(format!("failures: {reasons}"))
+}
+
+/// The reasons for which connections were refused, if any was.
+fn refused_counts(counts: &[u64; REFUSALS.len()]) -> Option<String> {
+    let reasons = list_of_any(&REFUSALS, counts)?;
+    Some(format!("refused connections: {reasons}"))
+}
+
+/// The numbers that are not 0, with their words.
+fn list_of_any(words: &[&str], counts: &[u64]) -> Option<String> {
+    let words = words.iter().map(|word| word.replace('_', " "));
+    let words: Vec<String> = words.collect();
+    let some = counts.iter().zip(&words).filter(|(count, _)| **count > 0);
+    let some: Vec<(u64, &str)> = some.map(|(count, word)| (*count, word.as_str())).collect();
+    (!some.is_empty()).then(|| list(&some))
 }
 
 fn upstream_counts(counts: &UpstreamCounts) -> String {
@@ -331,6 +380,10 @@ fn store_counts(counts: &StoreCounts) -> String {
         (counts.dropped, "dropped"),
         (counts.errors, "errors"),
     ];
+    if counts.fleet.is_some() {
+        return format!("store: {state}, {}", list(&figures));
+    }
+
     let texts = thousands(counts.texts);
     let figures = list(&figures);
     format!("store: {state}, {texts} poems, {bytes} of {capacity} bytes, {figures}")
@@ -347,6 +400,23 @@ fn fleet_counts(counts: &FleetCounts) -> String {
         (counts.published, "published"),
     ];
     format!("fleet: {}", list(&figures))
+}
+
+fn feed_counts(counts: &FeedCounts) -> String {
+    let whole = |time: Duration| short(Duration::from_secs(time.as_secs()));
+    let state = match counts.connected {
+        Some(time) => format!("connected for {}", whole(time)),
+        None => "not connected".into(),
+    };
+    let figures = [
+        (counts.readers, "reading"),
+        (counts.slow, "slow"),
+        (counts.lost, "lost"),
+        (counts.too_long, "too long"),
+        (counts.cut, "cut"),
+    ];
+    let (lines, bytes) = (lines(counts.lines), thousands(counts.bytes));
+    format!("feed: {state}, {lines}, {bytes} bytes, {}", list(&figures))
 }
 
 fn list(counts: &[(u64, &str)]) -> String {

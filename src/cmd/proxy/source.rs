@@ -6,6 +6,7 @@ use crate::cmd::transforms::most_similar;
 use poetry::addr::Addr;
 use poetry::net::Listener;
 use poetry::upstream::{BadCommand, ExecCommand, Origin, Recital, Upstream};
+use std::fmt;
 
 /// The UPSTREAM that needs no server.
 const BUILTIN: &str = "builtin";
@@ -27,6 +28,25 @@ impl Source {
         match self {
             Source::Exec(command) => Some(command),
             Source::Builtin | Source::Server(_) => None,
+        }
+    }
+
+    /// Whether the same words name another server on each machine.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Source::Builtin => true,
+            Source::Server(addr) => addr.is_local(),
+            Source::Exec(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Builtin => f.write_str(BUILTIN),
+            Source::Server(addr) => addr.fmt(f),
+            Source::Exec(command) => write!(f, "{EXEC}{command}"),
         }
     }
 }

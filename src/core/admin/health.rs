@@ -159,6 +159,10 @@ impl Look<'_> {
     /// What clients get while no upstream answers. Of the texts cached some may be too
     /// old to be served, so that the last minute says more than their number.
     fn still_served(&self) -> String {
+        if let Some(feed) = &self.snapshot.feed {
+            let wait = if feed.readers == 1 { "waits" } else { "wait" };
+            return format!(" {} {wait} for it.", counted(feed.readers, "reader"));
+        }
         let cached = self.snapshot.cache.map_or(0, |cache| cache.kept.0);
         if cached == 0 {
             return " Nothing is cached, so nothing can be served.".to_string();

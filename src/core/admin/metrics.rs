@@ -1,7 +1,7 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
-//! Nothing is counted here. One [`Snapshot`] becomes at most `95 + 24 U` series for `U`
-//! upstreams, and 11 for a store and 7 for a fleet, however many texts are cached and
+//! Nothing is counted here. One [`Snapshot`] becomes at most `99 + 24 U` series for `U`
+//! upstreams, 11 for a store, 7 for a fleet and 11 for a feed, however many texts are cached and
 //! clients come. Each known value of a label is there from the start, with 0: a rate
 //! needs to see a number before it rises. A service without a cache or without
 //! upstreams has no series about them.
@@ -9,12 +9,14 @@
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 
 mod family;
+mod feed;
 mod format;
 mod store;
 
 use crate::admin::process::Process;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, Histogram, REASONS, Snapshot, UpstreamCounts, UpstreamState,
+    CacheCounts, ERRORS, FetchCounts, Histogram, REASONS, REFUSALS, Snapshot, UpstreamCounts,
+    UpstreamState,
 };
 use crate::observe::Class;
 use family::{Families, Family, NO_LABELS};
@@ -71,6 +73,9 @@ impl Collector for Scrape {
         if let Some(counts) = &snapshot.store {
             store::stored(&mut families, counts)?;
         }
+        if let Some(counts) = &snapshot.feed {
+            feed::fed(&mut families, counts)?;
+        }
         bugs_and_log(&mut families, snapshot, self.lost_log_lines)?;
         process(&mut families, &self.process)
     }
@@ -118,6 +123,7 @@ fn service(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
         &Family::new("poetry_connections_limit", "The most that may be open"),
         [(NO_LABELS, connections.limit)],
     )?;
+    refused(families, snapshot)?;
     families.counter(
         &Family::new(
             "poetry_accept_pauses",
@@ -136,6 +142,24 @@ fn service(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
     families.counter(
         &Family::new("poetry_transforms", "Transformations, by how they ended"),
         each("result", ["done", "failed", "declined", "known"], results),
+    )
+}
+
+/// The clients that are kept out.
+fn refused(families: &mut Families<'_>, snapshot: &Snapshot) -> Result {
+    families.counter(
+        &Family::new(
+            "poetry_connections_refused",
+            "Connections refused right after accept, by the reason",
+        ),
+        each("reason", REFUSALS, snapshot.refused),
+    )?;
+    families.counter(
+        &Family::new(
+            "poetry_connections_unmetered",
+            "Connections that --client-rate had no room to count",
+        ),
+        [(NO_LABELS, snapshot.unmetered)],
     )
 }
 

@@ -150,7 +150,9 @@ fn subject<'a>(event: &'a Event<'_>) -> &'a str {
         Event::UpstreamDown { upstream, .. }
         | Event::UpstreamPaused { upstream, .. }
         | Event::ProgramSaid { upstream, .. }
+        | Event::Feed { upstream, .. }
         | Event::UpstreamUp { upstream, .. } => upstream,
+        Event::ClientsRefused { why, .. } => why,
         _ => event.fetch().map_or("", |fetch| fetch.upstream),
     }
 }
@@ -175,6 +177,7 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
             };
             (level, format!("{path}: {news}"))
         }
+        Event::Feed { upstream, news } => (Level::Warn, format!("{upstream}: {news}")),
         Event::Reloaded { what } => (Level::Info, reloaded(*what)?),
         Event::Purged { scope, texts, .. } => {
             let purged = reloaded(Reloaded::Purged { texts: *texts })?;
@@ -227,8 +230,18 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
                 format!("no connection could be accepted: {error}"),
             )
         }
+        Event::ClientsRefused { why, count, .. } => (Level::Warn, refused(why, *count)),
         Event::PoemSkipped { .. } => (Level::Warn, error),
     })
+}
+
+/// Names no address: the page may be seen by more than those that may know them.
+fn refused(why: &str, count: u64) -> String {
+    let connections = match count {
+        1 => "a connection".to_string(),
+        count => format!("{} connections within a minute", thousands(count)),
+    };
+    format!("refused {connections}: {}", why.replace('_', " "))
 }
 
 fn reloaded(what: Reloaded) -> Option<String> {
@@ -236,6 +249,7 @@ fn reloaded(what: Reloaded) -> Option<String> {
         Reloaded::Purged { texts: 1 } => Some("purged 1 cached answer".to_string()),
         Reloaded::Purged { texts } => Some(format!("purged {} cached answers", thousands(texts))),
         Reloaded::Poems { poems } => Some(format!("read {poems} poems again")),
+        Reloaded::Lists { nets } => Some(format!("read {} networks again", thousands(nets as u64))),
         Reloaded::Nothing => None,
     }
 }

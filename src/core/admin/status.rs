@@ -7,8 +7,8 @@ use super::history::{self, History, quantile};
 use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
-    CacheCounts, ERRORS, FetchCounts, FleetCounts, FlightView, Histogram, REASONS, Snapshot,
-    StoreCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts, FlightView, Histogram, REASONS,
+    REFUSALS, Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -100,6 +100,8 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "clients": {
             "open": snapshot.connections.open,
             "limit": snapshot.connections.limit,
+            "refused": named(&REFUSALS, &snapshot.refused),
+            "unmetered": snapshot.unmetered,
         },
         "requests": history::requests(&snapshot.connections),
         "failures": named(&REASONS, &snapshot.failures),
@@ -109,6 +111,7 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "cache": snapshot.cache.map(|counts| cache(&counts, history)),
         "store": snapshot.store.as_ref().map(|counts| store(counts, clock)),
         "queue": snapshot.fetches.as_ref().map(queue),
+        "feed": snapshot.feed.as_ref().map(feed),
         "fleet": snapshot.store.as_ref().and_then(|store| store.fleet.as_ref()).map(fleet),
         "upstreams": upstreams(&snapshot.upstreams, clock),
         "notices": parts.notices.to_json(clock),
@@ -182,6 +185,22 @@ fn cache(counts: &CacheCounts, history: &History) -> Value {
         },
         "evictions": counts.evicted_kept + counts.evicted_remembered,
         "evictions_minute": history.last(LOOK_BACK).evicted(),
+    })
+}
+
+fn feed(counts: &FeedCounts) -> Value {
+    json!({
+        "connected_s": counts.connected.map(seconds),
+        "connections": counts.connections,
+        "readers": counts.readers,
+        "slow": counts.slow,
+        "lines": counts.lines,
+        "bytes": counts.bytes,
+        "lost": counts.lost,
+        "too_long": counts.too_long,
+        "cut": counts.cut,
+        "held": counts.held,
+        "backlog": counts.backlog,
     })
 }
 

@@ -225,6 +225,7 @@ mod tests {
             wait: Duration::ZERO,
             total: Duration::ZERO,
             stored: false,
+            feed: None,
         }
     }
 

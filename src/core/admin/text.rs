@@ -4,7 +4,8 @@
 use super::health::{counted, reason_of, thousands};
 use super::keys::shown;
 use crate::control::{
-    FetchCounts, FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts, UpstreamState,
+    FeedCounts, FetchCounts, FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts,
+    UpstreamState,
 };
 use humantime::format_duration;
 use std::fmt::Write;
@@ -41,6 +42,10 @@ pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> St
         let keys = counted(cache.keys, "key");
         lines.add("memory", format!("{keys}, {held} of {capacity} bytes"));
     }
+    if let Some(feed) = &snapshot.feed {
+        lines.add("feed", feed_now(feed));
+        lines.add("  since start", feed_since(feed));
+    }
     for upstream in &snapshot.upstreams {
         lines.add(
             "upstream",
@@ -70,6 +75,26 @@ fn fetches_now(fetches: &FetchCounts) -> String {
     }
     let _never_fails = write!(text, "; {} for them", wait(fetches.readers));
     text
+}
+
+fn feed_now(feed: &FeedCounts) -> String {
+    let state = match feed.connected {
+        Some(since) => format!("connected for {}", time(since)),
+        None => "not connected".into(),
+    };
+    let (readers, slow) = (counted(feed.readers, "reader"), thousands(feed.slow));
+    let (held, backlog) = (thousands(feed.held), thousands(feed.backlog));
+    format!("{state}; {readers}, {slow} slow; {held} bytes held for a backlog of {backlog}")
+}
+
+fn feed_since(feed: &FeedCounts) -> String {
+    let numbers = [feed.bytes, feed.lost, feed.too_long, feed.cut].map(thousands);
+    let [bytes, lost, too_long, cut] = numbers;
+    let (lines, connections) = (
+        counted(feed.lines, "line"),
+        counted(feed.connections, "connection"),
+    );
+    format!("{lines}, {bytes} bytes by {connections}; {lost} lost, {too_long} too long, {cut} cut")
 }
 
 fn wait(clients: u64) -> String {

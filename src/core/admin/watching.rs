@@ -158,6 +158,7 @@ mod tests {
             wait: Duration::ZERO,
             total: Duration::ZERO,
             stored: false,
+            feed: None,
         });
     }
 

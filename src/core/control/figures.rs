@@ -1,8 +1,8 @@
 //! The figures of a service at one moment. Logs, `/status` and `/metrics` are made from
 //! one [`Snapshot`], so they can't disagree.
 
-pub use crate::observe::REASONS;
 use crate::observe::{Class, FetchCause};
+pub use crate::observe::{REASONS, REFUSALS};
 use crate::stats::{FetchResult, Stats, WAIT_BOUNDS, bucket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,11 @@ pub struct Snapshot {
     /// How long clients with a request waited for the first byte, or for the end where
     /// none came, in seconds.
     pub wait: Histogram,
+    /// Connections refused right after accept, by their reason: one number for each of
+    /// [`REFUSALS`].
+    pub refused: [u64; REFUSALS.len()],
+    /// Connections that came in although `--client-rate` had no room to count them.
+    pub unmetered: u64,
     /// Pauses of accepting for lack of a resource.
     pub accept_pauses: u64,
     /// Transformations. A text counts once, also where a list of them is applied.
@@ -39,6 +44,8 @@ pub struct Snapshot {
     pub cache: Option<CacheCounts>,
     /// The store behind the cache; `None` without one.
     pub store: Option<StoreCounts>,
+    /// The feed; `None` for a service without one.
+    pub feed: Option<FeedCounts>,
 }
 
 /// How an upstream failed: the words of [`Error::word`](crate::error::Error::word) that
@@ -314,6 +321,33 @@ impl FleetCounts {
     }
 }
 
+/// What a feed did and holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeedCounts {
+    /// For how long its source is connected; `None` while it is not.
+    pub connected: Option<Duration>,
+    /// Connections to its source since the start.
+    pub connections: u64,
+    /// Readers at this moment.
+    pub readers: u64,
+    /// Of these, the ones that have lost lines.
+    pub slow: u64,
+    /// Whole lines that came.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Lines that readers were too slow for, those of all readers added up.
+    pub lost: u64,
+    /// Lines left out because they were too long.
+    pub too_long: u64,
+    /// Lines that were cut by the end of a connection, and left out.
+    pub cut: u64,
+    /// Bytes held for readers.
+    pub held: u64,
+    /// How far a reader may be behind, in bytes.
+    pub backlog: u64,
+}
+
 impl ConnectionCounts {
     /// The number of connections that have ended.
     pub fn ended(&self) -> u64 {
@@ -354,6 +388,8 @@ impl Snapshot {
             failures: stats.reasons.each_ref().map(count),
             sent: stats.sent.each_ref().map(count),
             wait: Histogram::of_waits(stats),
+            refused: stats.refused.each_ref().map(count),
+            unmetered: count(&stats.unmetered),
             accept_pauses: count(&stats.accept_pauses),
             transforms: TransformCounts {
                 done: count(&stats.transformed),
@@ -371,6 +407,7 @@ impl Snapshot {
             upstreams: Vec::new(),
             cache: None,
             store: None,
+            feed: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::state::End;
 use super::{Inner, launch};
 use crate::error::Error;
-use crate::observe::FetchNote;
+use crate::observe::{FeedNote, FetchNote};
 use crate::poem::Poem;
 use crate::sync::drop_after;
 use bytes::Bytes;
@@ -64,12 +64,18 @@ impl<B> Read<B> {
     }
 }
 
-/// A complete text that is read from somewhere else while it is sent.
+/// A text that is read from somewhere else while it is sent: a file, or a feed.
 pub trait Pull: Send + Sync {
     /// What [`Reader::peek_ahead`] shows. It must not wait.
     fn peek(&self) -> (Read, bool);
     /// Takes `count` of the bytes that `peek` showed.
     fn advance(&mut self, count: usize);
+    /// The bytes that `peek` showed can't be taken for now.
+    fn not_taken(&self) {}
+    /// What a feed knows of this reader.
+    fn feed_note(&self) -> Option<FeedNote> {
+        None
+    }
     /// Ready once `peek` shows something other than `Pending`.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
@@ -237,6 +243,22 @@ impl Reader {
             ReadFrom::Along { at, .. } => *at += count as u64,
             ReadFrom::Elsewhere(text) => text.advance(count),
             ReadFrom::Released => {}
+        }
+    }
+
+    /// Says that the bytes that [`Reader::peek`] showed can't be taken for now, so that
+    /// nothing is held for that.
+    pub fn not_taken(&self) {
+        if let ReadFrom::Elsewhere(text) = &self.from {
+            text.not_taken();
+        }
+    }
+
+    /// What a feed knows of this reader; `None` for any other text.
+    pub fn feed_note(&self) -> Option<FeedNote> {
+        match &self.from {
+            ReadFrom::Elsewhere(text) => text.feed_note(),
+            _ => None,
         }
     }
 

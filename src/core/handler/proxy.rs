@@ -26,6 +26,7 @@ mod tally;
 mod target;
 mod ttl;
 
+use crate::addr::ClientNet;
 use crate::cache::{KeepTimes, Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
@@ -283,6 +284,8 @@ impl Proxy {
 struct Ask {
     target: Arc<Target>,
     request: Bytes,
+    /// The client that has asked for it first, if it has an address.
+    client: Option<ClientNet>,
     cause: FetchCause,
 }
 
@@ -290,11 +293,13 @@ impl Handler for Proxy {
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response {
         let target = self.target();
         let key = target.scope.key(&request.body);
+        let client = request.from.map(ClientNet::of);
         let fetch = |guard, request, cause| {
             let target = target.clone();
             let ask = Ask {
                 target,
                 request,
+                client,
                 cause,
             };
             self.spawn_fetch(ask, guard, now);

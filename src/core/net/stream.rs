@@ -7,7 +7,7 @@ use crate::rt::Watched;
 use futures_lite::future;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use socket2::Socket;
+use socket2::{Socket, TcpKeepalive};
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
@@ -16,10 +16,21 @@ use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// A connection without limits is looked after by the kernel: after half a minute of
+/// silence it asks, six times, five seconds apart. A link that is down for less goes
+/// on.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 6;
+
 /// A connection just accepted. The reactor does not know it yet.
 pub(crate) struct Accepted {
     socket: Socket,
+    /// The client's address.
     peer: Option<SocketAddr>,
+    /// The bytes of the PROXY header that has named it.
+    header_bytes: u32,
+    is_on_loopback: bool,
     is_armed: Cell<bool>,
 }
 
@@ -28,8 +39,17 @@ impl Accepted {
         Accepted {
             socket,
             peer,
+            header_bytes: 0,
+            is_on_loopback: peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
             is_armed: Cell::new(false),
         }
+    }
+
+    /// A PROXY header of `bytes` was read, and has named the client, unless that is the
+    /// peer itself.
+    pub(crate) fn take_header(&mut self, source: Option<SocketAddr>, bytes: u32) {
+        self.peer = source.or(self.peer);
+        self.header_bytes = bytes;
     }
 
     /// A connection that the reactor does not take, and that takes no byte.
@@ -43,20 +63,17 @@ impl Accepted {
     /// The client's address, for logs. A socket for IPv6 and IPv4 shows a client by
     /// IPv4 as `::ffff:1.2.3.4`; here it is IPv4.
     pub(crate) fn peer(&self) -> Peer {
-        match self.peer {
-            Some(SocketAddr::V4(addr)) => Peer::V4(addr),
-            Some(SocketAddr::V6(addr)) => match addr.ip().to_ipv4_mapped() {
-                Some(ip) => Peer::V4(SocketAddrV4::new(ip, addr.port())),
-                None => Peer::V6(Box::new(addr)),
-            },
-            None => Peer::Unix,
-        }
+        self.peer.map_or(Peer::Unix, Peer::from)
     }
 
-    /// Whether the client is on this machine, by the loopback.
+    /// The client's address without the port; `None` over a unix socket.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
+    }
+
+    /// Whether the connection comes from this machine, by the loopback.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.peer
-            .is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+        self.is_on_loopback
     }
 
     /// Sends as many bytes as the kernel takes at once, and returns their number.
@@ -74,9 +91,12 @@ impl Accepted {
         try_recv(&self.socket, into)
     }
 
-    /// What the kernel knows of the connection. `None` for a unix socket.
+    /// What the kernel knows of the connection. `None` for a unix socket. What it has
+    /// received doesn't include the PROXY header.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
-        TcpInfo::of(&self.socket)
+        let mut info = TcpInfo::of(&self.socket)?;
+        info.received = info.received.saturating_sub(u64::from(self.header_bytes));
+        Some(info)
     }
 
     /// From now until [`Stream::disarm`], any close is a reset, also when our process
@@ -116,6 +136,18 @@ impl Peer {
             Peer::V4(addr) => Some((*addr.ip()).into()),
             Peer::V6(addr) => Some((*addr.ip()).into()),
             Peer::Unix => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(addr: SocketAddr) -> Peer {
+        match addr {
+            SocketAddr::V4(addr) => Peer::V4(addr),
+            SocketAddr::V6(addr) => match addr.ip().to_ipv4_mapped() {
+                Some(ip) => Peer::V4(SocketAddrV4::new(ip, addr.port())),
+                None => Peer::V6(Box::new(addr)),
+            },
         }
     }
 }
@@ -204,11 +236,28 @@ impl Stream {
         let _ = self.socket.get_ref().set_linger(None); // can't fail where arming did not
     }
 
+    /// Has the kernel notice within about a minute that the other side is gone without
+    /// a word, also while nothing is sent. Unix sockets need none of that.
+    pub(crate) fn keep_alive(&self) {
+        let probes = TcpKeepalive::new()
+            .with_time(KEEPALIVE_TIME)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_RETRIES);
+        let _not_tcp = self.socket.get_ref().set_tcp_keepalive(&probes);
+    }
+
     /// Limits the bytes that the kernel takes before the network has taken the earlier
     /// ones, where it can.
     pub(crate) fn limit_unsent(&self) {
         #[cfg(target_os = "linux")]
         let _not_tcp = self.socket.get_ref().set_tcp_notsent_lowat(UNSENT_BYTES);
+    }
+
+    /// From now on the kernel sends short packets, too, before the earlier ones are
+    /// acknowledged (TCP_NODELAY): for one that sends question after question.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn send_small_at_once(&self) {
+        let _not_tcp = self.socket.get_ref().set_tcp_nodelay(true);
     }
 
     /// Sends as many bytes as the kernel takes at once, and returns their number.

@@ -18,7 +18,7 @@ pub fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         "peer": record.peer.to_string(),
         "class": record.class().word(),
         "hit": matches!(record.status, CacheStatus::Hit(_) | CacheStatus::Negative),
-        "collapsed": record.status == CacheStatus::Coalesced,
+        "collapsed": matches!(record.status, CacheStatus::Coalesced | CacheStatus::Live),
         "bytes": record.bytes,
         "wait_ms": millis(record.wait),
         "total_ms": millis(record.total),
@@ -37,9 +37,13 @@ pub fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         }
         CacheStatus::Coalesced => object["fwd"] = json!("miss"),
         CacheStatus::Stale => object["fwd"] = json!("stale"),
-        CacheStatus::Negative | CacheStatus::Own | CacheStatus::NoRequest => {}
+        CacheStatus::Negative | CacheStatus::Own | CacheStatus::Live | CacheStatus::NoRequest => {}
     }
     add_fetch(&mut object, record);
+    if let Some(feed) = record.feed {
+        object["feed_lines"] = json!(feed.lines);
+        object["feed_lost"] = json!(feed.lost);
+    }
 
     if let Some(reason) = record.outcome.reason() {
         object["reason"] = json!(reason);

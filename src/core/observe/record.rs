@@ -20,6 +20,8 @@ pub enum CacheStatus {
     Negative,
     /// This process: a server's own poem, or a transformation done here.
     Own,
+    /// A feed that many read. Its reader leaves when it likes: that is no failure.
+    Live,
     /// Nowhere: the connection ended before there was a request.
     NoRequest,
 }
@@ -66,6 +68,10 @@ pub const REASONS: [&str; 17] = [
     "failed",
 ];
 
+/// Why connections are refused right after accept: by a list, by the number of their
+/// client's connections, by its rate.
+pub const REFUSALS: [&str; 3] = ["denied", "per_address", "rate"];
+
 impl Outcome {
     /// The one word for this outcome in JSON.
     pub fn word(&self) -> &'static str {
@@ -86,7 +92,7 @@ impl Outcome {
             Outcome::Whole | Outcome::Declined | Outcome::NothingSent => None,
             Outcome::Failed(error) => Some(error.to_string()),
             Outcome::FellBehind(window) => Some(format!(
-                "the client was too slow for a text over {window} bytes"
+                "the client was too slow: more than {window} bytes behind"
             )),
             Outcome::Left => Some("the client closed the connection".into()),
             Outcome::Stuck => Some("the client sent or took nothing for too long".into()),
@@ -114,6 +120,17 @@ pub struct AccessRecord<'a> {
     pub total: Duration,
     /// Whether the fetch that this request started ended in a text that was kept.
     pub stored: bool,
+    /// What a reader of a feed got and lost.
+    pub feed: Option<FeedNote>,
+}
+
+/// What a reader of a feed got and lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeedNote {
+    /// Lines that were sent to it. The last may be sent in part.
+    pub lines: u64,
+    /// Lines that it was too slow for.
+    pub lost: u64,
 }
 
 /// What a fetch tells of itself to the clients that it answers.
@@ -190,7 +207,7 @@ pub enum Class {
     Hit,
     /// Whole, from the cache, past its ttl.
     Stale,
-    /// Whole, from another request's fetch.
+    /// Whole, from another request's fetch; or a reader of a feed that has left.
     Coalesced,
     /// Whole, from a fetch of its own.
     Miss,
@@ -238,12 +255,13 @@ impl AccessRecord<'_> {
     /// The class this connection is counted in. A service that declines has answered.
     pub fn class(&self) -> Class {
         match (&self.outcome, self.status) {
+            (Outcome::Left, CacheStatus::Live) => Class::Coalesced,
             (Outcome::Failed(_) | Outcome::FellBehind(_) | Outcome::Left | Outcome::Stuck, _) => {
                 Class::Failure
             }
             (_, CacheStatus::Hit(_) | CacheStatus::Negative) => Class::Hit,
             (_, CacheStatus::Stale) => Class::Stale,
-            (_, CacheStatus::Coalesced) => Class::Coalesced,
+            (_, CacheStatus::Coalesced | CacheStatus::Live) => Class::Coalesced,
             (_, CacheStatus::Miss) => Class::Miss,
             (_, CacheStatus::Own) => Class::Own,
             (_, CacheStatus::NoRequest) => Class::Unasked,

@@ -1,6 +1,7 @@
 //! What happens to a store of texts.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Something changed about a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,42 @@ pub enum StoreNews {
         /// Why.
         why: String,
     },
+    /// A fleet: texts are shared with its other proxies.
+    Joined,
+    /// A fleet: its server does not answer in time, and is not asked until it does.
+    Silent {
+        /// The time that it has.
+        limit: Duration,
+    },
+    /// A fleet: there is no connection to its server.
+    Unreached {
+        /// Why.
+        why: String,
+    },
+    /// A fleet: its server does not let us in.
+    Refused {
+        /// In its words.
+        why: String,
+    },
+    /// A fleet: what answers is no server of Redis.
+    NotRedis {
+        /// Why.
+        why: String,
+    },
+    /// A fleet: its server can be asked again.
+    Answers {
+        /// How long it could not.
+        after: Duration,
+        /// Questions that were not asked meanwhile.
+        alone: u64,
+    },
+    /// A fleet: its server takes no texts.
+    Unshared {
+        /// In its words.
+        why: String,
+    },
+    /// A fleet: a purge will reach the others once its server can be asked.
+    PurgeOwed,
 }
 
 impl StoreNews {
@@ -60,6 +97,14 @@ impl StoreNews {
             StoreNews::QueueFull => "store_queue_full",
             StoreNews::Discarded { .. } => "store_discarded",
             StoreNews::Off { .. } => "store_off",
+            StoreNews::Joined => "fleet_joined",
+            StoreNews::Silent { .. } => "fleet_silent",
+            StoreNews::Unreached { .. } => "fleet_unreached",
+            StoreNews::Refused { .. } => "fleet_refused",
+            StoreNews::NotRedis { .. } => "fleet_not_redis",
+            StoreNews::Answers { .. } => "fleet_answers",
+            StoreNews::Unshared { .. } => "fleet_unshared",
+            StoreNews::PurgeOwed => "fleet_purge_owed",
         }
     }
 
@@ -68,14 +113,25 @@ impl StoreNews {
         match self {
             StoreNews::Unwritable { why }
             | StoreNews::Discarded { why }
-            | StoreNews::Off { why } => Some(why),
+            | StoreNews::Off { why }
+            | StoreNews::Unreached { why }
+            | StoreNews::Refused { why }
+            | StoreNews::NotRedis { why }
+            | StoreNews::Unshared { why } => Some(why),
             _ => None,
         }
     }
 
     /// Whether something went wrong.
     pub fn is_trouble(&self) -> bool {
-        !matches!(self, StoreNews::Opened { .. } | StoreNews::Writable)
+        let is_good = matches!(
+            self,
+            StoreNews::Opened { .. }
+                | StoreNews::Writable
+                | StoreNews::Joined
+                | StoreNews::Answers { .. }
+        );
+        !is_good
     }
 }
 
@@ -114,6 +170,28 @@ impl fmt::Display for StoreNews {
                 )
             }
             StoreNews::Off { why } => write!(f, "not used: {why}; nothing is kept over a restart"),
+            StoreNews::Joined => f.write_str("sharing poems with the fleet"),
+            StoreNews::Silent { limit } => {
+                let limit = humantime::format_duration(*limit);
+                write!(f, "no answer within {limit}: on its own until it answers")
+            }
+            StoreNews::Unreached { why } => write!(f, "{why}: on its own until it answers"),
+            StoreNews::Refused { why } => {
+                write!(f, "it refuses: {why}; on its own until it does not")
+            }
+            StoreNews::NotRedis { why } => {
+                write!(f, "{why}; on its own until it answers as Redis does")
+            }
+            StoreNews::Answers { after, alone } => {
+                let after = Duration::from_secs(after.as_secs().max(1));
+                let after = humantime::format_duration(after);
+                write!(
+                    f,
+                    "answers again after {after}; {alone} fetches did not ask it"
+                )
+            }
+            StoreNews::Unshared { why } => write!(f, "poems are not shared: {why}"),
+            StoreNews::PurgeOwed => f.write_str("purged here; the fleet is told once it answers"),
         }
     }
 }

@@ -77,7 +77,7 @@ impl Acceptor {
         match listener.accept() {
             Ok(client) => {
                 self.pause = PAUSE_MIN;
-                self.spare = server.handle(client, slot, Instant::now());
+                self.spare = server.arrive(client, slot, Instant::now());
                 self.pass_turn();
                 return true;
             }

@@ -132,6 +132,7 @@ impl<H: Handler> Server<H> {
     /// Looks at a connection until it is acknowledged, and closes it then. Resets it
     /// if the client takes nothing for the client timeout.
     pub(super) fn close_later(self: &Arc<Self>, answer: Answer, watch: AckWatch) {
+        answer.pass.answered();
         let connection = Unacknowledged {
             answer,
             watch,

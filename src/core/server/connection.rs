@@ -1,10 +1,12 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
+use super::admit::say;
 use super::delivery::{Delivery, Pause, Progress};
 use super::{Handler, Request, Response, Server};
+use crate::admission::Pass;
 use crate::error::Error;
 use crate::net::{Peer, Received, Stream};
-use crate::observe::{AccessRecord, CacheStatus, FetchNote, Outcome};
+use crate::observe::{AccessRecord, CacheStatus, FeedNote, FetchNote, Outcome};
 use crate::protocol::{Malformed, Protocol, RequestDecoder};
 use crate::rt::{self, CoopBudget};
 use crate::slots::Slot;
@@ -33,7 +35,11 @@ pub(super) fn logged(request: &[u8]) -> &[u8] {
 
 /// How long the first part of a failed answer may take to leave the kernel before the
 /// reset.
-const FLUSH: Duration = Duration::from_secs(1);
+pub(super) const FLUSH: Duration = Duration::from_secs(1);
+
+/// When a client may try again for which the queue was full: fetches end all the time,
+/// and some of those that wait give up.
+const QUEUE_RETRY: Duration = Duration::from_secs(10);
 
 /// A connection with a task of its own.
 pub(super) struct Connection<H: Handler> {
@@ -41,6 +47,7 @@ pub(super) struct Connection<H: Handler> {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
     pub(super) slot: Slot,
+    pub(super) pass: Pass,
     pub(super) accepted: Instant,
 }
 
@@ -63,6 +70,8 @@ pub(super) struct Responding {
     stored: bool,
     /// The fetch that the answer came from. Known at the end.
     fetch: Option<Arc<FetchNote>>,
+    /// What a reader of a feed got and lost. Known at the end.
+    feed: Option<FeedNote>,
     pub(super) input: ClientInput,
     /// From accept to the first byte of the answer, once that is sent.
     wait: Option<Duration>,
@@ -77,6 +86,7 @@ impl Responding {
             delivery,
             stored: false,
             fetch: None,
+            feed: None,
             input: ClientInput::default(),
         }
     }
@@ -88,6 +98,7 @@ impl Responding {
             self.fetch = reader.note().or(self.fetch.take());
         }
         self.stored |= self.status == CacheStatus::Miss && reader.was_kept();
+        self.feed = reader.feed_note().or(self.feed);
     }
 }
 
@@ -116,10 +127,15 @@ impl ClientInput {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Reads the rest of the request, whose first bytes are `begun`, and answers it.
+    /// Reads the rest of the request, whose first bytes are `begun`, and answers it. In
+    /// the poem protocol there is no request.
     pub(super) async fn serve(&self, begun: Box<[u8]>) {
         let limit = self.server.limits.client_timeout;
-        let request = Box::pin(rt::within(limit, self.request(begun))).await;
+        let request = if self.server.wire.protocol == Protocol::Poem {
+            Some(Ok(Bytes::new()))
+        } else {
+            Box::pin(rt::within(limit, self.request(begun))).await
+        };
 
         match request.unwrap_or(Err(Outcome::Stuck)) {
             Ok(request) => {
@@ -298,7 +314,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends an answer that will never be whole.
-    async fn abort(&self, responding: &Responding, error: Arc<Error>) -> Outcome {
+    async fn abort(&self, responding: &mut Responding, error: Arc<Error>) -> Outcome {
         // Only where answers are framed does an end without one decline. Elsewhere it
         // would look like a poem's.
         let can_decline = self.server.wire.protocol == Protocol::Netstring;
@@ -308,6 +324,12 @@ impl<H: Handler> Connection<H> {
             return Outcome::Declined;
         }
 
+        let is_busy = matches!(*error, Error::QueueFull { .. });
+        let is_busy = is_busy && responding.delivery.sent == 0;
+        let words = is_busy.then(|| self.server.refusal_words(&self.peer, QUEUE_RETRY));
+        if let Some(words) = words.flatten() {
+            responding.delivery.sent = say(&self.stream, &words).await;
+        }
         self.flush(responding).await;
         Outcome::Failed(error)
     }
@@ -331,6 +353,7 @@ impl<H: Handler> Connection<H> {
             wait: responding.wait.unwrap_or(total),
             total,
             stored: responding.stored,
+            feed: responding.feed,
         });
     }
 

@@ -70,7 +70,10 @@ impl Delivery {
                     self.sent += count as u64;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Progress::Full,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.reader.not_taken();
+                    return Progress::Full;
+                }
                 Err(_) => return Progress::Gone,
             }
         }

@@ -101,6 +101,7 @@ impl<H: Handler> Connection<H> {
     /// connection and discard what it still holds.
     pub(super) async fn close_politely(&self, sent: u64, mut input: ClientInput) -> Outcome {
         let _closing = ClosingGuard::new(&self.server.stats);
+        self.pass.answered();
         self.stream.disarm();
         if self.stream.finish().is_err() {
             // The client has reset the connection, perhaps after it had everything.

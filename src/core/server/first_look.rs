@@ -48,12 +48,16 @@ impl FirstLook<'_> {
             Received::Bytes(count) => count,
             Received::Nothing | Received::Eof | Received::Broken => 0,
         };
-        let begun = &buffer[..count];
+        FirstLook::at(&buffer[..count], wire)
+    }
+
+    /// Takes these bytes, which were read before.
+    pub(super) fn at<'a>(begun: &'a [u8], wire: &Wire) -> FirstLook<'a> {
         let mut decoder = RequestDecoder::new(wire.protocol, wire.longest_request);
         match decoder.push(begun) {
             Ok(Some(request)) => FirstLook::Request(Asked {
                 request,
-                received: count as u32,
+                received: begun.len() as u32, // at most a look's
             }),
             Ok(None) | Err(_) => FirstLook::Begun(begun), // the task says what is wrong
         }

@@ -33,6 +33,7 @@ impl<H> Server<H> {
             wait,
             total,
             stored: false,
+            feed: None,
         });
     }
 

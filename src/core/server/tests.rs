@@ -30,6 +30,7 @@ fn server() -> Arc<Server<NoAnswers>> {
         handler: Arc::new(NoAnswers),
         wire,
         limits,
+        admission: None,
         budget: Budget::new(0),
         observer: Arc::new(Silent),
         stats: Arc::default(),
@@ -46,6 +47,7 @@ fn what_was_sent_counts_although_the_reactor_takes_the_connection_no_more() {
         Answer {
             client: Accepted::broken().expect("there is a file"),
             slot: slot.expect("it is free"),
+            pass: Pass::uncounted(),
             asked: Asked::nothing(),
             status: CacheStatus::Stale,
             delivery,

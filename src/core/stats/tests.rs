@@ -114,6 +114,7 @@ fn record(status: CacheStatus, outcome: Outcome, wait: Duration) -> AccessRecord
         wait,
         total: wait,
         stored: false,
+        feed: None,
     }
 }
 

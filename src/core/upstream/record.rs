@@ -7,6 +7,7 @@
 //! |---|---|
 //! | it is asked | asked, a connection until the answer ends or is given up |
 //! | bytes come | received |
+//! | a feed brings lines | the last success |
 //! | its answer is whole | how long it took, the last success |
 //! | it fails | the failure by its kind, the last error |
 //! | it declines, or we stop reading | nothing more |
@@ -69,6 +70,12 @@ impl Record {
     pub(super) fn succeeded(&mut self, since: Instant, now: Instant) {
         self.is_known = true;
         self.durations.add(now.saturating_duration_since(since));
+        self.last_success = Some(now);
+    }
+
+    /// It has brought a part of an answer that has no end.
+    pub(super) fn brings(&mut self, now: Instant) {
+        self.is_known = true;
         self.last_success = Some(now);
     }
 

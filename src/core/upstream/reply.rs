@@ -50,6 +50,13 @@ impl Reply<'_> {
         Ok(next)
     }
 
+    /// Has the kernel notice that a server is gone without a word.
+    pub(crate) fn keep_alive(&self) {
+        if let ReplyText::Server(exchange) = &self.text {
+            exchange.keep_alive();
+        }
+    }
+
     /// Whether the reply is known to be complete: [`Reply::next`] would return `None`.
     pub(crate) fn is_over(&self) -> bool {
         match &self.text {

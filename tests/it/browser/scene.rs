@@ -2,8 +2,8 @@
 
 use super::stand_in::Scene;
 use poetry::control::{
-    CacheCounts, FetchCounts, FlightView, Histogram, KeyState, KeyView, Phase, Snapshot,
-    StoreCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, FeedCounts, FetchCounts, FlightView, Histogram, KeyState, KeyView, Phase,
+    Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::error::{Error, Stage};
 use poetry::observe::{Event, FetchCause, FetchName, Reloaded};
@@ -334,6 +334,32 @@ pub fn note(scene: &Scene, text: &str) {
     };
     let event = Event::Rejected { fetch, why: text };
     scene.notices.note_event(&event, scene.now);
+}
+
+/// A feed with a slow reader.
+pub fn feed() -> Scene {
+    let mut snapshot = snapshot();
+    snapshot.upstreams = vec![upstream(ONE)];
+    snapshot.upstreams[0].connections = 1;
+    snapshot.upstreams[0].state = UpstreamState::Up;
+    snapshot.feed = Some(FeedCounts {
+        connected: Some(secs(7200)),
+        connections: 3,
+        readers: 12,
+        slow: 1,
+        lines: 7_380_000,
+        bytes: 590_400_000,
+        lost: 204,
+        too_long: 2,
+        cut: 1,
+        held: 70_000,
+        backlog: 64 << 10,
+    });
+    let mut scene = Scene::new("proxy", snapshot);
+    scene.pass(|scene, number| {
+        scene.snapshot.connections.coalesced += u64::from(number % 3);
+    });
+    scene
 }
 
 /// A service without a cache.

@@ -139,7 +139,9 @@ fn the_dashboard_asks_for_its_data_source_and_has_its_variables() {
         .filter(is_row)
         .map(|row| &row["title"])
         .collect();
-    let wanted = ["Now", "Clients", "Upstream", "Cache", "Process", "Store"];
+    let wanted = [
+        "Now", "Clients", "Upstream", "Cache", "Process", "Store", "Feed",
+    ];
     assert_eq!(
         rows,
         wanted.map(|title| json!(title)).iter().collect::<Vec<_>>()

@@ -3,8 +3,8 @@
 use poetry::admin::metrics::{Format, Scrape, render};
 use poetry::admin::process::Process;
 use poetry::control::{
-    CacheCounts, ConnectionCounts, ERRORS, FetchCounts, FleetCounts, Histogram, PurgeCounts,
-    Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
+    CacheCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts, Histogram,
+    PurgeCounts, Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,7 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
             fleet: Some(FleetCounts::default()),
             ..StoreCounts::default()
         }),
+        feed: Some(FeedCounts::default()),
         ..idle()
     }
 }
@@ -109,6 +110,8 @@ pub fn busy_proxy() -> Snapshot {
         failures: std::array::from_fn(|at| 100 + at as u64),
         sent: std::array::from_fn(|at| 200 + at as u64),
         wait: counted(&WAIT_BOUNDS, 77.5),
+        refused: [81, 82, 83],
+        unmetered: 84,
         accept_pauses: 60,
         transforms: transforms(),
         purges: purges(),
@@ -117,6 +120,7 @@ pub fn busy_proxy() -> Snapshot {
         upstreams: vec![busy_upstream(), idle_upstream("b:43")],
         cache: Some(cache),
         store: Some(busy_store()),
+        feed: Some(busy_feed()),
         ..idle()
     }
 }
@@ -146,6 +150,22 @@ fn busy_store() -> StoreCounts {
             deposed: 316,
             published: 317,
         }),
+    }
+}
+
+fn busy_feed() -> FeedCounts {
+    FeedCounts {
+        connected: Some(Duration::from_secs(401)),
+        connections: 402,
+        readers: 403,
+        slow: 404,
+        lines: 405,
+        bytes: 406,
+        lost: 407,
+        too_long: 408,
+        cut: 409,
+        held: 410,
+        backlog: 411,
     }
 }
 

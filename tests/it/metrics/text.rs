@@ -28,7 +28,7 @@ fn the_number_of_series_is_bounded() {
         let fresh = text(upstreams(idle_proxy(&[]), &names));
         let used = text(upstreams(busy_proxy(), &names));
 
-        let most = 95 + 11 + 7 + 24 * count; // with a store of a fleet
+        let most = 99 + 11 + 7 + 11 + 24 * count; // with a store of a fleet, and a feed
         let number = series(&fresh).len();
         assert!(number <= most, "{number} of {most}");
         assert_eq!(
@@ -88,6 +88,11 @@ fn every_figure_stands_under_its_own_name() {
         ("poetry_request_wait_seconds_count", 66.0),
         ("poetry_connections", 8.0),
         ("poetry_connections_limit", 9.0),
+        (
+            r#"poetry_connections_refused_total{reason="per_address"}"#,
+            82.0,
+        ),
+        ("poetry_connections_unmetered_total", 84.0),
         ("poetry_accept_pauses_total", 60.0),
         (r#"poetry_fetches_total{cause="miss",result="kept"}"#, 31.0),
         (

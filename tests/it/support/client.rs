@@ -3,7 +3,7 @@
 use super::LONG;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// What a client gets when its connection is reset.
@@ -28,6 +28,18 @@ impl Client {
         let socket = new_socket();
         socket.set_recv_buffer_size(1).unwrap();
         Client::connect_by(socket, addr).unwrap()
+    }
+
+    /// A client with this address of its own.
+    pub fn connect_from(local: &str, addr: SocketAddr) -> Client {
+        Client::try_connect_from(local, addr).unwrap()
+    }
+
+    pub fn try_connect_from(local: &str, addr: SocketAddr) -> Result<Client, ErrorKind> {
+        let socket = new_socket();
+        let local: IpAddr = local.parse().unwrap();
+        socket.bind(&SocketAddr::new(local, 0).into()).unwrap();
+        Client::connect_by(socket, addr)
     }
 
     /// A plain blocking connect, whose deadline is that of sending. One that polls
@@ -76,6 +88,14 @@ impl Client {
         let mut all = Vec::new();
         let end = self.stream.read_to_end(&mut all);
         end.map(|_| all).map_err(|e| e.kind())
+    }
+
+    /// Reads to the end, of whatever kind: what came before it, and whether it was
+    /// clean.
+    pub fn part(&mut self) -> (Vec<u8>, Result<(), ErrorKind>) {
+        let mut all = Vec::new();
+        let end = self.stream.read_to_end(&mut all);
+        (all, end.map(drop).map_err(|e| e.kind()))
     }
 
     /// Closes the sending half.

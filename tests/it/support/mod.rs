@@ -6,12 +6,16 @@
 //! files.
 
 mod admin;
+mod admission;
 mod client;
 mod exchange;
 mod folder;
+mod live;
 mod manager;
 mod process;
 mod proxy;
+#[cfg(feature = "fleet")]
+mod redis;
 mod service;
 mod trap;
 mod upstream;
@@ -20,13 +24,16 @@ pub use admin::{Operators, TOKEN, http, read_all, request};
 pub use client::{Client, RESET, reset};
 pub use exchange::{Asked, ask_and_interfere, ask_marked_and_interfere};
 pub use folder::Folder;
+pub use live::feed;
 pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::{ProxyParts, proxy};
+#[cfg(feature = "fleet")]
+pub use redis::{Redis, join};
 pub use rustix::process::Signal;
 pub use service::{
-    Builder, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,
+    Builder, ServeParts, Service, answering, bind, run_with_a_broken_thread, serve, serve_backlog,
     transform_service,
 };
 pub use trap::{BUG, Trap};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use poetry::addr::Addr;
+use poetry::admission::{Admission, AdmissionSettings};
 use poetry::anthology::{Anthology, PoemSource};
 use poetry::budget::Budget;
 use poetry::cache::Purge;
@@ -56,10 +57,15 @@ impl Service {
         };
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
         let stats = common.stats.clone();
+        let admission = |settings| {
+            let admission = Admission::new(settings, stats.clone(), Instant::now());
+            Arc::new(admission)
+        };
         let server = Server::new(Parts {
             handler: handler.clone(),
             wire,
             limits: common.limits,
+            admission: common.admission.map(admission),
             budget: common.budget,
             observer: common.observer,
             stats: common.stats,
@@ -230,6 +236,7 @@ pub struct Common {
     pub(super) limits: Limits,
     pub(super) budget: Budget,
     pub(super) stats: Arc<Stats>,
+    pub(super) admission: Option<AdmissionSettings>,
     observer: Arc<dyn Observer>,
     listen: String,
     threads: NonZeroUsize,
@@ -253,6 +260,7 @@ impl<T> Builder<T> {
             limits,
             budget: Budget::new(1 << 30),
             stats: Arc::default(),
+            admission: None,
             observer: Arc::new(Silent),
             listen: "0".into(),
             threads: NonZeroUsize::MIN,
@@ -426,6 +434,7 @@ where
             longest_request: 0,
         },
         limits: common.limits,
+        admission: None,
         budget: common.budget,
         observer,
         stats: common.stats,

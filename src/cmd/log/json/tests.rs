@@ -105,12 +105,17 @@ fn all_events() -> Vec<Value> {
         },
         Event::UpstreamUp {
             upstream,
-            after: time,
+            after: TIME,
         },
         Event::SentOriginal { fetch, error },
         Event::Declined { error },
         Event::FewDescriptors { clients: 1 },
         Event::AcceptPaused { error: full, pause },
+        Event::ClientsRefused {
+            why,
+            from: Some([192, 0, 2, 1].into()),
+            count: 2,
+        },
         Event::Stopping { signal, open },
         Event::Draining { open },
         Event::Cut { open },
@@ -122,6 +127,9 @@ fn all_events() -> Vec<Value> {
         },
         Event::Reloaded { what: purged },
         Event::Reloaded { what: poems },
+        Event::Reloaded {
+            what: Reloaded::Lists { nets: 3 },
+        },
         Event::ReloadFailed { error },
         Event::PoemSkipped { error },
     ];
@@ -153,7 +161,7 @@ fn all_events() -> Vec<Value> {
     events.chain(others).map(|line| parse(&line)).collect()
 }
 
-fn all_store_news() -> [StoreNews; 10] {
+fn all_store_news() -> [StoreNews; 18] {
     let why = || "a reason".to_string();
     [
         StoreNews::Opened {
@@ -172,6 +180,17 @@ fn all_store_news() -> [StoreNews; 10] {
         StoreNews::QueueFull,
         StoreNews::Discarded { why: why() },
         StoreNews::Off { why: why() },
+        StoreNews::Joined,
+        StoreNews::Silent { limit: TIME },
+        StoreNews::Unreached { why: why() },
+        StoreNews::Refused { why: why() },
+        StoreNews::NotRedis { why: why() },
+        StoreNews::Answers {
+            after: TIME,
+            alone: 1,
+        },
+        StoreNews::Unshared { why: why() },
+        StoreNews::PurgeOwed,
     ]
 }
 
@@ -233,6 +252,7 @@ fn all_requests() -> Vec<Value> {
             wait: TIME,
             total: TIME,
             stored: true,
+            feed: None,
         };
         parse(&request(&record, 10))
     };

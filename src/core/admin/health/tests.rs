@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::clock::tests::clock;
 use crate::admin::sample::{history, now, plain_snapshot, secs, snapshot, upstream};
+use crate::control::FeedCounts;
 
 /// The health of a proxy after five minutes in which `change` happened before each
 /// sample, and `finally` once.
@@ -86,6 +87,26 @@ fn all_upstreams_fail_and_the_cache_answers() {
             "Both upstreams fail, two.example:43 since 11:45:36 UTC: could not connect: \
            connection refused. 137 texts are cached; they answered 100.0 % of the last \
            minute's requests.",
+        ],
+    );
+}
+
+#[test]
+fn the_readers_of_a_feed_wait_for_its_source() {
+    let health = health_of(snapshot(), hits, |snapshot| {
+        snapshot.upstreams = vec![upstream("one.example:43", UpstreamState::Down(secs(90)))];
+        snapshot.cache = None;
+        snapshot.feed = Some(FeedCounts {
+            readers: 12,
+            ..FeedCounts::default()
+        });
+    });
+
+    assert_degraded(
+        health,
+        &[
+            "one.example:43 has failed since 11:45:36 UTC: could not connect: connection \
+           refused. 12 readers wait for it.",
         ],
     );
 }

@@ -274,6 +274,7 @@ fn of_requests_only_troubles_without_an_event_are_noted() {
             wait: secs(0),
             total: secs(0),
             stored: false,
+            feed: None,
         };
         notices.note_request(&record, now);
         assert_eq!(told(&notices, now).len(), count, "{:?}", record.outcome);

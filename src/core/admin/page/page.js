@@ -219,6 +219,7 @@ function show(s) {
   document.body.classList.remove("lost");
   document.body.classList.toggle("no-cache", !s.cache);
   document.body.classList.toggle("no-fetches", !s.queue);
+  document.body.classList.toggle("no-feed", !s.feed);
   document.body.classList.toggle("no-store", !s.store);
 
   showHead(s);
@@ -228,6 +229,7 @@ function show(s) {
   if (s.queue) showUpstreams(s);
   if (s.store) showStore(s.store);
   if (s.queue) showFlights(s.flights);
+  if (s.feed) showFeed(s);
   showNotices(s.notices);
 }
 
@@ -244,11 +246,16 @@ function showHead(s) {
 
   const kept = settings.ttl_s === null ? "" : ` · ttl ${secs(settings.ttl_s)}${settings.grace_s ? `, grace ${secs(settings.grace_s)}` : ""}`;
   $("line").innerHTML = `on <span class="mono">${escaped(settings.listen.join(", "))}</span>${kept}
-    · ${whole(clients.open)} of ${whole(clients.limit)} clients · up ${secs(poetry.uptime_s)}`;
+    · ${whole(clients.open)} of ${whole(clients.limit)} clients${refusedOf(clients)} · up ${secs(poetry.uptime_s)}`;
 
   pill(health.state, { ok: "well", degraded: "in trouble", draining: "stopping" }[health.state] ?? health.state);
   document.title = `${health.state === "ok" ? "" : "⚠ "}poetry ${poetry.command} ${settings.listen[0] ?? ""}`;
   why(health.reasons);
+}
+
+function refusedOf(clients) {
+  const refused = sum(Object.values(clients.refused));
+  return refused ? ` · ${whole(refused)} refused` : "";
 }
 
 function why(reasons) {
@@ -260,7 +267,7 @@ function why(reasons) {
 function showFigures(s) {
   const h = s.history, n = h.t.length;
   const all = h.t.map((_, i) => sum(CLASSES.map(([c]) => h[c][i])));
-  const classes = CLASSES.filter(([c]) => s.cache ? c !== "own" || s.requests.own : c === "own" || c === "failure");
+  const classes = CLASSES.filter(([c]) => c === "failure" || (s.cache ? c !== "own" || s.requests.own : c === (s.feed ? "collapsed" : "own")));
   const recent = (list) => n ? sum(list.slice(-5)) / Math.min(5, n) : 0;
   const share = (name, part, more, color) => {
     const ratio = minute(all) ? minute(part) / minute(all) : null;
@@ -327,6 +334,8 @@ function showCache(c) {
     `<dt class="soft">evicted, last minute</dt><dd></dd><dd>${whole(c.evictions_minute)}</dd>`;
 }
 
+const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
+
 function showUpstreams(s) {
   const q = s.queue, waiting = q.waiting === 1 ? "1 fetch" : `${whole(q.waiting)} fetches`;
   say("queue", `${whole(q.running)} of ${whole(q.places)} connections in use; ` +
@@ -340,7 +349,6 @@ function showUpstreams(s) {
   // One that fails says that; one that is only paused has answered.
   const paused = (u) => u.paused_s === null || u.state === "failing" ? "" :
     state("stale", `not asked for ${secs(u.paused_s)}`);
-  const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
   rows("upstreams", s.upstreams, (u) => cell("Server", `<span class="key" title="${escaped(u.addr)}">${escaped(u.addr)}</span>`) +
     cell("State", paused(u) || (states[u.state] ?? states.unknown)(u), "state-of") +
     cell("Connected", whole(u.connections), "num") +
@@ -348,6 +356,22 @@ function showUpstreams(s) {
     cell("Failed", u.failures ? `<span class="err">${whole(u.failures)}</span>` : "0", "num") +
     cell("Median", secs(u.median_s), "num") +
     cell("Last answer", u.last_ok_s === null ? "–" : secs(u.last_ok_s) + " ago", "nowrap") +
+    cell("Last trouble", trouble(u.last_error), "said"));
+}
+
+// The sources of a feed. One is connected at a time; the figures are the feed's.
+function showFeed(s) {
+  const f = s.feed, slow = f.slow ? `<span class="err">${whole(f.slow)} slow</span>` : "";
+  say("feed-of", `${bytes(f.held)} held for a backlog of ${bytes(f.backlog)}; ${whole(f.connections)} connections since the start`);
+
+  const connected = (u) => u.connections ? state("ok", f.connected_s === null ? "connects" : "for " + secs(f.connected_s)) : state(u.state === "failing" ? "bad" : "", "not connected");
+  rows("feed", s.upstreams, (u) => cell("Source", `<span class="key" title="${escaped(u.addr)}">${escaped(u.addr)}</span>`) +
+    cell("State", connected(u), "state-of") +
+    cell("Readers", `${whole(f.readers)} ${slow}`, "num") +
+    cell("Lines", whole(f.lines), "num") +
+    cell("Bytes", bytes(f.bytes), "num") +
+    cell("Lost", f.lost ? `<span class="err">${whole(f.lost)}</span>` : "0", "num") +
+    cell("Left out", whole(f.too_long + f.cut), "num") +
     cell("Last trouble", trouble(u.last_error), "said"));
 }
 

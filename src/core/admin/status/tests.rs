@@ -42,6 +42,7 @@ fn full() -> Value {
         snapshot.connections.hit += 1
     });
     snapshot.upstreams[0] = upstream("one.example:43", UpstreamState::Down(secs(90)));
+    snapshot.feed = Some(FeedCounts::default());
     let notices = Notices::new();
     notices.note_event(&Event::Draining { open: 1 }, now);
 
@@ -107,7 +108,7 @@ fn every_field_of_the_status_is_documented() {
     }
     let mut found = paths_of(&status);
     // These are null for a service that has none.
-    found.extend(["cache", "store", "queue", "fleet"].map(str::to_string));
+    found.extend(["cache", "store", "queue", "fleet", "feed"].map(str::to_string));
 
     assert_eq!(found, documented("## Status"));
 }

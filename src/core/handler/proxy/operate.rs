@@ -111,12 +111,16 @@ impl Proxy {
 
     fn purge_memory(&self, texts: PurgedElsewhere<'_>, how: Purge, now: Instant) {
         let (scope, name, purged) = match texts {
-            PurgedElsewhere::All => ("all", Vec::new(), self.texts.purge_all(how, now)),
+            PurgedElsewhere::All => {
+                self.purge_memo();
+                ("all", Vec::new(), self.texts.purge_all(how, now))
+            }
             PurgedElsewhere::Key(whole) => {
                 let Some(key) = self.target().scope.key_of(whole) else {
                     return; // of a proxy with another upstream
                 };
                 let name = key.name().into_owned();
+                self.purge_memo_of(&key);
                 ("key", name, self.texts.purge(&key, how, now))
             }
         };
@@ -160,6 +164,7 @@ impl Proxy {
                 let ask = Ask {
                     target: self.target().clone(),
                     request: Bytes::copy_from_slice(name),
+                    client: None,
                     cause: FetchCause::Admin,
                 };
                 self.spawn_fetch(ask, guard, now);

@@ -1,6 +1,7 @@
 //! A fetch as a job that waits for its turn.
 
 use super::Fetch;
+use crate::addr::ClientNet;
 use crate::control::Phase;
 use crate::dispatch::{Abort, Dispatch, Job, Place, Refused, StartLimit, StartRight};
 use crate::error::{Error, Stage};
@@ -92,6 +93,10 @@ impl Job for Fetch {
         self.ask.cause != FetchCause::Miss
     }
 
+    fn client(&self) -> Option<ClientNet> {
+        self.ask.client
+    }
+
     fn has_readers(&self) -> bool {
         self.guard.writer().readers() > 0
     }
@@ -100,6 +105,10 @@ impl Job for Fetch {
         let request = self.ask.request.len() as u64;
         let held = self.guard.writer().len(); // of a fetch that was followed and lost
         self.guard.reserve_waiting(request + WAITING_WEIGHT + held)
+    }
+
+    fn displace(self, now: Instant) {
+        Fetch::refuse(Refused::QueueFull(self), now);
     }
 
     fn on_interest(&mut self, tell: Box<dyn Fn(Interest) + Send + Sync>) {

@@ -1,0 +1,319 @@
+//! What is done without a fetch: connections are made and made again, leases renewed,
+//! an open breaker probed, and purges told.
+//!
+//! | the server | it is tried again after |
+//! |---|---|
+//! | can't be reached, or the connection is lost | 0.1 s, doubled up to 2 s |
+//! | refuses us, or is not Redis | 1 s, doubled up to 30 s |
+//!
+//! Each wait is made up to a fifth longer or shorter by chance, so that the proxies of
+//! a fleet don't come all at once.
+
+use super::answers::{joined, whole};
+use super::breaker::PROBE_EVERY;
+use super::claim::is_passing;
+use super::leases::RENEW_EVERY;
+use super::link::{Hear, Link, NoLink, Purpose, Told};
+use super::ration::NotRedis;
+use super::scripts::SCRIPTS;
+use super::{Links, PurgeNumbers, Purged, Shared, add, lock};
+use crate::observe::StoreNews;
+use crate::rt;
+use redis::Value;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Small questions: the largest answer is a record.
+const ASK: Purpose = Purpose {
+    ration: 64 << 10,
+    name: "poetry-ask",
+};
+
+/// Pieces: eight of them are half of this.
+const CARRY: Purpose = Purpose {
+    ration: 1 << 20,
+    name: "poetry-carry",
+};
+
+/// How long the server may leave probes without an answer before the connection is
+/// given up: the machine behind it may be gone.
+const SILENCE_MOST: Duration = Duration::from_secs(10);
+
+/// How long until a purge is told again that the server did not take.
+const OWED_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a purge of one text is known there: longer than any fetch takes.
+const PURGE_KNOWN_MS: &str = "86400000";
+
+/// Keeps the connections until the fleet is left.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut pauses = Pauses::default();
+    while !shared.is_closing() {
+        let is_bad = match connect(&shared).await {
+            Ok(links) => {
+                let answers = || shared.figures.answers.load(Ordering::Relaxed);
+                let before = answers();
+                let is_bad = serve(&shared, links).await;
+                if answers() > before {
+                    pauses = Pauses::default();
+                }
+                is_bad
+            }
+            Err(none) => {
+                let is_bad = !matches!(none, NoLink::Unreached(_));
+                unlinked(&shared, || match none {
+                    NoLink::Unreached(why) => StoreNews::Unreached { why },
+                    NoLink::Refused(why) => StoreNews::Refused { why },
+                    NoLink::NotRedis(why) => StoreNews::NotRedis { why },
+                });
+                is_bad
+            }
+        };
+        if shared.is_closing() {
+            break;
+        }
+        let pause = pauses.next(is_bad, fastrand::f64());
+        let _time_or_end = rt::within(pause, closing(&shared)).await;
+    }
+    *lock(&shared.links) = None;
+}
+
+fn unlinked(shared: &Shared, news: impl FnOnce() -> StoreNews) {
+    *lock(&shared.links) = None;
+    shared.bells.ring_all();
+    let turned = lock(&shared.breaker).unlinked(Instant::now());
+    shared.turned(turned, news);
+}
+
+async fn closing(shared: &Shared) {
+    loop {
+        let wanted = shared.wanted.listen(); // before the look
+        if shared.is_closing() {
+            return;
+        }
+        wanted.await;
+    }
+}
+
+/// Makes both connections, and compares what was purged meanwhile.
+async fn connect(shared: &Arc<Shared>) -> Result<Arc<Links>, NoLink> {
+    let limit = shared.carry_wait();
+    let place = &shared.settings.place;
+    let weak = Arc::downgrade(shared); // the connections are the fleet's
+    let hear: Hear = Arc::new(move |channel, message| {
+        if let Some(shared) = weak.upgrade() {
+            shared.heard(channel, message);
+        }
+    });
+
+    let ask = Link::open(place, ASK, hear.clone(), limit).await?;
+    let carry = Link::open(place, CARRY, hear, limit).await?;
+    let may_hold = lock(&shared.breaker).has_gone_alone();
+    let greeted = async {
+        ask.subscribe(&shared.names.purge_channel()).await?;
+        let told = Told {
+            script: &SCRIPTS.join,
+            names: vec![shared.names.generation(), shared.names.purges_of_one()],
+            arguments: vec![lock(&shared.purges).generation().to_string().into_bytes()],
+        };
+        ask.run(&told).await
+    };
+    let greeted = match rt::within(limit, greeted).await {
+        None => return Err(NoLink::Unreached("no answer".into())),
+        Some(Err(error)) => return Err(error.into()),
+        Some(Ok(numbers)) => joined(numbers),
+    };
+    let (generation, of_one) = greeted.ok_or(NoLink::NotRedis("strange answers".into()))?;
+
+    let numbers = PurgeNumbers { generation, of_one };
+    let purged = lock(&shared.purges).joined(numbers, may_hold);
+    shared.purge_memory(purged);
+    let links = Arc::new(Links { ask, carry });
+    *lock(&shared.links) = Some(links.clone());
+    let turned = lock(&shared.breaker).linked(Instant::now());
+    shared.turned(turned, || shared.silent());
+    Ok(links)
+}
+
+/// Works until a connection is lost or the fleet is left. Whether the server is to be
+/// tried again late.
+async fn serve(shared: &Arc<Shared>, links: Arc<Links>) -> bool {
+    let mut renewed = Instant::now();
+    let mut answered = Instant::now();
+    loop {
+        let wanted = shared.wanted.listen(); // before the looks
+        if shared.is_closing() {
+            let left = shared.leases.none_left();
+            let _time_or_none = rt::within(shared.carry_wait(), left).await;
+            return false;
+        }
+
+        let refusal = lock(&shared.refusal).take();
+        if let Some(why) = refusal {
+            unlinked(shared, || StoreNews::Refused { why });
+            return true;
+        }
+        pay(shared, &links).await;
+        let is_open = !lock(&shared.breaker).is_closed();
+        if !is_open {
+            answered = Instant::now();
+        } else if probe(shared, &links).await {
+            answered = Instant::now();
+            continue;
+        }
+        let has_leases = shared.leases.are_out();
+        if has_leases && renewed.elapsed() >= RENEW_EVERY {
+            renewed = Instant::now();
+            shared.renew(&links).await;
+        }
+
+        let lost = match rt::race(lost(&links), async {
+            let owes = lock(&shared.purges).owed().is_some();
+            let waits = [
+                is_open.then_some(PROBE_EVERY),
+                has_leases.then(|| RENEW_EVERY.saturating_sub(renewed.elapsed())),
+                owes.then_some(OWED_AGAIN),
+            ];
+            match waits.into_iter().flatten().min() {
+                // A probe has its time, whatever else is wanted.
+                Some(wait) if is_open => rt::sleep(wait).await,
+                Some(wait) => drop(rt::within(wait, wanted).await),
+                None => wanted.await,
+            }
+        })
+        .await
+        {
+            Ok(fault) => Some(fault),
+            Err(()) if answered.elapsed() >= SILENCE_MOST => Some(None),
+            Err(()) => None,
+        };
+        if let Some(fault) = lost {
+            unlinked(shared, || match fault {
+                Some(fault) => StoreNews::NotRedis {
+                    why: fault.to_string(),
+                },
+                None => StoreNews::Unreached {
+                    why: "the connection is lost".into(),
+                },
+            });
+            if fault.is_some() {
+                add(&shared.figures.errors);
+            }
+            return fault.is_some();
+        }
+    }
+}
+
+/// Waits until one of them is lost. Why, if the server sent what is no reply.
+async fn lost(links: &Links) -> Option<NotRedis> {
+    let either = rt::race(links.ask.lost(), links.carry.lost()).await;
+    either.unwrap_or_else(|fault| fault)
+}
+
+/// Whether the server answers.
+async fn probe(shared: &Shared, links: &Links) -> bool {
+    let ping = redis::cmd("PING");
+    let wait = shared.settings.answer_wait.max(PROBE_EVERY / 2);
+    let answer = rt::within(wait, links.ask.ask(&ping)).await;
+    let is_pong = matches!(answer, Some(Ok(Value::SimpleString(pong))) if pong == "PONG");
+    if is_pong {
+        shared.answered();
+    }
+    is_pong
+}
+
+/// Tells the server of the purges that are owed.
+async fn pay(shared: &Shared, links: &Links) {
+    loop {
+        let (owed, generation) = {
+            let purges = lock(&shared.purges);
+            (purges.owed().cloned(), purges.generation())
+        };
+        let Some(owed) = owed else {
+            return;
+        };
+
+        let told = told(shared, &owed, generation);
+        let answer = rt::within(shared.carry_wait(), links.ask.run(&told)).await;
+        match answer {
+            Some(Ok(number)) => {
+                let number = whole(number).unwrap_or(0);
+                lock(&shared.purges).paid(&owed, number);
+            }
+            Some(Err(super::LinkError::Refused { text, .. })) => return shared.unwritable(text),
+            _ => return,
+        }
+    }
+}
+
+fn told(shared: &Shared, purged: &Purged, generation: u64) -> Told<'static> {
+    let names = &shared.names;
+    let how = purged.how.word().into();
+    let (channel, id) = (names.purge_channel().into(), shared.id.clone().into());
+    match &purged.key {
+        None => Told {
+            script: &SCRIPTS.purge_all,
+            names: vec![names.generation()],
+            arguments: vec![generation.to_string().into(), channel, id, how],
+        },
+        Some(key) => {
+            let of_key = names.key(key);
+            Told {
+                script: &SCRIPTS.purge_one,
+                names: vec![of_key.record(), of_key.purges(), names.purges_of_one()],
+                arguments: vec![channel, id, how, key.clone(), PURGE_KNOWN_MS.into()],
+            }
+        }
+    }
+}
+
+impl From<super::LinkError> for NoLink {
+    fn from(error: super::LinkError) -> NoLink {
+        match error {
+            super::LinkError::Refused { code, text } if is_passing(&code) => {
+                NoLink::Unreached(text)
+            }
+            super::LinkError::Refused { text, .. } => NoLink::Refused(text),
+            super::LinkError::Lost => NoLink::Unreached("the connection is lost".into()),
+        }
+    }
+}
+
+/// How long to wait before the next try. See the head of this file.
+#[derive(Debug, Default)]
+struct Pauses {
+    tries: u32,
+}
+
+impl Pauses {
+    /// `chance` is from 0 to 1.
+    fn next(&mut self, is_bad: bool, chance: f64) -> Duration {
+        let (first, most) = if is_bad {
+            (Duration::from_secs(1), Duration::from_secs(30))
+        } else {
+            (Duration::from_millis(100), Duration::from_secs(2))
+        };
+        let pause = first.saturating_mul(1 << self.tries.min(10)).min(most);
+        self.tries = self.tries.saturating_add(1);
+        pause.mul_f64(0.8 + 0.4 * chance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_most() {
+        let ms = |pauses: &mut Pauses, is_bad| pauses.next(is_bad, 0.5).as_millis();
+        let mut pauses = Pauses::default();
+        let found: Vec<u128> = (0..6).map(|_| ms(&mut pauses, false)).collect();
+        assert_eq!(found, [100, 200, 400, 800, 1600, 2000]);
+        let mut bad = Pauses::default();
+        let found: Vec<u128> = (0..6).map(|_| ms(&mut bad, true)).collect();
+        assert_eq!(found, [1000, 2000, 4000, 8000, 16000, 30000]);
+        bad.tries = u32::MAX;
+        assert_eq!(bad.next(false, 1.0).as_millis(), 2400);
+    }
+}

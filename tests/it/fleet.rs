@@ -1,0 +1,11 @@
+//! `--store redis://`: proxies that share a server of Redis. Without one the tests say
+//! so and do nothing.
+
+mod damage;
+mod garbage;
+mod outage;
+mod parts;
+mod processes;
+mod proxies;
+mod purges;
+mod texts;

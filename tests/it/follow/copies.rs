@@ -293,3 +293,44 @@ fn a_purge_of_one_text_during_its_fetch_lets_all_finish() {
     assert_eq!(fleet.kept(), [b"another poem"]);
     wait_for_no_lease(&fleet);
 }
+
+#[test]
+fn a_text_without_the_end_that_a_follower_wants_is_not_whole_for_it() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let (a, _) = join!(fleet, proxy(&upstream));
+    let (b, _) = join!(fleet, proxy(&upstream).end_marker("END$"));
+    let mut first = a.connect();
+    let sending = upstream.accept().send(b"a po");
+    assert_eq!(first.read(4), b"a po");
+    let mut second = b.connect();
+    assert_eq!(second.read(4), b"a po");
+    sending.send(b"em").close();
+    assert_eq!(first.rest().unwrap(), b"em");
+
+    // It fetches itself, and has to prove what it passed on.
+    upstream.serve_once(b"a poem, END");
+    assert_eq!(second.rest().unwrap(), b"em, END");
+    wait_until("B keeps it", || b.get_at(Instant::now()).is_hit());
+}
+
+#[test]
+fn an_empty_text_is_shared_by_those_that_allow_it() {
+    let upstream = FakeUpstream::new();
+    let fleet = Fleet::new();
+    let (a, _) = join!(fleet, proxy(&upstream).allow_empty());
+    let (b, _) = join!(fleet, proxy(&upstream).allow_empty());
+    let (c, _) = join!(fleet, proxy(&upstream));
+    let mut first = a.connect();
+    let sending = upstream.accept();
+    let mut second = b.connect();
+    wait_for_follows(&b, 1);
+    sending.close();
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.rest().unwrap(), b"");
+    }
+    wait_until("it is in the fleet", || fleet.kept() == [b""]);
+    let mut third = c.connect();
+    upstream.serve_once(b"a poem");
+    assert_eq!(third.rest().unwrap(), b"a poem");
+}

@@ -36,7 +36,7 @@ _poetry_keep_breaks() {
 
 _poetry_takes_value() {
     case "$1" in
-        --admin | --admin-host | --admin-mode | --admin-token | --allow | --ask | --backlog | --capacity | --client-rate | --client-timeout | --color | --connect-retry | --connect-timeout | --delay | --deny | --drain-timeout | --end-marker | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --key-fold | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-per-address | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --proxy-protocol | --refusal | --reject | --reject-pause | --replay | --retry | --script | --slow | --store | --store-capacity | --store-name | --store-timeout | --threads | --timeout | --transform | --ttl | --ttl-for | --ttl-jitter | --upstream-conns | --upstream-queue | --upstream-rate | --via | -l | -o) return 0 ;;
+        --admin | --admin-host | --admin-mode | --admin-token | --allow | --ask | --backlog | --capacity | --client-rate | --client-timeout | --color | --connect-retry | --connect-timeout | --delay | --deny | --drain-timeout | --end-marker | --exec | --fail-ttl | --fetch-timeout | --grace | --idle-timeout | --key-fold | --listen | --log-format | --log-only | --log-sample | --log-slow | --max-clients | --max-per-address | --max-poem | --min-bytes | --num-bytes | --on-transform-failure | --output | --pick | --port | --protocol | --proxy-protocol | --refresh-ahead | --refusal | --reject | --reject-pause | --replay | --retry | --route | --routes | --script | --serve-stale | --slow | --stale-after | --store | --store-capacity | --store-name | --store-timeout | --threads | --timeout | --transform | --ttl | --ttl-for | --ttl-jitter | --upstream-conns | --upstream-queue | --upstream-rate | --via | --warm | -l | -o) return 0 ;;
     esac
     return 1
 }
@@ -55,10 +55,13 @@ _poetry_complete() {
         "proxy -l" | "proxy --listen" | "proxy --port") _poetry_addr; return ;;
         "proxy --protocol") _poetry_words "poem line netstring"; return ;;
         "proxy --key-fold") _poetry_list "case space"; return ;;
+        "proxy --serve-stale") _poetry_words "always on-error"; return ;;
+        "proxy --warm") _poetry_files; return ;;
         "proxy --transform") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
         "proxy --via") _poetry_addr; return ;;
         "proxy --on-transform-failure") _poetry_words "fail original"; return ;;
         "proxy --slow") _poetry_words "drop reset"; return ;;
+        "proxy --routes") _poetry_files; return ;;
         "proxy --store-name") _poetry_list "cummingsify shout rot13 number reverse"; return ;;
         "proxy --log-only") _poetry_list "hit stale collapsed miss own failure unasked"; return ;;
         "proxy --admin") _poetry_addr; return ;;
@@ -94,7 +97,7 @@ _poetry_complete() {
             ;;
         proxy)
             if [[ $cur == -* ]]; then
-                _poetry_words "-l --listen --port --protocol --key-fold --ttl --ttl-for --ttl-jitter --grace --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --upstream-rate --reject-pause --half-close --end-marker --allow-empty --connect-retry --fetch-timeout --transform --via --on-transform-failure --live --backlog --replay --slow --store --store-capacity --store-timeout --store-name --connect-timeout --idle-timeout --refusal --max-clients --threads --client-timeout --drain-timeout --allow --deny --max-per-address --client-rate --proxy-protocol --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
+                _poetry_words "-l --listen --port --protocol --key-fold --ttl --ttl-for --ttl-jitter --grace --serve-stale --stale-after --refresh-ahead --warm --fail-ttl --whole --reject --min-bytes --max-poem --capacity --upstream-conns --upstream-queue --upstream-rate --reject-pause --half-close --end-marker --allow-empty --connect-retry --fetch-timeout --transform --via --on-transform-failure --live --backlog --replay --slow --route --routes --check --ask --store --store-capacity --store-timeout --store-name --connect-timeout --idle-timeout --refusal --max-clients --threads --client-timeout --drain-timeout --allow --deny --max-per-address --client-rate --proxy-protocol --log-only --log-slow --log-sample --admin --admin-mode --admin-token --admin-host -q --quiet -v --verbose --color --log-format -h --help -V --version"
                 return
             fi
             case $given in

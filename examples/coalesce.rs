@@ -42,6 +42,7 @@ fn ask(texts: &Coalescer<&'static str>, fetches: &AtomicUsize) -> String {
             read(reader)
         }
         Found::Hit(reader, _)
+        | Found::Ahead(reader, _, _)
         | Found::Stale(reader, _)
         | Found::Joined(reader)
         | Found::Negative(reader) => read(reader),

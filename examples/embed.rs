@@ -8,7 +8,7 @@ use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
 use poetry::error::Error;
 use poetry::handler::proxy::{
-    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules,
+    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, ServeStale, TargetSettings, TtlRules,
 };
 use poetry::net::Listener;
 use poetry::observe::Silent;
@@ -75,6 +75,8 @@ fn settings(origin: SocketAddr) -> ProxySettings {
         protocol: Protocol::Poem,
         target: TargetSettings {
             upstream: Upstream::servers(vec![origin.into()]),
+            send: None,
+            route: None,
             times: KeepTimes {
                 ttl: Duration::from_secs(7200),
                 grace: Duration::ZERO,
@@ -92,7 +94,11 @@ fn settings(origin: SocketAddr) -> ProxySettings {
             total: Duration::from_secs(600),
         },
         half_close: false,
+        routing: None,
         capacity: 64 << 20,
+        serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
+        warm: None,
         max_poem: 16 << 20,
         whole: false,
         upstream_queue: 1000,

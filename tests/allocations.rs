@@ -33,6 +33,7 @@ fn hit(texts: &Coalescer<u32>, stats: &Stats, observer: &dyn Observer, now: Inst
         peer: &"127.0.0.1:1",
         request: b"1",
         status: CacheStatus::Hit(freshness.fresh_until),
+        route: None,
         fetch: None,
         outcome: Outcome::Whole,
         bytes: count as u64,

@@ -141,7 +141,7 @@ impl Key {
                 (reader, None)
             }
             Found::Missed(reader, guard) => (reader, Some(self.fetch(guard, self.start))),
-            Found::Stale(..) => panic!("nothing is stale"),
+            Found::Ahead(..) | Found::Stale(..) => panic!("nothing is stale"),
         };
 
         let flight = reader.flight_id();
@@ -166,7 +166,7 @@ impl Key {
                 None
             }
             Found::Missed(..) => None,
-            Found::Stale(..) => panic!("nothing is stale"),
+            Found::Ahead(..) | Found::Stale(..) => panic!("nothing is stale"),
         }
     }
 
@@ -357,6 +357,7 @@ fn asks(key: &Key, now: Instant) -> JoinHandle<(String, bool, usize)> {
             Found::Hit(reader, _) | Found::Joined(reader) | Found::Negative(reader) => {
                 (reader, None)
             }
+            Found::Ahead(..) => panic!("nothing is refreshed ahead"),
             Found::Stale(reader, guard) => (reader, guard),
             Found::Missed(reader, guard) => (reader, Some(guard)),
         };
@@ -545,7 +546,7 @@ fn joins_the_last_leaver() {
                     assert!(dispatch.enter(job, now).is_ok());
                     reader
                 }
-                Found::Stale(..) => panic!("nothing is stale"),
+                Found::Ahead(..) | Found::Stale(..) => panic!("nothing is stale"),
             };
             let (text, is_whole, _reader) = read(reader);
             (text, is_whole)

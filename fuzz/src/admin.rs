@@ -8,7 +8,7 @@
 //!   that another site could have sent.
 
 use super::head;
-use poetry::admin::action::{Action, Right, Target};
+use poetry::admin::action::{Action, PurgeTarget, Right};
 use poetry::admin::first::{HEAD_MAX, Opening, look};
 use poetry::admin::line;
 use poetry::admin::rights::{AdminAccess, HttpHead, Rights, Via};
@@ -71,7 +71,7 @@ fn check_route(method: &str, path: &str, query: &str) {
         return;
     };
     assert_eq!(action.right() == Right::Act, method == "POST");
-    if let Action::Purge(Target::All, _) = action {
+    if let Action::Purge(PurgeTarget::All, _) = action {
         assert!(
             query
                 .split('&')
@@ -84,7 +84,7 @@ fn check_route(method: &str, path: &str, query: &str) {
 fn check_key(path: &str, name: &[u8]) {
     let encoded: String = name.iter().map(|byte| format!("%{byte:02x}")).collect();
     let purge = route("POST", "/purge", &format!("key={encoded}&soft"));
-    let target = Target::Named(name.to_vec());
+    let target = PurgeTarget::Named(name.to_vec());
     assert_eq!(purge, Ok(Action::Purge(target, Purge::Soft)));
     assert!(
         route("GET", path, &format!("key={encoded}"))

@@ -157,7 +157,7 @@ impl Run {
         let found = self.texts.find(&key, self.now);
         self.check_kept(key, &found);
         let fetch = match &found {
-            Found::Hit(..) | Found::Stale(..) => None,
+            Found::Hit(..) | Found::Ahead(..) | Found::Stale(..) => None,
             Found::Joined(reader) | Found::Negative(reader) => {
                 let id = reader.flight_id().expect("it reads a flight");
                 Some(self.fetches.by_flight(id))
@@ -181,6 +181,7 @@ impl Run {
                 assert!(record.is_cached(self.now), "it is cached no more");
                 self.seat(key, fetch, reader);
             }
+            Found::Ahead(..) => panic!("nothing is refreshed ahead"),
             Found::Missed(reader, guard) => {
                 self.seat(key, fetch, reader);
                 self.start(key, guard, false);

@@ -14,6 +14,7 @@ pub mod log_escape;
 pub mod netstring;
 pub mod proxy_header;
 pub mod reply;
+pub mod routes;
 pub mod script;
 pub mod shards;
 
@@ -22,7 +23,7 @@ pub type Check = fn(&[u8]);
 
 /// Every target and its check. Each has a file in `fuzz_targets` and a folder in
 /// `corpus`.
-pub const TARGETS: [(&str, Check); 12] = [
+pub const TARGETS: [(&str, Check); 13] = [
     ("addr", addr::check),
     ("admin", admin::check),
     ("cache", cache::check),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Check); 12] = [
     ("netstring", netstring::check),
     ("proxy_header", proxy_header::check),
     ("reply", reply::check),
+    ("routes", routes::check),
     ("script", script::check),
     ("shards", shards::check),
 ];

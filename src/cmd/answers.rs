@@ -34,6 +34,6 @@ impl Answers {
     }
 }
 
-fn end_marker(text: &str) -> Result<EndMarker, String> {
+pub(super) fn end_marker(text: &str) -> Result<EndMarker, String> {
     text.parse().map_err(|error: BadMarker| error.to_string())
 }

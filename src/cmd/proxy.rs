@@ -1,6 +1,9 @@
 //! `poetry proxy`.
 
+mod freshness;
 mod live;
+mod routed;
+mod routes;
 mod source;
 
 use super::addrs::{PROXY_PORT, TRANSFORM_PORT, connect_addr, listen_addr};
@@ -15,21 +18,26 @@ use super::sockets::{FdBudget, Sockets};
 use super::store::{StoreTerms, Storing};
 use super::transforms::pipeline;
 use super::values::{duration, number, percent, positive_limit, size};
+use clap::builder::ArgPredicate;
 use clap::{ArgMatches, ValueEnum};
+use freshness::Freshness;
 pub(super) use live::arrange;
 use poetry::addr::{Addr, ListenAddr};
 use poetry::admin::status::About;
 use poetry::cache::KeepTimes;
 use poetry::handler::proxy::{
-    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules,
+    KeyFold, PATIENCE, Proxy, ProxySettings, Rejects, RouteSet, RouteSettings, Routing,
+    TargetSettings, TtlRules,
 };
 use poetry::protocol::Protocol;
 use poetry::rate::{BadRate, Rate};
 use poetry::transform::{Pipeline, Registry};
-use poetry::upstream::{AskLimits, ExecCommand, RejectPause, Upstream};
+use poetry::upstream::{AskLimits, ExecCommand, Upstream};
 use regex::bytes::Regex;
+use routed::{addresses, verb};
+use routes::Routes;
 pub(super) use source::EXEC;
-use source::{Source, descriptors, refuse_loop, source, upstream};
+use source::{Source, refuse_loop, source};
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
@@ -53,7 +61,8 @@ pub(super) struct Args {
     /// Servers to fetch from; the next is asked if one fails before anything is passed
     /// on; `exec:COMMAND ARG...` runs a program instead, without a shell; `builtin`
     /// sends the built-in poems slowly
-    #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = source)]
+    #[arg(value_name = "UPSTREAM", default_value = "127.0.0.1:10001", value_parser = source,
+          default_value_ifs = [NONE_WITH_ROUTE, NONE_WITH_ROUTES])]
     upstreams: Vec<Source>,
     /// Where to listen: [HOST:]PORT, [IPV6]:PORT or unix:PATH; port 0 picks a free one
     #[arg(short, long, visible_alias = "port", value_name = "ADDR",
@@ -83,6 +92,8 @@ pub(super) struct Args {
     /// fail
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     grace: Duration,
+    #[command(flatten)]
+    freshness: Freshness,
     /// How long to keep a failure and answer with it at once; with 0 the next request
     /// starts a new fetch
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
@@ -149,6 +160,8 @@ pub(super) struct Args {
     #[command(flatten)]
     feeding: live::Feeding,
     #[command(flatten)]
+    routes: Routes,
+    #[command(flatten)]
     storing: Storing,
     #[command(flatten)]
     connecting: Connecting,
@@ -159,6 +172,11 @@ pub(super) struct Args {
     #[command(flatten)]
     admin: Administration,
 }
+
+/// With routes there is no default for what none of them takes.
+type NoDefault = (&'static str, ArgPredicate, Option<&'static str>);
+const NONE_WITH_ROUTE: NoDefault = ("route", ArgPredicate::IsPresent, None);
+const NONE_WITH_ROUTES: NoDefault = ("routes", ArgPredicate::IsPresent, None);
 
 fn pattern(text: &str) -> Result<Regex, String> {
     const WANTED: &str = "wanted a regular expression like '(?i)rate exceeded'";
@@ -241,6 +259,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["key_fold", "protocol"],
             "--key-fold can only be used with --protocol line",
         ),
+        ProxyProtocol::Poem | ProxyProtocol::Netstring if args.routes.are_given() => (
+            [args.routes.option(), "protocol"],
+            "routes can only be used with --protocol line: there is no request to go by",
+        ),
         ProxyProtocol::Poem | ProxyProtocol::Netstring if args.refusing.is_given() => {
             (["refusal", "protocol"], ONLY_LINE)
         }
@@ -276,6 +298,10 @@ pub(super) fn clash(args: &Args) -> Option<Clash> {
             ["upstreams", "protocol"],
             "builtin can only be used with --protocol poem",
         ),
+        _ if args.freshness.waits_in_vain() => (
+            ["stale_after", "serve_stale"],
+            "--stale-after can only be used with --serve-stale on-error",
+        ),
         _ => return None,
     };
     Some(Clash { options, text })
@@ -309,6 +335,8 @@ fn oddities(args: &Args) -> Vec<String> {
         args.fetch_timeout < args.connecting.connect_timeout,
         "--connect-timeout is over --fetch-timeout: the second ends every fetch before it",
     );
+    let odd = args.freshness.oddities(args.ttl, args.grace);
+    oddities.extend(odd.map(String::from));
     oddities.extend(args.storing.oddity(args.ttl).map(String::from));
     oddities
 }
@@ -326,19 +354,27 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     if args.feeding.live {
         return live::run(args, output).await;
     }
-    let upstream = upstream(&args.upstreams, args.upstream_conns as usize).limited(limits(&args));
+    let routes = args.load_routes(output)?;
+    if args.routes.check {
+        args.check_routes(routes.as_ref())?;
+        return Ok(0);
+    }
+    let upstream = args.rest(routes.as_ref());
     let pipeline = pipeline(&args.transform, args.via.as_ref(), &Registry::default())?;
 
     let refusal = args.refusing.text(args.protocol.into())?;
     let admission = args.listening.admitting.settings(refusal)?;
+    let warm = args.freshness.warm(args.protocol.into())?;
 
     // First: a second process of one store must not take over a socket's path.
-    let mut store = args.storing.open(&store_terms(&args))?;
+    let mut store = args.storing.open(&store_terms(&args, routes.as_ref()))?;
     let store_fds = store.as_ref().map_or(0, |store| store.fds);
 
     let admin = args.admin.addrs(&args.listen)?;
     let mut sockets = Sockets::open(&args.listen, &admin).await?;
-    refuse_loop(&upstream, args.via.as_ref(), &sockets.listeners).await?;
+    let routed = routes.iter().flat_map(addresses);
+    let asked: Vec<&Addr> = upstream.addrs().chain(routed).chain(&args.via).collect();
+    refuse_loop(&asked, &sockets.listeners).await?;
 
     let service = Service {
         admin: args.admin.take(&mut sockets)?,
@@ -351,15 +387,19 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         listening: &args.listening,
         admission,
         output,
-        verb: format!("Proxying {upstream}"),
+        verb: verb(&upstream, routes.as_ref()),
         fds: FdBudget {
-            fixed: descriptors(&args.upstreams, args.upstream_conns.into()) + store_fds,
+            fixed: args.upstream_fds(routes.as_ref()) + store_fds,
             per_client: 0,
         },
     };
     let ttls = TtlRules::new(&args.ttl_for, args.ttl_jitter)
         .map_err(|_| Failure::value("ttl_for", "the patterns are too large together"))?;
-    let settings = settings(&args, upstream, pipeline, ttls);
+    let routing = args.routing(routes, output);
+    let settings = ProxySettings {
+        warm,
+        ..settings(&args, upstream, pipeline, ttls, routing)
+    };
     let mut tier = None;
     let code = listen(service, |shared| {
         let (observer, stats) = (shared.observer.clone(), shared.stats.clone());
@@ -381,29 +421,33 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     Ok(code?)
 }
 
-fn store_terms(args: &Args) -> StoreTerms {
+fn store_terms(args: &Args, routes: Option<&RouteSet>) -> StoreTerms {
     const FRAMING: u64 = 22; // of a netstring: its length, a colon and a comma
 
+    let of_routes = || routes.iter().flat_map(|set| set.routes());
     let own = args.ttl_for.iter().map(|(_, ttl)| *ttl);
+    let own = own.chain(of_routes().filter_map(|route| route.ttl));
+    let graces = of_routes().filter_map(|route: &RouteSettings| route.grace);
     let locals = args.upstreams.iter().filter(|upstream| upstream.is_local());
+    let routed = routes.into_iter().flat_map(addresses);
+    let routed = routed.filter(|addr| addr.is_local()).map(Addr::to_string);
     StoreTerms {
         ttl: args.ttl,
         longest_ttl: own.fold(args.ttl, Duration::max),
-        grace: args.grace,
+        grace: graces.fold(args.grace, Duration::max),
         longest: args.max_poem.saturating_add(FRAMING),
-        local_upstream: locals.map(Source::to_string).next(),
+        local_upstream: locals.map(Source::to_string).chain(routed).next(),
     }
 }
 
 fn limits(args: &Args) -> AskLimits {
-    let pause = match args.reject_pause {
-        None if args.upstream_rate.is_some() => RejectPause::Doubling,
-        None | Some(Duration::ZERO) => RejectPause::Never,
-        Some(pause) => RejectPause::Fixed(pause),
-    };
-    AskLimits {
-        rate: args.upstream_rate,
-        pause,
+    AskLimits::of(args.upstream_rate, args.reject_pause)
+}
+
+fn fold(args: &Args) -> KeyFold {
+    KeyFold {
+        case: args.key_fold.contains(&Fold::Case),
+        space: args.key_fold.contains(&Fold::Space),
     }
 }
 
@@ -412,11 +456,15 @@ fn settings(
     upstream: Upstream,
     pipeline: Option<Pipeline>,
     ttls: TtlRules,
+    routing: Option<Routing>,
 ) -> ProxySettings {
     ProxySettings {
         protocol: args.protocol.into(),
+        routing,
         target: TargetSettings {
             upstream,
+            send: None,
+            route: None,
             times: KeepTimes {
                 ttl: args.ttl,
                 grace: args.grace,
@@ -434,13 +482,13 @@ fn settings(
         timeouts: args.connecting.timeouts(args.fetch_timeout),
         half_close: args.half_close,
         capacity: args.capacity,
+        serve_stale: args.freshness.serve_stale(),
+        refresh_ahead: args.freshness.refresh_ahead,
+        warm: None,
         max_poem: args.max_poem,
         whole: args.whole,
         upstream_queue: args.upstream_queue as usize,
-        fold: KeyFold {
-            case: args.key_fold.contains(&Fold::Case),
-            space: args.key_fold.contains(&Fold::Space),
-        },
+        fold: fold(args),
         patience: PATIENCE,
         pipeline,
         original_on_failure: args.on_transform_failure == OnFailure::Original,

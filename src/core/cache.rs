@@ -29,12 +29,16 @@
 //! | value | fetch | `lookup` answers | afterwards |
 //! |---|---|---|---|
 //! | fresh | any | [`Hit`](Lookup::Hit) | the same |
+//! | fresh, but due | none | [`Ahead`](Lookup::Ahead) | fresh, in flight |
 //! | stale | none | [`Stale`](Lookup::Stale) with a lead | stale, in flight |
 //! | stale | in flight, failed, or paused | [`Stale`](Lookup::Stale) without | the same |
 //! | none | in flight | [`Coalesced`](Lookup::Coalesced) | the same |
 //! | none | a cached failure | [`Negative`](Lookup::Negative) | the same |
 //! | none | hit-for-miss | [`Miss`](Lookup::Miss) | the same: no request joins it |
 //! | none | none, or paused | [`Miss`](Lookup::Miss) | in flight |
+//!
+//! A value is due in the last part of its ttl, if [`Cache::refreshing_ahead`] says how
+//! large that is, once it was asked for before.
 //!
 //! A fetch ends in one of these ways:
 //!
@@ -72,7 +76,9 @@
 
 mod fill;
 mod keys;
+mod lead;
 mod renew;
+mod span;
 mod stamp;
 mod stored;
 mod table;
@@ -85,12 +91,14 @@ use crate::sync::{RwLock, RwLockWriteGuard, drop_after};
 use ahash::RandomState;
 pub use fill::{Fill, Remember};
 pub use keys::{Known, KnownPage, KnownValue};
+use lead::KeyAsked;
+pub use lead::Lead;
 use stamp::Epoch;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use stored::{Plain, Stored};
-use table::{DropLater, FetchEntry, FetchState, PurgeRule, Table};
+use table::{DropLater, FetchState, PurgeRule, Table};
 pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::{CacheUsage, Reservation};
 use usage::{Kind, Usage};
@@ -159,6 +167,8 @@ pub struct Freshness {
 /// A cache of `V` by `K`, whose fetches under way are joined by an `F`.
 pub struct Cache<K, V: Stored, F> {
     policy: Policy,
+    /// The last part of each ttl in which a request may start a refresh, from 0 to 1.
+    ahead: f64,
     /// Keyed at random, so that a client that chooses keys can't make them collide.
     hasher: RandomState,
     /// The entries. Held for one decision; values are dropped after the lock is
@@ -187,6 +197,9 @@ const STEP: usize = 4096;
 pub enum Lookup<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     /// A fresh value, and for how long.
     Hit(V::Value, Freshness),
+    /// A fresh value whose ttl ends soon, for how long it is fresh, and the right to
+    /// refresh it.
+    Ahead(V::Value, Freshness, Lead<K, V, F, W>),
     /// A stale value within its grace, and the right to refresh it if no fetch has it.
     Stale(V::Value, Option<Lead<K, V, F, W>>),
     /// A fetch is under way: join its flight.
@@ -195,17 +208,6 @@ pub enum Lookup<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     Negative(F),
     /// No fetch that can be shared is under way: start one.
     Miss(Lead<K, V, F, W>),
-}
-
-/// What a request that has to fetch gets.
-#[derive(Debug)]
-pub struct Lead<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
-    /// The right to fill the cache's entry.
-    pub fill: Fill<K, V, F>,
-    /// What `launch` made to write the flight with.
-    pub writer: W,
-    /// The flight that other requests join.
-    pub flight: F,
 }
 
 /// What becomes of purged values.
@@ -244,6 +246,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         let table = |_| RwLock::new(Table::new(hasher.clone(), epoch));
         Arc::new(Cache {
             policy,
+            ahead: 0.0,
             shards: (0..shards).map(table).collect(),
             hasher,
             weigh,
@@ -279,8 +282,10 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
     ) -> Lookup<K, V, F, W> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read().expect(UNPOISONED);
-        if let Some((value, freshness)) = shard.fresh(hash, key, now) {
-            return Lookup::Hit(value, freshness);
+        if let Some(found) = shard.fresh(hash, key, now)
+            && !found.is_due
+        {
+            return Lookup::Hit(found.value, found.freshness);
         }
 
         drop(shard);
@@ -296,42 +301,37 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         now: Instant,
         launch: impl FnOnce() -> (W, F),
     ) -> Lookup<K, V, F, W> {
+        let asked = KeyAsked { hash, key, now };
         drop_after(self.lock(hash), |table| {
             // A fetch may have ended between the two locks, so everything is looked at
             // again.
-            if let Some((value, freshness)) = table.fresh(hash, key, now) {
-                return (Lookup::Hit(value, freshness), None);
-            }
+            let due = match table.fresh(hash, key, now) {
+                Some(found) if !found.is_due => {
+                    return (Lookup::Hit(found.value, found.freshness), None);
+                }
+                found => found,
+            };
 
             let at = table.entry(hash, key);
             let expired = table.take_expired(at, now);
+            if let Some(found) = due {
+                let lead = self.lead(table, at, expired.failures(), asked, launch);
+                let answer = Lookup::Ahead(found.value, found.freshness, lead);
+                return (answer, Some(expired));
+            }
             let stale = table.stale(at);
 
             let answer = match (stale, table.at(at).fetch()) {
-                (Some((value, _)), Some(_)) => Lookup::Stale(value, None),
+                (Some(value), Some(_)) => Lookup::Stale(value, None),
                 (stale, None) => {
-                    let (writer, flight) = launch();
-                    let ticket = self.ticket();
-                    table.at_mut(at).set_fetch(FetchEntry {
-                        ticket,
-                        state: FetchState::InFlight(flight.clone()),
-                        failures: expired.failures(),
-                        not_before: now,
-                    });
-                    let lead = |fill| Lead {
-                        fill,
-                        writer,
-                        flight,
-                    };
+                    let failures = expired.failures();
+                    let lead = self.lead(table, at, failures, asked, launch);
                     match stale {
-                        Some((value, weight)) => {
-                            let fill = self.fill(hash, key, ticket, Some((value.clone(), weight)));
-                            Lookup::Stale(value, Some(lead(fill)))
-                        }
+                        Some(value) => Lookup::Stale(value, Some(lead)),
                         None => {
-                            let mut fill = self.fill(hash, key, ticket, None);
-                            fill.outdated = expired.value();
-                            Lookup::Miss(lead(fill))
+                            let mut lead = lead;
+                            lead.fill.outdated = expired.value();
+                            Lookup::Miss(lead)
                         }
                     }
                 }
@@ -351,37 +351,6 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             };
             (answer, Some(expired))
         })
-    }
-
-    fn fill(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &K,
-        ticket: u64,
-        replaced: Option<(V::Value, u64)>,
-    ) -> Fill<K, V, F> {
-        let entry_weight = ENTRY_WEIGHT + (self.weigh)(key);
-        let kind = if replaced.is_some() {
-            Kind::Refresh
-        } else {
-            Kind::Flight
-        };
-
-        Fill {
-            cache: self.clone(),
-            key: key.clone(),
-            hash,
-            ticket,
-            entry_weight,
-            times: self.policy.times(),
-            reservation: Reservation::new(&self.usage, kind, entry_weight + FLIGHT_WEIGHT),
-            replaced,
-            outdated: None,
-        }
-    }
-
-    fn ticket(&self) -> u64 {
-        self.last_ticket.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Evicts until no more than the capacity is held: cached failures, then values.

@@ -39,6 +39,7 @@
 //! | the cache answers | the client reads | and has to fetch |
 //! |---|---|---|
 //! | hit | the kept text | no |
+//! | ahead | the kept text | yes: its ttl ends soon |
 //! | stale | the kept text | if no refresh is under way or paused |
 //! | coalesced, negative | the flight, from its first byte | no |
 //! | miss | the flight, from its first byte | yes |
@@ -59,6 +60,8 @@
 //! A fetch that has not begun begins only while a reader waits for it; a refresh begins
 //! without one. From [`FlightGuard::begin`] on it belongs to no client.
 
+mod fresh_first;
+
 use crate::cache::{Cache, Fill, Freshness, KeepTimes, Lookup, Policy, Purge, Remember, Stored};
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
@@ -66,6 +69,7 @@ use crate::observe::FetchNote;
 use crate::poem::Poem;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
+pub use fresh_first::{Cached, FreshFirst, LookUp};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,6 +90,9 @@ pub struct Coalescer<K> {
 pub enum Found<K: Eq + Hash + Clone> {
     /// A fresh text, and for how long.
     Hit(Reader, Freshness),
+    /// A fresh text whose ttl ends soon, for how long it is fresh, and the duty to
+    /// refresh it.
+    Ahead(Reader, Freshness, FlightGuard<K>),
     /// A stale text, and the duty to refresh it if no fetch has it.
     Stale(Reader, Option<FlightGuard<K>>),
     /// A text that another client's fetch is bringing.
@@ -137,6 +144,15 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         }
     }
 
+    /// The same, without any text yet, that has texts refreshed in the last part of
+    /// their ttl; see [`Cache::refreshing_ahead`].
+    pub fn refreshing_ahead(self, part: f64) -> Coalescer<K> {
+        Coalescer {
+            cache: self.cache.refreshing_ahead(part),
+            ..self
+        }
+    }
+
     /// Lets a fetch hold the text of its key that had expired, while fetches hold
     /// little else; see [`FlightGuard::outdated`].
     pub fn holding_outdated(mut self) -> Coalescer<K> {
@@ -159,6 +175,10 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         loop {
             let (flight, found): (Flight, fn(Reader) -> Found<K>) = match self.look_up(key, now) {
                 Lookup::Hit(poem, freshness) => return Found::Hit(Reader::of(poem), freshness),
+                Lookup::Ahead(poem, freshness, lead) => {
+                    let guard = FlightGuard::new(lead.fill, lead.writer, false);
+                    return Found::Ahead(Reader::of(poem), freshness, guard);
+                }
                 Lookup::Stale(poem, lead) => {
                     let guard = lead.map(|lead| FlightGuard::new(lead.fill, lead.writer, false));
                     return Found::Stale(Reader::of(poem), guard);
@@ -200,6 +220,22 @@ impl<K: Eq + Hash + Clone> Coalescer<K> {
         writer.wait_to_begin(false);
         let flight = writer.flight();
         (writer, flight)
+    }
+
+    /// A reader of the fetch of `key` that is under way, from its first byte, and since
+    /// when it is.
+    pub fn join(&self, key: &K) -> Option<(Reader, Instant)> {
+        let (flight, since) = self.cache.flight(key)?;
+        Some((flight.join()?, since))
+    }
+
+    /// The text that is cached, fresh or stale. This does not count as asking for it.
+    pub fn cached(&self, key: &K, now: Instant) -> Option<Cached> {
+        let (poem, freshness) = self.cache.value(key, now)?;
+        Some(Cached {
+            reader: Reader::of(poem),
+            is_stale: freshness.fresh_until <= now,
+        })
     }
 
     /// Decides as [`Coalescer::find`] does for a stale text, whatever is cached: what
@@ -428,6 +464,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
             let window = reservation.bytes().max(WINDOW_MIN);
             self.writer.shrink_window(window);
             self.writer.attach(reservation);
+            self.writer.mark_unfit();
         }
     }
 
@@ -437,6 +474,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         let passing = Mode::Passing { accounted: true };
         if let Mode::Keeping(fill) = std::mem::replace(&mut self.mode, passing) {
             self.writer.attach(fill.hit_for_miss(now));
+            self.writer.mark_unfit();
         }
     }
 
@@ -498,6 +536,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
         let kept = match (mode, poem) {
             (Mode::Keeping(fill), Some(_)) if verdict == Verdict::Reject => {
                 writer.attach(fill.reject(now));
+                writer.mark_unfit();
                 None
             }
             (Mode::Keeping(fill), Some(poem)) => {

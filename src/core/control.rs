@@ -9,7 +9,7 @@ use crate::stats::Stats;
 pub use figures::{
     CacheCounts, ClassCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts,
     Histogram, PurgeCounts, REASONS, REFUSALS, Snapshot, StoreCounts, StoreState, TransformCounts,
-    UpstreamCounts, UpstreamState,
+    UpstreamCounts, UpstreamState, WarmCounts,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,6 +130,8 @@ pub struct KeyView {
     /// The request; `#LENGTH:SHA-256` for one over 256 bytes; empty in the poem
     /// protocol.
     pub name: Vec<u8>,
+    /// Its route, where there are routes.
+    pub route: Option<String>,
     /// What the cache knows of it.
     pub state: KeyState,
     /// Whether a fetch is under way.

@@ -55,8 +55,8 @@ use crate::sync::{Mutex, MutexGuard, Notify};
 pub use ending::Ending;
 pub use reader::{Pull, Read, Reader, Shown};
 use state::FlightState;
-pub use state::Interest;
 use state::Start;
+pub use state::{Interest, Prospect};
 use std::sync::Arc;
 pub use writer::{NoReaders, PendingReaders, Remaining, Writer};
 

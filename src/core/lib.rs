@@ -45,6 +45,7 @@
 //! | Is a text fresh, stale, or to be fetched? | [`cache`] |
 //! | How do many clients read one text as it comes? | [`flight`] |
 //! | How do many clients read lines that never end? | [`live`] |
+//! | Which upstream is a request for? | [`routing`] |
 //! | Which fetch starts next? | [`queue`], [`dispatch`] |
 //! | How does a fetch go? | `handler/proxy/fetch.rs` |
 //! | May a client come in? | [`admission`] |
@@ -60,8 +61,8 @@
 //! * values: [`error`], [`escape`], [`addr`], [`script`], [`observe`], [`stats`].
 //! * machinery without I/O and without a runtime, which is told the time: [`cache`],
 //!   [`poem`], [`flight`], [`coalesce`], [`rate`], [`admission`], [`queue`],
-//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`control`], [`tier`],
-//!   [`live`].
+//!   [`dispatch`], `slots`, [`budget`], [`protocol`], [`routing`], [`control`],
+//!   [`tier`], [`live`].
 //! * the world: [`rt`] (the one file that names the runtime), [`heartbeat`], [`net`],
 //!   [`process`], [`client`], [`transform`], [`anthology`], [`trickle`], [`upstream`],
 //!   [`server`], [`host`].
@@ -99,6 +100,7 @@ pub mod process;
 pub mod protocol;
 pub mod queue;
 pub mod rate;
+pub mod routing;
 pub mod rt;
 pub mod script;
 pub mod semaphore;

@@ -32,6 +32,8 @@ pub struct FetchName<'a> {
     pub request: &'a [u8],
     /// What the fetch is for.
     pub cause: FetchCause,
+    /// The route of the request, where there are routes.
+    pub route: Option<&'a str>,
 }
 
 /// Something worth reporting beside the connections.
@@ -73,6 +75,17 @@ pub enum Event<'a> {
         bytes: u64,
         /// Whether it is past its ttl.
         is_stale: bool,
+    },
+    /// All requests of a file were fetched once.
+    Warmed {
+        /// The file.
+        path: &'a str,
+        /// Texts that came, or were there.
+        texts: u64,
+        /// Texts that did not.
+        failed: u64,
+        /// How long that took.
+        time: Duration,
     },
     /// A fetch follows that of another process. No server is asked.
     Following {
@@ -252,6 +265,7 @@ impl Event<'_> {
             Event::FetchDelayed { .. } => "fetch_delayed",
             Event::Fetched { .. } => "fetched",
             Event::FromStore { .. } => "from_store",
+            Event::Warmed { .. } => "warmed",
             Event::Following { .. } => "following",
             Event::TakenOver { .. } => "taken_over",
             Event::Store { news, .. } => news.word(),
@@ -276,6 +290,9 @@ impl Event<'_> {
             | Event::Reloaded {
                 what: Reloaded::Purged { .. },
             } => "purge",
+            Event::Reloaded {
+                what: Reloaded::Routes { .. },
+            } => "routes",
             Event::Reloaded {
                 what: Reloaded::Lists { .. },
             } => "lists_reloaded",
@@ -339,6 +356,7 @@ impl Event<'_> {
             | Event::FetchDelayed { .. }
             | Event::Fetched { .. }
             | Event::FromStore { .. }
+            | Event::Warmed { .. }
             | Event::Following { .. }
             | Event::TakenOver { .. }
             | Event::GivenUp { .. }
@@ -365,6 +383,13 @@ pub enum Reloaded {
     Poems {
         /// Their number.
         poems: usize,
+    },
+    /// The routes were read again.
+    Routes {
+        /// Their number.
+        routes: usize,
+        /// Cached texts of routes that have changed, which were purged.
+        texts: u64,
     },
     /// The lists of networks were read again.
     Lists {
@@ -436,6 +461,7 @@ mod tests {
             peer: &"127.0.0.1:1",
             request: b"",
             status: CacheStatus::Own,
+            route: None,
             fetch: None,
             outcome: Outcome::Whole,
             bytes: 1,

@@ -138,13 +138,30 @@ pub struct Meter {
     due: Option<Instant>,
 }
 
+/// The part by which [`Meter::below`] is slower, one in so many, where that is less
+/// than a turn in the rate's time.
+const SLOWER: u32 = 20;
+
 impl Meter {
     /// A meter that has not been used: a whole burst is free.
     pub fn new(rate: Rate) -> Meter {
+        Meter::every(rate.interval(), rate.burst)
+    }
+
+    /// The same for what counts the turns elsewhere: slower by one turn in the rate's
+    /// time, or by a twentieth if that is less. Turns are late on their way, some more
+    /// and some less. At the very rate, the first late and the last early would be one
+    /// too many in that time.
+    pub fn below(rate: Rate) -> Meter {
         let interval = rate.interval();
+        let one_turn = interval / (rate.turns - 1).max(1);
+        Meter::every(interval + one_turn.min(interval / SLOWER), rate.burst)
+    }
+
+    fn every(interval: Duration, burst: u32) -> Meter {
         Meter {
             interval,
-            tolerance: interval.saturating_mul(rate.burst - 1),
+            tolerance: interval.saturating_mul(burst - 1),
             due: None,
         }
     }
@@ -220,6 +237,26 @@ mod tests {
             assert_eq!(rate.to_string(), text);
             assert_eq!((rate.interval(), rate.burst()), (interval, burst));
         }
+    }
+
+    #[test]
+    fn below_a_rate_turns_may_come_unequally_late() {
+        for (text, turns, late) in [
+            ("30/min", 30, 2 * SECOND),
+            ("1/s", 1, SECOND / 20),
+            ("20/s", 20, SECOND / 20),
+            ("1000/d", 1000, 80 * SECOND),
+        ] {
+            let (rate, begin) = (rate(text), Instant::now());
+            let time = Duration::from_secs(rate.unit.seconds());
+            let mut meter = Meter::below(rate);
+            let one_too_many = (0..=turns).map(|_| meter.book(begin)).last();
+            assert!(one_too_many.expect("a turn") >= time + late, "{text}");
+        }
+        let mut meter = Meter::below(rate("1/s,burst=2"));
+        let now = Instant::now();
+        assert!(meter.take(now).is_ok() && meter.take(now).is_ok());
+        assert_eq!(meter.take(now), Err(SECOND + SECOND / 20));
     }
 
     #[test]

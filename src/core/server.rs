@@ -72,6 +72,8 @@ pub struct Response {
     pub reader: Reader,
     /// Where they come from.
     pub status: CacheStatus,
+    /// The route of the request, where there are routes.
+    pub route: Option<Arc<str>>,
 }
 
 /// What a service does with a request.
@@ -348,6 +350,7 @@ impl<H: Handler> Server<H> {
             pass,
             asked,
             status: response.status,
+            route: response.route,
             delivery,
             accepted: now,
         };
@@ -386,11 +389,13 @@ impl<H: Handler> Server<H> {
             pass,
             asked,
             status,
+            route,
             delivery,
             accepted,
         } = answer;
         let sent = delivery.sent;
         let mut responding = Responding::new(&asked.request, status, delivery);
+        responding.route = route;
         drop(asked);
         responding.input.received = received;
 
@@ -474,6 +479,7 @@ struct Answer {
     pass: Pass,
     asked: Asked,
     status: CacheStatus,
+    route: Option<Arc<str>>,
     delivery: Delivery,
     accepted: Instant,
 }
@@ -485,6 +491,7 @@ impl Answer {
             peer,
             request: logged(&self.asked.request),
             status: self.status,
+            route: self.route.as_deref(),
             fetch: None, // a short answer comes from the cache
             outcome,
             bytes: self.delivery.sent,

@@ -4,12 +4,12 @@ mod exec;
 mod health;
 mod record;
 mod reply;
+mod shared;
 mod turns;
 
 use crate::addr::Addr;
 use crate::anthology;
 use crate::client::{self, Query};
-use crate::control::UpstreamCounts;
 use crate::dispatch::StartRight;
 use crate::error::Error;
 use crate::observe::{Event, Observer};
@@ -18,15 +18,15 @@ use crate::rt;
 pub use exec::{BadCommand, ExecCommand};
 use health::Change;
 pub use record::DURATION_BOUNDS;
-use record::Record;
 pub(crate) use reply::Reply;
 use reply::{ReplyText, trickle};
+pub use shared::SharedSource;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
+use turns::NextTurn;
 pub(crate) use turns::Turns;
 pub use turns::{AskLimits, RejectPause};
-use turns::{NextTurn, SourceTurns};
 
 /// Where poems come from: one source or several. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -34,19 +34,6 @@ pub struct Upstream {
     /// When one fails, the next is asked.
     sources: Vec<Arc<SharedSource>>,
     turns: Turns,
-}
-
-/// A source and what is known of it, for all the upstreams that have it.
-#[derive(Debug)]
-pub struct SharedSource {
-    origin: Origin,
-    /// Its name, shared with whatever names it.
-    name: Arc<str>,
-    limits: AskLimits,
-    /// Held for one decision.
-    turns: Arc<Mutex<SourceTurns>>,
-    /// Held for a few lines.
-    record: Arc<Mutex<Record>>,
 }
 
 /// What a poem can come from.
@@ -93,73 +80,6 @@ impl From<Source> for StartRight {
     }
 }
 
-impl SharedSource {
-    /// A source that has not been asked yet, and is asked no more often than this.
-    pub fn new(origin: Origin, limits: AskLimits) -> Arc<SharedSource> {
-        Arc::new(SharedSource {
-            name: origin.to_string().into(),
-            origin,
-            limits,
-            turns: Arc::new(Mutex::new(SourceTurns::new(limits))),
-            record: Arc::new(Mutex::new(Record::new())),
-        })
-    }
-
-    fn turns(&self) -> MutexGuard<'_, SourceTurns> {
-        let guard = self.turns.lock();
-        guard.expect("no code panics while it holds the lock of a source's turns")
-    }
-
-    fn record(&self) -> MutexGuard<'_, Record> {
-        let guard = self.record.lock();
-        guard.expect("no code panics while it holds the lock of a record")
-    }
-
-    /// Counts that it is asked, and a connection to it until this is dropped.
-    fn asking(self: &Arc<Self>, now: Instant) -> Asking {
-        self.record().asked();
-        Asking {
-            source: self.clone(),
-            since: now,
-        }
-    }
-
-    /// What is known of it.
-    pub(crate) fn counts(&self, now: Instant) -> UpstreamCounts {
-        let turns = self.turns();
-        let down_since = turns.health.down_since();
-        let pause = turns.pause_left(now);
-        drop(turns);
-
-        let name = self.name.to_string();
-        let mut counts = self.record().counts(name, down_since, now);
-        counts.paused = (!pause.is_zero()).then_some(pause);
-        counts
-    }
-}
-
-/// A connection to a source, as its record sees it.
-struct Asking {
-    source: Arc<SharedSource>,
-    since: Instant,
-}
-
-impl Asking {
-    fn received(&self, bytes: usize) {
-        self.source.record().received(bytes as u64);
-    }
-
-    fn succeeded(&self, now: Instant) {
-        self.source.record().succeeded(self.since, now);
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.source.record().left();
-    }
-}
-
 impl Upstream {
     /// These servers, asked in this order.
     pub fn servers(addrs: Vec<Addr>) -> Upstream {
@@ -174,7 +94,7 @@ impl Upstream {
     /// These sources, asked in this order: at least one.
     pub fn of(origins: Vec<Origin>) -> Upstream {
         let limits = AskLimits::default();
-        let source = |origin| SharedSource::new(origin, limits);
+        let source = |origin| SharedSource::new(Arc::new(origin), limits);
         Upstream::sharing(origins.into_iter().map(source).collect())
     }
 
@@ -186,14 +106,15 @@ impl Upstream {
         }
     }
 
-    /// The same, with each source asked no more often than this. To be called before
-    /// any is asked.
+    /// The same, with each source asked no more often than this.
     pub fn limited(self, limits: AskLimits) -> Upstream {
-        let limited = |source: Arc<SharedSource>| {
-            let source = Arc::into_inner(source).expect("no other upstream has it yet");
-            SharedSource::new(source.origin, limits)
-        };
-        Upstream::sharing(self.sources.into_iter().map(limited).collect())
+        let limited = |source: &Arc<SharedSource>| source.limited(limits);
+        Upstream::sharing(self.sources.iter().map(limited).collect())
+    }
+
+    /// The turns of the sources.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// The turns before the sources, if a fetch may have to wait for one.
@@ -226,7 +147,7 @@ impl Upstream {
     pub fn addrs(&self) -> impl Iterator<Item = &Addr> {
         self.sources
             .iter()
-            .filter_map(|source| match &source.origin {
+            .filter_map(|source| match &*source.origin {
                 Origin::Server(addr) => Some(addr),
                 Origin::Exec(_) | Origin::BuiltIn(_) => None,
             })
@@ -234,10 +155,7 @@ impl Upstream {
 
     /// What tells each source from all others, in the order in which they are asked.
     pub(crate) fn ids(&self) -> Vec<Vec<u8>> {
-        self.sources
-            .iter()
-            .map(|source| source.origin.id())
-            .collect()
+        self.sources.iter().map(|source| source.id()).collect()
     }
 
     /// The source that is asked next, but for those in `asked`: one that has just
@@ -295,7 +213,7 @@ impl Upstream {
         let asking = source.asking(now);
 
         source.turns().health.asked(now);
-        let text = match &source.origin {
+        let text = match &*source.origin {
             Origin::Server(addr) => {
                 let exchange = client::ask(addr, query).await?;
                 ReplyText::Server(Box::new(exchange))
@@ -329,7 +247,7 @@ impl Upstream {
         }
         let source = &self.sources[source.0];
         let upstream = &source.name;
-        if let Origin::Exec(command) = &source.origin
+        if let Origin::Exec(command) = &*source.origin
             && let Some(line) = command.take_said()
         {
             let line = &line;
@@ -386,7 +304,7 @@ impl Upstream {
 
     /// What is known of each source, in the order in which they are asked.
     #[cfg(test)]
-    fn counts(&self, now: Instant) -> Vec<UpstreamCounts> {
+    fn counts(&self, now: Instant) -> Vec<crate::control::UpstreamCounts> {
         self.sources
             .iter()
             .map(|source| source.counts(now))

@@ -58,7 +58,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// A module of the core knows only those before it.
-const ORDER: [&str; 38] = [
+const ORDER: [&str; 39] = [
     "sync",
     "semaphore",
     "error",
@@ -78,6 +78,7 @@ const ORDER: [&str; 38] = [
     "slots",
     "budget",
     "protocol",
+    "routing",
     "control",
     "tier",
     "live",

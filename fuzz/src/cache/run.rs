@@ -184,6 +184,7 @@ impl CacheRun {
     fn check_value<W>(&self, key: u8, answer: &Lookup<u8, Kept, u32, W>) {
         let (value, is_fresh) = match answer {
             Lookup::Hit(value, _) => (value, true),
+            Lookup::Ahead(value, _, _) => (value, true),
             Lookup::Stale(value, _) => (value, false),
             Lookup::Coalesced(_) | Lookup::Negative(_) | Lookup::Miss(_) => return,
         };

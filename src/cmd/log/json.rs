@@ -17,6 +17,9 @@ pub(super) fn event(event: &Event<'_>) -> String {
         object["key"] = json!(key(fetch.request));
         object["upstream"] = json!(fetch.upstream);
         object["cause"] = json!(fetch.cause.word());
+        if let Some(route) = fetch.route {
+            object["route"] = json!(route);
+        }
     }
     if let Some(error) = event.error() {
         object["outcome"] = json!(error.word());
@@ -46,6 +49,17 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         } => {
             object["bytes"] = json!(bytes);
             object["store"] = json!(if *is_stale { "stale" } else { "hit" });
+        }
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            time,
+        } => {
+            object["path"] = json!(path);
+            object["texts"] = json!(texts);
+            object["failed"] = json!(failed);
+            object["total_ms"] = json!(millis(*time));
         }
         Event::Store { path, news } => {
             object["path"] = json!(path);
@@ -104,6 +118,10 @@ fn add_fields(object: &mut Value, event: &Event<'_>) {
         Event::Reloaded { what } => match what {
             Reloaded::Purged { texts } => add_purge(object, "all", b"", "soft", *texts),
             Reloaded::Poems { poems } => object["poems"] = json!(poems),
+            Reloaded::Routes { routes, texts } => {
+                object["routes"] = json!(routes);
+                object["texts"] = json!(texts);
+            }
             Reloaded::Lists { nets } => object["networks"] = json!(nets),
             Reloaded::Nothing => {}
         },
@@ -205,6 +223,13 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
             "texts": store.texts,
             "bytes": store.bytes,
             "capacity": store.capacity,
+        });
+    }
+    if let Some(warm) = &snapshot.warm {
+        object["warm"] = json!({
+            "fresh": warm.fresh,
+            "failed": warm.failed,
+            "waiting": warm.waiting,
         });
     }
     let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use colored::{Color, Colorize};
 use poetry::control::{
     CacheCounts, ConnectionCounts, FeedCounts, FetchCounts, FleetCounts, REASONS, REFUSALS,
-    Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
+    Snapshot, StoreCounts, UpstreamCounts, UpstreamState, WarmCounts,
 };
 use poetry::error::{Error, reason};
 use poetry::escape;
@@ -158,6 +158,12 @@ pub(super) fn words(event: &Event<'_>) -> String {
             let stale = if *is_stale { "stale " } else { "" };
             format!("using the store's {stale}copy")
         }
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            time,
+        } => warmed(path, *texts, *failed, *time),
         Event::Following { .. } => "following another proxy's fetch".into(),
         Event::TakenOver { .. } => "took over another proxy's fetch".into(),
         Event::Store { path, news } => format!("{path}: {}", store_news(news)),
@@ -239,6 +245,16 @@ fn answers_purged(scope: &str, name: &[u8], texts: u64) -> String {
     }
 }
 
+fn warmed(path: &str, texts: u64, failed: u64, time: Duration) -> String {
+    let noun = if texts == 1 { "poem" } else { "poems" };
+    let texts = thousands(texts);
+    let text = format!("{path}: {texts} {noun} warm after {}", short(time));
+    match failed {
+        0 => text,
+        failed => format!("{text}; {} could not be fetched", thousands(failed)),
+    }
+}
+
 fn store_news(news: &StoreNews) -> String {
     let StoreNews::Opened { texts, bytes, past } = news else {
         return news.to_string();
@@ -255,6 +271,11 @@ fn reloaded(what: Reloaded) -> String {
         Reloaded::Purged { texts } => format!("purged {texts} cached answers"),
         Reloaded::Poems { poems: 1 } => "read 1 poem again".into(),
         Reloaded::Poems { poems } => format!("read {poems} poems again"),
+        Reloaded::Routes { routes, texts } => {
+            let noun = if routes == 1 { "route" } else { "routes" };
+            let answers = if texts == 1 { "answer" } else { "answers" };
+            format!("read {routes} {noun} again, purged {texts} cached {answers}")
+        }
         Reloaded::Lists { nets: 1 } => "read 1 network again".into(),
         Reloaded::Lists { nets } => format!("read {} networks again", thousands(nets as u64)),
         Reloaded::Nothing => "nothing to reload".into(),
@@ -276,6 +297,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> Vec<String> {
     lines.extend(snapshot.fetches.as_ref().map(fetch_counts));
     lines.extend(snapshot.cache.as_ref().map(cache_counts));
     lines.extend(snapshot.store.as_ref().map(store_counts));
+    lines.extend(snapshot.warm.as_ref().map(warm_counts));
     let fleet = snapshot.store.as_ref().and_then(|store| store.fleet);
     lines.extend(fleet.as_ref().map(fleet_counts));
     lines.extend(snapshot.feed.as_ref().map(feed_counts));
@@ -366,6 +388,15 @@ fn cache_counts(counts: &CacheCounts) -> String {
     let noun = if counts.keys == 1 { "key" } else { "keys" };
     let (bytes, capacity) = (thousands(counts.bytes), thousands(counts.capacity));
     format!("cache: {keys} {noun}, {bytes} of {capacity} bytes")
+}
+
+fn warm_counts(counts: &WarmCounts) -> String {
+    let figures = [
+        (counts.fresh, "fresh"),
+        (counts.failed, "failed"),
+        (counts.waiting, "waiting"),
+    ];
+    format!("kept warm: {}", list(&figures))
 }
 
 fn store_counts(counts: &StoreCounts) -> String {

@@ -10,6 +10,7 @@ use crate::cmd::sockets::{FdBudget, Sockets};
 use crate::cmd::values::{MAX_DURATION, number, size};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, ValueEnum};
+use poetry::addr::Addr;
 use poetry::handler::live::{Live, LiveSettings};
 use poetry::live::{BACKLOG_MIN, FeedLimits, Slow};
 use poetry::protocol::Protocol;
@@ -159,7 +160,8 @@ pub(super) async fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     let upstream = upstream(&args.upstreams, CONNECTIONS as usize);
     let admin = args.admin.addrs(&args.listen)?;
     let mut sockets = Sockets::open(&args.listen, &admin).await?;
-    refuse_loop(&upstream, None, &sockets.listeners).await?;
+    let asked: Vec<&Addr> = upstream.addrs().collect();
+    refuse_loop(&asked, &sockets.listeners).await?;
 
     let service = Service {
         admin: args.admin.take(&mut sockets)?,

@@ -82,23 +82,21 @@ pub(super) fn upstream(sources: &[Source], runs: usize) -> Upstream {
 
 /// Descriptors for `conns` connections or runs.
 pub(super) fn descriptors(sources: &[Source], conns: u64) -> u64 {
+    let is_command = |source: &Source| matches!(source, Source::Exec(_));
+    descriptors_of(conns, sources.iter().any(is_command))
+}
+
+/// The same, where any of the sources is a command or none.
+pub(super) fn descriptors_of(conns: u64, runs_any: bool) -> u64 {
     const OF_A_RUN: u64 = 3; // its standard input, output and error
 
-    let is_command = |source: &Source| matches!(source, Source::Exec(_));
-    if sources.iter().any(is_command) {
-        return conns * OF_A_RUN;
-    }
-    conns
+    if runs_any { conns * OF_A_RUN } else { conns }
 }
 
 /// Refuses a proxy that asks itself, because it would wait for itself. A loop through
 /// other processes cannot be seen; its fetches end by `--idle-timeout`.
-pub(super) async fn refuse_loop(
-    upstream: &Upstream,
-    via: Option<&Addr>,
-    listeners: &[Listener],
-) -> Result<(), Failure> {
-    for server in upstream.addrs().chain(via) {
+pub(super) async fn refuse_loop(servers: &[&Addr], listeners: &[Listener]) -> Result<(), Failure> {
+    for server in servers {
         for listener in listeners {
             if listener.is_reached_by(server).await {
                 return Err(Failure::conflict(format!(

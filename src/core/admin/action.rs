@@ -56,7 +56,7 @@ pub enum Action {
     /// The keys asked for most, again each second, until either side closes.
     TopKeys,
     /// Purge texts.
-    Purge(Target, Purge),
+    Purge(PurgeTarget, Purge),
     /// Fetch a text now.
     Refresh {
         /// Which.
@@ -79,7 +79,7 @@ pub struct KeyQuery {
 
 /// Which texts to purge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum PurgeTarget {
     /// All of them.
     All,
     /// Those whose name begins like this.
@@ -123,13 +123,13 @@ impl Action {
     }
 }
 
-impl Target {
+impl PurgeTarget {
     /// The same, as [`crate::control::Control::purge`] takes it.
     pub fn texts(&self) -> Texts<'_> {
         match self {
-            Target::All => Texts::All,
-            Target::Prefix(prefix) => Texts::Prefix(prefix),
-            Target::Named(name) => Texts::Named(name),
+            PurgeTarget::All => Texts::All,
+            PurgeTarget::Prefix(prefix) => Texts::Prefix(prefix),
+            PurgeTarget::Named(name) => Texts::Named(name),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the endpoint answers, in both languages: one source of figures, so that they
 //! can't disagree.
 
-use super::action::{Action, KeyQuery, Right, Target};
+use super::action::{Action, KeyQuery, PurgeTarget, Right};
 use super::clock::Clock;
 use super::health::{HealthReport, counted};
 use super::history::History;
@@ -315,9 +315,9 @@ impl Endpoint {
     /// Purges one text at once. All texts, or those of a prefix, are looked at on a
     /// thread of its own: a million take a second, and health checks are to be
     /// answered.
-    async fn purge(&self, target: Target, how: Purge, now: Instant) -> u64 {
+    async fn purge(&self, target: PurgeTarget, how: Purge, now: Instant) -> u64 {
         let control = self.parts.control.clone();
-        let is_quick = matches!(target, Target::Named(_));
+        let is_quick = matches!(target, PurgeTarget::Named(_));
         let purge = move || control.purge(target.texts(), how, now);
         if is_quick {
             purge()

@@ -19,7 +19,7 @@ pub fn keys(list: &KeyList) -> Value {
 
 /// One key.
 pub fn key(view: &KeyView) -> Value {
-    json!({
+    let mut object = json!({
         "key": shown(&view.name),
         "id": encoded(&view.name),
         "state": view.state.word(),
@@ -28,7 +28,11 @@ pub fn key(view: &KeyView) -> Value {
         "age_s": view.age.map(seconds),
         "fresh_for_s": seconds(view.fresh_for),
         "served_for_s": seconds(view.served_for),
-    })
+    });
+    if let Some(route) = &view.route {
+        object["route"] = json!(escape::text(route));
+    }
+    object
 }
 
 /// Fetches, in the order given.
@@ -80,6 +84,7 @@ mod tests {
     fn view(name: &[u8]) -> KeyView {
         KeyView {
             name: name.to_vec(),
+            route: None,
             state: KeyState::Fresh,
             is_in_flight: false,
             bytes: 974,

@@ -3,7 +3,7 @@
 //! It is what `poetry fetch --ask COMMAND unix:PATH` and `nc -U PATH` speak. A browser
 //! can't send a first line that is not HTTP, so it adds no way in for web pages.
 
-use super::action::{self, Action, KEYS_MAX, KeyQuery, Target};
+use super::action::{self, Action, KEYS_MAX, KeyQuery, PurgeTarget};
 use crate::cache::Purge;
 use crate::escape;
 use crate::protocol::check_line;
@@ -93,11 +93,11 @@ fn purge(rest: Option<&[u8]>) -> Result<Action, String> {
     const WANTED: &str = "wanted purge KEY, purge --prefix P or purge --all";
     let rest = rest.ok_or(WANTED)?;
     let target = match split(rest) {
-        (b"--all", None) => Target::All,
-        (b"--prefix", Some(prefix)) if !prefix.is_empty() => Target::Prefix(prefix.to_vec()),
-        (b"--", Some(name)) => Target::Named(name.to_vec()),
+        (b"--all", None) => PurgeTarget::All,
+        (b"--prefix", Some(prefix)) if !prefix.is_empty() => PurgeTarget::Prefix(prefix.to_vec()),
+        (b"--", Some(name)) => PurgeTarget::Named(name.to_vec()),
         (word, _) if word.starts_with(b"--") => return Err(WANTED.into()),
-        _ => Target::Named(rest.to_vec()),
+        _ => PurgeTarget::Named(rest.to_vec()),
     };
     Ok(Action::Purge(target, Purge::Hard))
 }
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn a_key_is_the_rest_of_the_line() {
         let purge = |target| Ok(Action::Purge(target, Purge::Hard));
-        let named = |name: &[u8]| purge(Target::Named(name.to_vec()));
+        let named = |name: &[u8]| purge(PurgeTarget::Named(name.to_vec()));
         assert_eq!(parse(b"purge -T dn,ace a"), named(b"-T dn,ace a"));
         assert_eq!(parse(b"purge  a "), named(b" a "));
         assert_eq!(parse(b"purge "), named(b""), "the poem");
         assert_eq!(parse(b"purge -- --all"), named(b"--all"));
-        assert_eq!(parse(b"purge --all"), purge(Target::All));
-        let prefix = Target::Prefix(b"a b".to_vec());
+        assert_eq!(parse(b"purge --all"), purge(PurgeTarget::All));
+        let prefix = PurgeTarget::Prefix(b"a b".to_vec());
         assert_eq!(parse(b"purge --prefix a b"), purge(prefix));
         let name = b"\xff".to_vec();
         let refresh = Action::Refresh { name, wait: false };

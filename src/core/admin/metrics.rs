@@ -1,10 +1,10 @@
 //! `/metrics`: the figures of a service in the text formats that Prometheus reads.
 //!
 //! Nothing is counted here. One [`Snapshot`] becomes at most `99 + 24 U` series for `U`
-//! upstreams, 11 for a store, 7 for a fleet and 11 for a feed, however many texts are cached and
-//! clients come. Each known value of a label is there from the start, with 0: a rate
-//! needs to see a number before it rises. A service without a cache or without
-//! upstreams has no series about them.
+//! upstreams, 11 for a store, 7 for a fleet, 3 for what is kept warm and 11 for a feed,
+//! however many texts are cached and clients come. Each known value of a label is there
+//! from the start, with 0: a rate needs to see a number before it rises. A service
+//! without a cache or without upstreams has no series about them.
 //!
 //! `docs/metrics.md` lists them all; a test holds that list against this file.
 
@@ -16,7 +16,7 @@ mod store;
 use crate::admin::process::Process;
 use crate::control::{
     CacheCounts, ERRORS, FetchCounts, Histogram, REASONS, REFUSALS, Snapshot, UpstreamCounts,
-    UpstreamState,
+    UpstreamState, WarmCounts,
 };
 use crate::observe::Class;
 use family::{Families, Family, NO_LABELS};
@@ -69,6 +69,9 @@ impl Collector for Scrape {
         }
         if let Some(cache) = &snapshot.cache {
             cached(&mut families, cache, snapshot)?;
+        }
+        if let Some(counts) = &snapshot.warm {
+            kept_warm(&mut families, counts)?;
         }
         if let Some(counts) = &snapshot.store {
             store::stored(&mut families, counts)?;
@@ -305,6 +308,15 @@ fn cached(families: &mut Families<'_>, cache: &CacheCounts, snapshot: &Snapshot)
             ["all", "prefix", "key"],
             [purges.all, purges.prefix, purges.key],
         ),
+    )
+}
+
+/// What a service has that keeps texts warm.
+fn kept_warm(families: &mut Families<'_>, counts: &WarmCounts) -> Result {
+    let numbers = [counts.fresh, counts.failed, counts.waiting];
+    families.gauge(
+        &Family::new("poetry_warm_requests", "Requests of --warm, by their text"),
+        each("state", ["fresh", "failed", "waiting"], numbers),
     )
 }
 

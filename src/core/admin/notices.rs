@@ -168,6 +168,15 @@ fn words(event: &Event<'_>) -> Option<(Level, String)> {
         | Event::FromStore { .. }
         | Event::Following { .. }
         | Event::GivenUp { .. } => return None,
+        Event::Warmed {
+            path,
+            texts,
+            failed,
+            ..
+        } => {
+            let text = format!("{path}: {texts} texts are warm, {failed} are not");
+            (Level::Info, text)
+        }
         Event::TakenOver { .. } => (Level::Info, "took over another proxy's fetch".into()),
         Event::Store { path, news } => {
             let level = if news.is_trouble() {
@@ -249,6 +258,7 @@ fn reloaded(what: Reloaded) -> Option<String> {
         Reloaded::Purged { texts: 1 } => Some("purged 1 cached answer".to_string()),
         Reloaded::Purged { texts } => Some(format!("purged {} cached answers", thousands(texts))),
         Reloaded::Poems { poems } => Some(format!("read {poems} poems again")),
+        Reloaded::Routes { routes, .. } => Some(format!("read {routes} routes again")),
         Reloaded::Lists { nets } => Some(format!("read {} networks again", thousands(nets as u64))),
         Reloaded::Nothing => None,
     }

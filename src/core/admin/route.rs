@@ -4,7 +4,7 @@
 //! A key is a query parameter and no part of the path: browsers and curl fold `..`,
 //! proxies decode `%2F`, and the selectors of gopher begin with a slash.
 
-use super::action::{self, Action, KEYS_DEFAULT, KEYS_MAX, KeyQuery, Target};
+use super::action::{self, Action, KEYS_DEFAULT, KEYS_MAX, KeyQuery, PurgeTarget};
 use crate::cache::Purge;
 use std::fmt;
 use std::time::Duration;
@@ -147,12 +147,12 @@ fn purge(fields: &mut Fields) -> Result<Action, String> {
         fields.take("prefix"),
         fields.flag("all")?,
     ) {
-        (Some(name), None, false) => Target::Named(name),
+        (Some(name), None, false) => PurgeTarget::Named(name),
         (None, Some(prefix), false) if prefix.is_empty() => {
             return Err("an empty prefix is that of every key: say all".into());
         }
-        (None, Some(prefix), false) => Target::Prefix(prefix),
-        (None, None, true) => Target::All,
+        (None, Some(prefix), false) => PurgeTarget::Prefix(prefix),
+        (None, None, true) => PurgeTarget::All,
         _ => return Err("wanted one of key, prefix and all".into()),
     };
     Ok(Action::Purge(target, how))
@@ -275,12 +275,15 @@ mod tests {
 
     #[test]
     fn a_purge_says_exactly_what_and_is_hard_unless_it_says_soft() {
-        let named = |name: &[u8]| Target::Named(name.to_vec());
+        let named = |name: &[u8]| PurgeTarget::Named(name.to_vec());
         let purge = |target, how| Ok(Action::Purge(target, how));
         assert_eq!(post("/purge?key=a"), purge(named(b"a"), Purge::Hard));
         assert_eq!(post("/purge?key="), purge(named(b""), Purge::Hard));
-        assert_eq!(post("/purge?all&soft"), purge(Target::All, Purge::Soft));
-        let prefix = Target::Prefix(b"a+b".to_vec());
+        assert_eq!(
+            post("/purge?all&soft"),
+            purge(PurgeTarget::All, Purge::Soft)
+        );
+        let prefix = PurgeTarget::Prefix(b"a+b".to_vec());
         assert_eq!(post("/purge?prefix=a%2Bb"), purge(prefix, Purge::Hard));
 
         for target in [

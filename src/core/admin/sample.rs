@@ -3,7 +3,7 @@
 use super::history::{History, SAMPLE_INTERVAL};
 use crate::control::{
     CacheCounts, ERRORS, FetchCounts, FleetCounts, Histogram, Snapshot, StoreCounts,
-    UpstreamCounts, UpstreamState,
+    UpstreamCounts, UpstreamState, WarmCounts,
 };
 use crate::stats::Stats;
 use std::time::{Duration, Instant};
@@ -50,6 +50,7 @@ pub(super) fn snapshot() -> Snapshot {
         places: 2,
         ..FetchCounts::default()
     });
+    snapshot.warm = Some(WarmCounts::default());
     snapshot.store = Some(StoreCounts {
         fleet: Some(FleetCounts::default()),
         ..StoreCounts::default()
@@ -72,7 +73,8 @@ pub(super) fn snapshot() -> Snapshot {
 /// A service of our own.
 pub(super) fn plain_snapshot() -> Snapshot {
     let mut snapshot = snapshot();
-    (snapshot.fetches, snapshot.cache, snapshot.store) = (None, None, None);
+    (snapshot.fetches, snapshot.cache) = (None, None);
+    (snapshot.store, snapshot.warm) = (None, None);
     snapshot.upstreams.clear();
     snapshot
 }

@@ -8,7 +8,7 @@ use super::keys::{flights, seconds};
 use super::notices::Notices;
 use crate::control::{
     CacheCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts, FlightView, Histogram, REASONS,
-    REFUSALS, Snapshot, StoreCounts, UpstreamCounts, UpstreamState,
+    REFUSALS, Snapshot, StoreCounts, UpstreamCounts, UpstreamState, WarmCounts,
 };
 use crate::escape;
 use serde_json::{Map, Value, json};
@@ -112,6 +112,7 @@ pub fn to_json(parts: &StatusParts<'_>) -> Value {
         "store": snapshot.store.as_ref().map(|counts| store(counts, clock)),
         "queue": snapshot.fetches.as_ref().map(queue),
         "feed": snapshot.feed.as_ref().map(feed),
+        "warm": snapshot.warm.as_ref().map(warm),
         "fleet": snapshot.store.as_ref().and_then(|store| store.fleet.as_ref()).map(fleet),
         "upstreams": upstreams(&snapshot.upstreams, clock),
         "notices": parts.notices.to_json(clock),
@@ -236,6 +237,14 @@ fn queue(counts: &FetchCounts) -> Value {
         "failed": counts.failed,
         "refused": counts.refused,
         "rate_waits": counts.rate_waits,
+    })
+}
+
+fn warm(counts: &WarmCounts) -> Value {
+    json!({
+        "fresh": counts.fresh,
+        "failed": counts.failed,
+        "waiting": counts.waiting,
     })
 }
 

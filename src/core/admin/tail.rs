@@ -219,6 +219,7 @@ mod tests {
             peer: &"127.0.0.1:1",
             request,
             status,
+            route: None,
             fetch: None,
             outcome: Outcome::Whole,
             bytes: 1,

@@ -296,6 +296,7 @@ mod tests {
     fn keys_are_sorted_and_have_no_control_characters() {
         let view = |name: &[u8]| KeyView {
             name: name.to_vec(),
+            route: None,
             state: KeyState::Fresh,
             is_in_flight: false,
             bytes: 5,

@@ -152,6 +152,7 @@ mod tests {
             peer: &"127.0.0.1:1",
             request: b"name",
             status: CacheStatus::Miss,
+            route: None,
             fetch: None,
             outcome: Outcome::Whole,
             bytes: 1,

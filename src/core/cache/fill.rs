@@ -194,7 +194,8 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
             out.values.extend(table.take_kept(at));
             let mut reservation = self.take_reservation().becomes(Kind::Value);
             reservation.set(weight);
-            table.keep(at, store(reservation), freshness);
+            let ahead = cache.ahead(freshness, now);
+            table.keep(at, store(reservation), freshness, ahead);
             (Ok(()), out)
         });
 

@@ -167,6 +167,28 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
         self.known(&table, table.at(at), now)
     }
 
+    /// The value of one key, fresh or stale, and how long it is that. This does not
+    /// count as asking for it.
+    pub fn value(&self, key: &K, now: Instant) -> Option<(V::Value, Freshness)> {
+        let hash = self.hasher.hash_one(key);
+        let table = self.shard(hash).read().expect(UNPOISONED);
+        let kept = table.at(table.find(hash, key)?).kept()?;
+        let freshness = table.freshness(kept);
+        let is_served = now < freshness.stale_until;
+        is_served.then(|| (kept.value().clone(), freshness))
+    }
+
+    /// The flight of the fetch of one key that is under way, and since when it is.
+    pub fn flight(&self, key: &K) -> Option<(F, Instant)> {
+        let hash = self.hasher.hash_one(key);
+        let table = self.shard(hash).read().expect(UNPOISONED);
+        let fetch = table.at(table.find(hash, key)?).fetch()?;
+        match &fetch.state {
+            FetchState::InFlight(flight) => Some((flight.clone(), fetch.not_before)),
+            _ => None,
+        }
+    }
+
     /// What is known of a key; `None` where time has ended all of it.
     fn known(
         &self,

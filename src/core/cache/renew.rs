@@ -1,7 +1,7 @@
 //! A fetch that no request asks for.
 
-use super::table::{FetchEntry, FetchState};
-use super::{Cache, Lead, Stored};
+use super::table::FetchState;
+use super::{Cache, KeyAsked, Lead, Stored};
 use crate::sync::drop_after;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -31,23 +31,9 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
             }
 
             let before = table.at_mut(at).take_fetch();
-            let kept = table.at(at).kept();
-            let replaced = kept.map(|kept| (kept.value().clone(), kept.weight()));
             let failures = before.as_ref().map(|fetch| fetch.failures);
-
-            let (writer, flight) = launch();
-            let ticket = self.ticket();
-            table.at_mut(at).set_fetch(FetchEntry {
-                ticket,
-                state: FetchState::InFlight(flight.clone()),
-                failures: failures.unwrap_or_else(|| expired.failures()),
-                not_before: now,
-            });
-            let lead = Lead {
-                fill: self.fill(hash, key, ticket, replaced),
-                writer,
-                flight,
-            };
+            let failures = failures.unwrap_or_else(|| expired.failures());
+            let lead = self.lead(table, at, failures, KeyAsked { hash, key, now }, launch);
             (Ok(lead), (expired, before))
         })
     }

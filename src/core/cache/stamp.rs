@@ -1,6 +1,5 @@
 //! Times as a cache keeps them: half as large as an [`Instant`], and as exact.
 
-use super::Freshness;
 use std::time::{Duration, Instant};
 
 /// A time within 68 years of the cache's [`Epoch`], to the nanosecond. One further away
@@ -55,14 +54,6 @@ impl Epoch {
         let seconds = Duration::from_secs(stamp.seconds.unsigned_abs().into());
         let nanos = Duration::from_nanos(stamp.nanos.into());
         self.0.checked_sub(seconds - nanos).unwrap_or(self.0)
-    }
-
-    #[inline]
-    pub(super) fn freshness(self, [fresh_until, stale_until]: [Stamp; 2]) -> Freshness {
-        Freshness {
-            fresh_until: self.instant(fresh_until),
-            stale_until: self.instant(stale_until),
-        }
     }
 }
 

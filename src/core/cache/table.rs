@@ -11,11 +11,13 @@ mod dense;
 mod entry;
 mod sieve;
 
+use super::span::Span;
 use super::stamp::Epoch;
 use super::stored::Stored;
 use super::{Freshness, Purge};
 use ahash::RandomState;
 use dense::Dense;
+use entry::Life;
 pub(super) use entry::{Entry, FetchEntry, FetchState, Kept, NegativeEntry, Taken};
 use hashbrown::HashTable;
 use sieve::Sieve;
@@ -85,9 +87,9 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         }
     }
 
-    /// The value of this key, if it is fresh.
+    /// The value of this key, if it is fresh, and whether it is to be refreshed by now.
     #[inline(always)] // the caller rarely wants all of the answer
-    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<(V::Value, Freshness)> {
+    pub(super) fn fresh(&self, hash: u64, key: &K, now: Instant) -> Option<Fresh<V>> {
         let mut found = None;
         self.places.find(hash, |at| {
             let entry = self.entries.get(*at);
@@ -99,13 +101,18 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         });
         let entry = found?;
         let kept = entry.kept()?;
-        let freshness = self.epoch.freshness(kept.ends());
+        let freshness = self.freshness(kept);
         if now >= freshness.fresh_until {
             return None;
         }
 
-        entry.links.touch();
-        Some((kept.value().clone(), freshness))
+        let was_asked = entry.links.touch();
+        let may_be_due = kept.life.ahead != Span::ZERO;
+        Some(Fresh {
+            value: kept.value().clone(),
+            is_due: may_be_due && was_asked && is_due(entry, kept, freshness, now),
+            freshness,
+        })
     }
 
     /// The place of this key's entry. It holds until an entry is removed.
@@ -138,20 +145,20 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
         self.entries.get_mut(at)
     }
 
-    /// The stale value of an entry whose fresh one would have been found, and its
-    /// weight. It is asked for now.
-    pub(super) fn stale(&self, at: u32) -> Option<(V::Value, u64)> {
+    /// The stale value of an entry whose fresh one would have been found. It is asked
+    /// for now.
+    pub(super) fn stale(&self, at: u32) -> Option<V::Value> {
         let entry = self.entries.get(at);
         let kept = entry.kept()?;
         entry.links.touch();
-        Some((kept.value().clone(), kept.weight()))
+        Some(kept.value().clone())
     }
 
     /// Keeps a value, in an entry without one, and gives it its turn behind all others.
-    pub(super) fn keep(&mut self, at: u32, stored: V, freshness: Freshness) {
-        let ends = [freshness.fresh_until, freshness.stale_until];
-        let ends = ends.map(|end| self.epoch.stamp(end));
-        self.entries.get_mut(at).set_kept(Kept::new(stored, ends));
+    /// It may be refreshed so long `ahead` of the end of its ttl.
+    pub(super) fn keep(&mut self, at: u32, stored: V, freshness: Freshness, ahead: Duration) {
+        let life = self.life(freshness, ahead);
+        self.entries.get_mut(at).set_kept(Kept::new(stored, life));
         self.sieve.push(&mut self.entries, at);
     }
 
@@ -163,8 +170,7 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
 
     /// Takes out what has expired: a value past its grace, a cached failure, a pause.
     pub(super) fn take_expired(&mut self, at: u32, now: Instant) -> Taken<V, F> {
-        let stamp = self.epoch.stamp(now);
-        let is_expired = |kept: &Kept<V>| stamp >= kept.stale_until;
+        let is_expired = |kept: &Kept<V>| now >= self.freshness(kept).stale_until;
         let kept = if self.at(at).kept().is_some_and(is_expired) {
             self.take_kept(at)
         } else {
@@ -262,18 +268,24 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
             list.extend(fetch.state.into_flight());
         }
 
-        let now = self.epoch.stamp(how.now);
         let Some(kept) = self.at(at).kept() else {
             return had_failure;
         };
-        let gone = self.epoch.stamp(how.now + how.grace(self.freshness(kept)));
-        let kept = self.at_mut(at).kept_mut().expect("it was there above");
-        kept.fresh_until = kept.fresh_until.min(now);
-        kept.stale_until = kept.stale_until.min(gone);
-        if kept.stale_until <= now {
+        let before = self.freshness(kept);
+        let after = Freshness {
+            fresh_until: before.fresh_until.min(how.now),
+            stale_until: before.stale_until.min(how.now + how.grace(before)),
+        };
+        if after.stale_until <= how.now {
             out.values.extend(self.take_kept(at));
-        } else {
-            self.at_mut(at).links.note_purge();
+            return true;
+        }
+
+        let life = self.life(after, Duration::ZERO);
+        let entry = self.at_mut(at);
+        entry.links.note_purge();
+        if let Some(kept) = entry.kept_mut() {
+            kept.life = life;
         }
         true
     }
@@ -356,14 +368,53 @@ impl<K: Eq + Hash + Clone, V: Stored, F> Table<K, V, F> {
     }
 
     /// How long a value is kept.
+    #[inline]
     pub(super) fn freshness(&self, kept: &Kept<V>) -> Freshness {
-        self.epoch.freshness(kept.ends())
+        let fresh_until = self.epoch.instant(kept.life.fresh_until);
+        Freshness {
+            fresh_until,
+            stale_until: fresh_until + kept.life.grace.duration(),
+        }
+    }
+
+    fn life(&self, freshness: Freshness, ahead: Duration) -> Life {
+        let Freshness {
+            fresh_until,
+            stale_until,
+        } = freshness;
+        Life {
+            fresh_until: self.epoch.stamp(fresh_until),
+            ahead: Span::of(ahead),
+            grace: Span::of(stale_until.saturating_duration_since(fresh_until)),
+        }
     }
 
     #[cfg(test)]
     pub(super) fn turns(&self) -> usize {
         self.sieve.len()
     }
+}
+
+/// A fresh value, as a look-up finds it.
+pub(super) struct Fresh<V: Stored> {
+    pub(super) value: V::Value,
+    pub(super) freshness: Freshness,
+    /// Whether its ttl ends soon, it was asked for before, and no fetch is under way or
+    /// paused.
+    pub(super) is_due: bool,
+}
+
+/// Whether a value that was asked for before is to be refreshed.
+#[cold]
+fn is_due<K, V: Stored, F>(
+    entry: &Entry<K, V, F>,
+    kept: &Kept<V>,
+    freshness: Freshness,
+    now: Instant,
+) -> bool {
+    let left = freshness.fresh_until.saturating_duration_since(now);
+    let fetch = entry.fetch();
+    left <= kept.life.ahead.duration() && fetch.is_none_or(|fetch| fetch.is_over(now, true))
 }
 
 /// How a purge treats what it finds.

@@ -685,3 +685,89 @@ fn keys_spread_over_the_shards_and_each_makes_room() {
         "{fullest:?}"
     );
 }
+
+/// Asks for a value of its own ttl that came at `now`: when that makes a refresh begin.
+fn ask_ahead(cache: &Poems, times: &[Instant]) -> Vec<bool> {
+    let is_ahead = |time: &Instant| match ask(cache, 9, *time) {
+        Lookup::Hit("poem", _) => false,
+        Lookup::Ahead("poem", _, lead) => {
+            lead.fill.fail(Remember::No, *time);
+            true
+        }
+        other => panic!("{other:?}"),
+    };
+    times.iter().map(is_ahead).collect()
+}
+
+#[test]
+fn a_value_that_is_asked_for_again_is_refreshed_before_it_is_stale() {
+    let minute = HOUR / 60;
+    for ttl in [HOUR, 2 * HOUR, minute] {
+        let cache = Cache::new(POLICY).refreshing_ahead(0.1);
+        let now = Instant::now();
+        let fill = lead(ask(&cache, 1, now));
+        let freshness = fill.freshness_for(ttl, now);
+        fill.commit("poem", 4, freshness, now).expect("it fits");
+
+        let soon = now + ttl - ttl / 10;
+        let before = soon - Duration::from_millis(1);
+        assert_eq!(
+            ask_ahead(&cache, &[now, before, soon]),
+            [false, false, true]
+        );
+    }
+}
+
+#[test]
+fn a_value_that_was_not_asked_for_before_is_not_refreshed_ahead() {
+    let (_, now) = poems(POLICY);
+    let cache = Cache::new(POLICY).refreshing_ahead(0.5);
+    commit(lead(ask(&cache, 1, now)), "poem", 4, now).expect("it fits");
+    let soon = now + HOUR * 3 / 4;
+    assert_eq!(ask_ahead(&cache, &[soon, soon]), [false, true]);
+}
+
+#[test]
+fn one_refresh_begins_ahead_and_the_old_value_is_served_meanwhile() {
+    let (_, now) = poems(POLICY);
+    let cache = Cache::new(POLICY).refreshing_ahead(0.5);
+    commit(lead(ask(&cache, 1, now)), "poem", 4, now).expect("it fits");
+    let soon = now + HOUR * 3 / 4;
+    assert_eq!(ask_ahead(&cache, &[now]), [false]);
+
+    let Lookup::Ahead("poem", freshness, lead) = ask(&cache, 2, soon) else {
+        panic!("it is due")
+    };
+    assert_eq!(freshness, POLICY.freshness(now));
+    assert_eq!(lead.fill.replaces(), Some(&"poem"));
+    assert_eq!(ask_ahead(&cache, &[soon, soon]), [false, false]);
+
+    // Past the ttl, clients join it; without a grace there is nothing else.
+    assert!(matches!(ask(&cache, 3, now + HOUR), Lookup::Coalesced(2)));
+    commit(lead.fill, "new", 3, now + HOUR).expect("it fits");
+    assert!(matches!(ask(&cache, 4, now + HOUR), Lookup::Hit("new", _)));
+}
+
+#[test]
+fn after_a_failure_the_next_refresh_ahead_waits() {
+    let (_, now) = poems(POLICY);
+    let cache = Cache::new(POLICY).refreshing_ahead(0.5);
+    commit(lead(ask(&cache, 1, now)), "poem", 4, now).expect("it fits");
+    let soon = now + HOUR * 3 / 4;
+    assert_eq!(ask_ahead(&cache, &[now]), [false]);
+
+    let second = Duration::from_secs(1);
+    let nano = Duration::from_nanos(1);
+    let times = [0, 1, 3, 7].map(|seconds| soon + second * seconds);
+    assert_eq!(ask_ahead(&cache, &times), [true; 4], "doubled each time");
+    let next = soon + second * 15;
+    assert_eq!(ask_ahead(&cache, &[next - nano, next]), [false, true]);
+}
+
+#[test]
+fn without_a_part_no_value_is_refreshed_ahead() {
+    let (cache, now) = poems(POLICY);
+    commit(lead(ask(&cache, 1, now)), "poem", 4, now).expect("it fits");
+    let last = now + HOUR - Duration::from_nanos(1);
+    assert_eq!(ask_ahead(&cache, &[now, last, last]), [false; 3]);
+}

@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub store: Option<StoreCounts>,
     /// The feed; `None` for a service without one.
     pub feed: Option<FeedCounts>,
+    /// What is kept warm; `None` where nothing is.
+    pub warm: Option<WarmCounts>,
 }
 
 /// How an upstream failed: the words of [`Error::word`](crate::error::Error::word) that
@@ -348,6 +350,17 @@ pub struct FeedCounts {
     pub backlog: u64,
 }
 
+/// Numbers of requests whose texts are kept warm, by how their texts are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WarmCounts {
+    /// Cached, and within its ttl.
+    pub fresh: u64,
+    /// Not fresh: its last fetch failed.
+    pub failed: u64,
+    /// Not fresh: it waits for its fetch.
+    pub waiting: u64,
+}
+
 impl ConnectionCounts {
     /// The number of connections that have ended.
     pub fn ended(&self) -> u64 {
@@ -408,6 +421,7 @@ impl Snapshot {
             cache: None,
             store: None,
             feed: None,
+            warm: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The reading end of a flight, or of a poem that is complete.
 
-use super::state::End;
+use super::state::{End, Prospect};
 use super::{Inner, launch};
 use crate::error::Error;
 use crate::observe::{FeedNote, FetchNote};
@@ -78,6 +78,21 @@ pub trait Pull: Send + Sync {
     }
     /// Ready once `peek` shows something other than `Pending`.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// What [`Reader::note`] says.
+    fn note(&self) -> Option<Arc<FetchNote>> {
+        None
+    }
+
+    /// What [`Reader::was_kept`] says.
+    fn was_kept(&self) -> bool {
+        false
+    }
+
+    /// What [`Reader::is_stale`] says.
+    fn is_stale(&self) -> bool {
+        false
+    }
 }
 
 /// Reads a poem from its first byte, as it comes or long after it came.
@@ -142,6 +157,12 @@ impl Reader {
         writer.fail(error);
 
         reader.expect("an empty flight holds its beginning")
+    }
+
+    /// Takes the reader out, and leaves one that reads nothing.
+    pub(crate) fn take(&mut self) -> Reader {
+        let from = ReadFrom::Released;
+        std::mem::replace(self, Reader { from })
     }
 
     /// Drops the poem. For a reader that has read it all.
@@ -278,7 +299,8 @@ impl Reader {
             ReadFrom::Flight { shared, .. } | ReadFrom::Along { shared, .. } => {
                 matches!(shared.lock().end, Some(End::Landed { kept: true }))
             }
-            ReadFrom::Elsewhere(_) | ReadFrom::Released => false,
+            ReadFrom::Elsewhere(text) => text.was_kept(),
+            ReadFrom::Released => false,
         }
     }
 
@@ -289,8 +311,14 @@ impl Reader {
             ReadFrom::Flight { shared, .. } | ReadFrom::Along { shared, .. } => {
                 shared.lock().note.clone()
             }
-            ReadFrom::Poem { .. } | ReadFrom::Elsewhere(_) | ReadFrom::Released => None,
+            ReadFrom::Elsewhere(text) => text.note(),
+            ReadFrom::Poem { .. } | ReadFrom::Released => None,
         }
+    }
+
+    /// Whether the reader waited for a new text, and got a stale one in its place.
+    pub fn is_stale(&self) -> bool {
+        matches!(&self.from, ReadFrom::Elsewhere(text) if text.is_stale())
     }
 
     /// Whether the poem has ended, complete or failed, so that no more bytes arrive.
@@ -317,32 +345,47 @@ impl Reader {
 
     /// Waits until [`Reader::read`] returns something other than `Pending`.
     pub fn ready(&self) -> impl Future<Output = ()> + '_ {
-        poll_fn(|context| {
-            let (shared, cursor) = match &self.from {
-                ReadFrom::Flight { shared, cursor } => (shared, cursor),
-                ReadFrom::Along { shared, at } => {
-                    let mut state = shared.lock();
-                    if !matches!(state.read(*at), Read::Pending) {
-                        return Poll::Ready(());
-                    }
-                    state.along = Some(context.waker().clone());
-                    return Poll::Pending;
+        poll_fn(|context| self.poll_ready(context))
+    }
+
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        let (shared, cursor) = match &self.from {
+            ReadFrom::Flight { shared, cursor } => (shared, cursor),
+            ReadFrom::Along { shared, at } => {
+                let mut state = shared.lock();
+                if !matches!(state.read(*at), Read::Pending) {
+                    return Poll::Ready(());
                 }
-                ReadFrom::Elsewhere(text) => return text.poll_ready(context),
-                ReadFrom::Poem { .. } | ReadFrom::Released => return Poll::Ready(()),
-            };
-
-            let mut state = shared.lock();
-            if !matches!(state.read(state.cursors[*cursor].at), Read::Pending) {
-                return Poll::Ready(());
+                state.along = Some(context.waker().clone());
+                return Poll::Pending;
             }
+            ReadFrom::Elsewhere(text) => return text.poll_ready(context),
+            ReadFrom::Poem { .. } | ReadFrom::Released => return Poll::Ready(()),
+        };
 
-            match &mut state.cursors[*cursor].waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
-            Poll::Pending
-        })
+        let mut state = shared.lock();
+        if !matches!(state.read(state.cursors[*cursor].at), Read::Pending) {
+            return Poll::Ready(());
+        }
+
+        state.cursors[*cursor].wake_by(context);
+        Poll::Pending
+    }
+
+    /// What a reader that could do with another text may hope for. It is shown no byte,
+    /// so that the fetch may still begin again. While that is open, and with a context,
+    /// it is woken by any change.
+    pub fn prospect(&self, context: Option<&mut Context<'_>>) -> Prospect {
+        let ReadFrom::Flight { shared, cursor } = &self.from else {
+            return Prospect::Whole;
+        };
+
+        let mut state = shared.lock();
+        let prospect = state.prospect();
+        if let (Prospect::Open, Some(context)) = (prospect, context) {
+            state.cursors[*cursor].wake_by(context);
+        }
+        prospect
     }
 }
 

@@ -12,7 +12,7 @@ use slab::Slab;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 /// Everything about a flight except how a waiting writer is woken.
 pub(super) struct FlightState {
@@ -27,6 +27,8 @@ pub(super) struct FlightState {
     /// Whether a reader has been shown a byte. From then on nothing can be taken back.
     pub(super) seen: bool,
     pub(super) end: Option<End>,
+    /// Whether its text will not do in place of another.
+    pub(super) unfit: bool,
     /// Whether the fetch has begun, and whether readers matter to that.
     pub(super) start: Start,
     /// No later request gets this poem: without readers it is of no use.
@@ -69,6 +71,17 @@ pub enum Interest {
     Useless,
 }
 
+/// What a reader that could do with another text may hope for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// The text is still arriving.
+    Open,
+    /// It is complete.
+    Whole,
+    /// It has failed, was rejected, or can't be kept.
+    Unfit,
+}
+
 /// What is told of a change of interest.
 pub(super) type OnInterest = Arc<dyn Fn(Interest) + Send + Sync>;
 
@@ -98,6 +111,16 @@ pub(super) enum End {
     Failed(Arc<Error>),
 }
 
+impl Cursor {
+    /// Wakes this task at the next change.
+    pub(super) fn wake_by(&mut self, context: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+    }
+}
+
 impl Chunk {
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
@@ -114,6 +137,7 @@ impl FlightState {
             cursors: Slab::new(),
             seen: false,
             end: None,
+            unfit: false,
             start: Start::Begun,
             orphaned: false,
             on_interest: None,
@@ -214,6 +238,16 @@ impl FlightState {
             self.start = Start::Closed;
         }
         self.on_interest.clone().map(|tell| (tell, lost))
+    }
+
+    /// What a reader that could do with another text may hope for.
+    pub(super) fn prospect(&self) -> Prospect {
+        match &self.end {
+            _ if self.unfit => Prospect::Unfit,
+            None => Prospect::Open,
+            Some(End::Landed { .. }) => Prospect::Whole,
+            Some(End::Failed(_)) => Prospect::Unfit,
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -179,6 +179,17 @@ impl Writer {
         self.shared.lock().attached.push(Box::new(attachment));
     }
 
+    /// The text will not do in place of another: it is rejected, or can't be kept.
+    /// Wakes the readers that may have another.
+    pub fn mark_unfit(&mut self) {
+        let waiting = {
+            let mut state = self.shared.lock();
+            state.unfit = true;
+            state.waiting()
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
     /// Notes what is known of the fetch, for the logs of its readers.
     pub fn note(&mut self, note: FetchNote) {
         self.shared.lock().note = Some(Arc::new(note));

@@ -271,6 +271,7 @@ impl Handler for Live {
         Response {
             reader: Reader::pulling(Box::new(self.feed.join())),
             status: CacheStatus::Live,
+            route: None,
         }
     }
 

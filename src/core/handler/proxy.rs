@@ -5,10 +5,13 @@
 //! |---|---|
 //! | `proxy/key.rs`, `proxy/fold.rs` | What is one text? |
 //! | `proxy/target.rs` | What does a request ask, and on which terms? |
+//! | `proxy/routes.rs`, `proxy/router.rs` | Which target has a request? |
 //! | [`tier`](crate::tier) | What is behind the cache, before the upstream? |
 //! | [`coalesce`](crate::coalesce) | What does a client get, and has it to fetch? |
 //! | [`dispatch`](crate::dispatch) | When does a fetch start? |
 //! | `proxy/fetch.rs` | How does it go, and how does it end? |
+//! | `proxy/stale.rs` | When is a stale text served? |
+//! | `proxy/warm.rs` | Which texts are fetched without being asked for? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/memo.rs` | What has been transformed before? |
 //! | `proxy/operate.rs` | What may an operator do to its texts? |
@@ -22,9 +25,13 @@ mod key;
 mod memo;
 mod operate;
 mod patience;
+mod router;
+mod routes;
+mod stale;
 mod tally;
 mod target;
 mod ttl;
+mod warm;
 
 use crate::addr::ClientNet;
 use crate::cache::{KeepTimes, Policy, Purge};
@@ -50,26 +57,40 @@ pub use key::Key;
 use memo::ProxyMemo;
 pub use patience::PATIENCE;
 use regex::bytes::Regex;
-use std::sync::Arc;
+use router::Router;
+pub use routes::{BadRoutes, ReadRoutes, RouteSet, RouteSettings, Routing};
+pub use stale::ServeStale;
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tally::FleetTally;
 use target::Target;
 pub use target::TargetSettings;
 pub use ttl::TtlRules;
+use warm::Warm;
+pub use warm::{BadWarmFile, WarmFile};
 
 /// What a proxy does.
 pub struct ProxySettings {
     /// What its clients and its upstream speak.
     pub protocol: Protocol,
-    /// What a request asks.
+    /// What a request asks that no route takes, and how routes are unless they say.
     pub target: TargetSettings,
+    /// The routes, in the line protocol.
+    pub routing: Option<Routing>,
     /// The deadlines of a fetch.
     pub timeouts: Timeouts,
     /// Whether a fetch closes its sending side once its request is sent.
     pub half_close: bool,
     /// The most that texts, failures and fetches may hold together, in bytes.
     pub capacity: u64,
+    /// When a stale text is served.
+    pub serve_stale: ServeStale,
+    /// The last part of each ttl in which a request starts a refresh, from 0 to 1.
+    pub refresh_ahead: f64,
+    /// Requests whose texts are kept warm.
+    pub warm: Option<WarmFile>,
     /// The longest text that is kept, in bytes. A longer one passes through a window of
     /// this size.
     pub max_poem: u64,
@@ -125,6 +146,8 @@ pub struct Rejects {
     pub min_bytes: u64,
 }
 
+const ROUTER_UNPOISONED: &str = "no code panics while it holds the router's lock";
+
 /// A caching proxy.
 pub struct Proxy {
     settings: ProxySettings,
@@ -132,7 +155,12 @@ pub struct Proxy {
     /// What was transformed into what, if anything is.
     memo: Option<ProxyMemo>,
     flights: Arc<FlightList>,
-    target: Arc<Target>,
+    /// The target of all requests, where there are no routes.
+    only: Option<Arc<Target>>,
+    /// Held to copy or replace it.
+    router: RwLock<Arc<Router>>,
+    /// What is kept warm.
+    warm: Option<Arc<Warm>>,
     /// What is behind the cache, before the upstream.
     tier: Option<Arc<dyn Tier>>,
     fleet: FleetTally,
@@ -152,13 +180,17 @@ impl Proxy {
 
     /// Like [`Proxy::new`], with a tier behind the cache.
     pub fn with_tier(
-        settings: ProxySettings,
+        mut settings: ProxySettings,
         tier: Option<Arc<dyn Tier>>,
         observer: Arc<dyn Observer>,
         stats: Arc<Stats>,
     ) -> Arc<Proxy> {
+        let router = Router::new(&mut settings);
         let window = settings.longest();
-        let mut texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let warm = settings.warm.clone();
+        let warm = warm.map(|file| Warm::new(file, settings.refresh_ahead, Instant::now()));
+        let texts = Coalescer::weighing(settings.policy(), window, Key::heap_bytes);
+        let mut texts = texts.refreshing_ahead(settings.refresh_ahead);
         let mut memo = None;
         if settings.pipeline.is_some() {
             texts = texts.holding_outdated();
@@ -168,7 +200,9 @@ impl Proxy {
             texts,
             memo,
             flights: Arc::default(),
-            target: Target::new(&settings.target, &settings),
+            only: router.only().cloned(),
+            router: RwLock::new(Arc::new(router)),
+            warm,
             settings,
             tier,
             fleet: FleetTally::default(),
@@ -176,6 +210,9 @@ impl Proxy {
             stats,
         });
         proxy.hear_purges();
+        if let Some(warm) = &proxy.warm {
+            warm::start(&proxy, warm);
+        }
         proxy
     }
 
@@ -198,13 +235,13 @@ impl Proxy {
 
     /// The whole key of a request. No other request has it, of this proxy or another.
     pub fn whole_key(&self, request: &[u8]) -> Vec<u8> {
-        let scope = &self.target().scope;
+        let scope = &self.target(request).scope;
         scope.whole(&scope.key(request))
     }
 
     /// Purges the text of one request.
     pub fn purge(&self, request: &[u8], how: Purge, now: Instant) -> Purged {
-        let scope = &self.target().scope;
+        let scope = &self.target(request).scope;
         let key = scope.key(request);
         self.purge_memo_of(&key);
         let purge = || self.texts.purge(&key, how, now);
@@ -213,8 +250,9 @@ impl Proxy {
 
     /// Fetches that wait for their turn at this moment.
     pub fn waiting_fetches(&self) -> usize {
-        let waiting = |target: &Arc<Target>| target.places.dispatch.waiting();
-        self.targets().map(waiting).sum()
+        let router = self.router();
+        let waiting = router.places().map(|places| places.dispatch.waiting());
+        waiting.sum()
     }
 
     /// The texts, kept and on their way.
@@ -232,13 +270,37 @@ impl Proxy {
     }
 
     /// What a request asks.
-    fn target(&self) -> &Arc<Target> {
-        &self.target
+    fn target(&self, request: &[u8]) -> Cow<'_, Arc<Target>> {
+        if let Some(only) = &self.only {
+            return Cow::Borrowed(only);
+        }
+        let folded = self.settings.fold.whole(request);
+        let router = self.router.read().expect(ROUTER_UNPOISONED);
+        Cow::Owned(router.choose(&folded).clone())
     }
 
     /// The targets of all requests.
-    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        std::iter::once(&self.target)
+    fn router(&self) -> Arc<Router> {
+        self.router.read().expect(ROUTER_UNPOISONED).clone()
+    }
+
+    /// Uses these routes from now on. Texts stay where the sources and what is sent to
+    /// them have not changed; others are purged.
+    pub fn replace_routes(&self, set: RouteSet, now: Instant) -> Reloaded {
+        let routes = set.routes().len();
+        if let Some(routing) = &self.settings.routing {
+            let before = self.router();
+            let next = Router::of_routes(set, routing, &self.settings, Some(&before));
+            *self.router.write().expect(ROUTER_UNPOISONED) = Arc::new(next);
+        }
+
+        let router = self.router();
+        let is_gone = |key: &Key| router.with_key(key).is_none();
+        let purged = self.texts.purge_where(Purge::Hard, now, is_gone);
+        Reloaded::Routes {
+            routes,
+            texts: purged.texts,
+        }
     }
 
     fn spawn_fetch(self: &Arc<Self>, ask: Ask, guard: FlightGuard<Key>, now: Instant) {
@@ -274,6 +336,7 @@ impl Proxy {
                 upstream: &ask.target.name,
                 request: &ask.request,
                 cause: ask.cause,
+                route: ask.target.route.as_deref(),
             },
         });
     }
@@ -291,41 +354,60 @@ struct Ask {
 
 impl Handler for Proxy {
     fn respond(self: Arc<Self>, request: Request, now: Instant) -> Response {
-        let target = self.target();
+        let target = self.target(&request.body);
         let key = target.scope.key(&request.body);
         let client = request.from.map(ClientNet::of);
-        let fetch = |guard, request, cause| {
-            let target = target.clone();
-            let ask = Ask {
-                target,
-                request,
-                client,
-                cause,
-            };
-            self.spawn_fetch(ask, guard, now);
+        let ask = |request, cause| Ask {
+            target: Arc::clone(&target),
+            request,
+            client,
+            cause,
         };
 
         let (reader, status) = match self.texts.find(&key, now) {
             Found::Hit(reader, freshness) => (reader, CacheStatus::Hit(freshness.fresh_until)),
+            Found::Ahead(reader, freshness, guard) => {
+                self.spawn_fetch(ask(request.body, FetchCause::Prefetch), guard, now);
+                (reader, CacheStatus::Hit(freshness.fresh_until))
+            }
             Found::Joined(reader) => (reader, CacheStatus::Coalesced),
             Found::Negative(reader) => (reader, CacheStatus::Negative),
-            Found::Stale(reader, None) => (reader, CacheStatus::Stale),
-            Found::Stale(reader, Some(guard)) => {
-                fetch(guard, request.body, FetchCause::Stale);
-                (reader, CacheStatus::Stale)
+            Found::Stale(reader, guard) => {
+                let ask = ask(request.body, FetchCause::Stale);
+                self.answer_stale(reader, guard, key, ask, now)
             }
             Found::Missed(reader, guard) => {
-                fetch(guard, request.body, FetchCause::Miss);
+                self.spawn_fetch(ask(request.body, FetchCause::Miss), guard, now);
                 (reader, CacheStatus::Miss)
             }
         };
-        Response { reader, status }
+        Response {
+            reader,
+            status,
+            route: target.route.clone(),
+        }
     }
 
-    /// Makes all cached texts stale. Clients that wait for a text still get it.
+    /// Reads the routes again, if they were read from a file; else makes all cached
+    /// texts stale. Clients that wait for a text still get it. What is kept warm is
+    /// fetched again.
     fn reload(&self, now: Instant) -> Result<Reloaded, Error> {
+        let warm = self.warm.as_ref();
+        let file = warm.map(|warm| warm.read_again()).transpose()?;
+        let routing = self.settings.routing.as_ref();
+        if let Some(read) = routing.and_then(|routing| routing.read.as_ref()) {
+            let reloaded = self.replace_routes(read()?, now);
+            if let (Some(warm), Some(file)) = (warm, file) {
+                warm.replace(file, now);
+            }
+            return Ok(reloaded);
+        }
+
         self.count_purge(&Texts::All);
         let purged = self.purge_all(Purge::Soft, now);
+        if let (Some(warm), Some(file)) = (warm, file) {
+            warm.replace(file, now); // after the purge: what is fresh is not fetched
+        }
         Ok(Reloaded::Purged {
             texts: purged.texts,
         })
@@ -338,17 +420,18 @@ impl Control for Proxy {
             readers: self.texts.readers(),
             ..FetchCounts::of(stats)
         };
-        let mut upstreams = Vec::new();
-        for target in self.targets() {
-            let dispatch = &target.places.dispatch;
+        let router = self.router();
+        for places in router.places() {
+            let dispatch = &places.dispatch;
             fetches.running += dispatch.running() as u64;
             fetches.waiting += dispatch.waiting() as u64;
-            fetches.places += target.places.number as u64;
+            fetches.places += places.number as u64;
             let oldest = dispatch.oldest();
             let wait = oldest.map(|since| now.saturating_duration_since(since));
             fetches.oldest_wait = fetches.oldest_wait.max(wait.unwrap_or_default());
-            upstreams.extend(target.sources().iter().map(|source| source.counts(now)));
         }
+        let sources = router.sources().iter();
+        let upstreams = sources.map(|source| source.counts(now)).collect();
 
         let cache = self.texts.cache();
         let held = cache.usage();
@@ -363,10 +446,12 @@ impl Control for Proxy {
             evicted_remembered: held.evicted_negative,
         };
 
+        let warm = self.warm.as_ref();
         let store = self.tier.as_ref().map(|tier| tier.counts());
         let store = store.map(|counts| self.fleet.added_to(counts));
         Snapshot {
             store,
+            warm: warm.map(|warm| warm.counts(now)),
             fetches: Some(fetches),
             upstreams,
             cache: Some(cache),

@@ -139,6 +139,7 @@ impl Handler for Serve {
         Response {
             reader,
             status: CacheStatus::Own,
+            route: None,
         }
     }
 

@@ -83,7 +83,11 @@ impl Handler for TransformService {
         let Some((transform, poem)) = self.parse(&request.body) else {
             let reader = Reader::failed(declined());
             self.stats.transform_ended(Some(&declined()));
-            return Response { reader, status };
+            return Response {
+                reader,
+                status,
+                route: None,
+            };
         };
         drop(request); // the poem is a slice of it
 
@@ -114,7 +118,11 @@ impl Handler for TransformService {
                 Err(()) => {} // no reader is left to tell
             }
         });
-        Response { reader, status }
+        Response {
+            reader,
+            status,
+            route: None,
+        }
     }
 
     fn reload(&self, _now: Instant) -> Result<Reloaded, Error> {

@@ -3,7 +3,7 @@
 //!
 //! The log and all others that show requests to machines use this.
 
-use super::{AccessRecord, CacheStatus};
+use super::{AccessRecord, CacheStatus, FetchCause};
 use crate::escape;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -32,12 +32,15 @@ pub fn request(record: &AccessRecord<'_>, sample: u64) -> String {
             object["ttl"] = json!(ttl.as_secs());
         }
         CacheStatus::Miss => {
-            object["fwd"] = json!("miss");
+            object["fwd"] = json!(forwarded(record));
             object["stored"] = json!(record.stored);
         }
-        CacheStatus::Coalesced => object["fwd"] = json!("miss"),
+        CacheStatus::Coalesced => object["fwd"] = json!(forwarded(record)),
         CacheStatus::Stale => object["fwd"] = json!("stale"),
         CacheStatus::Negative | CacheStatus::Own | CacheStatus::Live | CacheStatus::NoRequest => {}
+    }
+    if let Some(route) = record.route {
+        object["route"] = json!(route);
     }
     add_fetch(&mut object, record);
     if let Some(feed) = record.feed {
@@ -52,6 +55,15 @@ pub fn request(record: &AccessRecord<'_>, sample: u64) -> String {
         object["sample"] = json!(sample);
     }
     line(&object)
+}
+
+/// Why an upstream was needed for a request that waited for a fetch.
+fn forwarded(record: &AccessRecord<'_>) -> &'static str {
+    let cause = record.fetch.map(|fetch| fetch.cause);
+    match cause {
+        Some(FetchCause::Stale) => "stale",
+        _ => "miss",
+    }
 }
 
 /// Adds what is known of the fetch that the answer came from.

@@ -108,6 +108,8 @@ pub struct AccessRecord<'a> {
     pub request: &'a [u8],
     /// Where the answer came from.
     pub status: CacheStatus,
+    /// The route of the request, where there are routes.
+    pub route: Option<&'a str>,
     /// The fetch that the answer came from, if it came from one.
     pub fetch: Option<&'a FetchNote>,
     /// How the connection ended.

@@ -65,6 +65,7 @@ pub(super) struct Responding {
     /// The part of the request that logs show.
     request: Box<[u8]>,
     status: CacheStatus,
+    pub(super) route: Option<Arc<str>>,
     delivery: Delivery,
     /// Whether the fetch that this request started was kept. Known at the end.
     stored: bool,
@@ -82,6 +83,7 @@ impl Responding {
         Responding {
             request: logged(request).into(),
             status,
+            route: None,
             wait: (delivery.sent > 0).then_some(Duration::ZERO),
             delivery,
             stored: false,
@@ -94,6 +96,9 @@ impl Responding {
     /// Takes what is known of the fetch. A reader that is released knows nothing more.
     fn note_fetch(&mut self) {
         let reader = &self.delivery.reader;
+        if reader.is_stale() {
+            self.status = CacheStatus::Stale;
+        }
         if matches!(self.status, CacheStatus::Miss | CacheStatus::Coalesced) {
             self.fetch = reader.note().or(self.fetch.take());
         }
@@ -142,6 +147,7 @@ impl<H: Handler> Connection<H> {
                 let response = self.respond(request.clone()).await;
                 let delivery = Delivery::new(response.reader);
                 let mut responding = Responding::new(&request, response.status, delivery);
+                responding.route = response.route;
                 drop(request); // it may be large, and its answer may take long
 
                 self.deliver(&mut responding).await;
@@ -347,6 +353,7 @@ impl<H: Handler> Connection<H> {
             peer: &self.peer,
             request: &responding.request,
             status: responding.status,
+            route: responding.route.as_deref(),
             fetch: responding.fetch.as_deref(),
             outcome,
             bytes: responding.delivery.sent,

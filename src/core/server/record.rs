@@ -27,6 +27,7 @@ impl<H> Server<H> {
             peer,
             request: b"",
             status,
+            route: None,
             fetch: None,
             outcome,
             bytes: sent,

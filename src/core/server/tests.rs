@@ -50,6 +50,7 @@ fn what_was_sent_counts_although_the_reactor_takes_the_connection_no_more() {
             pass: Pass::uncounted(),
             asked: Asked::nothing(),
             status: CacheStatus::Stale,
+            route: None,
             delivery,
             accepted: Instant::now(),
         },

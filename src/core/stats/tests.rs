@@ -108,6 +108,7 @@ fn record(status: CacheStatus, outcome: Outcome, wait: Duration) -> AccessRecord
         peer: &"127.0.0.1:1",
         request: b"",
         status,
+        route: None,
         fetch: None,
         outcome,
         bytes: 10,

@@ -20,7 +20,7 @@ const DOWN_MAX: Duration = Duration::from_secs(30);
 const PROBE_TIME: Duration = Duration::from_secs(60);
 
 /// The health of one server.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Health {
     state: State,
 }

@@ -1,7 +1,7 @@
 //! What a source answers, as it comes.
 
-use super::Asking;
 use super::exec::Run;
+use super::shared::Asking;
 use crate::client::Exchange;
 use crate::error::Error;
 use crate::flight::Reader;

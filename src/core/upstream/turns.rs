@@ -1,8 +1,8 @@
 //! Which source is asked next, and when: its health, its rate, and the pause after an
 //! answer that was rejected.
 //!
-//! Plain data; time is an argument. Several upstreams may have the same source, and share
-//! its turns: a quota is the source's, whatever asks it.
+//! Plain data; time is an argument. Several upstreams may have the same source, and
+//! share its turns: a quota is the source's, whatever asks it.
 //!
 //! | the sources that are up and not paused | the next turn is |
 //! |---|---|
@@ -28,12 +28,25 @@ const PAUSE_MIN: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// How often sources may be asked.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AskLimits {
     /// For each source.
     pub rate: Option<Rate>,
     /// For how long a source is not asked after an answer that was rejected.
     pub pause: RejectPause,
+}
+
+impl AskLimits {
+    /// A source is asked at `rate`, and not for `pause` after an answer that was
+    /// rejected: without one for a minute, doubled, if it has a rate.
+    pub fn of(rate: Option<Rate>, pause: Option<Duration>) -> AskLimits {
+        let pause = match pause {
+            None if rate.is_some() => RejectPause::Doubling,
+            None | Some(Duration::ZERO) => RejectPause::Never,
+            Some(pause) => RejectPause::Fixed(pause),
+        };
+        AskLimits { rate, pause }
+    }
 }
 
 /// For how long a source is not asked after an answer that was rejected.
@@ -103,8 +116,23 @@ impl SourceTurns {
         SourceTurns {
             health: Health::new(),
             limits,
-            meter: limits.rate.map(Meter::new),
+            meter: limits.rate.map(Meter::below),
             pause: SourcePause::default(),
+        }
+    }
+
+    /// The same source with other limits. It has no turn before it would have had one.
+    pub(super) fn limited(&self, limits: AskLimits, now: Instant) -> SourceTurns {
+        let mut meter = limits.rate.map(Meter::new);
+        let wait = self.wait(now);
+        if let Some(meter) = meter.as_mut().filter(|_| !wait.is_zero()) {
+            meter.close_until(now + wait);
+        }
+        SourceTurns {
+            health: self.health,
+            limits,
+            meter,
+            pause: self.pause,
         }
     }
 
@@ -182,6 +210,13 @@ impl Turns {
         }
     }
 
+    /// Whether these are the turns of the same sources.
+    pub(crate) fn are_those_of(&self, other: &Turns) -> bool {
+        let pairs = self.sources.iter().zip(&*other.sources);
+        let mut pairs = pairs.map(|(one, two)| Arc::ptr_eq(one, two));
+        self.sources.len() == other.sources.len() && pairs.all(|is_same| is_same)
+    }
+
     fn lock(&self, source: usize) -> MutexGuard<'_, SourceTurns> {
         let guard = self.sources[source].lock();
         guard.expect("no code panics while it holds the lock of a source's turns")
@@ -242,6 +277,8 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    /// From one turn to the next at 1/s, with what is left for delays on the way.
+    const TURN: Duration = Duration::from_millis(1050);
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn turns(sources: usize, rate: Option<&str>, pause: RejectPause) -> (Turns, Instant) {
@@ -269,11 +306,8 @@ mod tests {
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         let later = now + SECOND / 2;
         assert_eq!(turns.next(&[], later), Some(NextTurn::Now(1)));
-        assert_eq!(
-            turns.next(&[], later),
-            Some(NextTurn::Later(0, now + SECOND))
-        );
-        assert_eq!(turns.next(&[], now + SECOND), Some(NextTurn::Now(0)));
+        assert_eq!(turns.next(&[], later), Some(NextTurn::Later(0, now + TURN)));
+        assert_eq!(turns.next(&[], now + TURN), Some(NextTurn::Now(0)));
     }
 
     #[test]
@@ -281,7 +315,7 @@ mod tests {
         let (turns, now) = turns(2, Some("1/s"), RejectPause::Never);
         turns.lock(1).health.failed(now);
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-        assert_eq!(turns.next(&[], now), Some(NextTurn::Later(0, now + SECOND)));
+        assert_eq!(turns.next(&[], now), Some(NextTurn::Later(0, now + TURN)));
         assert_eq!(
             turns.next(&[0], now),
             Some(NextTurn::Now(1)),
@@ -315,7 +349,7 @@ mod tests {
 
             now += pause;
             assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-            let next = Some(NextTurn::Later(0, now + SECOND));
+            let next = Some(NextTurn::Later(0, now + TURN));
             assert_eq!(turns.next(&[], now), next, "no burst after a pause");
         }
 
@@ -336,8 +370,8 @@ mod tests {
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
         turns.give_back(Source(0));
         assert_eq!(turns.next(&[], now), Some(NextTurn::Now(0)));
-        assert_eq!(turns.book(0, now), now + SECOND);
-        assert_eq!(turns.book(0, now), now + 2 * SECOND);
+        assert_eq!(turns.book(0, now), now + TURN);
+        assert_eq!(turns.book(0, now), now + 2 * TURN);
     }
 
     #[test]
@@ -351,11 +385,11 @@ mod tests {
         let now = Instant::now();
 
         assert_eq!(two.next(&[0], now), Some(NextTurn::Now(1)));
-        assert_eq!(one.take(now), Err(now + SECOND));
-        assert_eq!(one.take(now + SECOND), Ok(Source(0)));
+        assert_eq!(one.take(now), Err(now + TURN));
+        assert_eq!(one.take(now + TURN), Ok(Source(0)));
         assert_eq!(
             two.next(&[0], now),
-            Some(NextTurn::Later(1, now + 2 * SECOND))
+            Some(NextTurn::Later(1, now + 2 * TURN))
         );
         one.lock(0).rejected(now);
         assert_eq!(two.pause_left(1, now), MINUTE);

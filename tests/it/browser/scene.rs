@@ -85,6 +85,7 @@ pub fn key(name: &[u8], bytes: u64, age: u64) -> KeyView {
     let (ttl, grace) = (86_400, 7 * 86_400);
     KeyView {
         name: name.to_vec(),
+        route: None,
         state: if age < ttl {
             KeyState::Fresh
         } else {
@@ -288,6 +289,7 @@ fn note_troubles(scene: &Scene) {
         upstream,
         request,
         cause,
+        route: None,
     };
 
     let what = Reloaded::Purged { texts: 18_211 };
@@ -311,6 +313,7 @@ fn note_troubles(scene: &Scene) {
             upstream: TWO,
             request,
             cause,
+            route: None,
         };
         let event = Event::FetchFailed {
             fetch,
@@ -331,6 +334,7 @@ pub fn note(scene: &Scene, text: &str) {
         upstream: ONE,
         request: b"",
         cause: FetchCause::Miss,
+        route: None,
     };
     let event = Event::Rejected { fetch, why: text };
     scene.notices.note_event(&event, scene.now);

@@ -22,7 +22,7 @@ fn a_proxy_that_runs_has_the_series_of_the_page() {
     let live = text(proxy.snapshot());
     let mut sample = busy_proxy();
     sample.upstreams.truncate(1);
-    (sample.store, sample.feed) = (None, None); // this proxy has none
+    (sample.store, sample.feed, sample.warm) = (None, None, None); // this proxy has none
     assert_eq!(shape(&live, &addr), shape(&text(sample), "a:43"));
 }
 

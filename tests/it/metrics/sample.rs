@@ -5,6 +5,7 @@ use poetry::admin::process::Process;
 use poetry::control::{
     CacheCounts, ConnectionCounts, ERRORS, FeedCounts, FetchCounts, FleetCounts, Histogram,
     PurgeCounts, Snapshot, StoreCounts, StoreState, TransformCounts, UpstreamCounts, UpstreamState,
+    WarmCounts,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,7 @@ pub fn idle_proxy(upstreams: &[&str]) -> Snapshot {
             ..StoreCounts::default()
         }),
         feed: Some(FeedCounts::default()),
+        warm: Some(WarmCounts::default()),
         ..idle()
     }
 }
@@ -121,6 +123,11 @@ pub fn busy_proxy() -> Snapshot {
         cache: Some(cache),
         store: Some(busy_store()),
         feed: Some(busy_feed()),
+        warm: Some(WarmCounts {
+            fresh: 311,
+            failed: 312,
+            waiting: 313,
+        }),
         ..idle()
     }
 }

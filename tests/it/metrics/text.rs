@@ -28,7 +28,8 @@ fn the_number_of_series_is_bounded() {
         let fresh = text(upstreams(idle_proxy(&[]), &names));
         let used = text(upstreams(busy_proxy(), &names));
 
-        let most = 99 + 11 + 7 + 11 + 24 * count; // with a store of a fleet, and a feed
+        // With a store of a fleet, with --warm, and with a feed.
+        let most = 99 + 11 + 7 + 3 + 11 + 24 * count;
         let number = series(&fresh).len();
         assert!(number <= most, "{number} of {most}");
         assert_eq!(
@@ -138,6 +139,9 @@ fn every_figure_stands_under_its_own_name() {
         ("poetry_cache_capacity_bytes", 268_435_456.0),
         (r#"poetry_purges_total{scope="prefix"}"#, 65.0),
         (r#"poetry_transforms_total{result="failed"}"#, 62.0),
+        (r#"poetry_warm_requests{state="fresh"}"#, 311.0),
+        (r#"poetry_warm_requests{state="failed"}"#, 312.0),
+        (r#"poetry_warm_requests{state="waiting"}"#, 313.0),
         ("poetry_store_open", 1.0),
         (r#"poetry_store_reads_total{result="hit"}"#, 301.0),
         (r#"poetry_store_reads_total{result="stale"}"#, 302.0),

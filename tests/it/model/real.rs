@@ -284,6 +284,7 @@ impl World {
                 self.enter(guard, None, true);
                 reader
             }
+            Found::Ahead(..) => panic!("nothing is refreshed ahead"),
             Found::Missed(reader, guard) => {
                 self.enter(guard, Some(client), false);
                 reader
@@ -530,6 +531,7 @@ impl World {
             Found::Hit(reader, _) => Answer::Hit(text(reader)),
             Found::Stale(reader, None) => Answer::Stale(text(reader), Duty::Nothing),
             Found::Stale(reader, Some(_)) => Answer::Stale(text(reader), Duty::Refreshes),
+            Found::Ahead(..) => panic!("nothing is refreshed ahead"),
             Found::Missed(..) => Answer::Leads,
             Found::Joined(reader) | Found::Negative(reader) => {
                 let id = reader.flight_id().expect("it reads a flight");

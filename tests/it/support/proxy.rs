@@ -6,7 +6,10 @@ use super::{FakeUpstream, HOUR, LONG, wait_for_count};
 use poetry::addr::Addr;
 use poetry::cache::KeepTimes;
 use poetry::client::Timeouts;
-use poetry::handler::proxy::{KeyFold, Proxy, ProxySettings, Rejects, TargetSettings, TtlRules};
+use poetry::handler::proxy::{
+    KeyFold, Proxy, ProxySettings, Rejects, RouteSet, RouteSettings, Routing, ServeStale,
+    TargetSettings, TtlRules, WarmFile,
+};
 use poetry::observe::{Observer, Silent};
 use poetry::protocol::{EndRule, Protocol};
 #[cfg(feature = "store")]
@@ -15,7 +18,6 @@ use poetry::tier::Tier;
 use poetry::transform::{Pipeline, Registry, Transform};
 use poetry::upstream::{AskLimits, ExecCommand, Origin, RejectPause, Upstream};
 use std::net::SocketAddr;
-#[cfg(feature = "store")]
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         protocol: Protocol::Poem,
         target: TargetSettings {
             upstream: Upstream::servers(vec![upstream.addr.into()]),
+            send: None,
+            route: None,
             times,
             ttls: TtlRules::default(),
             rejects: Rejects::default(),
@@ -45,7 +49,11 @@ pub fn proxy(upstream: &FakeUpstream) -> Builder<ProxyParts> {
         },
         timeouts,
         half_close: false,
+        routing: None,
         capacity: 1 << 30,
+        serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
+        warm: None,
         max_poem: 16 << 20,
         whole: false,
         upstream_queue: 1000,
@@ -151,6 +159,17 @@ impl Builder<ProxyParts> {
         self
     }
 
+    /// Routes that are not read again.
+    pub fn routes(mut self, routes: impl IntoIterator<Item = RouteSettings>) -> Self {
+        self.of.settings.routing = Some(Routing {
+            set: RouteSet::new(routes.into_iter().collect(), false).unwrap(),
+            rate: None,
+            reject_pause: None,
+            read: None,
+        });
+        self
+    }
+
     pub fn upstream_conns(mut self, most: usize) -> Self {
         self.of.settings.target.conns = most;
         self
@@ -204,6 +223,25 @@ impl Builder<ProxyParts> {
 
     pub fn grace(mut self, grace: Duration) -> Self {
         self.of.settings.target.times.grace = grace;
+        self
+    }
+
+    /// Serves stale texts only where a refresh fails, or takes longer than this.
+    pub fn fresh_first(mut self, stale_after: Duration) -> Self {
+        self.of.settings.serve_stale = ServeStale::OnError(stale_after);
+        self
+    }
+
+    /// Refreshes texts that are asked for in this last part of their ttl.
+    pub fn refresh_ahead(mut self, part: f64) -> Self {
+        self.of.settings.refresh_ahead = part;
+        self
+    }
+
+    /// Keeps the requests in the file at `path` warm.
+    pub fn warm(mut self, path: &Path) -> Self {
+        let file = WarmFile::read(path.into(), self.of.settings.protocol);
+        self.of.settings.warm = Some(file.unwrap());
         self
     }
 

@@ -212,6 +212,10 @@ impl Answer {
         matches!(self.0.status, CacheStatus::Hit(_))
     }
 
+    pub fn is_stale(&self) -> bool {
+        self.0.status == CacheStatus::Stale
+    }
+
     /// Whether there is something to read without waiting.
     pub fn is_ready(&self) -> bool {
         self.0.reader.ready().now_or_never().is_some()
@@ -455,6 +459,7 @@ impl<F: Fn() -> &'static str + Send + Sync + 'static> Handler for Answering<F> {
         Response {
             reader: Reader::of(answer.into()),
             status: CacheStatus::Own,
+            route: None,
         }
     }
 }

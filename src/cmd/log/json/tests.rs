@@ -1,7 +1,7 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts};
+use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts, WarmCounts};
 use poetry::error::Stage;
 use poetry::observe::{
     AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
@@ -59,10 +59,15 @@ fn all_events() -> Vec<Value> {
         upstream,
         request: b"name",
         cause: FetchCause::Stale,
+        route: Some("*.example"),
     };
     let kept = true;
     let purged = Reloaded::Purged { texts: 1 };
     let poems = Reloaded::Poems { poems: 1 };
+    let routes = Reloaded::Routes {
+        routes: 1,
+        texts: 1,
+    };
     let (verb, addrs) = ("Serving", &["127.0.0.1:1".to_string()][..]);
     let signal = "SIGTERM";
     let full = &std::io::Error::from_raw_os_error(24);
@@ -86,6 +91,12 @@ fn all_events() -> Vec<Value> {
             fetch,
             bytes,
             is_stale: true,
+        },
+        Event::Warmed {
+            path: "a path",
+            texts: 2,
+            failed: 1,
+            time,
         },
         Event::FetchDelayed { fetch },
         Event::Following { fetch },
@@ -127,6 +138,7 @@ fn all_events() -> Vec<Value> {
         },
         Event::Reloaded { what: purged },
         Event::Reloaded { what: poems },
+        Event::Reloaded { what: routes },
         Event::Reloaded {
             what: Reloaded::Lists { nets: 3 },
         },
@@ -144,6 +156,7 @@ fn all_events() -> Vec<Value> {
             fleet: Some(FleetCounts::default()),
             ..StoreCounts::default()
         }),
+        warm: Some(WarmCounts::default()),
         fetches: Some(FetchCounts::default()),
         cache: Some(CacheCounts::default()),
         upstreams: vec![an_upstream()],
@@ -246,6 +259,7 @@ fn all_requests() -> Vec<Value> {
             peer: &"127.0.0.1:1",
             request: b"name",
             status,
+            route: None,
             fetch: Some(&note),
             outcome,
             bytes: 1,

@@ -20,6 +20,7 @@ fn fetch<'a>(upstream: &'a str) -> FetchName<'a> {
         upstream,
         request,
         cause,
+        route: None,
     }
 }
 
@@ -268,6 +269,7 @@ fn of_requests_only_troubles_without_an_event_are_noted() {
             peer: &"127.0.0.1:1",
             request: b"a secret",
             status,
+            route: None,
             fetch: None,
             outcome,
             bytes: 0,

@@ -2,6 +2,7 @@
 
 use super::sieve::Links;
 use crate::cache::Reservation;
+use crate::cache::span::Span;
 use crate::cache::stamp::Stamp;
 use crate::cache::stored::{RetireOnDrop, Stored};
 use std::sync::Arc;
@@ -31,8 +32,19 @@ struct Fetched<V: Stored, F> {
 /// A cached value, and how long it is kept.
 pub(in crate::cache) struct Kept<V: Stored> {
     stored: RetireOnDrop<V>,
+    pub(super) life: Life,
+}
+
+/// How long a value is kept. With a poem, an entry has no byte to spare, so only one
+/// end is a time.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cache) struct Life {
+    /// Until then it is served.
     pub(super) fresh_until: Stamp,
-    pub(super) stale_until: Stamp,
+    /// For so long before that, a request for it may start a refresh.
+    pub(super) ahead: Span,
+    /// For so long after that, it is served while it is refreshed.
+    pub(super) grace: Span,
 }
 
 /// What an entry knows of the last fetch of its key.
@@ -41,7 +53,8 @@ pub(in crate::cache) struct FetchEntry<F> {
     pub(in crate::cache) state: FetchState<F>,
     /// Refreshes that have failed in a row.
     pub(in crate::cache) failures: u32,
-    /// While a stale value is kept, its next refresh waits until then.
+    /// While a stale value is kept, its next refresh waits until then. Of a fetch in
+    /// flight, when it was asked for.
     pub(in crate::cache) not_before: Instant,
 }
 
@@ -72,7 +85,7 @@ impl<F> FetchEntry<F> {
 
     /// Whether time has ended this. `has_value` says whether a stale value is kept,
     /// whose refresh may have to wait.
-    fn is_over(&self, now: Instant, has_value: bool) -> bool {
+    pub(super) fn is_over(&self, now: Instant, has_value: bool) -> bool {
         let may_refresh = !has_value || now >= self.not_before;
         match &self.state {
             FetchState::InFlight(_) => false,
@@ -99,11 +112,10 @@ impl<F> FetchState<F> {
 }
 
 impl<V: Stored> Kept<V> {
-    pub(super) fn new(stored: V, [fresh_until, stale_until]: [Stamp; 2]) -> Kept<V> {
+    pub(super) fn new(stored: V, life: Life) -> Kept<V> {
         Kept {
             stored: RetireOnDrop::new(stored),
-            fresh_until,
-            stale_until,
+            life,
         }
     }
 
@@ -116,10 +128,6 @@ impl<V: Stored> Kept<V> {
     pub(in crate::cache) fn weight(&self) -> u64 {
         let reservation = self.stored.stored().reservation();
         reservation.map_or(0, Reservation::bytes)
-    }
-
-    pub(super) fn ends(&self) -> [Stamp; 2] {
-        [self.fresh_until, self.stale_until]
     }
 }
 

@@ -34,12 +34,14 @@ impl Links {
     }
 
     /// Notes that the value was asked for. Reads before it writes, so that many hits at
-    /// once share the cache line.
+    /// once share the cache line. Returns whether that was noted already.
     #[inline]
-    pub(super) fn touch(&self) {
-        if self.newer_and_asked.load(Ordering::Relaxed) & MARK == 0 {
+    pub(super) fn touch(&self) -> bool {
+        let is_marked = self.newer_and_asked.load(Ordering::Relaxed) & MARK != 0;
+        if !is_marked {
             self.newer_and_asked.fetch_or(MARK, Ordering::Relaxed);
         }
+        is_marked
     }
 
     /// Whether the value was asked for. From now on it was not.

@@ -196,10 +196,12 @@ impl Fetch {
             if let Some(noted) = self.noted {
                 lease.made_from(noted.original.digest());
             }
-            let own = match verdict {
-                Verdict::KeepFor(ttl) => Some(ttl),
-                Verdict::Keep | Verdict::Reject => None,
+            let ttl = match verdict {
+                Verdict::KeepFor(ttl) => ttl,
+                Verdict::Keep | Verdict::Reject => self.ask.target.times.ttl,
             };
+            let usual = proxy.settings.target.times.ttl;
+            let own = Some(ttl).filter(|ttl| *ttl != usual);
             publish::hand_over(lease, text, whole, own);
         }
 
@@ -207,6 +209,7 @@ impl Fetch {
             upstream: self.asked.as_deref().unwrap_or(&self.ask.target.name),
             request: &self.ask.request,
             cause: self.ask.cause,
+            route: self.ask.target.route.as_deref(),
         };
         if kept {
             proxy.stats.kept.fetch_add(1, Ordering::Release);
@@ -238,7 +241,7 @@ impl Fetch {
             fetch: self.name(),
             error: &error,
             time: time.unwrap_or_default(),
-            waiting: self.guard.writer().readers(),
+            waiting: self.failing_readers(),
         });
 
         let remember = if error.is_upstreams() {
@@ -331,9 +334,8 @@ impl Fetch {
     /// Passes the text on as it comes.
     async fn stream(&mut self, source: Source) -> Result<(), Stop> {
         let proxy = self.proxy.clone();
-        let Ask {
-            target, request, ..
-        } = self.ask.clone();
+        let target = self.ask.target.clone();
+        let request = target.sent(&self.ask.request)?;
         self.listed.asks(target.upstream.name(source));
         let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);
@@ -356,9 +358,8 @@ impl Fetch {
     /// The whole reply, once it is complete.
     async fn collect(&mut self, source: Source) -> Result<Bytes, Stop> {
         let proxy = self.proxy.clone();
-        let Ask {
-            target, request, ..
-        } = self.ask.clone();
+        let target = self.ask.target.clone();
+        let request = target.sent(&self.ask.request)?;
         self.listed.asks(target.upstream.name(source));
         let mut reply = proxy.ask(&target, source, &request).await?;
         self.listed.is(Phase::Waiting);

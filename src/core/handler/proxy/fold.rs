@@ -16,7 +16,7 @@ pub struct KeyFold {
 
 impl KeyFold {
     /// What of a request is in its key.
-    pub(super) fn whole<'a>(&self, request: &'a [u8]) -> Cow<'a, [u8]> {
+    pub fn whole<'a>(&self, request: &'a [u8]) -> Cow<'a, [u8]> {
         let mut folded = self.beginning(request);
         if self.space && folded.ends_with(b" ") {
             folded.to_mut().pop(); // one at most is left

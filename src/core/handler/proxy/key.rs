@@ -19,6 +19,9 @@ const VERSION: u8 = 1;
 /// it there.
 const FOLDED: u8 = b'~';
 
+/// Ends the part about what is sent in place of the request, in the same way.
+const SENT: u8 = b'>';
+
 /// The longest request that stands in its key as it is, in bytes.
 const LITERAL_MAX: usize = 256;
 
@@ -92,14 +95,53 @@ impl fmt::Debug for Key {
     }
 }
 
+/// The beginning of a key that tells which part it shares with others, where a proxy
+/// has several: a number in base 128. Each of its bytes is over 127, and no other part
+/// of a key begins like that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Tag(Vec<u8>);
+
+const TAG_BIT: u8 = 0x80;
+
+impl Tag {
+    /// The tag of this number.
+    pub(super) fn new(number: u32) -> Tag {
+        let mut bytes = Vec::new();
+        let mut rest = number;
+        while bytes.is_empty() || rest > 0 {
+            bytes.push(TAG_BIT | (rest % 128) as u8);
+            rest /= 128;
+        }
+        Tag(bytes)
+    }
+}
+
 impl Key {
+    /// Its tag; empty where there is none.
+    pub(super) fn tag(&self) -> Tag {
+        let (tag, _) = self.parts();
+        Tag(tag.to_vec())
+    }
+
+    /// The tag, and what stands for the request.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let bytes = self.bytes();
+        let begin = bytes.iter().position(|byte| *byte < TAG_BIT);
+        bytes.split_at(begin.unwrap_or(bytes.len()))
+    }
+
+    /// Whether it has no more of the request than its digest.
+    pub(super) fn is_digest(&self) -> bool {
+        self.digest().is_some()
+    }
+
     /// The request; of a long one `#LENGTH:` and its SHA-256 in hexadecimal.
     pub(super) fn name(&self) -> Cow<'_, [u8]> {
         if let Some((length, digest)) = self.digest() {
             return Cow::Owned(digest_name(length, digest));
         }
 
-        let key = self.bytes();
+        let (_, key) = self.parts();
         let begin = key.iter().position(|byte| *byte == b':');
         let end = key.len().saturating_sub(1);
         let request = begin.and_then(|colon| key.get(colon + 1..end));
@@ -111,7 +153,7 @@ impl Key {
     /// Many keys are asked this under a lock, so the name of a digest is made only
     /// where it may begin so.
     pub(super) fn begins_with(&self, prefix: &[u8]) -> bool {
-        match (prefix, self.bytes()) {
+        match (prefix, self.parts().1) {
             ([], _) => true,
             ([first, ..], [b'#', ..]) if *first != b'#' => false,
             _ => self.name().starts_with(prefix),
@@ -120,7 +162,7 @@ impl Key {
 
     /// The length and the digest of a long request.
     fn digest(&self) -> Option<(&[u8], &[u8])> {
-        let rest = self.bytes().strip_prefix(b"#")?;
+        let rest = self.parts().1.strip_prefix(b"#")?;
         rest.split_at_checked(rest.len().checked_sub(DIGEST_BYTES)?)
             .map(|(length, digest)| (length.strip_suffix(b":").unwrap_or(length), digest))
     }
@@ -141,10 +183,13 @@ fn digest_name(length: &[u8], digest: &[u8]) -> Vec<u8> {
     name
 }
 
-/// The part that all keys of one proxy share: protocol, upstreams and transformations.
+/// The part that all keys of one target share: protocol, upstreams, transformations and
+/// what is sent.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
     prefix: Vec<u8>,
+    /// What keys in memory have in place of it.
+    tag: Tag,
     protocol: Protocol,
     fold: KeyFold,
     /// The key of the poem protocol, which has no request.
@@ -163,6 +208,7 @@ impl Scope {
         }
         Scope {
             prefix,
+            tag: Tag::default(),
             protocol,
             fold: KeyFold::default(),
             only: Key::new(b""),
@@ -180,13 +226,57 @@ impl Scope {
         self
     }
 
+    /// The same, where this is sent with the request in place of `{}`.
+    pub(super) fn sending(mut self, template: &str) -> Scope {
+        self.prefix.extend(netstring(template.as_bytes()));
+        self.prefix.push(SENT);
+        self
+    }
+
+    /// The same, for a proxy with several.
+    pub(super) fn tagged(mut self, tag: Tag) -> Scope {
+        self.tag = tag;
+        self
+    }
+
+    /// What tells it from others in memory.
+    pub(super) fn tag(&self) -> Tag {
+        self.tag.clone()
+    }
+
+    /// The prefix of a whole key; `None` if it is none.
+    pub(super) fn prefix_of(whole: &[u8]) -> Option<&[u8]> {
+        let mut rest = whole.strip_prefix(&[VERSION])?;
+        for _part in ["protocol", "upstreams", "pipeline"] {
+            rest = after_netstring(rest)?;
+        }
+        for mark in [FOLDED, SENT] {
+            let after = after_netstring(rest);
+            let marked = after.and_then(|after| after.strip_prefix(&[mark]));
+            rest = marked.unwrap_or(rest);
+        }
+        Some(&whole[..whole.len() - rest.len()])
+    }
+
+    /// The beginning of its whole keys.
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
     /// The key of a request.
     pub(super) fn key(&self, request: &[u8]) -> Key {
         match self.protocol {
             Protocol::Poem => self.only.clone(),
-            Protocol::Line => Key::new(&name(&self.fold.whole(request))),
-            Protocol::Netstring => Key::new(&name(request)),
+            Protocol::Line => self.tagged_key(name(&self.fold.whole(request))),
+            Protocol::Netstring => self.tagged_key(name(request)),
         }
+    }
+
+    fn tagged_key(&self, mut name: Vec<u8>) -> Key {
+        if !self.tag.0.is_empty() {
+            name.splice(0..0, self.tag.0.iter().copied());
+        }
+        Key::new(&name)
     }
 
     /// Whether the key is of a request whose name begins like this.
@@ -196,15 +286,18 @@ impl Scope {
 
     /// The keys that a name stands for: that of the request and, where the name is that
     /// of a long one's digest, that of the long one as well. Both may exist.
-    pub(super) fn named(&self, name: &[u8]) -> Vec<Key> {
-        if self.protocol == Protocol::Poem && !name.is_empty() {
-            return Vec::new();
-        }
-        let literal = self.key(name);
-        [Some(literal), self.long(name)]
+    #[cfg(test)]
+    fn named(&self, name: &[u8]) -> Vec<Key> {
+        [self.literal(name), self.long(name)]
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// The key of the request with this name.
+    pub(super) fn literal(&self, name: &[u8]) -> Option<Key> {
+        let is_request = self.protocol != Protocol::Poem || name.is_empty();
+        is_request.then(|| self.key(name))
     }
 
     /// The key of a long request by the name of its digest, as [`Key::name`] makes it.
@@ -221,18 +314,18 @@ impl Scope {
         let digest: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
         let digest = digest?;
         let is_exact = digest_name(length.to_string().as_bytes(), &digest) == name;
-        is_exact.then(|| Key::new(&digest_key(length, &digest)))
+        is_exact.then(|| self.tagged_key(digest_key(length, &digest)))
     }
 
     /// The whole key, which tells a request from those of other proxies as well.
     pub(super) fn whole(&self, key: &Key) -> Vec<u8> {
-        [&self.prefix[..], key.bytes()].concat()
+        [&self.prefix[..], key.parts().1].concat()
     }
 
     /// The key of a whole key; `None` for another proxy's.
     pub(super) fn key_of(&self, whole: &[u8]) -> Option<Key> {
         let rest = whole.strip_prefix(&self.prefix[..])?;
-        Some(Key::new(rest))
+        Some(self.tagged_key(rest.to_vec()))
     }
 }
 
@@ -248,173 +341,18 @@ fn name(request: &[u8]) -> Vec<u8> {
     digest_key(request.len(), &Sha256::digest(request))
 }
 
+/// What follows a netstring.
+fn after_netstring(bytes: &[u8]) -> Option<&[u8]> {
+    let colon = bytes.iter().position(|byte| *byte == b':')?;
+    let length: usize = std::str::from_utf8(&bytes[..colon]).ok()?.parse().ok()?;
+    let rest = bytes[colon + 1..].get(length..)?;
+    rest.strip_prefix(b",")
+}
+
 fn digest_key(length: usize, digest: &[u8]) -> Vec<u8> {
     let length = format!("#{length}:");
     [length.as_bytes(), digest].concat()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-
-    fn scopes() -> Vec<(String, Scope)> {
-        let upstreams: [&[&str]; 5] = [&["1"], &["1", "2"], &["2", "1"], &["1,2"], &["1:1,"]];
-        let pipelines: [&[u8]; 4] = [b"", b"shout", b"shout,", b"5:shout,"];
-
-        let mut scopes = Vec::new();
-        for protocol in [Protocol::Poem, Protocol::Line, Protocol::Netstring] {
-            for upstreams in upstreams {
-                for pipeline in pipelines {
-                    let ids: Vec<_> = upstreams.iter().map(|id| id.as_bytes().to_vec()).collect();
-                    let scope = Scope::new(protocol, &ids, pipeline);
-                    scopes.push((format!("{protocol:?} {upstreams:?} {pipeline:?}"), scope));
-                }
-            }
-        }
-        scopes
-    }
-
-    #[test]
-    fn no_two_requests_share_a_key() {
-        let long = [
-            vec![b'x'; 256],
-            vec![b'x'; 257],
-            vec![b'y'; 257],
-            vec![b'x'; 258],
-        ];
-        let names = [
-            name(&long[1]),
-            netstring(&name(&long[1])),
-            name(&long[1])[1..].to_vec(),
-        ];
-        let mut requests: Vec<&[u8]> = vec![
-            b"", b"a", b"1:a,", b"0:,", b"a,", b"4:line,", b"\xff", b"1:a,0:,", b"#257:",
-        ];
-        requests.extend(long.iter().chain(&names).map(Vec::as_slice));
-
-        let mut seen = HashMap::new();
-        for (what, scope) in scopes() {
-            let is_poem = scope.protocol == Protocol::Poem;
-            let asked = if is_poem { &requests[..1] } else { &requests };
-            for request in asked {
-                let what = format!("{what} {request:?}");
-                let whole = scope.whole(&scope.key(request));
-                let other = seen.insert(whole, what.clone());
-                assert_eq!(other, None, "the same key as {what}");
-            }
-        }
-        assert!(seen.len() > 600);
-    }
-
-    #[test]
-    fn a_key_tells_its_name_and_the_name_its_key() {
-        let scope = Scope::new(Protocol::Netstring, &[b"1".to_vec()], b"");
-        let requests: [&[u8]; 7] = [
-            b"",
-            b"a",
-            b"1:a,",
-            b"#257:",
-            b"\xff,",
-            &[b'x'; 256],
-            &[b':'; 256],
-        ];
-        for request in requests {
-            let key = scope.key(request);
-            assert_eq!(key.name(), request);
-            assert_eq!(scope.named(request), [key]);
-        }
-
-        let long = scope.key(&[b'x'; 300]);
-        let name = long.name().into_owned();
-        assert!(name.starts_with(b"#300:") && name.len() == 5 + 64);
-        assert_eq!(scope.long(&name), Some(long.clone()));
-        assert_eq!(scope.named(&name), [scope.key(&name), long.clone()]);
-        assert!(long.begins_with(&name[..20]) && !long.begins_with(b"#301"));
-        assert!(long.begins_with(b"") && !long.begins_with(b"x"));
-        let short = scope.key(b"#3");
-        assert!(short.begins_with(b"#") && !short.begins_with(b"#30"));
-
-        let poem = Scope::new(Protocol::Poem, &[b"1".to_vec()], b"");
-        assert_eq!(poem.key(b"").name(), &b""[..]);
-        assert_eq!(poem.named(b""), [poem.key(b"")]);
-        assert_eq!(poem.named(b"a"), []);
-    }
-
-    #[test]
-    fn what_only_looks_like_a_digest_names_no_long_request() {
-        let scope = Scope::new(Protocol::Line, &[b"1".to_vec()], b"");
-        let hex = "0f".repeat(32);
-        assert!(scope.long(format!("#257:{hex}").as_bytes()).is_some());
-
-        for name in [
-            format!("#256:{hex}"),
-            format!("#0257:{hex}"),
-            format!("#+257:{hex}"),
-            format!("257:{hex}"),
-            format!("#257:{}", hex.to_uppercase()),
-            format!("#257:{hex}0f"),
-            format!("#257:{}", "é".repeat(32)),
-            format!("#257:{}", &hex[1..]),
-            format!("#99999999999999999999999:{hex}"),
-        ] {
-            assert_eq!(scope.long(name.as_bytes()), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_usual_key_needs_no_allocation_and_any_key_is_its_bytes() {
-        for length in 0..64 {
-            let name = vec![b'x'; length];
-            let key = Key::new(&name);
-            assert_eq!(key.bytes(), name);
-            assert_eq!(key.heap_bytes() == 0, length <= SHORT);
-        }
-        assert_eq!(size_of::<Key>(), 24);
-    }
-
-    #[test]
-    fn a_folded_key_is_that_of_all_its_spellings_and_of_no_other_proxy() {
-        let fold = |case, space| KeyFold { case, space };
-        let line = || Scope::new(Protocol::Line, &[b"1".to_vec()], b"");
-        let scopes = [
-            line(),
-            line().folded(fold(true, false)),
-            line().folded(fold(false, true)),
-            line().folded(fold(true, true)),
-        ];
-
-        let (upper, spaced) = (&b"A.EXAMPLE"[..], &b"  a.example "[..]);
-        for (scope, is_one) in
-            scopes
-                .iter()
-                .zip([[false; 2], [true, false], [false, true], [true; 2]])
-        {
-            let key = scope.key(b"a.example");
-            let same = [upper, spaced].map(|request| scope.key(request) == key);
-            assert_eq!(same, is_one);
-            assert_eq!(scope.begins_with(&key, b" A.EX"), is_one[0] && is_one[1]);
-        }
-
-        let whole: Vec<_> = scopes
-            .iter()
-            .map(|scope| scope.whole(&scope.key(b"~4:case,")))
-            .collect();
-        for (at, key) in whole.iter().enumerate() {
-            assert!(!whole[at + 1..].contains(key));
-        }
-
-        let other = Scope::new(Protocol::Netstring, &[b"1".to_vec()], b"").folded(fold(true, true));
-        assert_ne!(other.key(b"A"), other.key(b"a"), "poems are not requests");
-    }
-
-    #[test]
-    fn the_key_of_a_long_request_is_short() {
-        let scope = Scope::new(Protocol::Netstring, &[b"1".to_vec()], b"");
-        let length = |request: &[u8]| scope.key(request).bytes().len();
-        let long = vec![b'x'; 16 << 20];
-
-        let digest = "#16777216:".len() + 32;
-        assert_eq!(length(&long), length(b"") - "0:,".len() + digest);
-    }
-}
+mod tests;

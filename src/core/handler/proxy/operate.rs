@@ -1,6 +1,7 @@
 //! What an operator does to the texts of a proxy: lists, purges and refreshes them.
 
 use super::key::Key;
+use super::router::Router;
 use super::{Ask, Proxy};
 use crate::cache::{Known, Purge};
 use crate::coalesce::Purged;
@@ -16,12 +17,13 @@ use std::time::Instant;
 impl Proxy {
     pub(super) fn list_keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
         let cache = self.texts.cache();
-        let wanted = |key: &Key| self.target().scope.begins_with(key, page.prefix);
+        let router = self.router();
+        let wanted = |key: &Key| is_listed(&router, key, page.prefix);
         let found = cache.page(page.cursor, page.limit, now, wanted);
 
         let keys = found.keys.into_iter();
         KeyList {
-            keys: keys.map(|known| view(&known, now)).collect(),
+            keys: keys.map(|known| view(&router, &known, now)).collect(),
             next: found.next,
             total: cache.len() as u64,
         }
@@ -30,9 +32,23 @@ impl Proxy {
     /// One key. Of a name that two keys share, that of the request.
     pub(super) fn view_key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
         let cache = self.texts.cache();
-        let keys = self.target().scope.named(name);
-        let known = keys.iter().find_map(|key| cache.known_of(key, now))?;
-        Some(view(&known, now))
+        let keys = self.named(name);
+        let known = keys.iter().find_map(|(_, key)| cache.known_of(key, now))?;
+        Some(view(&self.router(), &known, now))
+    }
+
+    /// The keys that a name stands for, each with its whole key: that of the request
+    /// and, where the name is that of a long one's digest, those of the long one as
+    /// well. A digest does not say which route the request took, so all are meant.
+    fn named(&self, name: &[u8]) -> Vec<(Vec<u8>, Key)> {
+        let (router, target) = (self.router(), self.target(name));
+        let literal = target.scope.literal(name).into_iter();
+        let literal = literal.map(|key| (target.scope.whole(&key), key));
+        let long = router.scopes().filter_map(|scope| {
+            let key = scope.long(name)?;
+            Some((scope.whole(&key), key))
+        });
+        literal.chain(long).collect()
     }
 
     /// Purges, counts it, and reports it.
@@ -41,19 +57,20 @@ impl Proxy {
         match texts {
             Texts::All | Texts::Prefix(_) => self.purge_memo(),
             Texts::Named(name) => {
-                let keys = self.target().scope.named(name);
-                keys.iter().for_each(|key| self.purge_memo_of(key));
+                let keys = self.named(name);
+                keys.iter().for_each(|(_, key)| self.purge_memo_of(key));
             }
         }
         let purge = || match texts {
             Texts::All => self.texts.purge_all(how, now),
             Texts::Prefix(prefix) => {
-                let wanted = |key: &Key| self.target().scope.begins_with(key, prefix);
+                let router = self.router();
+                let wanted = |key: &Key| is_listed(&router, key, prefix);
                 self.texts.purge_where(how, now, wanted)
             }
             Texts::Named(name) => {
                 let mut all = Purged::default();
-                for key in &self.target().scope.named(name) {
+                for (_, key) in &self.named(name) {
                     let purged = self.texts.purge(key, how, now);
                     all.texts += purged.texts;
                     all.fetches += purged.fetches;
@@ -63,6 +80,9 @@ impl Proxy {
         };
         let purged = self.purge_tier(how, purge, || self.erase(texts)).texts;
 
+        if let Some(warm) = &self.warm {
+            warm.look_again(now);
+        }
         self.observer.event(Event::Purged {
             scope: texts.scope(),
             name: texts.name(),
@@ -116,8 +136,8 @@ impl Proxy {
                 ("all", Vec::new(), self.texts.purge_all(how, now))
             }
             PurgedElsewhere::Key(whole) => {
-                let Some(key) = self.target().scope.key_of(whole) else {
-                    return; // of a proxy with another upstream
+                let Some(key) = self.router().key_of(whole) else {
+                    return; // of a proxy with other upstreams
                 };
                 let name = key.name().into_owned();
                 self.purge_memo_of(&key);
@@ -137,17 +157,16 @@ impl Proxy {
         match texts {
             Texts::All => vec![Erase::All],
             Texts::Prefix(prefix) => {
-                let (scope, prefix) = (self.target().scope.clone(), prefix.to_vec());
+                let (router, prefix) = (self.router(), prefix.to_vec());
                 let picks = move |whole: &[u8]| {
-                    let key = scope.key_of(whole);
-                    key.is_some_and(|key| scope.begins_with(&key, &prefix))
+                    let key = router.key_of(whole);
+                    key.is_some_and(|key| is_listed(&router, &key, &prefix))
                 };
                 vec![Erase::Picked(Box::new(picks))]
             }
             Texts::Named(name) => {
-                let keys = self.target().scope.named(name).into_iter();
-                keys.map(|key| Erase::Key(self.target().scope.whole(&key)))
-                    .collect()
+                let keys = self.named(name).into_iter();
+                keys.map(|(whole, _)| Erase::Key(whole)).collect()
             }
         }
     }
@@ -157,12 +176,13 @@ impl Proxy {
             return Refresh::Unknown;
         }
 
-        match self.texts.refresh(&self.target().scope.key(name), now) {
+        let target = self.target(name).into_owned();
+        match self.texts.refresh(&target.scope.key(name), now) {
             Err(flight) => Refresh::UnderWay(flight.ending()),
             Ok(guard) => {
                 let ending = guard.writer().flight().ending();
                 let ask = Ask {
-                    target: self.target().clone(),
+                    target,
                     request: Bytes::copy_from_slice(name),
                     client: None,
                     cause: FetchCause::Admin,
@@ -182,18 +202,32 @@ impl Proxy {
             Protocol::Netstring => name.len() as u64 <= self.wire().longest_request,
         };
         let is_cached = || {
-            let key = self.target().scope.key(name);
+            let key = self.target(name).scope.key(name);
             self.texts.cache().known_of(&key, now).is_some()
         };
-        is_request && (self.target().scope.long(name).is_none() || is_cached())
+        let is_long = self.target(name).scope.long(name).is_some();
+        is_request && (!is_long || is_cached())
     }
 }
 
-fn view(known: &Known<Key>, now: Instant) -> KeyView {
+/// Whether the key is of a request whose name begins like this. One that no route has
+/// any more is of none.
+fn is_listed(router: &Router, key: &Key, prefix: &[u8]) -> bool {
+    let target = router.with_key(key);
+    target.is_some_and(|target| target.scope.begins_with(key, prefix))
+}
+
+fn view(router: &Router, known: &Known<Key>, now: Instant) -> KeyView {
+    let target = if known.key.is_digest() {
+        router.with_key(&known.key)
+    } else {
+        Some(router.choose(&known.key.name()))
+    };
     let left = |until: Instant| until.saturating_duration_since(now);
     let failed_for = known.failed_until.map(left).unwrap_or_default();
     let mut view = KeyView {
         name: known.key.name().into_owned(),
+        route: target.and_then(|of| of.route.as_deref().map(String::from)),
         state: KeyState::Empty,
         is_in_flight: known.is_in_flight,
         bytes: 0,
@@ -206,7 +240,11 @@ fn view(known: &Known<Key>, now: Instant) -> KeyView {
         view.fresh_for = left(value.freshness.fresh_until);
         view.served_for = left(value.freshness.stale_until);
         view.bytes = value.bytes;
-        view.age = value.came.map(|came| now.saturating_duration_since(came));
+        // The cache reckons with the usual ttl.
+        let ttl = target.map(|target| target.times.ttl);
+        let came = ttl.and_then(|ttl| value.freshness.fresh_until.checked_sub(ttl));
+        let age = came.map(|came| now.saturating_duration_since(came));
+        view.age = age.filter(|_| value.came.is_some());
         view.state = if view.fresh_for.is_zero() {
             KeyState::Stale
         } else {

@@ -4,16 +4,18 @@
 //! A fetch holds its target from its begin to its end, whatever is decided for later
 //! requests meanwhile.
 
-use super::ProxySettings;
 use super::fetch::{Fetch, SourceLimit};
 use super::key::Scope;
-use super::{Rejects, TtlRules};
+use super::{ProxySettings, Rejects, TtlRules};
 use crate::cache::KeepTimes;
 use crate::dispatch::{Dispatch, StartLimit};
+use crate::error::Error;
 use crate::protocol::EndRule;
+use crate::routing::SendTemplate;
 use crate::rt;
 use crate::stats::{PanicCount, Stats};
-use crate::upstream::{SharedSource, Upstream};
+use crate::upstream::{Turns, Upstream};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +25,10 @@ use std::time::{Duration, Instant};
 pub struct TargetSettings {
     /// Where its text comes from.
     pub upstream: Upstream,
+    /// What is sent in place of the request.
+    pub send: Option<SendTemplate>,
+    /// The route, for logs; `None` if no route takes the request.
+    pub route: Option<Arc<str>>,
     /// How long that is kept.
     pub times: KeepTimes,
     /// Which texts have a ttl of their own.
@@ -42,6 +48,8 @@ pub(super) struct Target {
     pub upstream: Upstream,
     /// The sources, for logs.
     pub name: String,
+    pub send: Option<SendTemplate>,
+    pub route: Option<Arc<str>>,
     pub times: KeepTimes,
     pub ttls: TtlRules,
     pub rejects: Rejects,
@@ -52,25 +60,32 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// A target of the proxy with these settings.
-    pub(super) fn new(own: &TargetSettings, proxy: &ProxySettings) -> Arc<Target> {
-        let own = own.clone();
+    /// A target with these keys and places.
+    pub(super) fn new(own: TargetSettings, scope: Scope, places: Arc<Places>) -> Arc<Target> {
         Arc::new(Target {
             name: own.upstream.to_string(),
-            scope: scope(&own, proxy),
-            places: Places::new(&own.upstream, own.conns, proxy.upstream_queue),
             upstream: own.upstream,
+            send: own.send,
+            route: own.route,
             times: own.times,
             ttls: own.ttls,
             rejects: own.rejects,
+            scope,
+            places,
             ends: own.ends,
             connect_retry: own.connect_retry,
         })
     }
 
-    /// Its sources.
-    pub(super) fn sources(&self) -> &[Arc<SharedSource>] {
-        self.upstream.sources()
+    /// What is sent for a request.
+    ///
+    /// # Errors
+    /// Those of [`SendTemplate::fill`].
+    pub(super) fn sent(&self, request: &Bytes) -> Result<Bytes, Error> {
+        match &self.send {
+            Some(template) => template.fill(request, &self.name),
+            None => Ok(request.clone()),
+        }
     }
 
     /// The longest ttl that a text can have.
@@ -91,19 +106,26 @@ pub(super) struct Places {
     pub dispatch: Arc<Dispatch<Fetch>>,
     /// Fetches that may run at once.
     pub number: usize,
+    turns: Turns,
     /// Whether a task ends fetches that wait too long.
     watches_queue: AtomicBool,
 }
 
 impl Places {
-    fn new(upstream: &Upstream, number: usize, queue: usize) -> Arc<Places> {
+    pub(super) fn new(upstream: &Upstream, number: usize, queue: usize) -> Arc<Places> {
         let turns = upstream.limiting_turns();
         let limit = turns.map(|turns| Box::new(SourceLimit(turns)) as Box<dyn StartLimit<Fetch>>);
         Arc::new(Places {
             dispatch: Dispatch::limited(number, queue, limit),
             number,
+            turns: upstream.turns().clone(),
             watches_queue: AtomicBool::new(false),
         })
+    }
+
+    /// Whether they are the places before these very sources.
+    pub(super) fn are_before(&self, upstream: &Upstream) -> bool {
+        self.turns.are_those_of(upstream.turns())
     }
 
     /// Has fetches that wait longer than `limit` ended, if any waits.
@@ -138,7 +160,12 @@ impl Places {
     }
 }
 
-fn scope(target: &TargetSettings, proxy: &ProxySettings) -> Scope {
+/// What the keys share of these sources and this template.
+pub(super) fn scope(
+    upstream: &Upstream,
+    send: Option<&SendTemplate>,
+    proxy: &ProxySettings,
+) -> Scope {
     let mut pipeline = Vec::new();
     if let Some(transforms) = &proxy.pipeline {
         pipeline = transforms.id();
@@ -150,6 +177,10 @@ fn scope(target: &TargetSettings, proxy: &ProxySettings) -> Scope {
         pipeline.extend(crate::protocol::netstring(fallback.as_bytes()));
     }
 
-    let scope = Scope::new(proxy.protocol, &target.upstream.ids(), &pipeline);
-    scope.folded(proxy.fold)
+    let scope = Scope::new(proxy.protocol, &upstream.ids(), &pipeline);
+    let scope = scope.folded(proxy.fold);
+    match send {
+        Some(template) => scope.sending(&template.to_string()),
+        None => scope,
+    }
 }

@@ -13,6 +13,8 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
         protocol: Protocol::Line,
         target: TargetSettings {
             upstream: Upstream::built_in(),
+            send: None,
+            route: None,
             times: KeepTimes {
                 ttl: hour,
                 grace: hour,
@@ -30,7 +32,11 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
             total: hour,
         },
         half_close: false,
+        routing: None,
         capacity: 1 << 30,
+        serve_stale: ServeStale::Always,
+        refresh_ahead: 0.0,
+        warm: None,
         max_poem: 1 << 16,
         whole: false,
         upstream_queue: 8,
@@ -45,7 +51,7 @@ fn proxy() -> (Arc<Proxy>, Arc<Stats>) {
 
 fn fill(proxy: &Proxy, keys: usize, now: Instant) {
     for name in 0..keys {
-        let key = proxy.target.scope.key(&name.to_ne_bytes());
+        let key = proxy.target(b"").scope.key(&name.to_ne_bytes());
         let Found::Missed(_reader, mut fetch) = proxy.texts.find(&key, now) else {
             panic!("{name} is there already");
         };

@@ -1,7 +1,7 @@
 //! What logs are told of a fetch.
 
 use super::Fetch;
-use crate::handler::proxy::Ask;
+use crate::handler::proxy::{Ask, ServeStale};
 use crate::observe::{FetchName, FetchNote, StoreUse};
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,23 @@ impl Fetch {
             upstream: self.asked.as_deref().unwrap_or(&self.ask.target.name),
             request: &self.ask.request,
             cause: self.ask.cause,
+            route: self.ask.target.route.as_deref(),
         }
     }
 
     /// What is fetched, and what for.
     pub(in crate::handler::proxy) fn ask(&self) -> &Ask {
         &self.ask
+    }
+
+    /// The readers that get nothing if it fails now. Those of a stale text that waited
+    /// for its refresh get that.
+    pub(super) fn failing_readers(&self) -> usize {
+        let serves_stale = self.proxy.settings.serve_stale != ServeStale::Always;
+        if serves_stale && self.guard.replaces().is_some() {
+            return 0;
+        }
+        self.guard.writer().readers()
     }
 
     /// How long it has taken until now, once it has begun.

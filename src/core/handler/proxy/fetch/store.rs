@@ -160,6 +160,7 @@ impl Fetch {
         match self.ask.cause {
             _ if self.fleet.wants_new => Wish::New,
             FetchCause::Miss => Wish::Text,
+            FetchCause::Prefetch if self.guard.replaces().is_none() => Wish::Text,
             FetchCause::Stale | FetchCause::Prefetch => Wish::Newer,
             FetchCause::Admin => Wish::New,
         }
@@ -268,11 +269,25 @@ impl Fetch {
         }
 
         let freshness = match found.term {
-            Term::Until(freshness) => freshness,
+            Term::Until(freshness) => self.within_grace(freshness),
             Term::Since(since) => self.freshness(since),
         };
         self.improves(freshness, Instant::now())
             .then_some(freshness)
+    }
+
+    /// The same, for no longer than the grace of the route. A tier knows the longest of
+    /// all.
+    fn within_grace(&self, copy: Freshness) -> Freshness {
+        let Freshness {
+            fresh_until,
+            stale_until,
+        } = copy;
+        let grace = self.ask.target.times.grace;
+        Freshness {
+            fresh_until,
+            stale_until: stale_until.min(fresh_until + grace),
+        }
     }
 
     /// Whether a copy is better than what is in memory, and young enough at all.

@@ -108,7 +108,7 @@ fn every_field_of_the_status_is_documented() {
     }
     let mut found = paths_of(&status);
     // These are null for a service that has none.
-    found.extend(["cache", "queue", "fleet", "warm", "feed"].map(str::to_string));
+    found.extend(["cache", "queue", "store", "fleet", "warm", "feed"].map(str::to_string));
 
     assert_eq!(found, documented("## Status"));
 }

@@ -13,7 +13,7 @@ use super::answers::{joined, whole};
 use super::breaker::PROBE_EVERY;
 use super::claim::is_passing;
 use super::leases::RENEW_EVERY;
-use super::link::{Hear, Link, NoLink, Purpose, ScriptCall};
+use super::link::{Hear, ServerLink, NoLink, Purpose, ScriptCall};
 use super::ration::NotRedis;
 use super::scripts::SCRIPTS;
 use super::{FleetCore, FleetPurge, LinkPair, PurgeNumbers, add, lock};
@@ -107,8 +107,8 @@ async fn connect(shared: &Arc<FleetCore>) -> Result<Arc<LinkPair>, NoLink> {
         }
     });
 
-    let ask = Link::open(place, ASK, hear.clone(), limit).await?;
-    let carry = Link::open(place, CARRY, hear, limit).await?;
+    let ask = ServerLink::open(place, ASK, hear.clone(), limit).await?;
+    let carry = ServerLink::open(place, CARRY, hear, limit).await?;
     let may_hold = lock(&shared.breaker).has_gone_alone();
     let greeted = async {
         ask.subscribe(&shared.names.purge_channel()).await?;

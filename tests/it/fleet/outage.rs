@@ -242,7 +242,8 @@ fn what_becomes_of_the_server_is_told_once() {
     }
     sleep(500);
     redis.begin();
-    wait_until("it is back", || a.counts().is_open);
+    wait_until("it is back, and that is told", || told.all().len() == 3);
+    assert!(a.counts().is_open);
 
     let all = told.all();
     assert_eq!(all.len(), 3, "{all:?}");

@@ -59,7 +59,7 @@ use bells::Bells;
 use breaker::{Breaker, Turned};
 use futures::future::{BoxFuture, FutureExt};
 use leases::Leases;
-use link::{ServerLink, LinkError};
+use link::{LinkError, ServerLink};
 use names::Names;
 pub use place::{BadPlace, ServerPlace};
 use purges::{FleetPurge, PurgeMessage, PurgeNumbers, Purges};

@@ -13,7 +13,7 @@ use super::answers::{joined, whole};
 use super::breaker::PROBE_EVERY;
 use super::claim::is_passing;
 use super::leases::RENEW_EVERY;
-use super::link::{Hear, ServerLink, NoLink, Purpose, ScriptCall};
+use super::link::{Hear, NoLink, Purpose, ScriptCall, ServerLink};
 use super::ration::NotRedis;
 use super::scripts::SCRIPTS;
 use super::{FleetCore, FleetPurge, LinkPair, PurgeNumbers, add, lock};

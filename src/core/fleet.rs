@@ -59,7 +59,7 @@ use bells::Bells;
 use breaker::{Breaker, Turned};
 use futures::future::{BoxFuture, FutureExt};
 use leases::Leases;
-use link::{Link, LinkError};
+use link::{LinkError, ServerLink};
 use names::Names;
 pub use place::{BadPlace, ServerPlace};
 use purges::{FleetPurge, PurgeMessage, PurgeNumbers, Purges};
@@ -136,8 +136,8 @@ struct FleetCore {
 
 /// The connections of this moment.
 struct LinkPair {
-    ask: Link,
-    carry: Link,
+    ask: ServerLink,
+    carry: ServerLink,
 }
 
 /// Running totals.

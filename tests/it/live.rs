@@ -203,7 +203,8 @@ fn a_command_that_prints_for_ever_is_a_feed() {
     let upstream = FakeUpstream::new();
     let script = folder.arg("runs");
     let command = format!(
-        "sh -c 'echo run >>{script}; i=0; while [ $i -lt 3 ]; do echo line $i; i=$((i+1)); done; read x; sleep 1'"
+        "sh -c 'echo run >>{script}; i=0; while [ $i -lt 3 ]; do \
+         echo line $i; i=$((i+1)); done; read x; sleep 1'"
     );
     let service = feed(&upstream).command(&command).replay(3).start();
     service.wait_for_lines(6);

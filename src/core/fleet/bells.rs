@@ -4,7 +4,7 @@
 //! last one. A bell that rings for nothing does no harm, and one that is lost little:
 //! nothing waits longer than the lease of the key runs.
 
-use super::link::Link;
+use super::link::ServerLink;
 use crate::rt;
 use crate::sync::Notify;
 use futures::future::FutureExt;
@@ -73,7 +73,7 @@ impl Bell {
         &self.channel
     }
 
-    pub fn link(&self) -> &Link {
+    pub fn link(&self) -> &ServerLink {
         &self.link.carry
     }
 

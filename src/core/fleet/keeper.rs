@@ -13,7 +13,7 @@ use super::answers::{joined, whole};
 use super::breaker::PROBE_EVERY;
 use super::claim::is_passing;
 use super::leases::RENEW_EVERY;
-use super::link::{Hear, Link, NoLink, Purpose, ScriptCall};
+use super::link::{Hear, NoLink, Purpose, ScriptCall, ServerLink};
 use super::ration::NotRedis;
 use super::scripts::SCRIPTS;
 use super::{FleetCore, FleetPurge, LinkPair, PurgeNumbers, add, lock};
@@ -48,7 +48,7 @@ const PURGE_KNOWN_MS: &str = "86400000";
 
 /// Keeps the connections until the fleet is left.
 pub(super) async fn keep(shared: Arc<FleetCore>) {
-    let mut pauses = Pauses::default();
+    let mut pauses = RetryPauses::default();
     while !shared.is_closing() {
         let is_bad = match connect(&shared).await {
             Ok(links) => {
@@ -56,7 +56,7 @@ pub(super) async fn keep(shared: Arc<FleetCore>) {
                 let before = answers();
                 let is_bad = serve(&shared, links).await;
                 if answers() > before {
-                    pauses = Pauses::default();
+                    pauses = RetryPauses::default();
                 }
                 is_bad
             }
@@ -107,8 +107,8 @@ async fn connect(shared: &Arc<FleetCore>) -> Result<Arc<LinkPair>, NoLink> {
         }
     });
 
-    let ask = Link::open(place, ASK, hear.clone(), limit).await?;
-    let carry = Link::open(place, CARRY, hear, limit).await?;
+    let ask = ServerLink::open(place, ASK, hear.clone(), limit).await?;
+    let carry = ServerLink::open(place, CARRY, hear, limit).await?;
     let may_hold = lock(&shared.breaker).has_gone_alone();
     let greeted = async {
         ask.subscribe(&shared.names.purge_channel()).await?;
@@ -282,11 +282,11 @@ impl From<super::LinkError> for NoLink {
 
 /// How long to wait before the next try. See the head of this file.
 #[derive(Debug, Default)]
-struct Pauses {
+struct RetryPauses {
     tries: u32,
 }
 
-impl Pauses {
+impl RetryPauses {
     /// `chance` is from 0 to 1.
     fn next(&mut self, is_bad: bool, chance: f64) -> Duration {
         let (first, most) = if is_bad {
@@ -306,11 +306,11 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_their_most() {
-        let ms = |pauses: &mut Pauses, is_bad| pauses.next(is_bad, 0.5).as_millis();
-        let mut pauses = Pauses::default();
+        let ms = |pauses: &mut RetryPauses, is_bad| pauses.next(is_bad, 0.5).as_millis();
+        let mut pauses = RetryPauses::default();
         let found: Vec<u128> = (0..6).map(|_| ms(&mut pauses, false)).collect();
         assert_eq!(found, [100, 200, 400, 800, 1600, 2000]);
-        let mut bad = Pauses::default();
+        let mut bad = RetryPauses::default();
         let found: Vec<u128> = (0..6).map(|_| ms(&mut bad, true)).collect();
         assert_eq!(found, [1000, 2000, 4000, 8000, 16000, 30000]);
         bad.tries = u32::MAX;

@@ -50,7 +50,7 @@ pub(super) struct Purpose {
 pub(super) type Hear = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
 
 /// A connection that has been made.
-pub(super) struct Link {
+pub(super) struct ServerLink {
     connection: MultiplexedConnection,
     owed: Arc<Owed>,
     state: Arc<LinkState>,
@@ -103,14 +103,14 @@ pub(super) enum NoLink {
     NotRedis(String),
 }
 
-impl Link {
+impl ServerLink {
     /// Connects, and greets the server. The limit is for each of the two.
     pub async fn open(
         place: &ServerPlace,
         purpose: Purpose,
         hear: Hear,
         limit: Duration,
-    ) -> Result<Link, NoLink> {
+    ) -> Result<ServerLink, NoLink> {
         let stream = net::connect(&place.addr, limit).await;
         let stream = stream.map_err(|error| NoLink::Unreached(why_unreached(error)))?;
 
@@ -151,7 +151,7 @@ impl Link {
         }
         let (connection, driver) = greeted.map_err(no_link)?;
 
-        let link = Link {
+        let link = ServerLink {
             connection,
             owed,
             state: state.clone(),
@@ -234,7 +234,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for ServerLink {
     fn drop(&mut self) {
         self.state.set(&self.state.is_unwanted);
     }

@@ -113,51 +113,41 @@ impl Ration {
         let mut rest = bytes;
         while let Some(first) = rest.first() {
             let used = match &mut self.state {
+                ReplyState::Mark => 1,
+                ReplyState::Line { .. } => {
+                    let end = rest.iter().position(|byte| *byte == b'\n');
+                    end.map_or(rest.len(), |end| end + 1)
+                }
+                ReplyState::Bytes(left) => rest.len().min(*left),
+            };
+            self.taken = self.taken.saturating_add(used);
+            self.affords(0)?;
+
+            let (now, later) = rest.split_at(used);
+            rest = later;
+            match &mut self.state {
                 ReplyState::Mark => {
-                    let mark = *first;
-                    self.state = ReplyState::Line {
-                        mark,
-                        line: Vec::new(),
-                    };
-                    1
+                    let (mark, line) = (*first, Vec::new());
+                    self.state = ReplyState::Line { mark, line };
                 }
                 ReplyState::Line { line, .. } => {
-                    let end = rest.iter().position(|byte| *byte == b'\n');
-                    let used = end.map_or(rest.len(), |end| end + 1);
-                    line.extend_from_slice(&rest[..used.min(LINE_MOST + 1)]);
-                    if line.len() > LINE_MOST {
+                    if line.len() + now.len() > LINE_MOST {
                         return Err(NotRedis::Strange);
                     }
-                    if end.is_some() {
+                    line.extend_from_slice(now);
+                    if now.ends_with(b"\n") {
                         self.line_ended()?;
                     }
-                    used
                 }
                 ReplyState::Bytes(left) => {
-                    let used = (*left).min(rest.len());
                     *left -= used;
                     if *left == 0 {
                         self.element_ended()?;
                     }
-                    used
                 }
-            };
-            self.charge(used)?;
-            rest = &rest[used..];
+            }
         }
         Ok(self.ended)
-    }
-
-    fn charge(&mut self, bytes: usize) -> Result<(), NotRedis> {
-        if self.state_is_between_replies() {
-            return Ok(());
-        }
-        self.taken = self.taken.saturating_add(bytes);
-        self.affords(0)
-    }
-
-    fn state_is_between_replies(&self) -> bool {
-        self.open.is_empty() && matches!(self.state, ReplyState::Mark)
     }
 
     /// Whether this many more bytes would be within the ration.
@@ -183,7 +173,7 @@ impl Ration {
             b'$' | b'=' | b'!' => match length(line)? {
                 None => self.element_ended(),
                 Some(length) => {
-                    self.affords(length)?;
+                    self.affords(length + 2)?;
                     self.state = ReplyState::Bytes(length + 2);
                     Ok(())
                 }
@@ -281,12 +271,10 @@ mod tests {
     #[test]
     fn a_reply_of_just_the_ration_passes_and_one_byte_more_does_not() {
         let reply = string(100);
-        let most = reply.len() - 1; // the last byte ends it
+        let most = reply.len();
         assert_eq!(ration(most, 1).look(&reply), Ok(1));
-        assert_eq!(
-            ration(most - 3, 1).look(&reply),
-            Err(NotRedis::TooLong(most - 3))
-        );
+        let less = most - 1;
+        assert_eq!(ration(less, 1).look(&reply), Err(NotRedis::TooLong(less)));
         assert_eq!(ration(most, 9).look(&reply.repeat(9)), Ok(9));
     }
 

@@ -245,7 +245,7 @@ mod tests {
             key: Vec<u8>,
             text in proptest::collection::vec(any::<u8>(), 1..64),
             ttl: Option<u64>,
-            token in "[0-9]{1,4}:[0-9a-f]{16}.[0-9]{1,9}",
+            token in "[0-9]{1,4}:[0-9a-f]{16}[.][0-9]{1,9}",
             is_inline: bool,
         ) {
             let place = if is_inline { TextPlace::Inline(token) } else { TextPlace::Pieces(token) };

@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 impl Fetch {
-    /// Notes the failure of a source. Returns the source that is asked next, once it may
-    /// be; `None` if there is none, or if a part has been passed on.
+    /// Notes the failure of a source. Returns the source that is asked next, once it
+    /// may be; `None` if there is none, or if a part has been passed on.
     pub(super) async fn after_failure(
         &mut self,
         source: Source,

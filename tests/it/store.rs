@@ -314,7 +314,10 @@ fn the_shell_of_sqlite_opens_it() {
 #[test]
 fn flags_of_the_store_say_what_is_wanted() {
     for (args, why) in [
-        (["--store", "redis://h:1/0"], "a server can't be used yet"),
+        (
+            ["--store", "redis://h:1/0"],
+            "'127.0.0.1:10001' is another server on each machine",
+        ),
         (["--store", ""], "empty; wanted the path of a file"),
         (
             ["--store-capacity", "1000"],

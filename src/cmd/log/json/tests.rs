@@ -1,10 +1,12 @@
 //! Holds the tables of docs/logs.md against the objects.
 
 use super::*;
-use poetry::control::{CacheCounts, FetchCounts, FleetCounts, Histogram, StoreCounts, WarmCounts};
+use poetry::control::{
+    CacheCounts, FeedCounts, FetchCounts, FleetCounts, Histogram, StoreCounts, WarmCounts,
+};
 use poetry::error::Stage;
 use poetry::observe::{
-    AccessRecord, CacheStatus, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
+    AccessRecord, CacheStatus, FeedNote, FetchCause, FetchName, FetchNote, Outcome, StoreUse,
 };
 use poetry::stats::Stats;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,7 +153,19 @@ fn all_events() -> Vec<Value> {
         event(&Event::Store { path, news })
     });
 
+    let feed_news = [
+        FeedNews::LinesLost {
+            lines: 2,
+            readers: 1,
+        },
+        FeedNews::LineTooLong { longest: 1024 },
+    ];
+    let feed_events = feed_news
+        .iter()
+        .map(|news| event(&Event::Feed { upstream, news }));
+
     let figures = Snapshot {
+        feed: Some(FeedCounts::default()),
         store: Some(StoreCounts {
             fleet: Some(FleetCounts::default()),
             ..StoreCounts::default()
@@ -171,6 +185,7 @@ fn all_events() -> Vec<Value> {
     ];
 
     let events = events.iter().map(event).chain(store_events);
+    let events = events.chain(feed_events);
     events.chain(others).map(|line| parse(&line)).collect()
 }
 
@@ -239,8 +254,10 @@ fn all_requests() -> Vec<Value> {
         CacheStatus::Miss,
         CacheStatus::Negative,
         CacheStatus::Own,
+        CacheStatus::Live,
         CacheStatus::NoRequest,
     ];
+    let feed = FeedNote { lines: 3, lost: 1 };
     let failed = Outcome::Failed(Arc::new(timeout()));
     let ends = [failed, Outcome::Whole];
     let each = statuses
@@ -266,7 +283,7 @@ fn all_requests() -> Vec<Value> {
             wait: TIME,
             total: TIME,
             stored: true,
-            feed: None,
+            feed: (status == CacheStatus::Live).then_some(feed),
         };
         parse(&request(&record, 10))
     };

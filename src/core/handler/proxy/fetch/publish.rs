@@ -55,9 +55,9 @@ impl Fetch {
         }
     }
 
-    /// Lets others follow, from the first byte, if nothing of it can be taken back. That
-    /// waits for the end of a proof: until then it is not known whether the bytes that
-    /// were passed on are this fetch's.
+    /// Lets others follow, from the first byte, if nothing of it can be taken back.
+    /// That waits for the end of a proof: until then it is not known whether the bytes
+    /// that were passed on are this fetch's.
     pub(super) fn publish(&mut self) {
         let settings = &self.proxy.settings;
         let is_final = self.guard.replaces().is_none()

@@ -34,9 +34,14 @@ fn waiting_fetches_go_one_by_one() {
     let proxy = builder.limits(Some("20/s"), RejectPause::Never).start();
 
     let begun = Instant::now();
-    let clients: Vec<Client> = (0..8)
-        .map(|at| proxy.request(format!("name{at}\n").as_bytes()))
-        .collect();
+    let mut clients: Vec<Client> = Vec::new();
+    for at in 0..8 {
+        clients.push(proxy.request(format!("name{at}\n").as_bytes()));
+        wait_until("its fetch is asked for", || {
+            let fetches = proxy.snapshot().fetches.unwrap();
+            fetches.begun + fetches.waiting > at
+        });
+    }
     for turn in 0..8 {
         let (connection, asked) = upstream.accept().read(7);
         assert!(begun.elapsed() >= EACH * turn, "{turn} came too soon");

@@ -204,7 +204,14 @@ fn no_match_decides_a_bool() {
 #[test]
 fn no_two_types_of_the_core_share_a_name() {
     let mut seen = BTreeMap::new();
+    let is_test = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.ends_with("/tests.rs") || path.contains("/tests/")
+    };
     for path in files("src/core", ".rs") {
+        if is_test(&path) {
+            continue; // each test has types of its own
+        }
         for line in code(&path).lines() {
             let line = line.trim_start();
             let line = line.strip_prefix("pub ").unwrap_or(line);

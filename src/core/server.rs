@@ -6,7 +6,7 @@
 //! | declined (netstring) | the same, without a byte of reply |
 //! | failed | a reset, once the kernel has sent what came before the failure |
 //! | the client is stuck | a reset |
-//! | the client is refused, or its PROXY header is bad | a reset, before all else: [`admit`] |
+//! | the client is refused, or its PROXY header is bad | a reset, before all else: `server/admit.rs` |
 //! | the process dies | a reset: every connection with a task is armed until its polite close |
 //!
 //! **The short way.** An answer that is there at once is sent on the socket just

@@ -140,7 +140,7 @@ async fn connect(shared: &Arc<FleetCore>) -> Result<Arc<LinkPair>, NoLink> {
 /// tried again late.
 async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
     let mut renewed = Instant::now();
-    let mut answered = Instant::now();
+    let mut silence = Silence::default();
     loop {
         let wanted = shared.wanted.listen(); // before the looks
         if shared.is_closing() {
@@ -156,10 +156,9 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
         }
         pay(shared, &links).await;
         let is_open = !lock(&shared.breaker).is_closed();
-        if !is_open {
-            answered = Instant::now();
-        } else if probe(shared, &links).await {
-            answered = Instant::now();
+        let is_silent = is_open && !probe(shared, &links).await;
+        silence.note(is_silent, Instant::now());
+        if is_open && !is_silent {
             continue;
         }
         let has_leases = shared.leases.are_out();
@@ -185,7 +184,7 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
         .await
         {
             Ok(fault) => Some(fault),
-            Err(()) if answered.elapsed() >= SILENCE_MOST => Some(None),
+            Err(()) if silence.is_too_long(Instant::now()) => Some(None),
             Err(()) => None,
         };
         if let Some(fault) = lost {
@@ -202,6 +201,24 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
             }
             return fault.is_some();
         }
+    }
+}
+
+/// Since when probes have been left without an answer. A server that is not asked is not
+/// silent, for however long.
+#[derive(Debug, Default)]
+struct Silence {
+    since: Option<Instant>,
+}
+
+impl Silence {
+    fn note(&mut self, is_silent: bool, now: Instant) {
+        self.since = is_silent.then(|| self.since.unwrap_or(now));
+    }
+
+    fn is_too_long(&self, now: Instant) -> bool {
+        let long = |since: Instant| now.saturating_duration_since(since) >= SILENCE_MOST;
+        self.since.is_some_and(long)
     }
 }
 
@@ -303,6 +320,24 @@ impl RetryPauses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_probes_without_an_answer_make_a_silence() {
+        let mut silence = Silence::default();
+        let start = Instant::now();
+        let hour = Duration::from_secs(3600);
+        silence.note(false, start);
+        assert!(!silence.is_too_long(start + hour), "nothing was asked");
+
+        silence.note(true, start + hour);
+        silence.note(true, start + hour + SILENCE_MOST / 2);
+        let just_before = start + hour + SILENCE_MOST - Duration::from_nanos(1);
+        assert!(!silence.is_too_long(just_before));
+        assert!(silence.is_too_long(start + hour + SILENCE_MOST));
+
+        silence.note(false, start + hour + SILENCE_MOST);
+        assert!(!silence.is_too_long(start + 2 * hour));
+    }
 
     #[test]
     fn pauses_double_up_to_their_most() {

@@ -54,7 +54,10 @@ fn ask_until_the_end(proxy: SocketAddr, turn: u64, asked: &Mutex<Vec<String>>) {
         };
         client.try_send(format!("{name}\r\n").as_bytes());
         let Ok(answer) = client.rest() else { return };
-        assert!(answer == poem(&name), "{name}");
+        if answer.is_empty() {
+            return; // the kill came before its connection was armed: a failure as well
+        }
+        assert!(answer == poem(&name), "{name}: {} bytes", answer.len());
         asked.lock().unwrap().push(name);
     }
 }

@@ -10,8 +10,9 @@ use crate::support::{
     Client, Connection, FakeUpstream, LONG, Operators, RESET, Service, count, proxy, request,
     wait_until,
 };
+use poetry::handler::proxy::RouteSettings;
 use poetry::observe::{AccessRecord, Event, Observer};
-use poetry::upstream::RejectPause;
+use poetry::upstream::Origin;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,10 +20,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, park_timeout, spawn};
 use std::time::{Duration, Instant};
 
-const REGISTRIES: usize = 3;
+/// What the names of each registry end in.
+const REGISTRIES: [&str; 3] = ["a", "b", "c"];
 
-/// A request: `name0123`, and the end of the line.
-const REQUEST_BYTES: usize = 10;
+/// A request: `name0123.a`, and the end of the line.
+const REQUEST_BYTES: usize = 12;
 
 #[derive(Clone, Copy)]
 struct Office {
@@ -73,11 +75,6 @@ struct Outcomes {
 }
 
 impl Office {
-    /// The registry of a name.
-    fn registry(number: usize) -> usize {
-        number % REGISTRIES
-    }
-
     /// Opens a registry.
     fn open(self, upstream: FakeUpstream) -> Arc<Ledger> {
         let ledger = Arc::new(Ledger::default());
@@ -114,7 +111,7 @@ impl Office {
     }
 
     /// One client's look-ups, one after the other.
-    fn client(self, client: usize, proxies: [SocketAddr; REGISTRIES]) -> JoinHandle<Outcomes> {
+    fn client(self, client: usize, proxy: SocketAddr) -> JoinHandle<Outcomes> {
         let begin = Instant::now();
         spawn(move || {
             let mut outcomes = Outcomes::default();
@@ -127,16 +124,17 @@ impl Office {
                     park_timeout(due.saturating_duration_since(Instant::now()));
                 }
                 let number = turn % self.names;
-                self.look_up(number, proxies, &mut outcomes);
+                self.look_up(number, proxy, &mut outcomes);
             }
             outcomes
         })
     }
 
-    fn look_up(self, number: usize, proxies: [SocketAddr; REGISTRIES], outcomes: &mut Outcomes) {
+    fn look_up(self, number: usize, proxy: SocketAddr, outcomes: &mut Outcomes) {
         let asked = Instant::now();
-        let name = format!("name{number:04}\r\n");
-        let mut client = Client::connect(proxies[Office::registry(number)]);
+        let registry = REGISTRIES[number % REGISTRIES.len()];
+        let name = format!("name{number:04}.{registry}\r\n");
+        let mut client = Client::connect(proxy);
         client.set_patience(self.patience);
         client.send(name.as_bytes());
 
@@ -150,32 +148,35 @@ impl Office {
 
     /// A day at the office.
     fn run(self) -> Report {
-        let upstreams = [(); REGISTRIES].map(|()| FakeUpstream::new());
+        let upstreams = REGISTRIES.map(|_| FakeUpstream::new());
+        let routes = REGISTRIES.iter().zip(&upstreams);
+        let routes: Vec<_> = routes
+            .map(|(name, upstream)| route(name, upstream, self.rate))
+            .collect();
         let delays = Arc::new(Delays::default());
-        let proxies = upstreams.each_ref().map(|upstream| {
-            let builder = proxy(upstream).line().reject("^% you are banned");
-            let builder = builder.limits(Some(self.rate), RejectPause::Doubling);
-            let builder = builder.fetch_timeout(self.patience);
-            builder.observer(delays.clone()).start()
-        });
+
+        let rest = FakeUpstream::new();
+        let builder = proxy(&rest).line().reject("^% you are banned");
+        let builder = builder.fetch_timeout(self.patience).routes(routes);
+        let proxy = builder.observer(delays.clone()).start();
         let ledgers = upstreams.map(|upstream| self.open(upstream));
 
-        let addrs = proxies.each_ref().map(|proxy| proxy.addr);
         let clients: Vec<_> = (0..self.clients)
-            .map(|client| self.client(client, addrs))
+            .map(|client| self.client(client, proxy.addr))
             .collect();
         wait_until("a fetch waits for its turn", || {
-            proxies[0].snapshot().fetches.unwrap().rate_waits > 0
+            proxy.snapshot().fetches.unwrap().rate_waits > 0
         });
         if self.pace > Duration::ZERO {
             wait_until("/status says what is waited for", || {
-                let reasons = status(&proxies[0])["health"]["reasons"].to_string();
+                let reasons = status(&proxy)["health"]["reasons"].to_string();
                 reasons.contains("wait for --upstream-rate, the first for")
             });
         }
         Report {
             outcomes: clients.into_iter().map(|it| it.join().unwrap()).collect(),
-            proxies,
+            asked_the_rest: rest.connections(),
+            proxy,
             ledgers,
             delays: count(&delays.0),
         }
@@ -185,8 +186,9 @@ impl Office {
 /// What there was in the end.
 struct Report {
     outcomes: Vec<Outcomes>,
-    proxies: [Service; REGISTRIES],
-    ledgers: [Arc<Ledger>; REGISTRIES],
+    proxy: Service,
+    ledgers: [Arc<Ledger>; REGISTRIES.len()],
+    asked_the_rest: usize,
     /// Lines in the log about fetches that wait.
     delays: u64,
 }
@@ -198,19 +200,29 @@ impl Report {
         let longest = self.outcomes.iter().map(|of| of.longest).max();
         eprintln!("{right} right, {reset} reset, the longest wait {longest:?}");
 
-        for (ledger, proxy) in self.ledgers.iter().zip(&self.proxies) {
+        for ledger in &self.ledgers {
             let asked = ledger.asked.load(Ordering::Acquire);
             let most = ledger.most.load(Ordering::Acquire);
             eprintln!("asked {asked} times, at most {most} in a window");
             assert!(most <= office.quota, "{most}");
             assert_eq!(ledger.refused.load(Ordering::Acquire), 0);
-            assert_eq!(asked, office.names / REGISTRIES, "each name once");
-
-            let waits = status(proxy)["queue"]["rate_waits"].as_u64();
-            assert!(waits.unwrap() > 0);
+            assert_eq!(asked, office.names / REGISTRIES.len(), "each name once");
         }
+        let waits = status(&self.proxy)["queue"]["rate_waits"].as_u64();
+        assert!(waits.unwrap() > 0);
+        assert_eq!(self.asked_the_rest, 0);
         assert_eq!(right, office.clients * office.look_ups);
         assert!(self.delays > 0);
+    }
+}
+
+/// The names that end like this are this registry's.
+fn route(name: &str, upstream: &FakeUpstream, rate: &str) -> RouteSettings {
+    let pattern = format!("*.{name}").parse().unwrap();
+    let origin = Origin::Server(upstream.addr.into());
+    RouteSettings {
+        rate: Some(rate.parse().unwrap()),
+        ..RouteSettings::new(pattern, "a test".into(), vec![Arc::new(origin)])
     }
 }
 

@@ -204,8 +204,8 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
     }
 }
 
-/// Since when probes have been left without an answer. A server that is not asked is not
-/// silent, for however long.
+/// Since when probes have been left without an answer. A server that is not asked is
+/// not silent, for however long.
 #[derive(Debug, Default)]
 struct Silence {
     since: Option<Instant>,

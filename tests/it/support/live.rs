@@ -1,7 +1,7 @@
 //! A feed, built as its scenario reads: `feed(&upstream).replay(1).start()`.
 
 use super::service::{Builder, Service};
-use super::{FakeUpstream, LONG, wait_until};
+use super::{FakeUpstream, HOUR, LONG, wait_until};
 use poetry::client::Timeouts;
 use poetry::control::{Control, FeedCounts};
 use poetry::handler::live::{Live, LiveSettings};
@@ -19,8 +19,8 @@ pub fn feed(upstream: &FakeUpstream) -> Builder<LiveParts> {
             upstream: Upstream::servers(vec![upstream.addr.into()]),
             timeouts: Timeouts {
                 connect: LONG,
-                idle: LONG,
-                total: LONG,
+                idle: HOUR,
+                total: HOUR, // a feed goes on
             },
             feed: FeedLimits {
                 backlog: 64 << 10,

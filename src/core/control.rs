@@ -1,5 +1,5 @@
 //! What an operator may ask of a service: its figures, its texts and fetches, and to
-//! forget or fetch a text.
+//! purge or fetch a text.
 
 mod figures;
 

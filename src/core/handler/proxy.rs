@@ -395,22 +395,21 @@ impl Handler for Proxy {
         let warm = self.warm.as_ref();
         let file = warm.map(|warm| warm.read_again()).transpose()?;
         let routing = self.settings.routing.as_ref();
-        if let Some(read) = routing.and_then(|routing| routing.read.as_ref()) {
-            let reloaded = self.replace_routes(read()?, now);
-            if let (Some(warm), Some(file)) = (warm, file) {
-                warm.replace(file, now);
+        let routes = routing.and_then(|routing| routing.read.as_ref());
+        let reloaded = if let Some(read) = routes {
+            self.replace_routes(read()?, now)
+        } else {
+            self.count_purge(&Texts::All);
+            let purged = self.purge_all(Purge::Soft, now);
+            Reloaded::Purged {
+                texts: purged.texts,
             }
-            return Ok(reloaded);
-        }
+        };
 
-        self.count_purge(&Texts::All);
-        let purged = self.purge_all(Purge::Soft, now);
         if let (Some(warm), Some(file)) = (warm, file) {
             warm.replace(file, now); // after the purge: what is fresh is not fetched
         }
-        Ok(Reloaded::Purged {
-            texts: purged.texts,
-        })
+        Ok(reloaded)
     }
 }
 

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_new_list_all_is_due_and_what_was_fetched_for_the_old_one_is_forgotten() {
+    fn a_new_list_is_all_due_and_nothing_is_left_of_the_old_one() {
         let (mut schedule, now) = schedule(&["a", "b"]);
         let old = due(&mut schedule, now);
         schedule.replace(vec!["c".into()], now);

@@ -400,9 +400,6 @@ impl<H: Handler> Server<H> {
         responding.input.received = received;
 
         let deliver = move |connection: Connection<H>| async move {
-            if status == CacheStatus::Live {
-                connection.stream.keep_alive(); // a quiet feed would not notice its end
-            }
             connection.deliver(&mut responding).await;
             drop(responding); // a client that sees the end finds its reader gone
         };

@@ -9,6 +9,8 @@ use crate::support::{
 };
 use poetry::observe::{AccessRecord, Event, Observer};
 use std::io::{BufRead, BufReader, Write};
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -243,6 +245,45 @@ fn a_reader_that_leaves_is_no_failure() {
         assert_eq!(counts.failure, 0);
         counts.coalesced == 1
     });
+}
+
+/// Whether the kernel asks now and then if the other side of this connection is there
+/// (proc(5), /proc/net/tcp: a timer of the kind 2).
+#[cfg(target_os = "linux")]
+fn is_kept_alive(local: SocketAddr, remote: SocketAddr) -> bool {
+    let port = |addr: SocketAddr| format!(":{:04X}", addr.port());
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    connections.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words[1].ends_with(&port(local))
+            && words[2].ends_with(&port(remote))
+            && words[5].starts_with("02:")
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_is_gone_without_a_word_is_noticed_in_a_quiet_feed() {
+    for header in ["", "PROXY UNKNOWN\r\n"] {
+        let upstream = FakeUpstream::new();
+        let trusted: &[&str] = if header.is_empty() {
+            &[]
+        } else {
+            &["127.0.0.1"]
+        };
+        let service = feed(&upstream).proxy_protocol(trusted).start();
+        let _source = upstream.accept();
+
+        let mut reader = service.connect();
+        service.wait_for_open(1); // so a header comes after the first look for it
+        reader.send(header.as_bytes());
+        service.wait_for_readers(1);
+
+        let reader = reader.stream.local_addr().unwrap();
+        wait_until("its end would be noticed", || {
+            is_kept_alive(service.addr, reader)
+        });
+    }
 }
 
 #[test]

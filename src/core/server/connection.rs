@@ -255,6 +255,10 @@ impl<H: Handler> Connection<H> {
     /// poem, not for its end. So what is rare or late here is boxed, and what a step
     /// returned is not held while the next one is waited for.
     pub(super) async fn deliver(&self, responding: &mut Responding) {
+        if responding.status == CacheStatus::Live {
+            self.stream.keep_alive(); // a quiet feed would not notice its reader's end
+        }
+
         let outcome = loop {
             let pause = match self.send_more(responding) {
                 Ok(pause) => pause,

@@ -60,6 +60,22 @@ impl Accepted {
         Ok(Accepted::new(socket, None))
     }
 
+    /// A connection by the loopback, and its client.
+    #[cfg(test)]
+    pub(crate) fn pair() -> std::io::Result<(Accepted, std::net::TcpStream)> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let client = std::net::TcpStream::connect(listener.local_addr()?)?;
+        let (socket, peer) = listener.accept()?;
+        Ok((Accepted::new(socket.into(), Some(peer)), client))
+    }
+
+    /// This connection as one that does not come by the loopback.
+    #[cfg(test)]
+    pub(crate) fn from_afar(mut self) -> Accepted {
+        self.is_on_loopback = false;
+        self
+    }
+
     /// The client's address, for logs. A socket for IPv6 and IPv4 shows a client by
     /// IPv4 as `::ffff:1.2.3.4`; here it is IPv4.
     pub(crate) fn peer(&self) -> Peer {

@@ -120,6 +120,39 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::semaphore::Semaphore;
+    use futures::FutureExt;
+    use std::pin::pin;
+
+    #[test]
+    fn the_turn_passes_on_where_there_is_work_for_another_thread() {
+        let (turns, slots) = (Semaphore::new(1), Slots::new(1, 0));
+        let passes_on = |has_spare: bool, has_accepted| {
+            let mut acceptor = Acceptor::new();
+            acceptor.turn = turns.acquire(Instant::now()).now_or_never();
+            acceptor.spare = slots.try_acquire().filter(|_| has_spare);
+            acceptor.has_accepted = has_accepted;
+
+            acceptor.pass_turn();
+            acceptor.turn.is_none()
+        };
+
+        assert!(!passes_on(true, false), "it was answered at once");
+        assert!(passes_on(false, false), "it has a task");
+        assert!(passes_on(true, true), "it is the second in a row");
+    }
+
+    #[test]
+    fn a_slot_at_hand_goes_to_another_thread_that_waits_for_one() {
+        let slots = Slots::new(1, 0);
+        let mut acceptor = Acceptor::new();
+        acceptor.spare = slots.try_acquire();
+        let mut other = pin!(slots.acquire(Instant::now()));
+        assert!(other.as_mut().now_or_never().is_none());
+
+        assert!(acceptor.slot(&slots).now_or_never().is_none());
+        assert!(other.now_or_never().is_some());
+    }
 
     #[test]
     fn accepting_pauses_where_it_is_forbidden() {

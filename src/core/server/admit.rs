@@ -311,3 +311,22 @@ pub(super) async fn say(stream: &Stream, text: &[u8]) -> u64 {
     rt::sleep(READING).await;
     sent as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::pin::pin;
+
+    #[test]
+    fn a_client_is_told_nothing_before_its_request_which_is_taken_from_the_kernel() {
+        let (client, mut other_side) = Accepted::pair().expect("the loopback is there");
+        let stream = client.register().expect("there is a reactor");
+        let mut asked = pin!(await_request(&stream));
+        assert!(asked.as_mut().now_or_never().is_none());
+
+        other_side.write_all(b"name\r\n").expect("it is open");
+        rt::block_on(asked);
+        assert_eq!(stream.try_recv(&mut [0; 8]), Received::Nothing);
+    }
+}

@@ -208,3 +208,6 @@ impl<H: Handler> Server<H> {
 fn has_sent_bytes(client: &Accepted) -> bool {
     matches!(client.try_recv(&mut [0; 64]), Received::Bytes(_))
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,83 @@ pub(super) fn taken(client: &Accepted, received: u32, sent: u64) -> Receipt {
         Some(info) => Receipt::Part(info),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{reset, wait_until};
+    use super::*;
+    use crate::net::Then;
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    /// More than what counts as taken without a look.
+    const LONGER: u64 = SMALLEST_WINDOW + 1;
+
+    /// A connection on which a poem of four bytes is sent, and its client.
+    fn answered() -> (Accepted, TcpStream) {
+        let (client, other_side) = Accepted::pair().expect("the loopback is there");
+        let sent = client.send(b"poem", Then::Unknown);
+        assert_eq!(sent.ok(), Some(4));
+        wait_until(|| client.tcp_info().is_some_and(|info| info.acked == 4));
+        (client, other_side)
+    }
+
+    fn is_all(receipt: Receipt) -> bool {
+        matches!(receipt, Receipt::All)
+    }
+
+    fn is_settled(client: &Accepted) -> bool {
+        client.tcp_info().is_some_and(|info| info.is_settled())
+    }
+
+    #[test]
+    fn on_the_loopback_what_has_left_the_kernel_is_taken() {
+        let (client, _other_side) = answered();
+        assert!(is_all(taken(&client, 0, 4)));
+        assert!(is_all(taken(&client, 0, LONGER)));
+
+        // Until the client's window is full.
+        while client.send(&[0; 1 << 16], Then::Unknown).is_ok() {}
+        assert!(!is_all(taken(&client, 0, LONGER)));
+    }
+
+    #[test]
+    fn elsewhere_only_what_is_acknowledged_with_the_end_is_taken() {
+        let (client, other_side) = answered();
+        let client = client.from_afar();
+        assert!(!is_all(taken(&client, 0, 4)), "it may be lost");
+
+        client.finish().expect("it is open");
+        drop(other_side);
+        wait_until(|| is_settled(&client));
+        assert!(
+            is_all(taken(&client, 1, 4)),
+            "the client's end counts as one"
+        );
+    }
+
+    #[test]
+    fn a_reset_before_all_is_acknowledged_leaves_a_part() {
+        for is_far in [false, true] {
+            let (mut client, other_side) = answered();
+            if is_far {
+                client = client.from_afar();
+            }
+            reset(other_side);
+            wait_until(|| is_settled(&client));
+            assert!(!is_all(taken(&client, 0, LONGER)));
+        }
+    }
+
+    #[test]
+    fn bytes_beyond_the_request_are_told() {
+        for sent in [4, LONGER] {
+            let (client, mut other_side) = answered();
+            other_side.write_all(b"late").expect("it is open");
+            wait_until(|| client.tcp_info().is_some_and(|info| info.received == 4));
+            let receipt = taken(&client, 0, sent);
+            assert!(matches!(receipt, Receipt::HasSentBytes { received: 4 }));
+            assert!(is_all(taken(&client, 4, sent)), "now they are a request");
+        }
+    }
+}

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::observe::{Class, Silent};
+use std::net::TcpStream;
+use std::sync::atomic::AtomicU64;
 
-struct NoAnswers;
+pub(super) struct NoAnswers;
 
 impl Handler for NoAnswers {
     fn respond(self: Arc<Self>, _: Request, _: Instant) -> Response {
@@ -15,11 +17,16 @@ impl Handler for NoAnswers {
     }
 }
 
-fn server() -> Arc<Server<NoAnswers>> {
+/// A server with one slot. Its clients may be stuck for a second.
+pub(super) fn server() -> Arc<Server<NoAnswers>> {
+    observed_by(Arc::new(Silent))
+}
+
+fn observed_by(observer: Arc<dyn Observer>) -> Arc<Server<NoAnswers>> {
     let limits = Limits {
         max_clients: 1,
         max_half_closed: 0,
-        client_timeout: Duration::ZERO,
+        client_timeout: Duration::from_secs(1),
         drain_timeout: Duration::ZERO,
     };
     let wire = Wire {
@@ -32,36 +39,78 @@ fn server() -> Arc<Server<NoAnswers>> {
         limits,
         admission: None,
         budget: Budget::new(0),
-        observer: Arc::new(Silent),
+        observer,
         stats: Arc::default(),
     })
+}
+
+/// Waits for what the kernel does at once, or almost.
+pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+/// Ends a client's connection with a reset.
+pub(super) fn reset(client: TcpStream) {
+    let socket = socket2::SockRef::from(&client);
+    let armed = socket.set_linger(Some(Duration::ZERO));
+    armed.expect("it is open");
+}
+
+/// An answer of which nothing is sent.
+pub(super) fn answer(client: Accepted, slot: Slot) -> Answer {
+    Answer {
+        client,
+        slot,
+        pass: Pass::uncounted(),
+        asked: Asked::nothing(),
+        status: CacheStatus::Stale,
+        route: None,
+        delivery: Delivery::new(Reader::of("poem".into())),
+        accepted: Instant::now(),
+    }
 }
 
 #[test]
 fn what_was_sent_counts_although_the_reactor_takes_the_connection_no_more() {
     let server = server();
     let slot = server.slots.try_acquire();
-    let mut delivery = Delivery::new(Reader::of("poem".into()));
-    delivery.sent = 3;
-    server.go_on(
-        Answer {
-            client: Accepted::broken().expect("there is a file"),
-            slot: slot.expect("it is free"),
-            pass: Pass::uncounted(),
-            asked: Asked::nothing(),
-            status: CacheStatus::Stale,
-            route: None,
-            delivery,
-            accepted: Instant::now(),
-        },
-        0,
-    );
+    let client = Accepted::broken().expect("there is a file");
+    let mut answer = answer(client, slot.expect("it is free"));
+    answer.delivery.sent = 3;
+    server.go_on(answer, 0);
 
     let stats = &server.stats;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     assert_eq!(count(&stats.failures), 1);
     assert_eq!(count(&stats.sent[Class::Failure as usize]), 3);
     assert_eq!(stats.waits().0[0], 1, "its answer had begun at once");
     assert_eq!(server.slots.held(), 0);
     assert_eq!(stats.open_now(), 0);
+}
+
+/// Counts the events.
+#[derive(Default)]
+struct Told(AtomicU64);
+
+impl Observer for Told {
+    fn request(&self, _: &AccessRecord<'_>) {}
+
+    fn event(&self, _: Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_stop_that_waits_for_a_backlog_alone_tells_of_no_connection() {
+    let told = Arc::new(Told::default());
+    let server = observed_by(told.clone());
+    let never = std::future::pending();
+
+    rt::block_on(server.drain(never));
+
+    assert_eq!(told.0.load(Ordering::Relaxed), 0);
 }

@@ -1,5 +1,8 @@
 //! One connection: its request, how its answer goes out, and how it ends.
 
+#[cfg(test)]
+mod tests;
+
 use super::admit::say;
 use super::delivery::{Delivery, Pause, Progress};
 use super::{Handler, Request, Response, Server};

@@ -79,3 +79,53 @@ impl Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// Steps once. The kernel says these things, in this order.
+    fn step<const N: usize>(
+        delivery: &mut Delivery,
+        kernel: [Result<usize, ErrorKind>; N],
+    ) -> Progress {
+        let kernel = RefCell::new(kernel.into_iter());
+        let progress = delivery.step(|_, _| {
+            let next = kernel.borrow_mut().next();
+            Ok(next.expect("it is not asked again")?)
+        });
+        assert_eq!(kernel.into_inner().next(), None);
+        progress
+    }
+
+    #[test]
+    fn a_step_ends_where_the_kernel_takes_no_more_or_the_client_is_gone() {
+        let mut delivery = Delivery::new(Reader::of("poem".into()));
+        let kernel = [
+            Err(ErrorKind::Interrupted),
+            Ok(2),
+            Err(ErrorKind::WouldBlock),
+        ];
+        assert!(matches!(step(&mut delivery, kernel), Progress::Full));
+        assert_eq!(delivery.sent, 2);
+
+        let gone = step(&mut delivery, [Err(ErrorKind::BrokenPipe)]);
+        assert!(matches!(gone, Progress::Gone));
+        assert!(matches!(step(&mut delivery, [Ok(2)]), Progress::Ended));
+        assert_eq!(delivery.sent, 4);
+    }
+
+    #[test]
+    fn others_have_a_turn_after_each_megabyte() {
+        const TURNS: u64 = 2;
+        let poem = "x".repeat((TURNS * TURN_BYTES) as usize);
+        let mut delivery = Delivery::new(Reader::of(poem.into()));
+        for turn in 1..=TURNS {
+            let progress = delivery.step(|bytes, _| Ok(bytes.len().min(1 << 16)));
+            assert!(matches!(progress, Progress::Turn));
+            assert_eq!(delivery.sent, turn * TURN_BYTES);
+        }
+        assert!(matches!(step(&mut delivery, []), Progress::Ended));
+    }
+}

@@ -1,5 +1,8 @@
 //! How a connection with a task ends: by what its client has acknowledged.
 
+#[cfg(test)]
+mod tests;
+
 use super::Handler;
 use super::closing::ClosingGuard;
 use super::connection::{ClientInput, Connection};

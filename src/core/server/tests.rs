@@ -17,20 +17,20 @@ impl Handler for NoAnswers {
     }
 }
 
-/// A server with one slot. Its clients may be stuck for a second.
+/// A server of poems with one slot. Its clients may be stuck for a second.
 pub(super) fn server() -> Arc<Server<NoAnswers>> {
-    observed_by(Arc::new(Silent))
+    server_of(Protocol::Poem, Arc::new(Silent))
 }
 
-fn observed_by(observer: Arc<dyn Observer>) -> Arc<Server<NoAnswers>> {
+pub(super) fn server_of(protocol: Protocol, observer: Arc<dyn Observer>) -> Arc<Server<NoAnswers>> {
     let limits = Limits {
         max_clients: 1,
-        max_half_closed: 0,
+        max_half_closed: 1,
         client_timeout: Duration::from_secs(1),
         drain_timeout: Duration::ZERO,
     };
     let wire = Wire {
-        protocol: Protocol::Poem,
+        protocol,
         longest_request: 0,
     };
     Server::new(Parts {
@@ -58,6 +58,21 @@ pub(super) fn reset(client: TcpStream) {
     let socket = socket2::SockRef::from(&client);
     let armed = socket.set_linger(Some(Duration::ZERO));
     armed.expect("it is open");
+}
+
+/// A connection with the one slot of the server, and its client.
+pub(super) fn connection(server: &Arc<Server<NoAnswers>>) -> (Connection<NoAnswers>, TcpStream) {
+    let (client, other_side) = Accepted::pair().expect("the loopback is there");
+    server.stats.open.fetch_add(1, Ordering::Relaxed);
+    let connection = Connection {
+        server: server.clone(),
+        peer: client.peer(),
+        stream: client.register().expect("there is a reactor"),
+        slot: server.slots.try_acquire().expect("it is free"),
+        pass: Pass::uncounted(),
+        accepted: Instant::now(),
+    };
+    (connection, other_side)
 }
 
 /// An answer of which nothing is sent.
@@ -107,7 +122,7 @@ impl Observer for Told {
 #[test]
 fn a_stop_that_waits_for_a_backlog_alone_tells_of_no_connection() {
     let told = Arc::new(Told::default());
-    let server = observed_by(told.clone());
+    let server = server_of(Protocol::Poem, told.clone());
     let never = std::future::pending();
 
     rt::block_on(server.drain(never));

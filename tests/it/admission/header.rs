@@ -77,6 +77,7 @@ fn a_peer_without_its_header_is_reset() {
     client.send(&V1[..20]);
     client.half_close();
     assert_eq!(client.rest(), RESET);
+    wait_for_count("failures", &server.stats.failures, 6);
     let silent = server.connect();
     silent.half_close();
     wait_for_count("without a request", &server.stats.unasked, 1);

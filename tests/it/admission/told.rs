@@ -80,6 +80,17 @@ fn a_client_for_which_the_queue_is_full_is_told_so() {
 }
 
 #[test]
+fn a_client_whose_fetch_has_failed_is_not_told_of_a_limit() {
+    let upstream = FakeUpstream::new();
+    let proxy = proxy(&upstream).line().refusal(TEXT).start();
+    let mut client = proxy.request(b"one\r\n");
+    upstream.accept().skip(5).close();
+    assert_eq!(client.rest(), RESET);
+    wait_for_count("failures", &proxy.stats.failures, 1);
+    assert_eq!(proxy.snapshot().sent.iter().sum::<u64>(), 0);
+}
+
+#[test]
 fn a_denied_client_is_told_nothing() {
     let builder = serve(&[b"poem"]).line().deny(&["127.0.0.2"]);
     let server = builder.refusal(TEXT).start();

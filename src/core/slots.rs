@@ -243,8 +243,9 @@ mod tests {
         assert!(slots.try_acquire().is_none());
 
         lender.lend();
-        lender.lend();
         let other = slots.try_acquire().expect("it was lent");
+        lender.lend();
+        assert!(slots.try_acquire().is_none(), "it was lent once");
         assert_eq!(slots.held(), 2);
 
         lender.take_back();

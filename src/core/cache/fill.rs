@@ -371,3 +371,6 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> std::fmt::Debug for Fill<K, V, F
         write!(f, "Fill(ticket {})", self.ticket)
     }
 }
+
+#[cfg(test)]
+mod tests;

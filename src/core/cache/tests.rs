@@ -771,3 +771,12 @@ fn without_a_part_no_value_is_refreshed_ahead() {
     let last = now + HOUR - Duration::from_nanos(1);
     assert_eq!(ask_ahead(&cache, &[now, last, last]), [false; 3]);
 }
+
+#[test]
+fn a_value_that_came_between_two_looks_is_a_hit() {
+    let (cache, now) = poems(POLICY);
+    commit(lead(ask(&cache, 1, now)), "poem", 4, now).expect("there is room");
+    let hash = cache.hasher.hash_one("key");
+    let second_look = cache.decide(hash, &"key", now, || ((), 2));
+    assert!(matches!(second_look, Lookup::Hit("poem", _)));
+}

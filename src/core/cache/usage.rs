@@ -208,3 +208,6 @@ impl std::fmt::Debug for Reservation {
         write!(f, "Reservation({} bytes, {:?})", self.bytes(), self.kind())
     }
 }
+
+#[cfg(test)]
+mod tests;

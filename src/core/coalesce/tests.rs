@@ -60,6 +60,8 @@ fn a_purge_spares_what_has_not_begun_and_orphans_what_has() {
     let now = Instant::now();
     let (_reader, mut guard) = missed(&texts, now);
     assert_eq!(texts.purge_all(Purge::Hard, now).fetches, 0);
+    assert_eq!(texts.purge(&0, Purge::Hard, now).fetches, 0);
+    assert_eq!(texts.purge_where(Purge::Hard, now, |_| true).fetches, 0);
     assert!(matches!(texts.find(&0, now), Found::Joined(_)));
 
     assert!(guard.begin());
@@ -69,6 +71,50 @@ fn a_purge_spares_what_has_not_begun_and_orphans_what_has() {
     guard.append("old".into());
     assert!(!guard.land(Verdict::Keep, now));
     assert!(texts.cache().is_empty());
+}
+
+#[test]
+fn a_purge_of_some_texts_orphans_their_fetches_alone() {
+    type PurgeSome = fn(&Coalescer<u8>, Instant) -> Purged;
+    let ways: [PurgeSome; 2] = [
+        |texts, now| texts.purge(&0, Purge::Hard, now),
+        |texts, now| texts.purge_where(Purge::Hard, now, |key| *key == 0),
+    ];
+    for purge in ways {
+        let texts = Coalescer::new(POLICY, 1 << 16);
+        let now = Instant::now();
+        let (_reader, mut guard) = missed(&texts, now);
+        assert!(guard.begin());
+        let Found::Missed(_other_reader, mut other) = texts.find(&1, now) else {
+            panic!("nothing was asked for yet")
+        };
+        assert!(other.begin());
+
+        assert_eq!(purge(&texts, now).fetches, 1);
+        assert!(matches!(texts.find(&0, now), Found::Missed(..)));
+        assert!(matches!(texts.find(&1, now), Found::Joined(_)));
+    }
+}
+
+#[test]
+fn the_fastest_reader_goes_on_without_those_that_do_not_keep_pace() {
+    let texts = Coalescer::new(POLICY, 16);
+    let now = Instant::now();
+    let (mut fast, mut guard) = missed(&texts, now);
+    let Found::Joined(slow) = texts.find(&0, now) else {
+        panic!("the flight can be joined")
+    };
+    assert!(guard.begin());
+    guard.append("a text of the window's".into());
+    while let Read::Chunk(_) = fast.read() {}
+    assert!(!guard.keeps_pace(1));
+    guard.append(" size".into());
+    assert!(matches!(slow.peek(), Read::Chunk(_)));
+
+    guard.leave_laggards();
+    assert!(matches!(slow.peek(), Read::FellBehind { .. }));
+    while let Read::Chunk(_) = fast.read() {}
+    assert!(guard.keeps_pace(1));
 }
 
 #[test]

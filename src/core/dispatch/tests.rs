@@ -93,13 +93,14 @@ type Started = Arc<Mutex<Vec<(u8, Place<PlainJob>)>>>;
 struct PlainJob {
     name: u8,
     started: Started,
+    is_refresh: bool,
     /// Whether a client waits for it.
     is_wanted: bool,
 }
 
 impl Job for PlainJob {
     fn is_refresh(&self) -> bool {
-        false
+        self.is_refresh
     }
 
     fn has_readers(&self) -> bool {
@@ -175,17 +176,27 @@ impl Limited {
         }
     }
 
-    fn enter(&self, name: u8, is_wanted: bool) -> Arrived {
-        let started = self.started.clone();
-        let job = PlainJob {
+    fn job(&self, name: u8) -> PlainJob {
+        PlainJob {
             name,
-            started,
-            is_wanted,
-        };
+            started: self.started.clone(),
+            is_refresh: false,
+            is_wanted: true,
+        }
+    }
+
+    fn enter_job(&self, job: PlainJob) -> Arrived {
         match self.dispatch.enter(job, self.now) {
             Ok(entry) => entry,
             Err(_) => panic!("there is room"),
         }
+    }
+
+    fn enter(&self, name: u8, is_wanted: bool) -> Arrived {
+        self.enter_job(PlainJob {
+            is_wanted,
+            ..self.job(name)
+        })
     }
 
     fn grant(&self, rights: usize) {
@@ -302,9 +313,8 @@ fn a_job_starts_at_the_place_that_was_taken_for_it_or_gives_it_back() {
     for (name, is_wanted, started, rights) in [(1, false, &[][..], 3), (2, true, &[2][..], 2)] {
         let place = limited.dispatch.take_place().expect("it is free");
         let job = PlainJob {
-            name,
-            started: limited.started.clone(),
             is_wanted,
+            ..limited.job(name)
         };
         limited.dispatch.start_at(job, place);
         assert_eq!(limited.started(), started);
@@ -313,4 +323,52 @@ fn a_job_starts_at_the_place_that_was_taken_for_it_or_gives_it_back() {
     limited.end_all();
     assert_eq!(limited.dispatch.running(), 0);
     assert_eq!(limited.rights.left.load(Ordering::Relaxed), 2, "it is used");
+}
+
+#[test]
+fn a_job_that_has_begun_may_give_its_right_back() {
+    let limited = Limited::new(1);
+    limited.grant(1);
+    assert_eq!(limited.enter(1, true), Arrived::Started);
+    assert_eq!(limited.rights.left.load(Ordering::Relaxed), 0);
+
+    let started = limited.started.lock().expect("no panic").pop();
+    let (_, place) = started.expect("it has started");
+    assert!(place.right().is_some());
+    place.give_back();
+    assert_eq!(limited.rights.left.load(Ordering::Relaxed), 1);
+    assert_eq!(limited.dispatch.running(), 0);
+}
+
+#[test]
+fn a_refresh_that_a_client_waits_for_goes_in_the_order_of_the_clients() {
+    let limited = Limited::new(1);
+    limited.grant(9);
+    limited.enter(1, true);
+    limited.enter_job(PlainJob {
+        is_refresh: true,
+        ..limited.job(2)
+    });
+    limited.enter(3, true);
+
+    for name in [1, 2, 3] {
+        assert_eq!(limited.started(), [name]);
+        limited.end_all();
+    }
+}
+
+#[test]
+fn a_job_that_has_waited_too_long_is_taken_out() {
+    let limited = Limited::new(1);
+    limited.enter(1, true);
+    let limit = Duration::from_secs(10);
+    let end = limited.now + limit;
+    let take = |now| limited.dispatch.take_overdue(limit, now);
+    let (overdue, next) = take(limited.now);
+    assert!(overdue.is_empty());
+    assert_eq!(next, Some(end));
+
+    let (overdue, next) = take(end + Duration::from_nanos(1));
+    assert_eq!(overdue.iter().map(|job| job.name).collect::<Vec<_>>(), [1]);
+    assert_eq!(next, None);
 }

@@ -419,3 +419,6 @@ impl std::fmt::Debug for Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -426,3 +426,6 @@ pub(super) fn compact(mut pieces: Vec<Bytes>) -> Vec<Bytes> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests;

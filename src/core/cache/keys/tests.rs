@@ -182,6 +182,48 @@ fn a_page_ends_when_many_keys_were_looked_at_in_vain() {
     assert!(both.len() == 80_000 && both.values().all(|times| *times == 1));
 }
 
+#[test]
+fn pages_that_end_because_much_was_looked_at_leave_no_key_out() {
+    let (cache, now) = numbers(1 << 30);
+    for key in 0..150_000 {
+        keep(&cache, key, now);
+    }
+
+    let (mut found, mut pages, mut after) = (Vec::new(), 0, None);
+    loop {
+        let page = cache.page(after, 10_000, now, |key| key % 50 == 0);
+        found.extend(page.keys.into_iter().map(|known| known.key));
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort_unstable();
+    let all: Vec<u32> = (0..150_000).step_by(50).collect();
+    assert!(found == all, "{} of {}", found.len(), all.len());
+    assert_eq!(pages, 3, "of at least 65,536 looks, but for the last");
+}
+
+#[test]
+fn the_weight_of_a_key_is_no_part_of_its_values_length() {
+    let cache = Cache::<u32, Plain<u32>, u32>::weighing(POLICY, |_| 1000);
+    let now = Instant::now();
+    keep(&cache, 1, now);
+    let known = cache.known_of(&1, now).and_then(|known| known.value);
+    assert_eq!(known.map(|value| value.bytes), Some(100));
+}
+
+#[test]
+fn a_value_is_shown_until_its_grace_is_over() {
+    let (cache, now) = numbers(1 << 20);
+    keep(&cache, 1, now);
+    let end = now + HOUR * 2;
+    let just_before = end - Duration::from_nanos(1);
+    assert!(cache.value(&1, just_before).is_some());
+    assert!(cache.value(&1, end).is_none());
+}
+
 /// A look in steps depends on it.
 #[test]
 fn an_entry_keeps_its_place_until_the_table_says_that_entries_moved() {

@@ -187,3 +187,6 @@ impl Sieve {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

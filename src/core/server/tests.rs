@@ -3,6 +3,7 @@
 use super::*;
 use crate::observe::{Class, Silent};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 pub(super) struct NoAnswers;
@@ -128,4 +129,33 @@ fn a_stop_that_waits_for_a_backlog_alone_tells_of_no_connection() {
     rt::block_on(server.drain(never));
 
     assert_eq!(told.0.load(Ordering::Relaxed), 0);
+}
+
+/// What the records say of the waits.
+#[derive(Default)]
+struct Waits(Mutex<Vec<Duration>>);
+
+impl Observer for Waits {
+    fn request(&self, record: &AccessRecord<'_>) {
+        self.0.lock().expect("no test panics").push(record.wait);
+    }
+
+    fn event(&self, _: Event<'_>) {}
+}
+
+#[test]
+fn a_connection_without_a_byte_of_an_answer_has_waited_to_its_end() {
+    let waits = Arc::new(Waits::default());
+    let server = server_of(Protocol::Poem, waits.clone());
+    let second = Duration::from_secs(1);
+    let accepted = Instant::now() - second;
+
+    for sent in [0, 3] {
+        let begun = (CacheStatus::Miss, sent);
+        server.record_cut(&Peer::Unix, Outcome::Left, begun, accepted);
+    }
+
+    let waits = waits.0.lock().expect("no test panics");
+    assert!(waits[0] >= second);
+    assert_eq!(waits[1], Duration::ZERO, "its answer began at once");
 }

@@ -1,10 +1,11 @@
 //! How long a connection is looked after once its answer has ended.
 
-use super::super::tests::{connection, server_of};
+use super::super::tests::{connection, server_of, wait_until};
 use super::*;
 use crate::observe::Silent;
 use crate::protocol::Protocol;
-use std::io::Read;
+use futures::FutureExt;
+use std::io::{Read, Write};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -40,4 +41,36 @@ fn a_declined_client_may_send_the_rest_of_what_it_has_begun() {
 
     drop(client);
     rt::block_on(served);
+}
+
+#[test]
+fn only_a_client_that_has_sent_bytes_and_may_send_more_is_waited_for() {
+    let server = server_of(Protocol::Poem, Arc::new(Silent));
+    let close = |received, is_over| {
+        let (connection, _client) = connection(&server);
+        connection.stream.finish().expect("it is open");
+        let info = || connection.stream.tcp_info();
+        wait_until(|| info().is_some_and(|info| info.is_settled()));
+
+        let mut input = ClientInput::default();
+        (input.received, input.is_over) = (received, is_over);
+        connection.close_politely(0, input).now_or_never()
+    };
+
+    assert_eq!(close(0, false), Some(Outcome::Whole), "it said nothing");
+    assert_eq!(close(1, true), Some(Outcome::Whole), "it has said all");
+    assert_eq!(close(1, false), None);
+}
+
+#[test]
+fn what_a_client_sends_while_it_is_waited_for_is_read() {
+    let server = server_of(Protocol::Poem, Arc::new(Silent));
+    let (connection, mut client) = connection(&server);
+    client.write_all(b"late").expect("it is open");
+    let info = || connection.stream.tcp_info();
+    wait_until(|| info().is_some_and(|info| info.received == 4));
+
+    let mut input = ClientInput::default();
+    assert_eq!(connection.discard(&mut input).now_or_never(), None);
+    assert_eq!(input.received, 4);
 }

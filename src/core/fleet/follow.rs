@@ -7,7 +7,7 @@
 //! | the end: it failed, it reached no upstream | [`News::Failed`], [`News::Unreached`] |
 //! | nothing new, and the same holder | a doorbell is waited for, 500 ms at most, and the server asked again |
 //! | another holder, or none, and a record of this lease with the text in it | the text, and [`News::End`] |
-//! | another holder, or none, and no end | [`News::Gone`] |
+//! | another holder, or none, and no end; a lease that never ends | [`News::Gone`] |
 //! | a gap, a wrong end, anything else | [`News::Gone`] |
 //! | no answer in 500 ms, or no connection | [`News::Gone`] |
 //!
@@ -37,6 +37,9 @@ const PIECES_AT_ONCE: usize = 8;
 
 /// The longest wait for a doorbell. A server that hangs is noticed after it.
 const RING_WAIT: Duration = Duration::from_millis(500);
+
+/// PTTL of what never ends. No proxy takes such a lease, so none will end it.
+const NO_END: i64 = -1;
 
 /// Beyond the lease's time, so that it has run out when it is looked at.
 const LEASE_SLACK: Duration = Duration::from_millis(5);
@@ -158,8 +161,10 @@ impl Following {
         if !is_held {
             return self.take_record().await;
         }
-        if let Value::Int(left) = left {
-            self.left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        match left {
+            Value::Int(NO_END) => return self.take_record().await,
+            Value::Int(left) => self.left = Duration::from_millis(left.try_into().unwrap_or(0)),
+            _ => {}
         }
         let wait = (self.left + LEASE_SLACK).min(RING_WAIT);
         let _rung_or_not = rt::within(wait, rings).await;

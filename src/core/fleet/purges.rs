@@ -26,6 +26,9 @@ use std::collections::VecDeque;
 /// Purges of one text that may be owed. More become one of all.
 const OWED_MOST: usize = 1000;
 
+/// The highest number of a purge: the server's scripts count exactly up to there.
+const NUMBER_MOST: u64 = 1 << 53;
+
 /// Purges that a fleet knows of.
 #[derive(Debug, Default)]
 pub(super) struct Purges {
@@ -83,7 +86,7 @@ impl<'a> PurgeMessage<'a> {
         };
         Some(PurgeMessage {
             from,
-            number: super::record::number(number)?,
+            number: super::record::number(number).filter(|number| *number <= NUMBER_MOST)?,
             key,
             how: match how {
                 "soft" => Purge::Soft,
@@ -227,6 +230,8 @@ mod tests {
             b"ab 8 one soft",
             b"ab 08 all soft",
             b"ab -1 all soft",
+            b"ab 9007199254740993 all soft",
+            b"ab 18446744073709551615 one hard k",
             b"ab 8 some soft",
             b"ab 8 all mild",
             b"\xff 8 all soft",

@@ -3,7 +3,7 @@
 use super::parts::{
     OnItsWay, ask, commit, follow, found, keep, lead, next, read, read_some, sleep, wait_for, word,
 };
-use crate::support::{Redis, long_poem, wait_until};
+use crate::support::{LONG, Redis, long_poem, wait_until};
 use poetry::fleet::Fleet;
 use poetry::tier::{Claim, News, Tier};
 
@@ -314,4 +314,17 @@ fn a_lease_that_no_proxy_has_taken_is_as_good_as_none() {
     let mut following = follow(&b, b"k");
     redis.ask(&["PERSIST", &name]);
     assert!(matches!(next(&mut *following), News::Gone));
+}
+
+#[test]
+fn a_lease_that_is_lost_counts_once() {
+    let Some(redis) = Redis::start() else { return };
+    let a = redis.fleet();
+    let lease = lead(&a, b"k");
+    redis.ask(&["DEL", &redis.name("*:l:*")]);
+    let deposed = || a.counts().fleet.unwrap().deposed;
+    wait_until("it is noticed", || deposed() == 1);
+    commit(lease, b"a text");
+    assert!(poetry::rt::block_on(a.close(LONG)));
+    assert_eq!(deposed(), 1);
 }

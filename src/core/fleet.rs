@@ -306,6 +306,14 @@ impl FleetCore {
         self.purge_memory(purged);
     }
 
+    /// The server can't be told of a purge now. That is told once, until it was.
+    fn purge_is_owed(&self) {
+        let is_new = lock(&self.purges).debt_is_news();
+        if is_new {
+            self.tell(&StoreNews::PurgeOwed);
+        }
+    }
+
     /// Purges what another proxy has purged. The epoch has moved.
     fn purge_memory(&self, purged: Option<FleetPurge>) {
         let tell = lock(&self.on_purge).clone();
@@ -359,7 +367,7 @@ impl Tier for Fleet {
         lock(&self.shared.purges).owe(FleetPurge { key, how });
         self.shared.wanted.notify(usize::MAX);
         if self.shared.usable().is_none() {
-            self.shared.tell(&StoreNews::PurgeOwed);
+            self.shared.purge_is_owed();
         }
     }
 

@@ -283,7 +283,12 @@ async fn pay(shared: &FleetCore, links: &LinkPair) {
                 lock(&shared.purges).paid(&owed, number);
             }
             Some(Err(super::LinkError::Refused { text, .. })) => return shared.unwritable(text),
-            _ => return,
+            Some(Err(super::LinkError::Lost)) => return,
+            None => {
+                // No fetch asks meanwhile, so nothing else would notice.
+                shared.failed(shared.silent());
+                return shared.purge_is_owed();
+            }
         }
     }
 }

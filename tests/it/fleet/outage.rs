@@ -47,6 +47,29 @@ fn three_slow_answers_and_then_none_is_asked_until_it_answers() {
 }
 
 #[test]
+fn a_purge_that_hangs_is_told_and_made_a_few_times_at_most() {
+    let Some(redis) = Redis::start() else { return };
+    let told = Arc::new(Told::default());
+    let a = join(&redis.place(), told.clone(), |fleet| {
+        fleet.answer_wait = ANSWER_WAIT;
+    });
+    wait_until("it joins", || a.counts().is_open);
+    redis.process().freeze();
+    a.purge_begins();
+    a.purge(Erase::All, Purge::Hard);
+    // No fetch asks the server meanwhile, so none notices that it hangs.
+    wait_until("it is noticed", || !a.counts().is_open);
+    sleep(1500);
+    assert!(told.all()[1].starts_with("purged here"), "{:?}", told.all());
+
+    redis.process().signal(Signal::CONT);
+    drop(wait_for(&a, b"k", "lead"));
+    let generation = redis.ask(&["GET", "poetry:1:gen"]);
+    let purges: u32 = generation.lines().nth(1).unwrap().parse().unwrap();
+    assert!((1..=5).contains(&purges), "{purges}");
+}
+
+#[test]
 fn a_server_that_takes_no_writes_for_a_while_is_left_alone() {
     let Some(redis) = Redis::start() else { return };
     let a = hasty(&redis);

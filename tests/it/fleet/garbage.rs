@@ -243,3 +243,17 @@ fn a_server_that_is_always_too_slow_is_left_alone() {
     assert!((3..9).contains(&late), "{late} were asked in vain");
     assert!(told.all().len() <= 6, "{:?}", told.all());
 }
+
+#[test]
+fn a_server_that_reads_its_file_is_not_taken_for_another_service() {
+    let loading = "LOADING Redis is loading the dataset in memory";
+    let place = format!("redis://{}", server(answers(format!("-{loading}\r\n"))));
+    let told = Arc::new(Told::default());
+    let fleet = join(&place, told.clone(), |_| {});
+    wait_until("it joins", || fleet.counts().is_open);
+    for _ in 0..4 {
+        assert_eq!(word(&ask(&fleet, b"k")), "alone");
+    }
+    wait_until("it is told", || told.all().len() >= 2);
+    assert!(told.all()[1].starts_with(loading), "{:?}", told.all());
+}

@@ -78,8 +78,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_millis(50);
 /// How much longer the server may take for bytes of texts, and to connect.
 const CARRY_WAITS: u32 = 10;
 
-/// Texts longer than one piece that are read at once. They count against no capacity
-/// until they have landed.
+/// Texts in pieces that are read at once. They count against no capacity until they
+/// have landed.
 const LARGE_READS: usize = 2;
 
 /// The same for all other texts.

@@ -257,3 +257,39 @@ fn a_server_that_reads_its_file_is_not_taken_for_another_service() {
     wait_until("it is told", || told.all().len() >= 2);
     assert!(told.all()[1].starts_with(loading), "{:?}", told.all());
 }
+
+#[test]
+fn a_text_that_comes_byte_by_byte_is_not_waited_for() {
+    let digest = "a".repeat(64);
+    let record = format!("POEM1 0 1 1000 1:x {digest} - 1\nk");
+    let drips = behaves(move |words| {
+        if is_greeting(words) {
+            return greets(words);
+        }
+        let after = words.get(2).and_then(|from| from.strip_prefix('('));
+        match (words[0].as_str(), after) {
+            ("XRANGE", Some(from)) => {
+                std::thread::sleep(Duration::from_millis(20));
+                let at: u64 = from.strip_suffix("-0").unwrap().parse().unwrap();
+                let id = format!("{}-0", at + 1);
+                let length = id.len();
+                let fields = "*2\r\n$1\r\nb\r\n$1\r\nx\r\n";
+                format!("*1\r\n*2\r\n${length}\r\n{id}\r\n{fields}").into()
+            }
+            // The second time, no text that is there will do.
+            _ if words[0] == "EVALSHA" && words.last().is_some_and(|last| last == "1") => {
+                looked("N", "", "")
+            }
+            _ => looked("K", "", &record),
+        }
+    });
+    let place = format!("redis://{}", server(drips));
+    let fleet = join(&place, Arc::new(Silent), |fleet| {
+        fleet.answer_wait = ANSWER_WAIT;
+    });
+    wait_until("it joins", || fleet.counts().is_open);
+    let begun = Instant::now();
+    assert_ne!(word(&ask(&fleet, b"k")), "found");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}

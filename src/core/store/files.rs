@@ -70,8 +70,8 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Refuses what is there and no store's, before a lock is left beside it. To open a pipe
-/// would take for ever.
+/// Refuses what is there and no store's, before a lock is left beside it. To open a
+/// pipe would take for ever.
 ///
 /// # Errors
 /// [`Error::Local`] if it is a folder, a device, a pipe or another file, or can't be

@@ -63,7 +63,24 @@ fn place(text: &str) -> Result<StoreAt, String> {
     if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
         return Ok(server(text));
     }
+    if text.contains("://") {
+        let text = without_password(text);
+        return Ok(StoreAt::Bad(format!(
+            "'{text}': neither a file nor a server; wanted PATH, \
+             redis://[USER:PASSWORD@]HOST:PORT/DB or redis+unix:PATH"
+        )));
+    }
+    if is_address(text) {
+        return Err(format!("wanted redis://{text}/0, or ./{text} for a file"));
+    }
     Ok(file(text))
+}
+
+/// Whether this is HOST:PORT. A file of that name would hardly be meant.
+fn is_address(text: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    let parts = text.rsplit_once(':');
+    !text.contains('/') && parts.is_some_and(|(host, port)| !host.is_empty() && is_port(port))
 }
 
 /// What a server's address begins with.
@@ -239,12 +256,27 @@ mod tests {
             "redis://u:secret@h:x",
             "redis://:sec@ret@h:1/x",
             "rediss://u:secret@h",
+            "http://u:secret@h",
         ] {
             let Ok(StoreAt::Bad(why)) = place(text) else {
                 panic!("{text}");
             };
             assert!(!why.contains("sec"), "{why}");
-            assert!(why.starts_with("'redis"), "{why}");
+            assert!(why.starts_with('\'') && why.contains("wanted"), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_its_scheme_makes_no_file() {
+        for text in ["localhost:6379", "10.0.0.1:6379", "[::1]:6379"] {
+            let why = place(text).expect_err(text);
+            assert!(
+                why.starts_with(&format!("wanted redis://{text}/0")),
+                "{why}"
+            );
+        }
+        for file in ["./localhost:6379", "poems", "a:b", ":1", "/var/poems:1"] {
+            assert!(matches!(place(file), Ok(StoreAt::File(_))), "{file}");
         }
     }
 

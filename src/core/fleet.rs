@@ -78,8 +78,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_millis(50);
 /// How much longer the server may take for bytes of texts, and to connect.
 const CARRY_WAITS: u32 = 10;
 
-/// Texts longer than one piece that are read at once. They count against no capacity
-/// until they have landed.
+/// Texts in pieces that are read at once. They count against no capacity until they
+/// have landed.
 const LARGE_READS: usize = 2;
 
 /// The same for all other texts.
@@ -306,6 +306,14 @@ impl FleetCore {
         self.purge_memory(purged);
     }
 
+    /// The server can't be told of a purge now. That is told once, until it was.
+    fn purge_is_owed(&self) {
+        let is_new = lock(&self.purges).debt_is_news();
+        if is_new {
+            self.tell(&StoreNews::PurgeOwed);
+        }
+    }
+
     /// Purges what another proxy has purged. The epoch has moved.
     fn purge_memory(&self, purged: Option<FleetPurge>) {
         let tell = lock(&self.on_purge).clone();
@@ -359,7 +367,7 @@ impl Tier for Fleet {
         lock(&self.shared.purges).owe(FleetPurge { key, how });
         self.shared.wanted.notify(usize::MAX);
         if self.shared.usable().is_none() {
-            self.shared.tell(&StoreNews::PurgeOwed);
+            self.shared.purge_is_owed();
         }
     }
 

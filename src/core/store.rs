@@ -108,6 +108,7 @@ impl OpenStore {
     /// something else, or it can't be read or made.
     pub fn open(settings: StoreSettings) -> Result<OpenStore, Error> {
         let path = &settings.path;
+        files::refuse_others(path)?;
         let lock = files::lock(path)?;
         let opened = match files::look(path)? {
             Looks::Newer(_) => Err(StoreNews::Newer),

@@ -245,6 +245,32 @@ fn a_second_process_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn what_is_no_file_is_refused_and_nothing_is_left_beside_it() {
+    let site = Site::new();
+    let pipe = site.folder.arg("pipe");
+    assert!(try_run("mkfifo", &[&pipe]).is_some());
+    let dir = site.folder.arg("dir");
+    std::fs::create_dir(&dir).unwrap();
+    let text_file = site.folder.arg("text");
+    std::fs::write(&text_file, "a poem").unwrap();
+    let nowhere = site.folder.arg("nowhere/poems");
+    for (store, why) in [
+        (&pipe, "a device or a pipe; --store wants a file"),
+        (&dir, "a folder; --store wants a file"),
+        (
+            &text_file,
+            "not a store: --store never overwrites other files",
+        ),
+        (&nowhere, "its folder does not exist"),
+    ] {
+        let out = poetry(&site.args(store, &[&site.upstream]));
+        assert_eq!(out.status.code(), Some(1));
+        assert_eq!(text(&out.stderr), format!("poetry: {store}: {why}\n"));
+        assert!(!Path::new(&format!("{store}.lock")).exists(), "{store}");
+    }
+}
+
+#[test]
 fn a_damaged_store_is_told_and_costs_no_client() {
     let site = Site::new();
     let mut first = site.start_alive();

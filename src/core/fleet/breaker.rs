@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | apart: no connection | asks nothing | closed once there is one |
 //! | closed | asks, and waits 50 ms at most | open after three in a row that were late or made no sense; apart when the connection is lost |
-//! | open | asks nothing | closed when the server answers a PING, one of which is sent every 200 ms |
+//! | open | asks nothing | closed when the server answers a PING in time; one is sent every 200 ms |
 //!
 //! So a server that hangs costs three fetches 50 ms each, and no other one anything. A
 //! change between closed and the others is told, once.

@@ -149,22 +149,7 @@ impl FleetCore {
         let answer = asked.answer().await?;
         let received = Instant::now();
 
-        let said = match answer {
-            Ok(answer) => looked(answer),
-            Err(LinkError::Lost) => return None, // the keeper tells it
-            // It will answer soon: it runs another program's script, or reads its file.
-            Err(LinkError::Refused { code, .. }) if is_passing(&code) => None,
-            Err(LinkError::Refused { text, .. }) => {
-                self.refused(text);
-                return None;
-            }
-        };
-        let Some(said) = said else {
-            add(&self.figures.errors);
-            let why = "answers that make no sense".into();
-            self.failed(StoreNews::NotRedis { why });
-            return None;
-        };
+        let said = self.understood(answer)?;
         self.answered();
         self.compare(PurgeNumbers {
             generation: said.generation,
@@ -180,6 +165,32 @@ impl FleetCore {
             sent,
             received,
         })
+    }
+
+    /// What an answer says. One that is none counts against the server.
+    fn understood(&self, answer: Result<Value, LinkError>) -> Option<Looked> {
+        match answer {
+            Ok(answer) => {
+                let said = looked(answer);
+                if said.is_none() {
+                    add(&self.figures.errors);
+                    let why = "answers that make no sense".into();
+                    self.failed(StoreNews::NotRedis { why });
+                }
+                said
+            }
+            Err(LinkError::Lost) => None, // the keeper tells it
+            // It will answer soon: it runs another program's script, or reads its file.
+            Err(LinkError::Refused { code, text }) if is_passing(&code) => {
+                add(&self.figures.errors);
+                self.failed(StoreNews::Unreached { why: text });
+                None
+            }
+            Err(LinkError::Refused { text, .. }) => {
+                self.refused(text);
+                None
+            }
+        }
     }
 
     fn question(

@@ -95,7 +95,7 @@ impl Publisher {
                 }
                 why.into_iter().for_each(|why| self.shared.unwritable(why));
             }
-            Some(Ok(Some(Committed::Deposed))) => add(&figures.deposed),
+            Some(Ok(Some(Committed::Deposed))) => self.shared.count_deposed(&self.held),
             Some(Ok(Some(Committed::Lost))) => add(&figures.dropped),
             Some(Err(LinkError::Refused { text, .. })) => {
                 add(&figures.dropped);

@@ -7,7 +7,7 @@
 //! | the end: it failed, it reached no upstream | [`News::Failed`], [`News::Unreached`] |
 //! | nothing new, and the same holder | a doorbell is waited for, 500 ms at most, and the server asked again |
 //! | another holder, or none, and a record of this lease with the text in it | the text, and [`News::End`] |
-//! | another holder, or none, and no end | [`News::Gone`] |
+//! | another holder, or none, and no end; a lease that never ends | [`News::Gone`] |
 //! | a gap, a wrong end, anything else | [`News::Gone`] |
 //! | no answer in 500 ms, or no connection | [`News::Gone`] |
 //!
@@ -35,8 +35,15 @@ use std::time::{Duration, Instant};
 /// Pieces that are asked for at once: 8 of them are half of what a reply may have.
 const PIECES_AT_ONCE: usize = 8;
 
+/// The same of a text that fits eight full pieces: one that was a drip has many. With
+/// some 50 bytes around each they are well within what a reply may have.
+const PIECES_OF_SHORT: usize = 2048;
+
 /// The longest wait for a doorbell. A server that hangs is noticed after it.
 const RING_WAIT: Duration = Duration::from_millis(500);
+
+/// PTTL of what never ends. No proxy takes such a lease, so none will end it.
+const NO_END: i64 = -1;
 
 /// Beyond the lease's time, so that it has run out when it is looked at.
 const LEASE_SLACK: Duration = Duration::from_millis(5);
@@ -144,7 +151,7 @@ impl Following {
         let questions = [
             asks("GET", &self.lease),
             asks("PTTL", &self.lease),
-            pieces_after(&self.pieces, self.cursor.at),
+            pieces_after(&self.pieces, self.cursor.at, PIECES_AT_ONCE),
         ];
         let asked = self.links.carry.ask_all(&questions);
         let answers = rt::within(self.shared.carry_wait(), asked).await?.ok()?;
@@ -158,8 +165,10 @@ impl Following {
         if !is_held {
             return self.take_record().await;
         }
-        if let Value::Int(left) = left {
-            self.left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        match left {
+            Value::Int(NO_END) => return self.take_record().await,
+            Value::Int(left) => self.left = Duration::from_millis(left.try_into().unwrap_or(0)),
+            _ => {}
         }
         let wait = (self.left + LEASE_SLACK).min(RING_WAIT);
         let _rung_or_not = rt::within(wait, rings).await;
@@ -287,7 +296,9 @@ impl PieceCursor {
 }
 
 /// The pieces of a text that is kept, together. `None` if they are gone or wrong: the
-/// record that names them is deleted then, or every proxy would find it again.
+/// record that names them is deleted then, or every proxy would find it again. `None`
+/// also where they come too slowly: each [`PIECES_AT_ONCE`] full ones have the time of
+/// one answer.
 pub(super) async fn read_kept(
     shared: &FleetCore,
     links: &LinkPair,
@@ -298,9 +309,21 @@ pub(super) async fn read_kept(
     let name = names.pieces(token);
     let mut cursor = PieceCursor::new();
     let mut text = BytesMut::new();
+    let answers = mark.length / (PIECES_AT_ONCE * PIECE) as u64 + 1;
+    let count = if answers == 1 {
+        PIECES_OF_SHORT
+    } else {
+        PIECES_AT_ONCE
+    };
+    let limit = shared
+        .carry_wait()
+        .saturating_mul(answers.min(u32::MAX.into()) as u32);
+    let begun = Instant::now();
     loop {
-        let question = pieces_after(&name, cursor.at);
-        let answer = rt::within(shared.carry_wait(), links.carry.ask(&question)).await;
+        let question = pieces_after(&name, cursor.at, count);
+        let left = limit.checked_sub(begun.elapsed())?;
+        let wait = left.min(shared.carry_wait());
+        let answer = rt::within(wait, links.carry.ask(&question)).await;
         let entries = entries_of(answer?.ok()?).filter(|entries| !entries.is_empty());
         for entry in entries.unwrap_or_else(|| vec![Value::Nil]) {
             match cursor.read(entry) {
@@ -347,10 +370,10 @@ fn asks(verb: &str, name: &str) -> Cmd {
     question
 }
 
-fn pieces_after(name: &str, offset: u64) -> Cmd {
+fn pieces_after(name: &str, offset: u64, count: usize) -> Cmd {
     let mut question = redis::cmd("XRANGE");
     question.arg(name).arg(format!("({offset}-0")).arg("+");
-    question.arg("COUNT").arg(PIECES_AT_ONCE);
+    question.arg("COUNT").arg(count);
     question
 }
 

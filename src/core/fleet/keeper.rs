@@ -154,11 +154,18 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
             unlinked(shared, || StoreNews::Refused { why });
             return true;
         }
-        pay(shared, &links).await;
+        // A server that hangs would do each try once it goes on.
+        if lock(&shared.breaker).is_closed() {
+            pay(shared, &links).await;
+        }
         let is_open = !lock(&shared.breaker).is_closed();
-        let is_silent = is_open && !probe(shared, &links).await;
-        silence.note(is_silent, Instant::now());
-        if is_open && !is_silent {
+        let probed = if is_open {
+            Some(probe(shared, &links).await)
+        } else {
+            None
+        };
+        silence.note(probed == Some(Probed::Silent), Instant::now());
+        if probed == Some(Probed::Well) {
             continue;
         }
         let has_leases = shared.leases.are_out();
@@ -228,16 +235,33 @@ async fn lost(links: &LinkPair) -> Option<NotRedis> {
     either.unwrap_or_else(|fault| fault)
 }
 
-/// Whether the server answers.
-async fn probe(shared: &FleetCore, links: &LinkPair) -> bool {
+/// How the server answers a PING.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probed {
+    /// As it should, and in time for a fetch.
+    Well,
+    /// Later than that, or with something else: fetches go on without it.
+    Badly,
+    /// Not at all.
+    Silent,
+}
+
+/// Asks whether the server answers, and closes the breaker if it does so in time.
+async fn probe(shared: &FleetCore, links: &LinkPair) -> Probed {
     let ping = redis::cmd("PING");
-    let wait = shared.settings.answer_wait.max(PROBE_EVERY / 2);
-    let answer = rt::within(wait, links.ask.ask(&ping)).await;
-    let is_pong = matches!(answer, Some(Ok(Value::SimpleString(pong))) if pong == "PONG");
-    if is_pong {
-        shared.answered();
+    let wait = shared.settings.answer_wait;
+    let begun = Instant::now();
+    let answer = rt::within(wait.max(PROBE_EVERY / 2), links.ask.ask(&ping)).await;
+    let Some(answer) = answer else {
+        return Probed::Silent;
+    };
+
+    let is_pong = matches!(answer, Ok(Value::SimpleString(pong)) if pong == "PONG");
+    if !is_pong || begun.elapsed() > wait {
+        return Probed::Badly;
     }
-    is_pong
+    shared.answered();
+    Probed::Well
 }
 
 /// Tells the server of the purges that are owed.
@@ -259,7 +283,12 @@ async fn pay(shared: &FleetCore, links: &LinkPair) {
                 lock(&shared.purges).paid(&owed, number);
             }
             Some(Err(super::LinkError::Refused { text, .. })) => return shared.unwritable(text),
-            _ => return,
+            Some(Err(super::LinkError::Lost)) => return,
+            None => {
+                // No fetch asks meanwhile, so nothing else would notice.
+                shared.failed(shared.silent());
+                return shared.purge_is_owed();
+            }
         }
     }
 }

@@ -208,11 +208,17 @@ impl FleetCore {
 
     fn depose(&self, held: &Held) {
         // One whose commit is on its way may just have ended.
-        if held.is_ending.load(Ordering::Acquire) || held.is_over.swap(true, Ordering::AcqRel) {
-            return;
+        if !held.is_ending.load(Ordering::Acquire) {
+            self.count_deposed(held);
+            self.leases.ended.0.notify(usize::MAX);
         }
-        add(&self.figures.deposed);
-        self.leases.ended.0.notify(usize::MAX);
+    }
+
+    /// Counts a lease that is not ours any more, once.
+    pub(super) fn count_deposed(&self, held: &Held) {
+        if !held.is_over.swap(true, Ordering::AcqRel) {
+            add(&self.figures.deposed);
+        }
     }
 
     /// Gives a lease back: what follows it learns that it is gone.

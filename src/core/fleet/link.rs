@@ -306,6 +306,7 @@ fn words_of(error: &RedisError) -> String {
     let code = error.code().unwrap_or("ERR");
     let detail = error.detail().unwrap_or("no reason given");
     let shown = format!("{code} {detail}");
+    let shown = shown.trim_end_matches('.');
     shown.chars().take(WORDS_MOST).collect()
 }
 

@@ -116,7 +116,7 @@ fn number(db: &str) -> Result<u32, BadPlace> {
     }
     let digits = db.bytes().all(|byte| byte.is_ascii_digit());
     let number = db.parse().ok().filter(|_| digits);
-    number.ok_or_else(|| bad("the database is not a number"))
+    number.ok_or_else(|| bad("the database is not a number, or too large"))
 }
 
 /// A user or a password, with its `%XX` read.

@@ -26,12 +26,17 @@ use std::collections::VecDeque;
 /// Purges of one text that may be owed. More become one of all.
 const OWED_MOST: usize = 1000;
 
+/// The highest number of a purge: the server's scripts count exactly up to there.
+const NUMBER_MOST: u64 = 1 << 53;
+
 /// Purges that a fleet knows of.
 #[derive(Debug, Default)]
 pub(super) struct Purges {
     /// Purges that have begun, here and elsewhere.
     begun: u64,
     owed: VecDeque<FleetPurge>,
+    /// Whether it was told that some are owed.
+    is_debt_told: bool,
     /// `None` before the first connection.
     known: Option<PurgeNumbers>,
 }
@@ -83,7 +88,7 @@ impl<'a> PurgeMessage<'a> {
         };
         Some(PurgeMessage {
             from,
-            number: super::record::number(number)?,
+            number: super::record::number(number).filter(|number| *number <= NUMBER_MOST)?,
             key,
             how: match how {
                 "soft" => Purge::Soft,
@@ -124,6 +129,11 @@ impl Purges {
         self.owed.push_back(purge);
     }
 
+    /// Whether purges are owed and that was not told yet. From now on it was.
+    pub fn debt_is_news(&mut self) -> bool {
+        !self.owed.is_empty() && !std::mem::replace(&mut self.is_debt_told, true)
+    }
+
     /// The purge that is to be told next.
     pub fn owed(&self) -> Option<&FleetPurge> {
         self.owed.front()
@@ -134,6 +144,7 @@ impl Purges {
         if self.owed.front() == Some(purge) {
             self.owed.pop_front();
         }
+        self.is_debt_told &= !self.owed.is_empty();
         if let Some(known) = &mut self.known
             && purge.key.is_none()
         {
@@ -227,6 +238,8 @@ mod tests {
             b"ab 8 one soft",
             b"ab 08 all soft",
             b"ab -1 all soft",
+            b"ab 9007199254740993 all soft",
+            b"ab 18446744073709551615 one hard k",
             b"ab 8 some soft",
             b"ab 8 all mild",
             b"\xff 8 all soft",
@@ -284,6 +297,7 @@ mod tests {
         purges.owe(one(b"a"));
         purges.owe(one(b"b"));
         assert_eq!(purges.epoch(), None);
+        assert!(purges.debt_is_news() && !purges.debt_is_news());
         purges.paid(&one(b"a"), 1);
         assert_eq!(purges.owed(), Some(&one(b"b")));
         purges.owe(FleetPurge::all(Purge::Soft));
@@ -291,6 +305,9 @@ mod tests {
         purges.paid(&one(b"b"), 2);
         purges.paid(&FleetPurge::all(Purge::Soft), 1);
         assert!(purges.epoch().is_some());
+        assert!(!purges.debt_is_news(), "none is");
+        purges.owe(one(b"a"));
+        assert!(purges.debt_is_news());
 
         for _ in 0..=OWED_MOST {
             purges.owe(one(b"a"));

@@ -15,8 +15,9 @@
 //! | JOIN | how many purges there were |
 //!
 //! Whatever another program has put under our names, or taken away, makes a text
-//! unknown and nothing worse: a value of another type is read as none. Where nothing
-//! can be written (out of memory, a read-only replica), reading goes on.
+//! unknown and nothing worse: a value of another type is read as none, as are a number
+//! that no proxy writes and a lease that is no token or never ends. Where nothing can
+//! be written (out of memory, a read-only replica), reading goes on.
 
 use redis::Script;
 use std::sync::LazyLock;
@@ -29,7 +30,11 @@ local function get(name)
   return found
 end
 local function count(name)
-  return tonumber(get(name) or '0') or 0
+  local found = get(name) or ''
+  if not string.find(found, '^%d+$') then return 0 end
+  local n = tonumber(found)
+  if n > 9007199254740992 then return 0 end
+  return n
 end
 local function number(n)
   return string.format('%.0f', n)
@@ -90,13 +95,18 @@ if type(head) == 'string' and head ~= '' then
 end
 
 local holder = get(lease)
-if holder then
-  return {'F', at, gen, seq, holder, redis.call('PTTL', lease), record, of_key}
+local left = redis.call('PTTL', lease)
+if holder and left >= 0 and string.find(holder, '^%d+:[%w.]+$') then
+  return {'F', at, gen, seq, holder, left, record, of_key}
 end
 if ARGV[3] == '0' then
   return {'N', at, gen, seq, '', 0, record, of_key}
 end
 local id = redis.pcall('INCR', KEYS[5])
+if not is_error(id) and id < 1 then
+  redis.pcall('DEL', KEYS[5])
+  id = redis.pcall('INCR', KEYS[5])
+end
 if is_error(id) then
   if not string.find(id.err, 'OOM') then redis.pcall('DEL', KEYS[5]) end
   return {'A', at, gen, seq, id.err, 0, record, of_key}

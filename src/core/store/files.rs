@@ -46,7 +46,10 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let lock = beside(path, ".lock");
     let file = options().open(&lock);
-    let file = file.map_err(|error| local(&lock, reason(&error)))?;
+    let file = file.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => local(path, "its folder does not exist".into()),
+        _ => local(&lock, reason(&error)),
+    })?;
 
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -67,19 +70,36 @@ fn options() -> OpenOptions {
     options
 }
 
+/// Refuses what is there and no store's, before a lock is left beside it. To open a
+/// pipe would take for ever.
+///
+/// # Errors
+/// [`Error::Local`] if it is a folder, a device, a pipe or another file, or can't be
+/// looked at.
+pub(super) fn refuse_others(path: &Path) -> Result<(), Error> {
+    let kind = match std::fs::metadata(path) {
+        Ok(there) => there.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(local(path, reason(&error))),
+    };
+    if kind.is_dir() {
+        return Err(local(path, "a folder; --store wants a file".into()));
+    }
+    if !kind.is_file() {
+        let why = "a device or a pipe; --store wants a file";
+        return Err(local(path, why.into()));
+    }
+    look(path).map(drop)
+}
+
 /// Looks at the header, and makes the file if there is none.
 ///
 /// # Errors
 /// [`Error::Local`] if it can't be read or made, or is something else.
 pub(super) fn look(path: &Path) -> Result<Looks, Error> {
     let refuse = |why: &str| Err(local(path, why.into()));
-    let mut file = match options().open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::IsADirectory => {
-            return refuse("a folder; --store wants a file");
-        }
-        Err(error) => return Err(local(path, reason(&error))),
-    };
+    let file = options().open(path);
+    let mut file = file.map_err(|error| local(path, reason(&error)))?;
 
     let mut header = Vec::new();
     let read = file.by_ref().take(100).read_to_end(&mut header);

@@ -3,7 +3,7 @@
 use super::parts::{
     OnItsWay, ask, commit, follow, found, keep, lead, next, read, read_some, sleep, wait_for, word,
 };
-use crate::support::{Redis, long_poem, wait_until};
+use crate::support::{LONG, Redis, long_poem, wait_until};
 use poetry::fleet::Fleet;
 use poetry::tier::{Claim, News, Tier};
 
@@ -259,4 +259,72 @@ fn scripts_that_the_server_forgot_are_told_again() {
     redis.ask(&["SCRIPT", "FLUSH"]);
     commit(lease, b"a poem");
     drop(wait_for(&b, b"k", "found"));
+}
+
+#[test]
+fn numbers_that_no_proxy_writes_are_as_good_as_none() {
+    let Some(redis) = Redis::start() else { return };
+    let (a, b) = (redis.fleet(), redis.fleet());
+    keep(&a, b"k", b"a text");
+    let record = redis.name("*:p");
+    let purges = record.replace(":p", ":g");
+    for name in ["poetry:1:gen", "poetry:1:seq", "poetry:1:tok", &purges] {
+        for strange in [
+            "1e20",
+            "-5",
+            "1.5",
+            "nan",
+            "0x10",
+            "99999999999999999999",
+            "x",
+        ] {
+            redis.ask(&["DEL", &record]);
+            redis.ask(&["SET", name, strange]);
+            let before = a.counts().fleet.unwrap().published;
+            let Claim::Lead(lease) = wait_for(&a, b"k", "lead") else {
+                unreachable!();
+            };
+            commit(lease, b"a text");
+            wait_until("it is kept", || {
+                a.counts().fleet.unwrap().published > before
+            });
+            assert_eq!(found(&b, b"k").text, "a text", "{name} {strange}");
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_no_proxy_has_taken_is_as_good_as_none() {
+    let Some(redis) = Redis::start() else { return };
+    let (a, b) = (redis.fleet(), redis.fleet());
+    for strange in ["no token", "7:never.ends"] {
+        let held = lead(&a, b"k");
+        redis.ask(&["SET", &redis.name("*:l:*"), strange]);
+        drop(wait_for(&b, b"k", "lead"));
+        drop(held);
+        wait_until("none is left", || redis.names("*:l:*").is_empty());
+    }
+
+    // Or one that has lost its end since.
+    let held = lead(&a, b"k");
+    let name = redis.name("*:l:*");
+    drop(held);
+    wait_until("none is left", || redis.names("*:l:*").is_empty());
+    redis.ask(&["SET", &name, "7:never.ends", "PX", "10000"]);
+    let mut following = follow(&b, b"k");
+    redis.ask(&["PERSIST", &name]);
+    assert!(matches!(next(&mut *following), News::Gone));
+}
+
+#[test]
+fn a_lease_that_is_lost_counts_once() {
+    let Some(redis) = Redis::start() else { return };
+    let a = redis.fleet();
+    let lease = lead(&a, b"k");
+    redis.ask(&["DEL", &redis.name("*:l:*")]);
+    let deposed = || a.counts().fleet.unwrap().deposed;
+    wait_until("it is noticed", || deposed() == 1);
+    commit(lease, b"a text");
+    assert!(poetry::rt::block_on(a.close(LONG)));
+    assert_eq!(deposed(), 1);
 }

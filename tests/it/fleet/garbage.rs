@@ -1,7 +1,7 @@
 //! Servers that are not Redis, or that lie: they cost 50 ms, three times, and neither
 //! memory nor a wrong text.
 
-use super::parts::{ask, word};
+use super::parts::{Told, ask, word};
 use crate::support::{join, wait_until};
 use poetry::fleet::{ANSWER_WAIT, Fleet};
 use poetry::observe::Silent;
@@ -45,23 +45,54 @@ fn floods(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Act {
 
 /// Answers the greeting as Redis does, and every other command by these bytes.
 fn answers(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Act {
+    behaves(move |words| {
+        if words[0] != "PING" && is_greeting(words) {
+            return greets(words);
+        }
+        bytes.as_ref().to_vec()
+    })
+}
+
+/// Answers each command by what `reply` says.
+fn behaves(reply: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Act {
     Box::new(move |stream| {
         let mut writer = stream.try_clone().unwrap();
         let mut reader = BufReader::new(stream);
         while let Some(words) = read_command(&mut reader) {
-            let reply: &[u8] = match words[0].as_str() {
-                "HELLO" => b"%1\r\n+proto\r\n:3\r\n",
-                "CLIENT" | "SELECT" => b"+OK\r\n",
-                "SUBSCRIBE" => b">3\r\n+subscribe\r\n$14\r\npoetry:1:purge\r\n:1\r\n",
-                // How many purges there were: two names, and one argument.
-                "EVALSHA" if words[2] == "2" && words.len() == 6 => b"*2\r\n:0\r\n:0\r\n",
-                _ => bytes.as_ref(),
-            };
-            if writer.write_all(reply).is_err() {
+            if writer.write_all(&reply(&words)).is_err() {
                 return;
             }
         }
     })
+}
+
+/// Whether a command is neither a question of a fetch nor about pieces.
+fn is_greeting(words: &[String]) -> bool {
+    match words[0].as_str() {
+        "HELLO" | "CLIENT" | "SELECT" | "SUBSCRIBE" | "PING" => true,
+        // How many purges there were: two names, and one argument.
+        "EVALSHA" => words[2] == "2" && words.len() == 6,
+        _ => false,
+    }
+}
+
+/// What Redis answers to such a command.
+fn greets(words: &[String]) -> Vec<u8> {
+    let reply: &[u8] = match words[0].as_str() {
+        "HELLO" => b"%1\r\n+proto\r\n:3\r\n",
+        "SUBSCRIBE" => b">3\r\n+subscribe\r\n$14\r\npoetry:1:purge\r\n:1\r\n",
+        "PING" => b"+PONG\r\n",
+        "EVALSHA" => b"*2\r\n:0\r\n:0\r\n",
+        _ => b"+OK\r\n",
+    };
+    reply.to_vec()
+}
+
+/// LOOK's answer of this kind, with a token and a record.
+fn looked(kind: &str, token: &str, record: &str) -> Vec<u8> {
+    let string = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+    let (kind, token, record) = (string(kind), string(token), string(record));
+    format!("*8\r\n{kind}:1\r\n:0\r\n:0\r\n{token}:0\r\n{record}:0\r\n").into()
 }
 
 fn read_command(reader: &mut impl BufRead) -> Option<Vec<String>> {
@@ -186,4 +217,79 @@ fn a_reply_may_have_just_so_many_bytes() {
     wait_until("it joins", || fleet.counts().is_open);
     assert_eq!(word(&ask(&fleet, b"k")), "alone", "it is no text");
     assert!(fleet.counts().is_open, "it was read");
+}
+
+#[test]
+fn a_server_that_is_always_too_slow_is_left_alone() {
+    let slow = behaves(|words| {
+        std::thread::sleep(Duration::from_millis(80));
+        if is_greeting(words) {
+            return greets(words);
+        }
+        looked("N", "", "")
+    });
+    let place = format!("redis://{}", server(slow));
+    let told = Arc::new(Told::default());
+    let fleet = join(&place, told.clone(), |fleet| {
+        fleet.answer_wait = ANSWER_WAIT;
+    });
+    wait_until("it joins", || fleet.counts().is_open);
+    // On a loaded machine the time runs out late, and some answers count as good.
+    for _ in 0..40 {
+        ask(&fleet, b"k");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let late = fleet.counts().late;
+    assert!((3..9).contains(&late), "{late} were asked in vain");
+    assert!(told.all().len() <= 6, "{:?}", told.all());
+}
+
+#[test]
+fn a_server_that_reads_its_file_is_not_taken_for_another_service() {
+    let loading = "LOADING Redis is loading the dataset in memory";
+    let place = format!("redis://{}", server(answers(format!("-{loading}\r\n"))));
+    let told = Arc::new(Told::default());
+    let fleet = join(&place, told.clone(), |_| {});
+    wait_until("it joins", || fleet.counts().is_open);
+    for _ in 0..4 {
+        assert_eq!(word(&ask(&fleet, b"k")), "alone");
+    }
+    wait_until("it is told", || told.all().len() >= 2);
+    assert!(told.all()[1].starts_with(loading), "{:?}", told.all());
+}
+
+#[test]
+fn a_text_that_comes_byte_by_byte_is_not_waited_for() {
+    let digest = "a".repeat(64);
+    let record = format!("POEM1 0 1 1000 1:x {digest} - 1\nk");
+    let drips = behaves(move |words| {
+        if is_greeting(words) {
+            return greets(words);
+        }
+        let after = words.get(2).and_then(|from| from.strip_prefix('('));
+        match (words[0].as_str(), after) {
+            ("XRANGE", Some(from)) => {
+                std::thread::sleep(Duration::from_millis(20));
+                let at: u64 = from.strip_suffix("-0").unwrap().parse().unwrap();
+                let id = format!("{}-0", at + 1);
+                let length = id.len();
+                let fields = "*2\r\n$1\r\nb\r\n$1\r\nx\r\n";
+                format!("*1\r\n*2\r\n${length}\r\n{id}\r\n{fields}").into()
+            }
+            // The second time, no text that is there will do.
+            _ if words[0] == "EVALSHA" && words.last().is_some_and(|last| last == "1") => {
+                looked("N", "", "")
+            }
+            _ => looked("K", "", &record),
+        }
+    });
+    let place = format!("redis://{}", server(drips));
+    let fleet = join(&place, Arc::new(Silent), |fleet| {
+        fleet.answer_wait = ANSWER_WAIT;
+    });
+    wait_until("it joins", || fleet.counts().is_open);
+    let begun = Instant::now();
+    assert_ne!(word(&ask(&fleet, b"k")), "found");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -1,35 +1,14 @@
 //! Whatever becomes of the server: a fetch loses 50 ms, three times, and no text.
 
 use super::parts::{
-    OnItsWay, ask, commit, follow, keep, lead, next, read_some, sleep, wait_for, word,
+    OnItsWay, Told, ask, commit, follow, keep, lead, next, read_some, sleep, wait_for, word,
 };
 use crate::support::{LONG, Redis, Signal, join, long_poem, wait_until};
 use poetry::cache::Purge;
 use poetry::fleet::{ANSWER_WAIT, Fleet};
-use poetry::observe::{AccessRecord, Event, Observer};
 use poetry::tier::{Claim, Erase, News, Tier};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What is told of a store.
-#[derive(Default)]
-struct Told(Mutex<Vec<String>>);
-
-impl Observer for Told {
-    fn request(&self, _: &AccessRecord<'_>) {}
-
-    fn event(&self, event: Event<'_>) {
-        if let Event::Store { news, .. } = event {
-            self.0.lock().unwrap().push(news.to_string());
-        }
-    }
-}
-
-impl Told {
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
 
 /// With the time for an answer that it has by default.
 fn hasty(redis: &Redis) -> Arc<Fleet> {
@@ -65,6 +44,43 @@ fn three_slow_answers_and_then_none_is_asked_until_it_answers() {
     // The leases that the late answers brought are given back.
     drop(wait_for(&a, b"k", "lead"));
     assert_eq!(late(&a), 3);
+}
+
+#[test]
+fn a_purge_that_hangs_is_told_and_made_a_few_times_at_most() {
+    let Some(redis) = Redis::start() else { return };
+    let told = Arc::new(Told::default());
+    let a = join(&redis.place(), told.clone(), |fleet| {
+        fleet.answer_wait = ANSWER_WAIT;
+    });
+    wait_until("it joins", || a.counts().is_open);
+    redis.process().freeze();
+    a.purge_begins();
+    a.purge(Erase::All, Purge::Hard);
+    // No fetch asks the server meanwhile, so none notices that it hangs.
+    wait_until("it is noticed", || !a.counts().is_open);
+    sleep(1500);
+    assert!(told.all()[1].starts_with("purged here"), "{:?}", told.all());
+
+    redis.process().signal(Signal::CONT);
+    drop(wait_for(&a, b"k", "lead"));
+    let generation = redis.ask(&["GET", "poetry:1:gen"]);
+    let purges: u32 = generation.lines().nth(1).unwrap().parse().unwrap();
+    assert!((1..=5).contains(&purges), "{purges}");
+}
+
+#[test]
+fn a_server_that_takes_no_writes_for_a_while_is_left_alone() {
+    let Some(redis) = Redis::start() else { return };
+    let a = hasty(&redis);
+    // It answers a PING all the while, and no script that may write.
+    redis.ask(&["CLIENT", "PAUSE", "2000", "WRITE"]);
+    for _ in 0..10 {
+        assert_eq!(word(&ask(&a, b"k")), "alone");
+    }
+    assert_eq!(late(&a), 3);
+    wait_until("it is asked again", || a.counts().is_open);
+    drop(wait_for(&a, b"k", "lead"));
 }
 
 #[test]

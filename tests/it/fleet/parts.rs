@@ -1,14 +1,36 @@
 //! What the tests of a fleet are made of: questions, texts on their way, what a
-//! follower gets.
+//! follower gets, what is told.
 
 use crate::support::{HOUR, ZERO, wait_until};
 use bytes::Bytes;
 use poetry::fleet::Fleet;
 use poetry::flight::{self, Writer};
+use poetry::observe::{AccessRecord, Event, Observer};
 use poetry::poem::Poem;
 use poetry::rt;
 use poetry::tier::{Claim, Follow, Lease, News, Question, StoredText, Tier, Wish};
+use std::sync::Mutex;
 use std::time::Duration;
+
+/// What is told of a store.
+#[derive(Default)]
+pub struct Told(Mutex<Vec<String>>);
+
+impl Observer for Told {
+    fn request(&self, _: &AccessRecord<'_>) {}
+
+    fn event(&self, event: Event<'_>) {
+        if let Event::Store { news, .. } = event {
+            self.0.lock().unwrap().push(news.to_string());
+        }
+    }
+}
+
+impl Told {
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 pub fn question(key: &[u8]) -> Question<'_> {
     Question {

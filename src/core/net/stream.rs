@@ -71,7 +71,7 @@ impl Accepted {
 
     /// This connection as one that does not come by the loopback.
     #[cfg(test)]
-    pub(crate) fn from_afar(mut self) -> Accepted {
+    pub(crate) fn at_a_distance(mut self) -> Accepted {
         self.is_on_loopback = false;
         self
     }

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn elsewhere_only_what_is_acknowledged_with_the_end_is_taken() {
         let (client, other_side) = answered();
-        let client = client.from_afar();
+        let client = client.at_a_distance();
         assert!(!is_all(taken(&client, 0, 4)), "it may be lost");
 
         client.finish().expect("it is open");
@@ -116,7 +116,7 @@ mod tests {
         for is_far in [false, true] {
             let (mut client, other_side) = answered();
             if is_far {
-                client = client.from_afar();
+                client = client.at_a_distance();
             }
             reset(other_side);
             wait_until(|| is_settled(&client));

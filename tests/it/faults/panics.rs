@@ -85,7 +85,10 @@ fn a_panic_in_a_task_costs_one_client_and_frees_its_place() {
     for (protocol, request) in cases {
         let server = stumbling(protocol);
 
-        assert_eq!(server.ask(request), RESET);
+        let mut client = server.connect();
+        server.wait_for_open(1); // it has a task, which waits for the request
+        client.send(request);
+        assert_eq!(client.rest(), RESET);
         assert_eq!(server.ask(request).unwrap(), b"poem");
         server.wait_for_open(0);
         assert_eq!(count(&server.stats.panics), 1);

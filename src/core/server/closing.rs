@@ -209,5 +209,5 @@ fn has_sent_bytes(client: &Accepted) -> bool {
     matches!(client.try_recv(&mut [0; 64]), Received::Bytes(_))
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

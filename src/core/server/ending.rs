@@ -1,6 +1,6 @@
 //! How a connection with a task ends: by what its client has acknowledged.
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
 
 use super::Handler;

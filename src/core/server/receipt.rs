@@ -57,7 +57,7 @@ pub(super) fn taken(client: &Accepted, received: u32, sent: u64) -> Receipt {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::super::tests::{reset, wait_until};
     use super::*;

@@ -46,6 +46,7 @@ pub(super) fn server_of(protocol: Protocol, observer: Arc<dyn Observer>) -> Arc<
 }
 
 /// Waits for what the kernel does at once, or almost.
+#[cfg(target_os = "linux")]
 pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
@@ -55,6 +56,7 @@ pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
 }
 
 /// Ends a client's connection with a reset.
+#[cfg(target_os = "linux")]
 pub(super) fn reset(client: TcpStream) {
     let socket = socket2::SockRef::from(&client);
     let armed = socket.set_linger(Some(Duration::ZERO));

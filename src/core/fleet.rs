@@ -393,6 +393,7 @@ impl Tier for Fleet {
             fleet: Some(FleetCounts {
                 published: count(&figures.published),
                 deposed: count(&figures.deposed),
+                purges_owed: lock(&self.shared.purges).owed_count() as u64,
                 ..FleetCounts::default()
             }),
             ..StoreCounts::default()

@@ -429,6 +429,7 @@ fn fleet_counts(counts: &FleetCounts) -> String {
         (counts.proofs_failed, "unproven"),
         (counts.deposed, "deposed"),
         (counts.published, "published"),
+        (counts.purges_owed, "purges owed"),
     ];
     format!("fleet: {}", list(&figures))
 }

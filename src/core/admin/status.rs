@@ -249,7 +249,9 @@ fn warm(counts: &WarmCounts) -> Value {
 }
 
 fn fleet(counts: &FleetCounts) -> Value {
-    named(&FleetCounts::WORDS, &counts.all())
+    let mut object = named(&FleetCounts::WORDS, &counts.all());
+    object["purges_owed"] = json!(counts.purges_owed);
+    object
 }
 
 fn named(names: &[&str], counts: &[u64]) -> Value {

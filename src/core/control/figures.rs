@@ -295,10 +295,12 @@ pub struct FleetCounts {
     pub deposed: u64,
     /// Texts that others can have now.
     pub published: u64,
+    /// Purges that the server is still to be told of, at this moment.
+    pub purges_owed: u64,
 }
 
 impl FleetCounts {
-    /// A word for each figure.
+    /// What a fetch did in a fleet: a word for each running total.
     pub const WORDS: [&str; 7] = [
         "follow",
         "lead",
@@ -309,7 +311,7 @@ impl FleetCounts {
         "published",
     ];
 
-    /// The figures, in the order of [`FleetCounts::WORDS`].
+    /// The running totals, in the order of [`FleetCounts::WORDS`].
     pub fn all(&self) -> [u64; FleetCounts::WORDS.len()] {
         [
             self.follows,

@@ -156,6 +156,7 @@ fn busy_store() -> StoreCounts {
             proofs_failed: 315,
             deposed: 316,
             published: 317,
+            purges_owed: 318,
         }),
     }
 }

@@ -96,9 +96,9 @@ impl FleetCore {
 
     fn found(&self, copy: StoredText, lease: Option<Box<dyn Lease>>, is_fresh: bool) -> Claim {
         add(if is_fresh {
-            &self.figures.hits
+            &self.figures.tally.hits
         } else {
-            &self.figures.stale
+            &self.figures.tally.stale
         });
         Claim::Found(StoredText { lease, ..copy })
     }
@@ -111,11 +111,11 @@ impl FleetCore {
     ) -> Claim {
         match (&look.said.kind, lease) {
             (LookKind::Ours { .. }, Some(lease)) => {
-                add(&self.figures.misses);
+                add(&self.figures.tally.misses);
                 Claim::Lead(lease)
             }
             (LookKind::Held { token, left }, _) => {
-                add(&self.figures.misses);
+                add(&self.figures.tally.misses);
                 let left = Duration::from_millis(*left);
                 let holder = (token.clone(), left);
                 let following = Following::new(self.clone(), question.key, holder, look);
@@ -160,7 +160,7 @@ impl FleetCore {
             }
         };
         let Some(said) = said else {
-            add(&self.figures.errors);
+            add(&self.figures.tally.errors);
             let why = "answers that make no sense".into();
             self.failed(StoreNews::NotRedis { why });
             return None;
@@ -230,7 +230,7 @@ impl FleetCore {
     ) -> Option<StoredText> {
         let record = look.said.record.as_ref()?;
         let Some(TextRecord { head, text }) = record::read(record, question.key) else {
-            add(&self.figures.errors);
+            add(&self.figures.tally.errors);
             return None;
         };
         if head.text.length > self.settings.longest || head.generation != look.said.generation {
@@ -291,7 +291,7 @@ impl LookAsked {
         if answer.is_some() {
             self.asking = None;
         } else {
-            add(&self.shared.figures.late);
+            add(&self.shared.figures.tally.late);
             self.shared.failed(self.shared.silent());
         }
         answer

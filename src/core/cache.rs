@@ -89,7 +89,7 @@ mod usage;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{RwLock, RwLockWriteGuard, drop_after};
 use ahash::RandomState;
-pub use fill::{Fill, Remember};
+pub use fill::{CacheFailure, Fill};
 pub use keys::{Known, KnownPage, KnownValue};
 use lead::KeyAsked;
 pub use lead::Lead;

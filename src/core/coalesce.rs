@@ -62,7 +62,9 @@
 
 mod fresh_first;
 
-use crate::cache::{Cache, Fill, Freshness, KeepTimes, Lookup, Policy, Purge, Remember, Stored};
+use crate::cache::{
+    Cache, CacheFailure, Fill, Freshness, KeepTimes, Lookup, Policy, Purge, Stored,
+};
 use crate::error::Error;
 use crate::flight::{self, Flight, Interest, NoReaders, PendingReaders, Reader, Writer};
 use crate::observe::FetchNote;
@@ -505,8 +507,8 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     }
 
     /// The fetch has failed. Settles the key and tells the readers.
-    pub fn fail(self, error: Error, remember: Remember, now: Instant) {
-        self.settle_failed(error, remember, now).announce();
+    pub fn fail(self, error: Error, caching: CacheFailure, now: Instant) {
+        self.settle_failed(error, caching, now).announce();
     }
 
     /// The fetch may not even wait for its turn. Settles the key, counts nothing any
@@ -515,7 +517,7 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     pub fn refuse(self, error: Error, now: Instant) {
         let FlightGuard { mode, writer } = self;
         if let Mode::Keeping(fill) = mode {
-            drop(fill.fail(Remember::No, now));
+            drop(fill.fail(CacheFailure::No, now));
         }
 
         let end = Err(error);
@@ -556,10 +558,10 @@ impl<K: Eq + Hash + Clone> FlightGuard<K> {
     }
 
     /// The first half of [`FlightGuard::fail`].
-    pub fn settle_failed(self, error: Error, remember: Remember, now: Instant) -> Ended {
+    pub fn settle_failed(self, error: Error, caching: CacheFailure, now: Instant) -> Ended {
         let FlightGuard { mode, mut writer } = self;
         if let Mode::Keeping(fill) = mode {
-            writer.attach(fill.fail(remember, now));
+            writer.attach(fill.fail(caching, now));
         }
         Ended {
             writer,

@@ -213,11 +213,11 @@ pub struct CacheCounts {
     /// Fetches that run or wait, and their bytes.
     pub in_flight: (u64, u64),
     /// Cached failures, and their bytes.
-    pub remembered: (u64, u64),
+    pub failures: (u64, u64),
     /// Texts evicted for lack of room.
     pub evicted_kept: u64,
     /// Cached failures evicted for lack of room.
-    pub evicted_remembered: u64,
+    pub evicted_failures: u64,
 }
 
 /// How a store is.

@@ -440,9 +440,9 @@ impl Control for Proxy {
             capacity: self.settings.capacity,
             kept: held.kept,
             in_flight: (fetches.running + fetches.waiting, cache.in_flight()),
-            remembered: held.negative,
+            failures: held.negative,
             evicted_kept: held.evicted_kept,
-            evicted_remembered: held.evicted_negative,
+            evicted_failures: held.evicted_negative,
         };
 
         let warm = self.warm.as_ref();

@@ -1,6 +1,8 @@
 //! What each of several clients gets.
 
 use super::*;
+use crate::cache::{CacheFailure, KeepTimes};
+use crate::error::Error;
 use crate::flight::Read;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The cache without a runtime: time is an argument.
 
 use super::*;
+use std::time::Duration;
 
 type Poems = Arc<Cache<&'static str, Plain<&'static str>, u32>>;
 type Answer = Lookup<&'static str, Plain<&'static str>, u32, ()>;

@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use super::{fleet_counts, wait_for_follows, wait_for_no_lease};
-use crate::support::{Builder, HOUR, ProxyParts, ZERO, count, wait_until};
+use crate::support::{Builder, Folder, HOUR, ProxyParts, ZERO, count, wait_until};
 use poetry::cache::Purge;
 use poetry::control::Texts;
 use std::time::{Duration, Instant};
@@ -168,6 +168,25 @@ fn a_purge_reaches_the_memory_of_every_proxy() {
         assert!(!proxy.ask_at(b"y", Instant::now()).is_hit());
     }
     assert_eq!(scene.fleet.kept().len(), 0);
+}
+
+#[test]
+fn what_another_proxy_purges_is_fetched_again_where_it_is_kept_warm() {
+    let folder = Folder::new();
+    folder.write("warm", "aaaa\n");
+    let scene = Scene::new();
+    let a = scene.join_with(|proxy| proxy.line());
+    let b = scene.join_with(|proxy| proxy.line().warm(&folder.path("warm")));
+    scene.upstream.accept().skip(6).send(b"old").close();
+    wait_until("it is warm", || b.snapshot().warm.unwrap().fresh == 1);
+    scene.wait_for_kept(b"old");
+
+    a.purge(Texts::Named(b"aaaa"), Purge::Hard);
+    scene.upstream.accept().skip(6).send(b"new").close();
+    scene.wait_for_kept(b"new");
+    wait_until("it is warm", || b.snapshot().warm.unwrap().fresh == 1);
+    assert_eq!(b.ask(b"aaaa\r\n").unwrap(), b"new");
+    assert_eq!(scene.upstream.connections(), 2);
 }
 
 #[test]

@@ -223,6 +223,9 @@ impl Proxy {
                 ("key", name, self.texts.purge(&key, how, now))
             }
         };
+        if let Some(warm) = &self.warm {
+            warm.look_again(now);
+        }
         self.observer.event(Event::Purged {
             scope,
             name: &name,

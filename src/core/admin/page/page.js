@@ -15,8 +15,9 @@ const CLASSES = [
   ["miss", "miss", "by a fetch of its own"],
   ["failure", "failed", "not whole"],
 ];
-// What the proxy did in its fleet: the figures that are good or bad in themselves.
+// What this proxy's fetches did in its fleet.
 const FLEET = [["follow", "Followed"], ["lead", "Led"], ["alone", "Alone"], ["takeover", "Taken over"]];
+// And what is 0 while all is well.
 const FLEET_TROUBLE = [["unproven", "Not proven"], ["deposed", "Lease lost"], ["purges_owed", "Purges owed"]];
 const STEPS = 150; // the samples of five minutes
 const SPAN = 300e3; // five minutes, in ms

@@ -355,7 +355,7 @@ impl TextMark {
 
 /// Deletes the record that points to pieces which are gone.
 async fn void(shared: &FleetCore, links: &LinkPair, names: &KeyNames, token: &str) {
-    add(&shared.figures.errors);
+    add(&shared.figures.tally.errors);
     let told = ScriptCall {
         script: &SCRIPTS.void,
         names: vec![names.record()],

@@ -123,7 +123,7 @@ fn lost(context: &Context) -> io::Result<Figure> {
     const TIME: Duration = Duration::from_millis(2500);
 
     let mut samples = Vec::new();
-    for _ in 0..context.scaled(9, 2) {
+    for _ in 0..context.scaled(5, 2) {
         let site = Site::new(context, TEXT)?;
         let server = site.start_with_store()?;
         let begun = Instant::now();

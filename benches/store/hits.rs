@@ -120,7 +120,7 @@ fn beside_writes(context: &Context) -> io::Result<Figure> {
 
     let steering = Steering::to(&[context.cores.server]);
     let next = AtomicUsize::new(0);
-    let series = rounds(&contenders, context.scaled(9, 2), |name, server| {
+    let series = rounds(&contenders, context.scaled(5, 2), |name, server| {
         let is_over = AtomicBool::new(false);
         let write = || -> io::Result<()> {
             let mut due = Instant::now();

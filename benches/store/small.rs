@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::figures::Figure;
 use crate::hits::POEM;
 use crate::peers::{Server, own, poetry};
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -37,10 +38,7 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
     for _ in 0..context.scaled(9, 2) {
         rounds.push(site.round(names())?);
     }
-    let mut commands = Vec::new();
-    for _ in 0..context.scaled(3, 1) {
-        commands.push(site.commands(names())?);
-    }
+    let commands = site.commands(names())?;
     figures(&site, &rounds, commands)
 }
 
@@ -128,13 +126,22 @@ impl Small {
 
     /// How many commands about it Redis gets for each poem that A fetches. Those of a
     /// script are not counted, but the one that runs it.
-    fn commands(&self, names: Range<usize>) -> io::Result<f64> {
-        let count = names.len() as f64;
+    fn commands(&self, names: Range<usize>) -> io::Result<Vec<f64>> {
         let lines = self.redis.connect()?.commands(COMMITTED, || {
             ask_all(self.a.addr(), names, POEM).map(|_times| ())
         })?;
-        let is_sent = |line: &&String| !line.contains(" lua]") && line.contains(":{");
-        Ok(lines.iter().filter(is_sent).count() as f64 / count)
+
+        // All names in Redis that belong to a poem have its digest in braces.
+        let mut counts: HashMap<&str, f64> = HashMap::new();
+        for line in lines.iter().filter(|line| !line.contains(" lua]")) {
+            let digest = line
+                .split_once(":{")
+                .and_then(|(_, rest)| rest.split_once('}'));
+            if let Some((digest, _)) = digest {
+                *counts.entry(digest).or_default() += 1.0;
+            }
+        }
+        Ok(counts.into_values().collect())
     }
 
     /// The length of a key: the last word of the first line of a record.

@@ -34,6 +34,10 @@ use std::time::{Duration, Instant};
 /// upstreams, transformations and a request, each of which is short or a digest.
 const RECORD_MOST: usize = HEAD_MOST + (32 << 10) + INLINE_MOST;
 
+/// How far the clocks of a server and of the one that takes its place may be apart: as
+/// the store on a disk has it. What is from further ahead is not used.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+
 /// How long the answer to a late question is waited for, to give back the lease that it
 /// may bring. After that the lease has run out.
 const LATE_WAIT: Duration = LEASE;
@@ -229,6 +233,8 @@ impl FleetCore {
                 RECORD_MOST.to_string().into_bytes(),
                 generation.to_string().into_bytes(),
                 is_record_useless.to_string().into_bytes(),
+                ms(LEASE),
+                ms(CLOCKS_APART),
             ],
         }
     }

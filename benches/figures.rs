@@ -165,7 +165,8 @@ impl Figure {
             Unit::Ratio => format!("{value:.2}"),
             Unit::Bytes if value.abs() >= 10_000.0 => format!("{:.0} kB", value / 1000.0),
             Unit::Bytes => format!("{value:.0} B"),
-            Unit::Seconds if value.abs() >= 1e-3 => format!("{:.0} ms", value * 1e3),
+            Unit::Seconds if value.abs() >= 0.02 => format!("{:.0} ms", value * 1e3),
+            Unit::Seconds if value.abs() >= 1e-3 => format!("{:.1} ms", value * 1e3),
             Unit::Seconds => format!("{:.0} us", value * 1e6),
         }
     }

@@ -16,7 +16,7 @@
 //! ```
 
 use futures::future::{AbortHandle, Abortable};
-use poetry::cache::{Cache, Lookup, Policy, Purge, Remember};
+use poetry::cache::{Cache, CacheFailure, Lookup, Policy, Purge};
 use poetry::coalesce::{Coalescer, FlightGuard, Found, Verdict};
 use poetry::dispatch::{Abort, Dispatch, Job, Place};
 use poetry::error::Error;
@@ -128,7 +128,7 @@ impl Key {
             End::Whole => {
                 guard.land(Verdict::Keep, now);
             }
-            End::Fails => guard.fail(Error::Abandoned, Remember::Yes, now),
+            End::Fails => guard.fail(Error::Abandoned, CacheFailure::Yes, now),
             End::IsDropped => drop(guard),
         }
     }

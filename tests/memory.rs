@@ -2,7 +2,7 @@
 //! for the counters are the whole process's.
 
 use bytes::Bytes;
-use poetry::cache::{Policy, Remember};
+use poetry::cache::{CacheFailure, Policy};
 use poetry::coalesce::{Coalescer, FlightGuard, Found, Verdict};
 use poetry::error::Error;
 use poetry::handler::proxy::Key;
@@ -91,7 +91,7 @@ fn the_cache_counts_what_it_costs() {
         let error = Error::Empty {
             subject: "127.0.0.1:10001".into(),
         };
-        guard(&failed, name, now).fail(error, Remember::Yes, now);
+        guard(&failed, name, now).fail(error, CacheFailure::Yes, now);
     });
     assert_true_cost("a cached failure", cost_failed);
 

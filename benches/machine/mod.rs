@@ -5,7 +5,8 @@ mod process;
 
 pub use network::{Steering, is_inside, run_inside, set_up_network};
 pub use process::{
-    cpu_time, descriptors, is_stopped, own_memory, raise_descriptors, tcp_memory, thread_time,
+    cpu_time, descriptors, is_stopped, own_memory, peak_memory, raise_descriptors, tcp_memory,
+    thread_time,
 };
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -41,14 +41,21 @@ fn proc_file(pid: Pid, name: &str) -> String {
 /// A process's private memory, in bytes: heap, stacks and every other page it has
 /// written that no file backs.
 pub fn own_memory(pid: Pid) -> io::Result<u64> {
+    memory(pid, "RssAnon:")
+}
+
+/// The most physical memory that a process has ever had, in bytes, with files it maps.
+pub fn peak_memory(pid: Pid) -> io::Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: Pid, name: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string(proc_file(pid, "status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
 
     kib.map(|kib| kib << 10)
-        .ok_or_else(|| io::Error::other("the kernel does not report RssAnon"))
+        .ok_or_else(|| io::Error::other(format!("the kernel does not report {name}")))
 }
 
 /// The processor time a process has used, in user space and in the kernel.

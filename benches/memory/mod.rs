@@ -62,15 +62,15 @@ pub fn measure(context: &Context) -> io::Result<Vec<Figure>> {
 }
 
 /// What one client costs, in bytes.
-struct Cost {
+pub struct Cost {
     /// In the server process.
-    own: f64,
+    pub own: f64,
     /// In the kernel's TCP buffers.
     kernel: f64,
 }
 
 /// The cost of each client of a new server, where none of `count` clients reads.
-fn per_client(context: &Context, args: &[&str], count: usize) -> io::Result<Cost> {
+pub fn per_client(context: &Context, args: &[&str], count: usize) -> io::Result<Cost> {
     let server = poetry(context.cores, args)?;
     std::thread::sleep(REST);
     let memory = |server: &Server| Ok::<_, io::Error>([own_memory(server.pid())?, tcp_memory()?]);

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use client::Client;
 use futures::FutureExt;
 use job::{Board, Running, TestJob};
-use poetry::cache::{Policy, Purge, Remember};
+use poetry::cache::{CacheFailure, Policy, Purge};
 use poetry::coalesce::{Coalescer, FlightGuard, Found};
 use poetry::dispatch::{Dispatch, Refused};
 use poetry::error::Error;
@@ -257,7 +257,7 @@ impl Run {
         };
 
         let guard = job.refused();
-        guard.fail(Error::Abandoned, Remember::No, self.now);
+        guard.fail(Error::Abandoned, CacheFailure::No, self.now);
         self.fetches.0[number].state = State::Failed;
     }
 

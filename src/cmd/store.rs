@@ -1,5 +1,14 @@
 //! The flags of what outlives the process, and of what proxies share.
 
+#![cfg_attr(
+    not(all(feature = "store", feature = "fleet")),
+    allow(
+        dead_code,
+        unused_variables,
+        reason = "each kind of store needs some of it"
+    )
+)]
+
 use super::failure::Failure;
 use super::values::positive_duration;
 #[cfg(feature = "store")]

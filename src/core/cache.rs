@@ -77,6 +77,8 @@
 mod fill;
 mod keys;
 mod lead;
+mod policy;
+mod purge;
 mod renew;
 mod span;
 mod stamp;
@@ -89,80 +91,21 @@ mod usage;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{RwLock, RwLockWriteGuard, drop_after};
 use ahash::RandomState;
-pub use fill::{Fill, Remember};
+pub use fill::{CacheFailure, Fill};
 pub use keys::{Known, KnownPage, KnownValue};
 use lead::KeyAsked;
 pub use lead::Lead;
+pub use policy::{Freshness, KeepTimes, Policy};
+pub use purge::Purge;
 use stamp::Epoch;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 pub use stored::{Plain, Stored};
-use table::{DropLater, FetchState, PurgeRule, Table};
+use table::{DropLater, FetchState, Table};
 pub use table::{ENTRY_WEIGHT, FLIGHT_WEIGHT};
 pub use usage::{CacheUsage, Reservation};
 use usage::{Kind, Usage};
-
-/// How long values are kept that have no times of their own, and how many bytes of
-/// all.
-#[derive(Debug, Clone, Copy)]
-pub struct Policy {
-    /// How long a value is fresh, counted from the end of its fetch.
-    pub ttl: Duration,
-    /// How long after that it may still be served while it is refreshed.
-    pub grace: Duration,
-    /// How long a failure is cached.
-    pub fail_ttl: Duration,
-    /// The most that values, failures and fetches may hold together, in bytes.
-    pub capacity: u64,
-}
-
-impl Policy {
-    /// How long a value that came `now` is kept.
-    pub fn freshness(&self, now: Instant) -> Freshness {
-        self.times().freshness(now)
-    }
-
-    /// The times of a value without times of its own.
-    pub fn times(&self) -> KeepTimes {
-        KeepTimes {
-            ttl: self.ttl,
-            grace: self.grace,
-            fail_ttl: self.fail_ttl,
-        }
-    }
-}
-
-/// How long what a fetch brings is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeepTimes {
-    /// How long a value is fresh, counted from the end of its fetch.
-    pub ttl: Duration,
-    /// How long after that it may still be served while it is refreshed.
-    pub grace: Duration,
-    /// How long a failure is cached.
-    pub fail_ttl: Duration,
-}
-
-impl KeepTimes {
-    /// How long a value that came `now` is kept.
-    pub fn freshness(&self, now: Instant) -> Freshness {
-        let fresh_until = now + self.ttl;
-        Freshness {
-            fresh_until,
-            stale_until: fresh_until + self.grace,
-        }
-    }
-}
-
-/// How long one value is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
-    /// Until then it is served.
-    pub fresh_until: Instant,
-    /// Until then it is served while it is refreshed.
-    pub stale_until: Instant,
-}
 
 /// A cache of `V` by `K`, whose fetches under way are joined by an `F`.
 pub struct Cache<K, V: Stored, F> {
@@ -208,26 +151,6 @@ pub enum Lookup<K: Eq + Hash + Clone, V: Stored, F: Clone, W> {
     Negative(F),
     /// No fetch that can be shared is under way: start one.
     Miss(Lead<K, V, F, W>),
-}
-
-/// What becomes of purged values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purge {
-    /// They are stale at once: within their grace they are served while they are
-    /// refreshed. Without a grace they are gone.
-    Soft,
-    /// They are gone.
-    Hard,
-}
-
-impl Purge {
-    /// The one word for it in logs.
-    pub fn word(self) -> &'static str {
-        match self {
-            Purge::Soft => "soft",
-            Purge::Hard => "hard",
-        }
-    }
 }
 
 const UNPOISONED: &str = "no code panics while it holds the cache's lock";
@@ -415,62 +338,6 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Cache<K, V, F> {
                 self.usage.evicted(kind);
             }
             (found, out)
-        })
-    }
-
-    /// Purges all values and cached failures, and detaches the fetches under way. Their
-    /// readers still get the text, but it is not kept, and the next request starts a
-    /// fetch of its own. Flights that `spares` picks stay what they are. Returns the
-    /// number of keys that had a value or a cached failure, and the flights that were
-    /// detached.
-    ///
-    /// A lock is held for at most 4096 entries. A value that comes meanwhile may be
-    /// purged as well.
-    pub fn purge(&self, how: Purge, now: Instant, spares: impl Fn(&F) -> bool) -> (u64, Vec<F>) {
-        let rule = PurgeRule {
-            now,
-            how,
-            spares: &spares,
-        };
-        let mut detached = Vec::new();
-        let mut purged = 0;
-
-        for shard in &self.shards {
-            let mut most = usize::MAX;
-            while most > 0 {
-                purged += drop_after(shard.write().expect(UNPOISONED), |table| {
-                    let mut out = DropLater::new();
-                    let (count, before) = table.purge_last(most, STEP, &rule, &mut out);
-                    most = before;
-                    detached.append(&mut out.detached);
-                    (count, out)
-                });
-            }
-        }
-        (purged, detached)
-    }
-
-    /// Purges one key, like [`Cache::purge`]. Returns whether it had a value or
-    /// a cached failure.
-    pub fn remove(
-        &self,
-        key: &K,
-        how: Purge,
-        now: Instant,
-        spares: impl Fn(&F) -> bool,
-    ) -> (bool, Vec<F>) {
-        let rule = PurgeRule {
-            now,
-            how,
-            spares: &spares,
-        };
-        let hash = self.hasher.hash_one(key);
-
-        drop_after(self.lock(hash), |table| {
-            let mut out = DropLater::new();
-            let found = table.purge_one((hash, key), &rule, &mut out);
-            let flights = std::mem::take(&mut out.detached);
-            ((found, flights), out)
         })
     }
 

@@ -54,7 +54,7 @@ use crate::observe::{Event, Observer, StoreNews};
 use crate::rt;
 use crate::semaphore::Semaphore;
 use crate::sync::Notify;
-use crate::tier::{Claim, Erase, OnPurge, PurgedElsewhere, Question, Tier};
+use crate::tier::{Claim, Erase, OnPurge, PurgedElsewhere, Question, Tier, TierTally};
 use bells::Bells;
 use breaker::{Breaker, Turned};
 use futures::future::{BoxFuture, FutureExt};
@@ -143,15 +143,9 @@ struct LinkPair {
 /// Running totals.
 #[derive(Default)]
 struct FleetFigures {
-    hits: AtomicU64,
-    stale: AtomicU64,
-    misses: AtomicU64,
-    late: AtomicU64,
+    tally: TierTally,
     /// Questions of fetches that had a good answer, and probes.
     answers: AtomicU64,
-    errors: AtomicU64,
-    published: AtomicU64,
-    dropped: AtomicU64,
     deposed: AtomicU64,
 }
 
@@ -263,7 +257,7 @@ impl FleetCore {
 
     /// The server refuses what it must not. It is left alone for a while.
     fn refused(&self, why: String) {
-        add(&self.figures.errors);
+        add(&self.figures.tally.errors);
         *lock(&self.refusal) = Some(why);
         self.wanted.notify(usize::MAX);
     }
@@ -278,7 +272,7 @@ impl FleetCore {
     fn unwritable(&self, why: String) {
         const TELL_EVERY: Duration = Duration::from_secs(60);
 
-        add(&self.figures.errors);
+        add(&self.figures.tally.errors);
         let now = Instant::now();
         let is_told = {
             let mut told = lock(&self.told_unwritable);
@@ -299,7 +293,7 @@ impl FleetCore {
             return self.bells.ring(channel);
         }
         let Some(message) = PurgeMessage::read(message) else {
-            return add(&self.figures.errors);
+            return add(&self.figures.tally.errors);
         };
         let is_own = message.from == self.id;
         let purged = lock(&self.purges).heard(&message, is_own);
@@ -377,7 +371,7 @@ impl Tier for Fleet {
 
     fn counts(&self) -> StoreCounts {
         let figures = &self.shared.figures;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = figures.tally.counts();
         let (is_open, state_for) = {
             let breaker = lock(&self.shared.breaker);
             (breaker.is_closed(), breaker.state_for(Instant::now()))
@@ -391,19 +385,13 @@ impl Tier for Fleet {
                 StoreState::Off
             },
             state_for,
-            hits: count(&figures.hits),
-            stale: count(&figures.stale),
-            misses: count(&figures.misses),
-            late: count(&figures.late),
-            written: count(&figures.published),
-            dropped: count(&figures.dropped),
-            errors: count(&figures.errors),
             fleet: Some(FleetCounts {
-                published: count(&figures.published),
-                deposed: count(&figures.deposed),
+                published: counts.written,
+                deposed: figures.deposed.load(Ordering::Relaxed),
+                purges_owed: lock(&self.shared.purges).owed_count() as u64,
                 ..FleetCounts::default()
             }),
-            ..StoreCounts::default()
+            ..counts
         }
     }
 

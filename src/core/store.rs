@@ -34,7 +34,9 @@ use crate::observe::{Event, Observer, StoreNews};
 use crate::poem::Poem;
 use crate::rt;
 use crate::semaphore::Semaphore;
-use crate::tier::{Claim, Erase, Lease, OriginalDigest, Question, StoredText, Tier, Wish};
+use crate::tier::{
+    Claim, Erase, Lease, OriginalDigest, Question, StoredText, Tier, TierTally, Wish,
+};
 pub use age::ClockReading;
 use age::Terms;
 use bounds::Bounds;
@@ -245,13 +247,7 @@ struct Shared {
 #[derive(Default)]
 struct Figures {
     is_open: AtomicBool,
-    hits: AtomicU64,
-    stale: AtomicU64,
-    misses: AtomicU64,
-    late: AtomicU64,
-    written: AtomicU64,
-    dropped: AtomicU64,
-    errors: AtomicU64,
+    tally: TierTally,
     texts: AtomicU64,
     bytes: AtomicU64,
     /// Answers until now.
@@ -327,7 +323,7 @@ impl Store {
 
             let now = figures.answers.load(Ordering::Relaxed);
             if now == answers || begun.elapsed() >= limit {
-                add(&figures.late, 1);
+                add(&figures.tally.late, 1);
                 add(&figures.late_in_a_row, 1);
                 return None;
             }
@@ -423,17 +419,10 @@ impl Tier for Store {
             state,
             state_for: since.elapsed(),
             is_open: self.shared.is_open(),
-            hits: count(&figures.hits),
-            stale: count(&figures.stale),
-            misses: count(&figures.misses),
-            late: count(&figures.late),
-            written: count(&figures.written),
-            dropped: count(&figures.dropped),
-            errors: count(&figures.errors),
             texts: count(&figures.texts),
             bytes: count(&figures.bytes),
             capacity: self.shared.bounds.capacity,
-            fleet: None,
+            ..figures.tally.counts()
         }
     }
 
@@ -507,7 +496,7 @@ impl Lease for WriteLease {
 impl Shared {
     /// Counts texts that are not written, and says why.
     fn dropped(&self, texts: u64, why: &StoreNews) {
-        add(&self.figures.dropped, texts);
+        add(&self.figures.tally.dropped, texts);
         self.tell(why);
     }
 }

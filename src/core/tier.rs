@@ -49,6 +49,8 @@
 //! * What another process purges is purged here: [`Tier::on_purge`].
 
 mod proof;
+#[cfg(any(feature = "fleet", feature = "store"))]
+mod tally;
 
 use crate::cache::{Freshness, Purge};
 use crate::control::StoreCounts;
@@ -60,6 +62,8 @@ use futures::future::{BoxFuture, FutureExt};
 pub use proof::{Differs, Proof};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+#[cfg(any(feature = "fleet", feature = "store"))]
+pub(crate) use tally::TierTally;
 
 /// The SHA-256 of an original and of what transforms it.
 pub type OriginalDigest = [u8; 32];

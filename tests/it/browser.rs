@@ -1,14 +1,16 @@
 //! The status page in a real browser.
 
 mod chromium;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod pictures;
 mod scene;
 mod stand_in;
+mod store;
 mod whole;
 
 use chromium::Browser;
-use poetry::control::StoreState;
-use scene::{calm_proxy, feed, key, proxy_in_trouble, proxy_with_store, server};
+use scene::{calm_proxy, feed, key, proxy_in_trouble, server};
 use serde_json::json;
 use stand_in::{Scene, StandIn};
 
@@ -76,59 +78,6 @@ fn on_a_good_day_the_page_is_calm() {
 }
 
 #[test]
-fn a_store_is_shown_with_its_state_and_its_figures() {
-    let Some((mut browser, stand_in)) = open(proxy_with_store()) else {
-        return;
-    };
-    let cell = |name: &str| format!("#store td[data-name='{name}']");
-    let visible = "$('store').getClientRects().length > 0";
-    assert_eq!(browser.see(visible), json!(true));
-    assert_eq!(browser.text(&cell("Where")), "/var/cache/poetry/poems");
-    assert!(browser.text(&cell("State")).starts_with("in use since "));
-    for (name, value) in [
-        ("Poems", "20\u{2009}391"),
-        ("Found", "1\u{2009}204"),
-        ("Found, stale", "17"),
-        ("Not found", "3\u{2009}821"),
-        ("Too late", "2"),
-        ("Written", "3\u{2009}790"),
-        ("Not written", "0"),
-        ("Errors", "0"),
-    ] {
-        assert_eq!(browser.text(&cell(name)), value, "{name}");
-    }
-    assert_eq!(
-        browser.text("#store-of"),
-        "96.3\u{2009}MiB of 1.0\u{2009}GiB"
-    );
-
-    for (state, words) in [
-        (StoreState::Unwritable, "not written since "),
-        (StoreState::Off, "not used since "),
-    ] {
-        let mut scene = stand_in.scene();
-        let store = scene.snapshot.store.as_mut().unwrap();
-        store.state = state;
-        store.name = "<img src=x onerror=alert(1)>".into();
-        store.dropped = 7;
-        drop(scene);
-        let text = format!("document.querySelector(\"{}\").textContent", cell("State"));
-        browser.until(&format!("{text}.startsWith('{words}')"));
-    }
-    assert_eq!(browser.text(&cell("Not written")), "7");
-    assert_eq!(browser.see("document.images.length"), json!(0));
-
-    browser.size(360, 800);
-    browser.until("document.documentElement.clientWidth === 360");
-    let overflow = "document.documentElement.scrollWidth > 360";
-    assert_eq!(browser.see(overflow), json!(false));
-
-    stand_in.scene().snapshot.store = None;
-    browser.until(&format!("!({visible})"));
-    assert_quiet(&browser, &stand_in);
-}
-
-#[test]
 fn an_upstream_that_pauses_says_for_how_long() {
     let mut scene = calm_proxy();
     scene.snapshot.upstreams[0].paused = Some(scene::secs(59));
@@ -152,7 +101,7 @@ fn a_server_shows_no_cache_and_no_upstreams() {
     };
 
     let visible = |id: &str| format!("$('{id}').getClientRects().length > 0");
-    for id in ["upstreams", "flights", "keys", "meter", "store"] {
+    for id in ["upstreams", "flights", "keys", "meter", "store", "fleet"] {
         assert_eq!(browser.see(&visible(id)), json!(false), "{id}");
     }
     for id in ["chart", "bars", "log"] {

@@ -157,8 +157,8 @@ fn a_known_mix_of_requests_is_in_every_figure_of_a_proxy() {
     let cache = snapshot.cache.unwrap();
     assert_eq!((cache.keys, cache.kept.0), (2, 2), "b and e");
     assert_eq!(cache.kept.1, cache.bytes);
-    assert_eq!((cache.in_flight, cache.remembered), ((0, 0), (0, 0)));
-    assert_eq!((cache.evicted_kept, cache.evicted_remembered), (0, 0));
+    assert_eq!((cache.in_flight, cache.failures), ((0, 0), (0, 0)));
+    assert_eq!((cache.evicted_kept, cache.evicted_failures), (0, 0));
 }
 
 #[test]
@@ -263,8 +263,8 @@ fn what_runs_and_what_waits_is_counted_while_it_does() {
     assert_eq!(waits.rest().unwrap(), b"poem");
 
     let cache = at_rest(&proxy).cache.unwrap();
-    assert_eq!((cache.kept.0, cache.remembered.0), (1, 1));
-    assert_eq!(cache.kept.1 + cache.remembered.1, cache.bytes);
+    assert_eq!((cache.kept.0, cache.failures.0), (1, 1));
+    assert_eq!(cache.kept.1 + cache.failures.1, cache.bytes);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | `follow/told.rs` | What do the logs say? |
 //! | `follow/model.rs` | Does that hold in every order? |
 //! | `follow/ledger.rs`, `follow/member.rs` | the fleet in memory |
+//! | `follow/scene.rs` | how the tests begin |
 
 /// A proxy, and its part of the fleet.
 macro_rules! join {
@@ -25,6 +26,7 @@ mod lost;
 mod member;
 mod model;
 mod room;
+mod scene;
 mod told;
 
 use crate::support::{FakeUpstream, HOUR, Service, ZERO, count, proxy, wait_for_count, wait_until};

@@ -8,7 +8,9 @@ use poetry::cache::{Freshness, Purge};
 use poetry::control::{StoreCounts, Texts};
 use poetry::poem::Poem;
 use poetry::semaphore::Semaphore;
-use poetry::tier::{Claim, Erase, Lease, Question, StoredText, Term, Tier, Wish};
+use poetry::tier::{
+    Claim, Erase, Lease, OnPurge, PurgedElsewhere, Question, StoredText, Term, Tier, Wish,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +29,7 @@ struct Script {
     leases: Arc<AtomicU64>,
     committed: Arc<Mutex<Vec<Vec<u8>>>>,
     purges: AtomicU64,
+    tell: Mutex<Option<OnPurge>>,
 }
 
 impl Script {
@@ -40,6 +43,12 @@ impl Script {
         texts.insert(Vec::new(), (text, freshness));
         drop(texts);
         Arc::new(script)
+    }
+
+    /// As if another process had purged these.
+    fn purged_elsewhere(&self, texts: PurgedElsewhere<'_>) {
+        let tell = self.tell.lock().unwrap().clone().unwrap();
+        tell(texts, Purge::Hard);
     }
 
     fn committed(&self) -> Vec<Vec<u8>> {
@@ -94,6 +103,10 @@ impl Tier for Script {
     fn purge(&self, texts: Erase, _: Purge) {
         let mut kept = self.texts.lock().unwrap();
         kept.retain(|key, _| !texts.takes(key));
+    }
+
+    fn on_purge(&self, tell: OnPurge) {
+        *self.tell.lock().unwrap() = Some(tell);
     }
 
     fn counts(&self) -> StoreCounts {
@@ -312,4 +325,29 @@ fn clients_that_leave_while_the_tier_is_asked_cost_no_fetch() {
     let mut client = proxy.connect();
     upstream.serve_once(b"a poem");
     assert_eq!(client.rest().unwrap(), b"a poem");
+}
+
+#[test]
+fn what_another_process_purges_is_transformed_anew() {
+    let upstream = FakeUpstream::new();
+    let tier = Arc::new(Script::default());
+    let proxy = proxy(&upstream).line().ttl(HOUR).transform(&["shout"]);
+    let proxy = proxy.tier(tier.clone()).start();
+    let transforms = |name: &[u8]| {
+        let answer = proxy.ask_at(name, Instant::now() + 3 * HOUR);
+        let request = upstream.accept().skip(name.len() + 2);
+        request.send(b"text").close();
+        assert_eq!(answer.read(), b"TEXT");
+        let transforms = proxy.snapshot().transforms;
+        (transforms.done, transforms.known)
+    };
+    assert_eq!(transforms(b"a"), (1, 0));
+    assert_eq!(transforms(b"b"), (1, 1), "the same original");
+
+    let key = proxy.proxy().whole_key(b"a");
+    tier.purged_elsewhere(PurgedElsewhere::Key(&key));
+    assert_eq!(transforms(b"a"), (2, 1));
+    assert_eq!(transforms(b"b"), (2, 2));
+    tier.purged_elsewhere(PurgedElsewhere::All);
+    assert_eq!(transforms(b"b"), (3, 2));
 }

@@ -3,7 +3,7 @@
 use super::job::Running;
 use super::record::{State, Times};
 use super::{Run, WINDOW};
-use poetry::cache::{Purge, Remember};
+use poetry::cache::{CacheFailure, Purge};
 use poetry::coalesce::Verdict;
 use poetry::error::Error;
 
@@ -85,14 +85,14 @@ impl Run {
             token,
             place,
         } = running;
-        let remember = if how & 2 > 0 {
-            Remember::No
+        let caching = if how & 2 > 0 {
+            CacheFailure::No
         } else {
-            Remember::Yes
+            CacheFailure::Yes
         };
-        let is_cached = guard.is_keeping() && remember == Remember::Yes;
+        let is_cached = guard.is_keeping() && caching == CacheFailure::Yes;
 
-        let ended = guard.settle_failed(Error::Abandoned, remember, self.now);
+        let ended = guard.settle_failed(Error::Abandoned, caching, self.now);
         self.note_settled(number, false, is_cached);
         if how % 2 == 1 {
             self.ask(self.fetches.0[number].key);

@@ -2,7 +2,7 @@
 
 use super::kept::take_if;
 use super::{FETCHED_WEIGHT, Given, OpenFill, Pause, ShardsRun};
-use poetry::cache::Remember;
+use poetry::cache::CacheFailure;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl ShardsRun {
         }
     }
 
-    /// Fails a fetch, remembered or not, or gives it up.
+    /// Fails a fetch, whose failure is cached or not, or gives it up.
     pub(super) fn fail(&mut self, at: usize, how: u8) {
         let open = self.open.swap_remove(at);
         let is_own = open.is_own();
@@ -47,8 +47,8 @@ impl ShardsRun {
         let flights = self.flights() + own_flight;
 
         let reservation = match how % 4 {
-            0 | 1 => open.fill.fail(Remember::Yes, self.at()),
-            2 => open.fill.fail(Remember::No, self.at()),
+            0 | 1 => open.fill.fail(CacheFailure::Yes, self.at()),
+            2 => open.fill.fail(CacheFailure::No, self.at()),
             _ => open.fill.give_up(self.at()),
         };
         assert_eq!(reservation.bytes(), open.bytes);

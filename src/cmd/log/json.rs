@@ -238,6 +238,7 @@ pub(super) fn summary(snapshot: &Snapshot, lost: u64) -> String {
         object["fleet"] = figures
             .map(|(word, count)| (word.to_string(), json!(count)))
             .collect();
+        object["fleet"]["purges_owed"] = json!(fleet.purges_owed);
     }
     if let Some(feed) = &snapshot.feed {
         object["feed"] = json!({

@@ -291,7 +291,7 @@ impl Totals {
             fetches: fetches.map_or(0, |fetches| fetches.begun),
             failed_refreshes: of_refreshes(FetchResult::Rejected)
                 + of_refreshes(FetchResult::Failed),
-            evicted: cache.evicted_kept + cache.evicted_remembered,
+            evicted: cache.evicted_kept + cache.evicted_failures,
             accept_pauses: snapshot.accept_pauses,
             panics: snapshot.panics,
             wait: snapshot.wait.counts.clone(),

@@ -278,7 +278,7 @@ fn upstreams(
 /// What a service with a cache has.
 fn cached(families: &mut Families<'_>, cache: &CacheCounts, snapshot: &Snapshot) -> Result {
     let purposes = ["kept", "in_flight", "remembered"];
-    let held = [cache.kept, cache.in_flight, cache.remembered];
+    let held = [cache.kept, cache.in_flight, cache.failures];
     families.gauge(
         &Family::bytes("poetry_cache_held", "Memory held, by what holds it"),
         each("purpose", purposes, held.map(|(_, bytes)| bytes)),
@@ -292,7 +292,7 @@ fn cached(families: &mut Families<'_>, cache: &CacheCounts, snapshot: &Snapshot)
         [(NO_LABELS, cache.capacity)],
     )?;
 
-    let evicted = [cache.evicted_kept, cache.evicted_remembered];
+    let evicted = [cache.evicted_kept, cache.evicted_failures];
     families.counter(
         &Family::new(
             "poetry_cache_evictions",

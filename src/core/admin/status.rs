@@ -176,15 +176,15 @@ fn cache(counts: &CacheCounts, history: &History) -> Value {
         "bytes": {
             "cached": counts.kept.1,
             "in_flight": counts.in_flight.1,
-            "failures": counts.remembered.1,
+            "failures": counts.failures.1,
             "total": counts.bytes,
         },
         "entries": {
             "cached": counts.kept.0,
             "in_flight": counts.in_flight.0,
-            "failures": counts.remembered.0,
+            "failures": counts.failures.0,
         },
-        "evictions": counts.evicted_kept + counts.evicted_remembered,
+        "evictions": counts.evicted_kept + counts.evicted_failures,
         "evictions_minute": history.last(LOOK_BACK).evicted(),
     })
 }
@@ -249,7 +249,9 @@ fn warm(counts: &WarmCounts) -> Value {
 }
 
 fn fleet(counts: &FleetCounts) -> Value {
-    named(&FleetCounts::WORDS, &counts.all())
+    let mut object = named(&FleetCounts::WORDS, &counts.all());
+    object["purges_owed"] = json!(counts.purges_owed);
+    object
 }
 
 fn named(names: &[&str], counts: &[u64]) -> Value {

@@ -33,7 +33,7 @@ pub struct Fill<K: Eq + Hash + Clone, V: Stored, F: Clone> {
 
 /// Whether a failure is cached for the `fail_ttl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remember {
+pub enum CacheFailure {
     /// It says something about the upstream: requests are told for a while.
     Yes,
     /// It is our own: the next request tries again.
@@ -207,11 +207,11 @@ impl<K: Eq + Hash + Clone, V: Stored, F: Clone> Fill<K, V, F> {
     }
 
     /// The fetch failed. The key is what it was; the failure is cached for the
-    /// `fail_ttl` if it is to be remembered. A refresh is followed by a pause: 1 s,
+    /// `fail_ttl` if `caching` says so. A refresh is followed by a pause: 1 s,
     /// doubled with each failure in a row up to 30 s, or `fail_ttl` where that is
     /// longer.
-    pub fn fail(mut self, remember: Remember, now: Instant) -> Reservation {
-        if remember == Remember::Yes && !self.times.fail_ttl.is_zero() {
+    pub fn fail(mut self, caching: CacheFailure, now: Instant) -> Reservation {
+        if caching == CacheFailure::Yes && !self.times.fail_ttl.is_zero() {
             let negative = self.negative(self.flight_weight());
             self.mark(now, |flight, until| {
                 FetchState::Negative(flight, negative.until(until))

@@ -1,6 +1,7 @@
 //! The cache without a runtime: time is an argument.
 
 use super::*;
+use std::time::Duration;
 
 type Poems = Arc<Cache<&'static str, Plain<&'static str>, u32>>;
 type Answer = Lookup<&'static str, Plain<&'static str>, u32, ()>;
@@ -206,7 +207,7 @@ fn failed_refreshes_are_paused_longer_and_longer() {
 
     for pause in [1, 2, 4, 8, 16, 30, 30] {
         let refresh = lead(ask(&cache, 2, now));
-        drop(refresh.fail(Remember::Yes, now));
+        drop(refresh.fail(CacheFailure::Yes, now));
         let nearly = now + Duration::from_secs(pause) - Duration::from_nanos(1);
         let waits = ask(&cache, 3, nearly);
         assert!(matches!(waits, Lookup::Stale("old", None)), "{pause} s");
@@ -215,7 +216,7 @@ fn failed_refreshes_are_paused_longer_and_longer() {
 
     commit(lead(ask(&cache, 4, now)), "new", 3, now).unwrap();
     now += HOUR;
-    drop(lead(ask(&cache, 5, now)).fail(Remember::No, now));
+    drop(lead(ask(&cache, 5, now)).fail(CacheFailure::No, now));
     let again = ask(&cache, 6, now + Duration::from_secs(1));
     assert!(matches!(again, Lookup::Stale("new", Some(_))));
 }
@@ -227,7 +228,7 @@ fn a_pause_holds_back_no_request_once_the_value_is_gone() {
         ..POLICY
     });
     commit(lead(ask(&cache, 1, now)), "old", 3, now).unwrap();
-    drop(lead(ask(&cache, 2, now + HOUR)).fail(Remember::No, now + HOUR));
+    drop(lead(ask(&cache, 2, now + HOUR)).fail(CacheFailure::No, now + HOUR));
 
     let gone = now + HOUR + Duration::from_millis(500);
     assert!(matches!(ask(&cache, 3, gone), Lookup::Miss(_)));
@@ -241,7 +242,7 @@ fn a_cached_failure_outlasts_the_stale_value() {
         ..POLICY
     });
     commit(lead(ask(&cache, 1, now)), "old", 3, now).unwrap();
-    drop(lead(ask(&cache, 2, now + HOUR)).fail(Remember::Yes, now + HOUR));
+    drop(lead(ask(&cache, 2, now + HOUR)).fail(CacheFailure::Yes, now + HOUR));
 
     let gone = now + HOUR + Duration::from_secs(1);
     assert!(matches!(ask(&cache, 3, gone), Lookup::Negative(2)));
@@ -275,7 +276,7 @@ fn a_refresh_evicts_nothing_until_it_has_succeeded() {
     }
     assert_eq!(cache.len(), 3);
     for refresh in refreshes.drain(..) {
-        drop(refresh.fail(Remember::No, stale));
+        drop(refresh.fail(CacheFailure::No, stale));
     }
 
     for key in 0..3 {
@@ -325,7 +326,7 @@ fn a_value_too_large_to_be_kept_replaces_nothing() {
 #[test]
 fn a_failure_is_cached_for_its_time() {
     let (cache, now) = poems(WITH_FAIL_TTL);
-    drop(lead(ask(&cache, 1, now)).fail(Remember::Yes, now));
+    drop(lead(ask(&cache, 1, now)).fail(CacheFailure::Yes, now));
     assert!(matches!(
         ask(&cache, 2, now + HOUR / 2),
         Lookup::Negative(1)
@@ -337,7 +338,7 @@ fn a_failure_is_cached_for_its_time() {
 #[test]
 fn a_failure_of_our_own_is_not_cached() {
     let (cache, now) = poems(WITH_FAIL_TTL);
-    drop(lead(ask(&cache, 1, now)).fail(Remember::No, now));
+    drop(lead(ask(&cache, 1, now)).fail(CacheFailure::No, now));
     assert!(matches!(ask(&cache, 2, now), Lookup::Miss(_)));
 }
 
@@ -349,7 +350,7 @@ fn cached_failures_expire_without_another_request() {
     });
     let mut now = Instant::now();
     for key in 0..100 {
-        drop(fill(&cache, key, now).fail(Remember::Yes, now));
+        drop(fill(&cache, key, now).fail(CacheFailure::Yes, now));
         now += HOUR / 4;
     }
     assert_eq!(cache.len(), 4);
@@ -453,7 +454,7 @@ fn a_text_too_long_to_share_is_fetched_by_each_request() {
     drop(lead(ask(&cache, 1, now)).hit_for_miss(now));
     let [a, b, c] = [2, 3, 4].map(|flight| lead(ask(&cache, flight, now)));
     drop(a);
-    drop(b.fail(Remember::Yes, now));
+    drop(b.fail(CacheFailure::Yes, now));
     let next = ask(&cache, 5, now);
     assert!(matches!(next, Lookup::Miss(_)), "one failed for itself");
 
@@ -528,7 +529,7 @@ fn a_long_key_counts() {
             panic!("{at} was never asked for")
         };
         assert!(cache.held() >= 100_000);
-        drop(lead.fill.fail(Remember::Yes, now));
+        drop(lead.fill.fail(CacheFailure::Yes, now));
         assert!(cache.held() >= 100_000 && cache.held() <= POLICY.capacity);
     }
 }
@@ -543,7 +544,7 @@ fn cached_failures_are_evicted_before_values() {
     let now = Instant::now();
     commit(fill(&cache, 0, now), "poem", 1000, now).unwrap();
     for key in 1..1000 {
-        drop(fill(&cache, key, now).fail(Remember::Yes, now));
+        drop(fill(&cache, key, now).fail(CacheFailure::Yes, now));
         assert!(cache.held() <= capacity);
     }
     assert!(is_hit(&cache, 0));
@@ -590,7 +591,7 @@ fn an_evicted_value_leaves_no_pause_behind() {
         let Lookup::Stale(_, Some(lead)) = cache.lookup(&key, stale, || ((), key)) else {
             panic!("{key} is stale")
         };
-        drop(lead.fill.fail(Remember::No, stale));
+        drop(lead.fill.fail(CacheFailure::No, stale));
     }
 
     let mut whole = fill(&cache, 9, stale);
@@ -611,7 +612,7 @@ fn what_is_kept_never_exceeds_the_capacity() {
     assert!(cache.in_flight() > policy.capacity);
 
     for key in 100..200 {
-        drop(fill(&cache, key, now).fail(Remember::Yes, now));
+        drop(fill(&cache, key, now).fail(CacheFailure::Yes, now));
         commit(fill(&cache, key + 100, now), "poem", 4, now).unwrap();
     }
     let kept = cache.held() - cache.in_flight();
@@ -636,7 +637,7 @@ fn what_is_kept_and_evicted_is_counted_by_its_purpose() {
         let fill = fill(&cache, key, now);
         commit(fill, "value", 100, now).expect("there is room");
     }
-    drop(fill(&cache, 3, now).fail(Remember::Yes, now));
+    drop(fill(&cache, 3, now).fail(CacheFailure::Yes, now));
     assert_eq!(numbers(), (3, 1));
     assert_eq!(cache.usage().kept.1, 3 * (ENTRY_WEIGHT + 100));
     assert_eq!(
@@ -691,7 +692,7 @@ fn ask_ahead(cache: &Poems, times: &[Instant]) -> Vec<bool> {
     let is_ahead = |time: &Instant| match ask(cache, 9, *time) {
         Lookup::Hit("poem", _) => false,
         Lookup::Ahead("poem", _, lead) => {
-            lead.fill.fail(Remember::No, *time);
+            lead.fill.fail(CacheFailure::No, *time);
             true
         }
         other => panic!("{other:?}"),

@@ -1,6 +1,8 @@
 //! What each of several clients gets.
 
 use super::*;
+use crate::cache::{CacheFailure, KeepTimes};
+use crate::error::Error;
 use crate::flight::Read;
 use std::time::Duration;
 
@@ -136,7 +138,7 @@ fn a_refresh_compares_with_the_old_text_whatever_the_capacity() {
     };
     assert!(refresh.begin() && refresh.reserve(500));
     assert_eq!(refresh.replaces().map(Poem::len), Some(600));
-    refresh.fail(Error::Abandoned, Remember::No, later);
+    refresh.fail(Error::Abandoned, CacheFailure::No, later);
 
     let Found::Stale(mut reader, None) = texts.find(&0, later) else {
         panic!("the refresh is paused, and the text is still there")
@@ -195,7 +197,7 @@ fn a_refused_fetch_holds_nothing_for_its_readers() {
     assert!(matches!(reader.read(), Read::Failed(_)));
 
     let (mut reader, guard) = missed(&texts, now);
-    guard.fail(Error::Abandoned, Remember::No, now);
+    guard.fail(Error::Abandoned, CacheFailure::No, now);
     assert!(texts.cache().held() > 0, "its reader has a flight");
     assert!(matches!(reader.read(), Read::Failed(_)));
     drop(reader);
@@ -238,7 +240,7 @@ fn what_a_fetch_brings_is_kept_for_times_of_its_own() {
     guard.set_times(times);
     guard.begin();
     let subject = "a.invalid".to_string();
-    guard.fail(Error::Empty { subject }, Remember::Yes, late);
+    guard.fail(Error::Empty { subject }, CacheFailure::Yes, late);
     let end = late + HOUR;
     let just_before = end - Duration::from_nanos(1);
     assert!(matches!(texts.find(&0, just_before), Found::Negative(_)));

@@ -34,6 +34,10 @@ use std::time::{Duration, Instant};
 /// upstreams, transformations and a request, each of which is short or a digest.
 const RECORD_MOST: usize = HEAD_MOST + (32 << 10) + INLINE_MOST;
 
+/// How far the clocks of a server and of the one that takes its place may be apart: as
+/// the store on a disk has it. What is from further ahead is not used.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+
 /// How long the answer to a late question is waited for, to give back the lease that it
 /// may bring. After that the lease has run out.
 const LATE_WAIT: Duration = LEASE;
@@ -96,9 +100,9 @@ impl FleetCore {
 
     fn found(&self, copy: StoredText, lease: Option<Box<dyn Lease>>, is_fresh: bool) -> Claim {
         add(if is_fresh {
-            &self.figures.hits
+            &self.figures.tally.hits
         } else {
-            &self.figures.stale
+            &self.figures.tally.stale
         });
         Claim::Found(StoredText { lease, ..copy })
     }
@@ -111,11 +115,11 @@ impl FleetCore {
     ) -> Claim {
         match (&look.said.kind, lease) {
             (LookKind::Ours { .. }, Some(lease)) => {
-                add(&self.figures.misses);
+                add(&self.figures.tally.misses);
                 Claim::Lead(lease)
             }
             (LookKind::Held { token, left }, _) => {
-                add(&self.figures.misses);
+                add(&self.figures.tally.misses);
                 let left = Duration::from_millis(*left);
                 let holder = (token.clone(), left);
                 let following = Following::new(self.clone(), question.key, holder, look);
@@ -173,7 +177,7 @@ impl FleetCore {
             Ok(answer) => {
                 let said = looked(answer);
                 if said.is_none() {
-                    add(&self.figures.errors);
+                    add(&self.figures.tally.errors);
                     let why = "answers that make no sense".into();
                     self.failed(StoreNews::NotRedis { why });
                 }
@@ -182,7 +186,7 @@ impl FleetCore {
             Err(LinkError::Lost) => None, // the keeper tells it
             // It will answer soon: it runs another program's script, or reads its file.
             Err(LinkError::Refused { code, text }) if is_passing(&code) => {
-                add(&self.figures.errors);
+                add(&self.figures.tally.errors);
                 self.failed(StoreNews::Unreached { why: text });
                 None
             }
@@ -229,6 +233,8 @@ impl FleetCore {
                 RECORD_MOST.to_string().into_bytes(),
                 generation.to_string().into_bytes(),
                 is_record_useless.to_string().into_bytes(),
+                ms(LEASE),
+                ms(CLOCKS_APART),
             ],
         }
     }
@@ -241,7 +247,7 @@ impl FleetCore {
     ) -> Option<StoredText> {
         let record = look.said.record.as_ref()?;
         let Some(TextRecord { head, text }) = record::read(record, question.key) else {
-            add(&self.figures.errors);
+            add(&self.figures.tally.errors);
             return None;
         };
         if head.text.length > self.settings.longest || head.generation != look.said.generation {
@@ -302,7 +308,7 @@ impl LookAsked {
         if answer.is_some() {
             self.asking = None;
         } else {
-            add(&self.shared.figures.late);
+            add(&self.shared.figures.tally.late);
             self.shared.failed(self.shared.silent());
         }
         answer

@@ -88,22 +88,22 @@ impl Publisher {
     ) -> Result<(), Stuck> {
         let figures = &self.shared.figures;
         match answer.map(|answer| answer.map(committed)) {
-            Some(Ok(Some(Committed::Kept))) => add(&figures.published),
+            Some(Ok(Some(Committed::Kept))) => add(&figures.tally.written),
             Some(Ok(Some(Committed::Unkept(why)))) => {
                 if is_to_be_kept {
-                    add(&figures.dropped);
+                    add(&figures.tally.dropped);
                 }
                 why.into_iter().for_each(|why| self.shared.unwritable(why));
             }
             Some(Ok(Some(Committed::Deposed))) => self.shared.count_deposed(&self.held),
-            Some(Ok(Some(Committed::Lost))) => add(&figures.dropped),
+            Some(Ok(Some(Committed::Lost))) => add(&figures.tally.dropped),
             Some(Err(LinkError::Refused { text, .. })) => {
-                add(&figures.dropped);
+                add(&figures.tally.dropped);
                 self.shared.unwritable(text);
                 return Err(Stuck);
             }
             _ => {
-                add(&figures.dropped);
+                add(&figures.tally.dropped);
                 return Err(Stuck);
             }
         }

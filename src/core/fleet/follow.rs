@@ -16,6 +16,7 @@
 use super::answers::{list, text};
 use super::bells::Bell;
 use super::claim::LookAnswer;
+use super::leases::LEASE;
 use super::link::ScriptCall;
 use super::names::KeyNames;
 use super::pieces::PIECE;
@@ -170,9 +171,23 @@ impl Following {
             Value::Int(left) => self.left = Duration::from_millis(left.try_into().unwrap_or(0)),
             _ => {}
         }
+        if self.left > LEASE {
+            self.shorten().await?; // the server's clock was set back
+        }
         let wait = (self.left + LEASE_SLACK).min(RING_WAIT);
         let _rung_or_not = rt::within(wait, rings).await;
         Some(())
+    }
+
+    /// Has the lease run no longer than a lease may. If its holder is alive, it is
+    /// renewed.
+    async fn shorten(&mut self) -> Option<()> {
+        let mut question = asks("PEXPIRE", &self.lease);
+        question.arg(LEASE.as_millis().to_string());
+        let asked = self.links.carry.ask(&question);
+        let answer = rt::within(self.shared.carry_wait(), asked).await?;
+        self.left = LEASE;
+        answer.ok().map(drop)
     }
 
     /// A short text has no pieces: it is in the record.
@@ -355,7 +370,7 @@ impl TextMark {
 
 /// Deletes the record that points to pieces which are gone.
 async fn void(shared: &FleetCore, links: &LinkPair, names: &KeyNames, token: &str) {
-    add(&shared.figures.errors);
+    add(&shared.figures.tally.errors);
     let told = ScriptCall {
         script: &SCRIPTS.void,
         names: vec![names.record()],

@@ -204,7 +204,7 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
                 },
             });
             if fault.is_some() {
-                add(&shared.figures.errors);
+                add(&shared.figures.tally.errors);
             }
             return fault.is_some();
         }

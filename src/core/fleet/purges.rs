@@ -139,6 +139,11 @@ impl Purges {
         self.owed.front()
     }
 
+    /// The number of purges that are still to be told.
+    pub fn owed_count(&self) -> usize {
+        self.owed.len()
+    }
+
     /// The server has that purge.
     pub fn paid(&mut self, purge: &FleetPurge, number: u64) {
         if self.owed.front() == Some(purge) {
@@ -298,7 +303,9 @@ mod tests {
         purges.owe(one(b"b"));
         assert_eq!(purges.epoch(), None);
         assert!(purges.debt_is_news() && !purges.debt_is_news());
+        assert_eq!(purges.owed_count(), 2);
         purges.paid(&one(b"a"), 1);
+        assert_eq!(purges.owed_count(), 1);
         assert_eq!(purges.owed(), Some(&one(b"b")));
         purges.owe(FleetPurge::all(Purge::Soft));
         assert_eq!(purges.owed().unwrap().key, None);

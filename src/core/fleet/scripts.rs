@@ -50,7 +50,8 @@ end
 
 /// Keys: record, stem of leases, gen, seq, tok, purges of the key. Arguments: longest
 /// ttl, grace, lease (in ms; a lease of 0: no wish to lead), nonce, longest record, the
-/// highest gen that is known, 1 if a text that is complete is of no use.
+/// highest gen that is known, 1 if a text that is complete is of no use, how long a
+/// lease runs at most (ms), how far two clocks may be apart (ms).
 ///
 /// Answers: kind, now, gen, seq, token, ms that the lease still runs, record or nil,
 /// purges of the key.
@@ -64,6 +65,10 @@ end
 /// | A | the lease can't be written |
 ///
 /// With all but K the record, if there is one, is past its ttl and within its grace.
+///
+/// A server whose clock is set back would keep everything that much longer. So a text
+/// from the future is deleted, for its age can't be known, and a lease is shortened to
+/// what it may be at most.
 const LOOK: &str = r"
 local at = now()
 local gen = count(KEYS[3])
@@ -81,11 +86,14 @@ if ARGV[7] == '0' then head = redis.pcall('GETRANGE', KEYS[1], 0, 255) end
 if type(head) == 'string' and head ~= '' then
   local of, ended, own = string.match(head, '^POEM1 (%d+) (%d+) %d+ %S+ %x+ (%S+) %d+\n')
   if of and tonumber(of) == gen then
-    local age = math.max(0, at - tonumber(ended))
+    local ahead = tonumber(ended) - at
+    local age = math.max(0, -ahead)
     local ttl = tonumber(ARGV[1])
     if own ~= '-' then ttl = math.min(tonumber(own) or 0, ttl) end
     local fits = redis.call('STRLEN', KEYS[1]) <= tonumber(ARGV[5])
-    if fits and age < ttl + tonumber(ARGV[2]) then
+    if ahead > tonumber(ARGV[9]) then
+      redis.pcall('DEL', KEYS[1])
+    elseif fits and age < ttl + tonumber(ARGV[2]) then
       record = redis.call('GET', KEYS[1])
       if age < ttl then
         return {'K', at, gen, seq, '', 0, record, of_key}
@@ -97,6 +105,10 @@ end
 local holder = get(lease)
 local left = redis.call('PTTL', lease)
 if holder and left >= 0 and string.find(holder, '^%d+:[%w.]+$') then
+  if left > tonumber(ARGV[8]) then
+    redis.pcall('PEXPIRE', lease, ARGV[8])
+    left = tonumber(ARGV[8])
+  end
   return {'F', at, gen, seq, holder, left, record, of_key}
 end
 if ARGV[3] == '0' then

@@ -14,7 +14,7 @@
 //! | `proxy/warm.rs` | Which texts are fetched without being asked for? |
 //! | `proxy/patience.rs` | How long may slow readers delay others? |
 //! | `proxy/memo.rs` | What has been transformed before? |
-//! | `proxy/operate.rs` | What may an operator do to its texts? |
+//! | `proxy/operate.rs` | What does an operator see, and do to its texts? |
 //! | `proxy/tally.rs` | What was shared with other processes? |
 //! | `proxy/flights.rs` | Which fetches does an operator see? |
 
@@ -37,10 +37,7 @@ use crate::addr::ClientNet;
 use crate::cache::{KeepTimes, Policy, Purge};
 use crate::client::Timeouts;
 use crate::coalesce::{Coalescer, FlightGuard, Found, Purged};
-use crate::control::{
-    CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, KeyView, Refresh, Snapshot,
-    Texts,
-};
+use crate::control::Texts;
 use crate::dispatch::Arrived;
 use crate::error::Error;
 use crate::observe::{CacheStatus, Event, FetchCause, FetchName, Observer, Reloaded};
@@ -410,72 +407,6 @@ impl Handler for Proxy {
             warm.replace(file, now); // after the purge: what is fresh is not fetched
         }
         Ok(reloaded)
-    }
-}
-
-impl Control for Proxy {
-    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
-        let mut fetches = FetchCounts {
-            readers: self.texts.readers(),
-            ..FetchCounts::of(stats)
-        };
-        let router = self.router();
-        for places in router.places() {
-            let dispatch = &places.dispatch;
-            fetches.running += dispatch.running() as u64;
-            fetches.waiting += dispatch.waiting() as u64;
-            fetches.places += places.number as u64;
-            let oldest = dispatch.oldest();
-            let wait = oldest.map(|since| now.saturating_duration_since(since));
-            fetches.oldest_wait = fetches.oldest_wait.max(wait.unwrap_or_default());
-        }
-        let sources = router.sources().iter();
-        let upstreams = sources.map(|source| source.counts(now)).collect();
-
-        let cache = self.texts.cache();
-        let held = cache.usage();
-        let cache = CacheCounts {
-            keys: cache.len() as u64,
-            bytes: cache.held(),
-            capacity: self.settings.capacity,
-            kept: held.kept,
-            in_flight: (fetches.running + fetches.waiting, cache.in_flight()),
-            remembered: held.negative,
-            evicted_kept: held.evicted_kept,
-            evicted_remembered: held.evicted_negative,
-        };
-
-        let warm = self.warm.as_ref();
-        let store = self.tier.as_ref().map(|tier| tier.counts());
-        let store = store.map(|counts| self.fleet.added_to(counts));
-        Snapshot {
-            store,
-            warm: warm.map(|warm| warm.counts(now)),
-            fetches: Some(fetches),
-            upstreams,
-            cache: Some(cache),
-            ..Snapshot::of(stats, now)
-        }
-    }
-
-    fn flights(&self, most: usize, now: Instant) -> Vec<FlightView> {
-        self.flights.views(most, now)
-    }
-
-    fn keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
-        self.list_keys(page, now)
-    }
-
-    fn key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
-        self.view_key(name, now)
-    }
-
-    fn purge(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
-        self.purge_texts(texts, how, now)
-    }
-
-    fn refresh(self: Arc<Self>, name: &[u8], now: Instant) -> Refresh {
-        self.refresh_text(name, now)
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn connect(addr: &Addr, limit: Duration) -> Result<Stream, Erro
     };
 
     if has_several {
-        race::remember(addr, target);
+        race::note(addr, target);
     }
     Ok(stream)
 }

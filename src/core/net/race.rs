@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How long an attempt has no rival (RFC 8305, section 8: 250 ms are recommended).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Names whose last address is remembered. With more, all are forgotten.
+/// Names whose last address is known. With more, all are dropped.
 const NAMES_MAX: usize = 64;
 
 /// The address that answered last, for each name.
@@ -24,8 +24,8 @@ fn winners() -> MutexGuard<'static, HashMap<Addr, SockAddr>> {
     guard.expect("no code panics while it holds the winners")
 }
 
-/// Remembers the address of a name that answered.
-pub(super) fn remember(name: &Addr, winner: SockAddr) {
+/// Notes the address of a name that answered.
+pub(super) fn note(name: &Addr, winner: SockAddr) {
     let mut winners = winners();
     if winners.len() >= NAMES_MAX && !winners.contains_key(name) {
         winners.clear();
@@ -139,7 +139,7 @@ mod tests {
     fn the_last_winner_comes_first() {
         let found = addrs(&["1.1.1.1:1", "2.2.2.2:1", "3.3.3.3:1"]);
         let (known, other) = (name("known.example:1"), name("other.example:1"));
-        remember(&known, found[2].clone());
+        note(&known, found[2].clone());
 
         let expected = addrs(&["3.3.3.3:1", "1.1.1.1:1", "2.2.2.2:1"]);
         assert_eq!(order(&known, found.clone()), expected);

@@ -46,9 +46,11 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let lock = beside(path, ".lock");
     let file = options().open(&lock);
-    let file = file.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => local(path, "its folder does not exist".into()),
-        _ => local(&lock, reason(&error)),
+    let file = file.map_err(|error| {
+        if folder_of(path).is_some_and(|folder| !folder.exists()) {
+            return local(path, "its folder does not exist".into());
+        }
+        local(&lock, reason(&error))
     })?;
 
     match file.try_lock() {
@@ -59,6 +61,12 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// New files can be read by their owner alone: they hold what clients are sent.
+/// The folder that a path names; `None` for a bare file name.
+fn folder_of(path: &Path) -> Option<&Path> {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+}
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options

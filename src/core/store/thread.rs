@@ -136,7 +136,7 @@ impl StoreThread {
         let count = batch.len() as u64;
         let is_paused = self.not_before.is_some_and(|until| Instant::now() < until);
         let Some(database) = self.database.as_mut().filter(|_| !is_paused) else {
-            add(&self.shared.figures.dropped, count);
+            add(&self.shared.figures.tally.dropped, count);
             return;
         };
 
@@ -171,7 +171,7 @@ impl StoreThread {
     }
 
     fn written(&mut self, count: u64) {
-        add(&self.shared.figures.written, count);
+        add(&self.shared.figures.tally.written, count);
         self.not_before = None;
         self.shared.becomes(StoreState::Ok);
         if self.trouble.take().is_some() {
@@ -194,11 +194,11 @@ impl StoreThread {
     fn failed(&mut self, count: u64, fault: Fault) {
         match fault {
             Fault::Damaged => {
-                add(&self.shared.figures.dropped, count);
+                add(&self.shared.figures.tally.dropped, count);
                 self.handle(fault);
             }
             fault => {
-                add(&self.shared.figures.errors, 1);
+                add(&self.shared.figures.tally.errors, 1);
                 let news = StoreNews::Unwritable { why: words(fault) };
                 self.cannot_write(count, news, Some(PAUSE));
             }
@@ -207,7 +207,7 @@ impl StoreThread {
 
     /// Texts are lost to the store. Each kind of trouble is told once.
     fn cannot_write(&mut self, count: u64, news: StoreNews, pause: Option<Duration>) {
-        add(&self.shared.figures.dropped, count);
+        add(&self.shared.figures.tally.dropped, count);
         self.shared.becomes(StoreState::Unwritable);
         self.not_before = pause.map(|pause| Instant::now() + pause);
         if self.trouble.as_ref() != Some(&news) {
@@ -238,7 +238,7 @@ impl StoreThread {
 
     /// A purge could not be written: deletes the store, so that nothing comes back.
     fn discard(&mut self, fault: Fault) {
-        add(&self.shared.figures.errors, 1);
+        add(&self.shared.figures.tally.errors, 1);
         self.database = None;
         let why = words(fault);
         let again = files::delete(&self.settings.path);
@@ -267,7 +267,7 @@ impl StoreThread {
 
     /// A fault outside of writing. Damage costs the file.
     fn handle(&mut self, fault: Fault) {
-        add(&self.shared.figures.errors, 1);
+        add(&self.shared.figures.tally.errors, 1);
         if fault != Fault::Damaged {
             return; // a read that failed counts as a miss
         }
@@ -306,7 +306,7 @@ impl StoreThread {
             return;
         };
         if let Err(fault) = database.close() {
-            add(&self.shared.figures.errors, 1);
+            add(&self.shared.figures.tally.errors, 1);
             let why = words(fault);
             self.shared.tell(&StoreNews::Unwritable { why });
         }
@@ -361,20 +361,20 @@ fn find(
     let found = database.find(key)?;
     let usable = found.and_then(|head| Some((head, freshness(database, settings, &head)?)));
     let Some((head, (freshness, is_fresh))) = usable else {
-        add(&figures.misses, 1);
+        add(&figures.tally.misses, 1);
         return Ok(None);
     };
 
     let Some(text) = database.read(key, &head)? else {
-        add(&figures.errors, 1);
-        add(&figures.misses, 1);
+        add(&figures.tally.errors, 1);
+        add(&figures.tally.misses, 1);
         shared.tell(&StoreNews::DamagedText);
         return Ok(None);
     };
     let counter = if is_fresh {
-        &figures.hits
+        &figures.tally.hits
     } else {
-        &figures.stale
+        &figures.tally.stale
     };
     add(counter, 1);
     Ok(Some((text, freshness)))
@@ -390,7 +390,7 @@ fn find_made_from(
         return Ok(None);
     };
     let Some(text) = database.read(&key, &head)? else {
-        add(&shared.figures.errors, 1);
+        add(&shared.figures.tally.errors, 1);
         shared.tell(&StoreNews::DamagedText);
         return Ok(None);
     };

@@ -267,7 +267,7 @@ fn break_figures(scene: &mut Scene) {
     fetches.oldest_wait = Duration::from_millis(2400);
     let cache = scene.snapshot.cache.as_mut().unwrap();
     cache.in_flight = (5, 8_500_000);
-    cache.remembered = (214, 310_000);
+    cache.failures = (214, 310_000);
     cache.bytes += 8_810_000;
 }
 

@@ -1,23 +1,25 @@
 //! What other programs do to the names of a fleet: a text is lost at most, never wrong.
 
 use super::parts::{
-    OnItsWay, ask, commit, follow, found, keep, lead, next, read, read_some, sleep, wait_for, word,
+    OnItsWay, ask, commit, ended, follow, found, keep, lead, next, read, read_some, wait_for, word,
 };
 use crate::support::{LONG, Redis, long_poem, wait_until};
+use poetry::cache::Purge;
 use poetry::fleet::Fleet;
-use poetry::tier::{Claim, News, Tier};
+use poetry::tier::{Claim, Erase, News, Tier};
 
 /// Every name that a fleet uses for one key, by the pattern that finds it.
-const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "*:p",
     "*:l:*",
     "*:d:*",
+    "*:g",
     "poetry:1:gen",
     "poetry:1:seq",
     "poetry:1:tok",
 ];
 
-fn texts_of(fleets: [&Fleet; 2], key: &[u8], poem: &[u8]) {
+pub fn texts_of(fleets: [&Fleet; 2], key: &[u8], poem: &[u8]) {
     for fleet in fleets {
         if let Claim::Found(copy) = ask(fleet, key) {
             assert!(copy.text == poem, "a wrong text");
@@ -25,49 +27,96 @@ fn texts_of(fleets: [&Fleet; 2], key: &[u8], poem: &[u8]) {
     }
 }
 
+/// Has this key purged, so that it has each of the names.
+fn purge(redis: &Redis, fleets: [&Fleet; 2], key: &[u8]) {
+    let purges = || redis.ask(&["GET", "poetry:1:seq"]);
+    let before = purges();
+    fleets[0].purge_begins();
+    fleets[0].purge(Erase::Key(key.to_vec()), Purge::Hard);
+    wait_until("it is told", || purges() != before);
+    drop(wait_for(fleets[1], key, "lead"));
+    wait_until("it is given back", || redis.names("*:l:*").is_empty());
+}
+
+/// Waits until one more lease has ended, or is gone.
+fn wait_for_end(redis: &Redis, fleet: &Fleet, before: u64) {
+    wait_until("it has ended", || {
+        ended(fleet) > before || redis.names("*:l:*").is_empty()
+    });
+}
+
+/// What has happened to a text when something is deleted.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Moment {
+    Led,
+    HalfPublished,
+    Published,
+    Committed,
+    Read,
+}
+
+fn delete_at(
+    moment: Moment,
+    victim: Option<&str>,
+    round: usize,
+    fleets: [&Fleet; 2],
+    redis: &Redis,
+) {
+    let [a, b] = fleets;
+    let key = format!("{moment:?} {round}");
+    let key = key.as_bytes();
+    let poem = long_poem(200_000);
+    let delete = |now: Moment| match victim {
+        _ if now != moment => {}
+        None => drop(redis.ask(&["FLUSHALL"])),
+        Some(pattern) => redis.names(pattern).iter().for_each(|name| {
+            redis.ask(&["DEL", name]);
+        }),
+    };
+    let before = (redis.calls("xadd"), ended(a));
+    let published = |pieces: u64| {
+        wait_until("it is published, or over", || {
+            redis.calls("xadd") >= before.0 + pieces || ended(a) > before.1
+        });
+    };
+
+    purge(redis, fleets, key);
+    let mut text = OnItsWay::new(lead(a, key));
+    let mut following = follow(b, key);
+    delete(Moment::Led);
+    text.append(&poem[..100_000]);
+    published(2);
+    delete(Moment::HalfPublished);
+    text.append(&poem[100_000..]);
+    published(3);
+    delete(Moment::Published);
+    text.commit();
+    wait_for_end(redis, a, before.1);
+    delete(Moment::Committed);
+    let (bytes, end) = read(&mut *following);
+    assert!(poem.starts_with(&bytes));
+    if matches!(end, News::End { .. }) {
+        assert!(bytes == poem);
+    }
+
+    delete(Moment::Read);
+    texts_of(fleets, key, &poem);
+    // And the key is of use again.
+    wait_until("it is found or led", || {
+        matches!(word(&ask(b, key)), "found" | "lead")
+    });
+}
+
 #[test]
 fn whatever_is_deleted_at_whatever_moment_no_wrong_text_comes() {
+    use Moment::*;
     let Some(redis) = Redis::start() else { return };
     let (a, b) = (redis.fleet(), redis.fleet());
-    let poem = long_poem(200_000);
-    let mut rounds = NAMES.map(Some).to_vec();
-    rounds.push(None); // all of them
-    for moment in 0..3 {
-        for (round, victim) in rounds.iter().enumerate() {
-            let delete = || match victim {
-                None => drop(redis.ask(&["FLUSHALL"])),
-                Some(pattern) => redis.names(pattern).iter().for_each(|name| {
-                    redis.ask(&["DEL", name]);
-                }),
-            };
-            let key = format!("{moment} {round}");
-            let key = key.as_bytes();
-
-            let mut text = OnItsWay::new(lead(&a, key));
-            let mut following = follow(&b, key);
-            if moment == 0 {
-                delete();
-            }
-            text.append(&poem[..100_000]);
-            sleep(30);
-            if moment == 1 {
-                delete();
-            }
-            text.append(&poem[100_000..]);
-            text.commit();
-            let (bytes, end) = read(&mut *following);
-            assert!(poem.starts_with(&bytes));
-            if matches!(end, News::End { .. }) {
-                assert!(bytes == poem);
-            }
-            if moment == 2 {
-                delete();
-            }
-            texts_of([&a, &b], key, &poem);
-            // And the key is of use again.
-            wait_until("it is found or led", || {
-                matches!(word(&ask(&b, key)), "found" | "lead")
-            });
+    let all_at_once = [None];
+    let victims = NAMES.map(Some).into_iter().chain(all_at_once);
+    for (round, victim) in victims.enumerate() {
+        for moment in [Led, HalfPublished, Published, Committed, Read] {
+            delete_at(moment, victim, round, [&a, &b], &redis);
         }
     }
 }
@@ -79,6 +128,7 @@ fn a_value_of_another_type_is_as_good_as_none() {
     for (round, name) in NAMES.iter().enumerate() {
         let key = round.to_string();
         let key = key.as_bytes();
+        purge(&redis, [&a, &b], key);
         keep(&a, key, &long_poem(10_000));
         let lease = lead(&a, b"another");
         for name in redis.names(name) {
@@ -86,22 +136,24 @@ fn a_value_of_another_type_is_as_good_as_none() {
             redis.ask(&["LPUSH", &name, "strange"]);
         }
         texts_of([&a, &b], key, &long_poem(10_000));
+        let before = ended(&a);
         commit(lease, b"a poem");
-        sleep(20);
+        wait_for_end(&redis, &a, before);
         texts_of([&a, &b], b"another", b"a poem");
         assert!(b.counts().is_open, "{name}: it is asked again");
 
         // A text can be kept again.
-        wait_until("it leads", || match ask(&b, key) {
+        let before = ended(&b);
+        wait_until("it is found", || match ask(&b, key) {
             Claim::Lead(lease) => {
-                commit(lease, b"new");
+                commit(lease, &long_poem(10_000));
+                wait_for_end(&redis, &b, before);
                 true
             }
             Claim::Found(_) => true,
             _ => false,
         });
         redis.ask(&["FLUSHALL"]);
-        sleep(20);
     }
 }
 
@@ -218,47 +270,6 @@ fn records_that_are_not_what_they_say_are_no_texts() {
     }
     redis.ask(&["SET", &name, &record]);
     assert_eq!(found(&b, b"k").text, "a poem");
-}
-
-#[test]
-fn a_server_without_memory_is_read_and_takes_no_texts() {
-    let Some(redis) = Redis::start() else { return };
-    let (a, b) = (redis.fleet(), redis.fleet());
-    keep(&a, b"k", b"a poem");
-    let lease = lead(&a, b"late");
-    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
-    assert_eq!(found(&b, b"k").text, "a poem");
-    assert_eq!(word(&ask(&b, b"other")), "alone", "no lease can be had");
-    commit(lease, b"another");
-    wait_until("it is told", || a.counts().errors > 0);
-    assert!(a.counts().is_open && b.counts().is_open, "it is no outage");
-
-    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
-    drop(wait_for(&b, b"late", "lead"));
-}
-
-#[test]
-fn a_replica_that_takes_no_writes_is_read() {
-    let Some(redis) = Redis::start() else { return };
-    let a = redis.fleet();
-    keep(&a, b"k", b"a poem");
-    redis.ask(&["REPLICAOF", "127.0.0.1", "1"]);
-    assert_eq!(found(&a, b"k").text, "a poem");
-    assert_eq!(word(&ask(&a, b"other")), "alone");
-    redis.ask(&["REPLICAOF", "NO", "ONE"]);
-    assert_eq!(word(&ask(&a, b"other")), "lead");
-}
-
-#[test]
-fn scripts_that_the_server_forgot_are_told_again() {
-    let Some(redis) = Redis::start() else { return };
-    let (a, b) = (redis.fleet(), redis.fleet());
-    let lease = lead(&a, b"k");
-    redis.ask(&["SCRIPT", "FLUSH"]);
-    assert_eq!(word(&ask(&b, b"k")), "follow");
-    redis.ask(&["SCRIPT", "FLUSH"]);
-    commit(lease, b"a poem");
-    drop(wait_for(&b, b"k", "found"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the tests of a fleet are made of: questions, texts on their way, what a
 //! follower gets, what is told.
 
-use crate::support::{HOUR, ZERO, wait_until};
+use crate::support::{HOUR, Redis, ZERO, wait_until};
 use bytes::Bytes;
 use poetry::fleet::Fleet;
 use poetry::flight::{self, Writer};
@@ -9,6 +9,7 @@ use poetry::observe::{AccessRecord, Event, Observer};
 use poetry::poem::Poem;
 use poetry::rt;
 use poetry::tier::{Claim, Follow, Lease, News, Question, StoredText, Tier, Wish};
+use sha2::{Digest, Sha256};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -94,6 +95,31 @@ pub fn wait_for(fleet: &Fleet, key: &[u8], wanted: &str) -> Claim {
         is_it
     });
     last.unwrap()
+}
+
+/// What the lease of a key is called, before any purge.
+pub fn lease_name(key: &[u8]) -> String {
+    let digest = Sha256::digest(key);
+    let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+    format!("poetry:1:{{{digits}}}:l:0.0")
+}
+
+/// Waits until leases were renewed so many times from now on.
+pub fn wait_for_renewals(redis: &Redis, times: u64) {
+    // Each sets the time of a lease, and of its pieces.
+    let before = redis.calls("pexpire");
+    wait_until("leases are renewed", || {
+        redis.calls("pexpire") >= before + 2 * times
+    });
+}
+
+/// How many leases of this part have ended in the server.
+pub fn ended(fleet: &Fleet) -> u64 {
+    let counts = fleet.counts();
+    counts.dropped
+        + counts
+            .fleet
+            .map_or(0, |fleet| fleet.published + fleet.deposed)
 }
 
 /// Commits a text that nothing was published of.

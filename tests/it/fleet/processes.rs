@@ -46,6 +46,13 @@ fn half_way(
     (connection, [first, second])
 }
 
+/// Whoever follows a fetch listens to its doorbell.
+fn wait_for_a_follower(redis: &Redis) {
+    wait_until("it is followed", || {
+        redis.ask(&["PUBSUB", "CHANNELS", "*:l:*"]).contains(":l:")
+    });
+}
+
 /// Whether the connection to the upstream is this process's.
 fn owns(process: &ServerProcess, connection: &Connection) -> bool {
     let port = connection.stream.peer_addr().unwrap().port();
@@ -102,10 +109,29 @@ fn a_holder_killed_before_its_first_byte_costs_time_only() {
     let _first = a.connect();
     let _silent = upstream.accept();
     let mut second = b.connect();
-    sleep(100);
+    wait_for_a_follower(&redis);
     drop(a);
     upstream.serve_once(b"a poem");
     assert_eq!(second.rest().unwrap(), b"a poem");
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[test]
+fn a_killed_holder_of_whose_poem_nothing_was_passed_on_may_be_followed_by_another() {
+    let Some(redis) = Redis::start() else { return };
+    let upstream = FakeUpstream::new();
+    // A publishes the end only: what it has had is not what B must bring.
+    let a = start(&redis, &upstream, &["--whole"]);
+    let b = start(&redis, &upstream, &[]);
+    let mut first = a.connect();
+    let _half = upstream.accept().send(b"the first half, ");
+    let mut second = b.connect();
+    wait_for_a_follower(&redis);
+    drop(a);
+    upstream.serve_once(b"another poem");
+    assert_eq!(second.rest().unwrap(), b"another poem");
+    assert!(first.rest().is_err(), "of it, nothing was sent");
+    assert_eq!(b.get().unwrap(), b"another poem");
     assert_eq!(upstream.connections(), 2);
 }
 
@@ -123,15 +149,17 @@ fn of_three_that_follow_one_takes_over_and_so_on() {
     }
 
     drop(a);
-    let half = upstream.accept().send(b"the first half, ");
-    sleep(300);
+    let half = upstream.accept().send(b"the first half, and ");
+    for client in &mut clients {
+        assert_eq!(client.read(4), b"and ");
+    }
     assert_eq!(upstream.connections(), 2, "exactly one");
     // The one that took over is killed, too.
     let taker = others.iter().position(|other| owns(other, &half)).unwrap();
     drop(others.remove(taker));
     drop(clients.remove(taker));
 
-    upstream.serve_once(b"the first half, the second");
+    upstream.serve_once(b"the first half, and the second");
     for client in &mut clients {
         assert_eq!(client.rest().unwrap(), b"the second");
     }

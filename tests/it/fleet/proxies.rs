@@ -2,12 +2,14 @@
 
 use super::parts::sleep;
 use crate::support::{
-    Client, FakeUpstream, HOUR, Redis, Service, ZERO, count, long_poem, proxy, wait_until,
+    Client, FakeUpstream, HOUR, LONG, RESET, Redis, SHORT, Service, ZERO, count, long_poem, proxy,
+    unused_addr, wait_until,
 };
 use poetry::cache::Purge;
 use poetry::control::Texts;
 use poetry::tier::Tier;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{JoinHandle, spawn};
@@ -24,6 +26,18 @@ fn storm(proxy: &Service, clients: usize) -> Vec<JoinHandle<Result<Vec<u8>, Erro
 fn kept_in_fleet(proxy: &Service, texts: u64) {
     wait_until("it is shared", || {
         proxy.snapshot().store.unwrap().fleet.unwrap().published == texts
+    });
+}
+
+fn wait_for_follows(proxy: &Service, wanted: u64) {
+    wait_until("it follows", || {
+        proxy.snapshot().store.unwrap().fleet.unwrap().follows == wanted
+    });
+}
+
+fn wait_for_leads(proxy: &Service, wanted: u64) {
+    wait_until("it leads", || {
+        proxy.snapshot().store.unwrap().fleet.unwrap().leads == wanted
     });
 }
 
@@ -99,6 +113,29 @@ fn a_reset_at_the_holder_resets_all_and_the_next_request_fetches() {
 }
 
 #[test]
+fn a_follower_of_one_that_was_refused_tries_once_itself() {
+    let Some(redis) = Redis::start() else { return };
+    let (upstream, addr) = (FakeUpstream::new(), unused_addr());
+    let start = |retry| {
+        let proxy = proxy(&upstream).upstreams(&[addr]).connect_retry(retry);
+        proxy.tier(redis.fleet()).start()
+    };
+    let (a, b) = (start(SHORT * 3), start(LONG));
+    let mut first = a.connect();
+    wait_for_leads(&a, 1);
+    let mut second = b.connect();
+    wait_for_follows(&b, 1);
+
+    assert_eq!(first.rest(), RESET, "it was refused for three seconds");
+    wait_for_leads(&b, 1);
+    let listener = TcpListener::bind(addr).unwrap();
+    listener.accept().unwrap().0.write_all(b"a poem").unwrap();
+    assert_eq!(second.rest().unwrap(), b"a poem");
+    let counts = b.snapshot().store.unwrap().fleet.unwrap();
+    assert_eq!((counts.follows, counts.leads, counts.takeovers), (1, 1, 0));
+}
+
+#[test]
 fn what_is_rejected_is_passed_on_by_both_and_kept_by_none() {
     let Some(redis) = Redis::start() else { return };
     let upstream = FakeUpstream::new();
@@ -167,7 +204,7 @@ fn whole_and_transformed_poems_are_shared_at_their_end() {
     let mut first = a.connect();
     let connection = upstream.accept().send(b"a ");
     let mut second = b.connect();
-    sleep(50);
+    wait_for_follows(&b, 1);
     connection.send(b"poem").close();
     assert_eq!(first.rest().unwrap(), b"a poem");
     assert_eq!(second.rest().unwrap(), b"a poem");
@@ -183,7 +220,7 @@ fn whole_and_transformed_poems_are_shared_at_their_end() {
     let mut first = c.connect();
     let connection = upstream.accept().send(b"a ");
     let mut second = d.connect();
-    sleep(50);
+    wait_for_follows(&d, 1);
     connection.send(b"poem").close();
     assert_eq!(first.rest().unwrap(), b"A POEM");
     assert_eq!(second.rest().unwrap(), b"A POEM");
@@ -268,7 +305,7 @@ fn a_stale_poem_is_refreshed_once_in_the_fleet() {
     kept_in_fleet(&a, 1);
     let b = start().start();
     assert_eq!(b.get().unwrap(), b"old");
-    sleep(350);
+    wait_until("it is stale", || a.get_at(Instant::now()).is_stale());
 
     for proxy in [&a, &b, &a, &b] {
         assert_eq!(proxy.get().unwrap(), b"old");

@@ -1,7 +1,8 @@
 //! Purges of a fleet: how they reach all, and what they spare.
 
 use super::parts::{
-    OnItsWay, ask, commit, follow, found, keep, lead, read, read_some, sleep, wait_for, word,
+    OnItsWay, ask, commit, follow, found, keep, lead, read, read_some, wait_for, wait_for_renewals,
+    word,
 };
 use crate::support::{Redis, long_poem, wait_until};
 use poetry::cache::Purge;
@@ -95,7 +96,7 @@ fn after_a_purge_no_fetch_from_before_it_is_followed_and_none_is_cut() {
         purge(&a, texts, Purge::Hard);
         wait_until("B is told", || !heard.lock().unwrap().is_empty());
         let lease = lead(&b, b"k");
-        sleep(600); // so that both are renewed
+        wait_for_renewals(&redis, 3); // both are renewed as often
         old.commit();
         let (_, end) = read(&mut *following);
         assert!(matches!(end, News::End { is_kept: false, .. }), "{end:?}");

@@ -101,9 +101,9 @@ pub fn busy_proxy() -> Snapshot {
         capacity: 1 << 28,
         kept: (51, 5100),
         in_flight: (52, 5200),
-        remembered: (53, 5300),
+        failures: (53, 5300),
         evicted_kept: 54,
-        evicted_remembered: 55,
+        evicted_failures: 55,
         ..CacheCounts::default()
     };
 
@@ -156,6 +156,7 @@ fn busy_store() -> StoreCounts {
             proofs_failed: 315,
             deposed: 316,
             published: 317,
+            purges_owed: 318,
         }),
     }
 }

@@ -29,7 +29,7 @@ fn the_number_of_series_is_bounded() {
         let used = text(upstreams(busy_proxy(), &names));
 
         // With a store of a fleet, with --warm, and with a feed.
-        let most = 99 + 11 + 7 + 3 + 11 + 24 * count;
+        let most = 99 + 11 + 8 + 3 + 11 + 24 * count;
         let number = series(&fresh).len();
         assert!(number <= most, "{number} of {most}");
         assert_eq!(
@@ -160,6 +160,7 @@ fn every_figure_stands_under_its_own_name() {
         (r#"poetry_fleet_fetches_total{event="unproven"}"#, 315.0),
         (r#"poetry_fleet_fetches_total{event="deposed"}"#, 316.0),
         (r#"poetry_fleet_fetches_total{event="published"}"#, 317.0),
+        ("poetry_fleet_purges_owed", 318.0),
         ("poetry_log_lines_dropped_total", 80.0),
         ("poetry_panics_total", 67.0),
         ("process_cpu_seconds_total", 1.25),

@@ -3,7 +3,7 @@
 //! model.
 
 use super::obvious::{Act, Answer, CLIENTS, Client, Duty, Hours, Last, Model, Reading, Told, word};
-use poetry::cache::{Policy, Purge, Remember};
+use poetry::cache::{CacheFailure, Policy, Purge};
 use poetry::coalesce::{Coalescer, Ended, FlightGuard, Found, Verdict};
 use poetry::dispatch::{Abort, Dispatch, Job, Place};
 use poetry::flight::{Interest, Read, Reader};
@@ -440,7 +440,7 @@ impl World {
             return self.stuck.push(guard);
         }
 
-        let ended = guard.settle_failed(why, Remember::Yes, self.now);
+        let ended = guard.settle_failed(why, CacheFailure::Yes, self.now);
         between(self);
         if self.has(Flaw::LeaderAloneIsTold) {
             let seat = leader.and_then(|client| self.clients[client as usize].as_mut());

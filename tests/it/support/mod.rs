@@ -8,6 +8,7 @@
 mod admin;
 mod admission;
 mod client;
+mod clock;
 mod exchange;
 mod folder;
 mod live;
@@ -22,6 +23,8 @@ mod upstream;
 
 pub use admin::{Operators, TOKEN, http, read_all, request};
 pub use client::{Client, RESET, reset};
+#[cfg(feature = "fleet")]
+pub use clock::faketime;
 pub use exchange::{Asked, ask_and_interfere, ask_marked_and_interfere};
 pub use folder::Folder;
 pub use live::feed;
@@ -29,7 +32,6 @@ pub use manager::{Manager, inheriting};
 pub use poetry::protocol::Protocol;
 pub use process::{Process, ServerProcess, command, poetry, run, shell, text};
 pub use proxy::{ProxyParts, proxy};
-#[cfg(feature = "fleet")]
 pub use redis::{Redis, join};
 pub use rustix::process::Signal;
 pub use service::{

@@ -1,5 +1,6 @@
 //! A server of Redis, or of Valkey, that a test starts for itself.
 
+use super::clock::{Environment, faketime_of_redis};
 use super::{Folder, Process, wait_until};
 use poetry::fleet::{Fleet, FleetSettings, ServerPlace};
 use poetry::observe::{Observer, Silent};
@@ -16,6 +17,7 @@ pub struct Redis {
     folder: Folder,
     program: &'static str,
     options: Vec<String>,
+    environment: Environment,
     process: Option<Process>,
 }
 
@@ -43,12 +45,36 @@ impl Redis {
         Some(Redis::with(program, &[]))
     }
 
+    /// With a clock that is set by [`Redis::set_clock`]; `None`, and a word, where that
+    /// is not possible.
+    pub fn start_with_clock() -> Option<Redis> {
+        let mut redis = Redis::start()?;
+        redis.kill();
+        redis.environment = faketime_of_redis(redis.folder.arg("clock"))?;
+        redis.folder.write("clock", "+0\n");
+        redis.begin();
+        Some(redis)
+    }
+
+    /// Sets its clock, relative to the true time: `-1d`.
+    pub fn set_clock(&self, wrong_by: &str) {
+        let time = || {
+            let reply = self.ask(&["TIME"]);
+            let seconds = reply.lines().nth(2).unwrap();
+            seconds.parse::<u64>().unwrap()
+        };
+        let before = time();
+        self.folder.write("clock", format!("{wrong_by}\n"));
+        wait_until("the clock is set", || time().abs_diff(before) > 3600);
+    }
+
     /// With further options of its command line.
     pub fn with(program: &'static str, options: &[&str]) -> Redis {
         let mut redis = Redis {
             folder: Folder::new(),
             program,
             options: options.iter().map(|option| option.to_string()).collect(),
+            environment: Environment::new(),
             process: None,
         };
         redis.begin();
@@ -61,7 +87,7 @@ impl Redis {
         command.args(["--port", "0", "--save", "", "--appendonly", "no"]);
         command.args(["--unixsocket", &self.socket()]);
         command.args(["--dir", &self.folder.arg("")]);
-        command.args(&self.options);
+        command.args(&self.options).envs(self.environment.clone());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.process = Some(Process::spawn(command));
         wait_until("the server answers", || self.try_ask(&["PING"]).is_some());

@@ -2,7 +2,7 @@
 
 use super::super::model::{Model, Offer};
 use super::{CacheRun, Committed, Held, Kept, Value, bytes};
-use poetry::cache::{Remember, Reservation};
+use poetry::cache::{CacheFailure, Reservation};
 use std::sync::Arc;
 
 impl CacheRun {
@@ -81,12 +81,12 @@ impl CacheRun {
             return;
         };
         let is_cached = how.is_multiple_of(2);
-        let remember = if is_cached {
-            Remember::Yes
+        let caching = if is_cached {
+            CacheFailure::Yes
         } else {
-            Remember::No
+            CacheFailure::No
         };
-        let reservation = fill.fail(remember, self.at(self.now));
+        let reservation = fill.fail(caching, self.at(self.now));
         self.hold(reservation, |model, now| model.fail(claim, is_cached, now));
     }
 

@@ -66,5 +66,12 @@ fn fleet(families: &mut Families<'_>, counts: &FleetCounts) -> Result {
             "Fetches in a fleet, by what they did",
         ),
         each("event", FleetCounts::WORDS, counts.all()),
+    )?;
+    families.gauge(
+        &Family::new(
+            "poetry_fleet_purges_owed",
+            "Purges that the fleet has not been told of yet",
+        ),
+        [(NO_LABELS, counts.purges_owed)],
     )
 }

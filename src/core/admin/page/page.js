@@ -15,8 +15,10 @@ const CLASSES = [
   ["miss", "miss", "by a fetch of its own"],
   ["failure", "failed", "not whole"],
 ];
-// What a store that several proxies share tells beside the rest.
-const SHARED = [["follows", "Followed"], ["leads", "Led"], ["alone", "Alone"]];
+// What this proxy's fetches did in its fleet.
+const FLEET = [["follow", "Followed"], ["lead", "Led"], ["alone", "Alone"], ["takeover", "Taken over"]];
+// And what is 0 while all is well.
+const FLEET_TROUBLE = [["unproven", "Not proven"], ["deposed", "Lease lost"], ["purges_owed", "Purges owed"]];
 const STEPS = 150; // the samples of five minutes
 const SPAN = 300e3; // five minutes, in ms
 const MINUTE = 30; // the samples of one minute
@@ -221,13 +223,14 @@ function show(s) {
   document.body.classList.toggle("no-fetches", !s.queue);
   document.body.classList.toggle("no-feed", !s.feed);
   document.body.classList.toggle("no-store", !s.store);
+  document.body.classList.toggle("no-fleet", !s.fleet);
 
   showHead(s);
   if (s.history) showFigures(s);
   bars(s.wait);
-  if (s.cache) showCache(s.cache);
+  if (s.cache) showCache(s.cache, s.warm);
   if (s.queue) showUpstreams(s);
-  if (s.store) showStore(s.store);
+  if (s.store) showStore(s.store, s.fleet);
   if (s.queue) showFlights(s.flights);
   if (s.feed) showFeed(s);
   showNotices(s.notices);
@@ -316,7 +319,7 @@ function showClients(s) {
   spark("saved-spark", s.history.open, hue("stale"));
 }
 
-function showCache(c) {
+function showCache(c, warm) {
   const parts = [["cached", "cached", "hit"], ["in_flight", "in flight", "collapsed"], ["failures", "cached failures", "failure"]];
   const words = parts.map(([k, word]) => `${word} ${bytes(c.bytes[k])}`).join(", ");
   say("cache-of", `${bytes(c.bytes.total)} of ${bytes(c.capacity)}`);
@@ -331,7 +334,16 @@ function showCache(c) {
 
   $("cache").innerHTML = parts.map(([k, word, color]) => `<dt><span class="sw ${color}"></span>${word}</dt>
     <dd class="soft">${whole(c.entries[k])}</dd><dd>${bytes(c.bytes[k])}</dd>`).join("") +
-    `<dt class="soft">evicted, last minute</dt><dd></dd><dd>${whole(c.evictions_minute)}</dd>`;
+    `<dt class="soft">evicted, last minute</dt><dd></dd><dd>${whole(c.evictions_minute)}</dd>` +
+    (warm ? warmLine(warm) : "");
+}
+
+// The requests of --warm: those that are not as they should be, and the fresh ones.
+function warmLine(w) {
+  const failed = w.failed ? `<span class="err">${whole(w.failed)} failed</span>` : "";
+  const waiting = w.waiting ? `${whole(w.waiting)} waiting` : "";
+  return `<dt class="soft">kept warm</dt><dd class="soft">${[failed, waiting].filter(Boolean).join(", ")}</dd>
+    <dd>${whole(w.fresh)} fresh</dd>`;
 }
 
 const trouble = (e) => e ? `<span><span class="err">${escaped(e.text)}</span> <span class="soft nowrap">${secs(e.ago_s)} ago</span></span>` : `<span class="soft">none</span>`;
@@ -375,35 +387,42 @@ function showFeed(s) {
     cell("Last trouble", trouble(u.last_error), "said"));
 }
 
-function showStore(st) {
+// A store in a file, or the server of a fleet, which has no figures of a disk.
+function showStore(st, fleet) {
   const since = st.since ? " since " + clock(st.since) : "";
   const states = {
     ok: () => state("ok", "in use" + since),
     unwritable: () => state("stale", "not written" + since),
     off: () => state("bad", "not used" + since),
   };
-  say("store-of", st.capacity ? `${bytes(st.bytes)} of ${bytes(st.capacity)}` : "");
+  say("store-of", fleet ? "shared with a fleet" : `${bytes(st.bytes)} of ${bytes(st.capacity)}`);
 
   const bad = (n) => n ? `<span class="err">${whole(n)}</span>` : "0";
-  const columns = [
+  const written = fleet ? ["Shared", "Not shared"] : ["Written", "Not written"];
+  table("store", [
     ["Where", `<span class="key" title="${escaped(st.name)}">${escaped(st.name)}</span>`, ""],
     ["State", (states[st.state] ?? states.off)(), "state-of"],
-    ["Poems", whole(st.entries), "num"],
+    ...(fleet ? [] : [["Poems", whole(st.entries), "num"]]),
     ["Found", whole(st.hits), "num"],
     ["Found, stale", whole(st.stale), "num"],
     ["Not found", whole(st.misses), "num"],
     ["Too late", whole(st.late), "num"],
-    ["Written", whole(st.written), "num"],
-    ["Not written", bad(st.dropped), "num"],
+    [written[0], whole(st.written), "num"],
+    [written[1], bad(st.dropped), "num"],
     ["Errors", bad(st.errors), "num"],
-  ];
-  for (const [field, name] of SHARED) {
-    if (st[field] !== undefined) columns.push([name, whole(st[field]), "num"]);
-  }
+  ]);
 
-  const head = columns.map(([name, , kind]) => `<th class="${kind}">${name}</th>`).join("");
-  if ($("store").tHead.innerHTML !== `<tr>${head}</tr>`) $("store").tHead.innerHTML = `<tr>${head}</tr>`;
-  rows("store", [columns], (list) => list.map(([name, html, kind]) => cell(name, html, kind)).join(""));
+  if (!fleet) return;
+  const figures = FLEET.map(([field, name]) => [name, whole(fleet[field]), "num"]);
+  const troubles = FLEET_TROUBLE.map(([field, name]) => [name, bad(fleet[field]), "num"]);
+  table("fleet", [["In the fleet", "this proxy", "soft"], ...figures, ...troubles]);
+}
+
+// A table of one row: each column has its name, its text and its class.
+function table(id, columns) {
+  const head = `<tr>${columns.map(([name, , kind]) => `<th class="${kind}">${name}</th>`).join("")}</tr>`;
+  if ($(id).tHead.innerHTML !== head) $(id).tHead.innerHTML = head;
+  rows(id, [columns], (list) => list.map(([name, html, kind]) => cell(name, html, kind)).join(""));
 }
 
 let before = new Map(); // the bytes of each fetch at the last look

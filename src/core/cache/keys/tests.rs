@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::table::Table;
-use crate::cache::{Lookup, Plain, Policy, Remember};
+use crate::cache::{CacheFailure, Lookup, Plain, Policy};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,7 +119,7 @@ fn a_page_picks_keys_and_says_what_is_known_of_them() {
     let (cache, now) = numbers(1 << 30);
     keep(&cache, 1, now);
     let _in_flight = lead(&cache, 2, now);
-    drop(lead(&cache, 3, now).fail(Remember::Yes, now));
+    drop(lead(&cache, 3, now).fail(CacheFailure::Yes, now));
     drop(lead(&cache, 4, now).hit_for_miss(now));
     keep(&cache, 5, now);
     cache.remove(&5, Purge::Soft, now, |_| false);

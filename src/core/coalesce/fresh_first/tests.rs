@@ -1,7 +1,7 @@
 //! What the client of a stale text gets, polled by hand.
 
 use super::*;
-use crate::cache::{Policy, Purge, Remember};
+use crate::cache::{CacheFailure, Policy, Purge};
 use crate::coalesce::{Coalescer, FlightGuard, Found, Verdict};
 use crate::error::Error;
 use futures::FutureExt;
@@ -74,7 +74,7 @@ impl Scene {
     fn fail(&mut self) {
         let refresh = self.refresh.take().expect("it has not ended");
         let subject = "a server".into();
-        refresh.fail(Error::Empty { subject }, Remember::No, self.now);
+        refresh.fail(Error::Empty { subject }, CacheFailure::No, self.now);
     }
 
     /// The client is asked whether it still waits.

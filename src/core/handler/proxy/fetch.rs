@@ -21,7 +21,7 @@ use super::memo::Noted;
 use super::patience::{PACE_BYTES, Patience};
 use super::target::Target;
 use super::{Ask, Proxy};
-use crate::cache::Remember;
+use crate::cache::CacheFailure;
 use crate::client::Query;
 use crate::coalesce::{FlightGuard, Verdict};
 use crate::control::Phase;
@@ -244,14 +244,14 @@ impl Fetch {
             waiting: self.failing_readers(),
         });
 
-        let remember = if error.is_upstreams() {
-            Remember::Yes
+        let caching = if error.is_upstreams() {
+            CacheFailure::Yes
         } else {
-            Remember::No
+            CacheFailure::No
         };
         let lease = self.fleet.lease.take().map(|lease| (lease, error.clone()));
         if self.begun.is_some() {
-            self.guard.fail(error, remember, now);
+            self.guard.fail(error, caching, now);
         } else {
             self.guard.refuse(error, now);
         }

@@ -1,21 +1,100 @@
-//! What an operator does to the texts of a proxy: lists, purges and refreshes them.
+//! What an operator sees of a proxy, and does to its texts: lists, purges and
+//! refreshes them.
 
 use super::key::Key;
 use super::router::Router;
 use super::{Ask, Proxy};
 use crate::cache::{Known, Purge};
 use crate::coalesce::Purged;
-use crate::control::{KeyList, KeyPage, KeyState, KeyView, Refresh, Texts};
+use crate::control::{
+    CacheCounts, Control, FetchCounts, FlightView, KeyList, KeyPage, KeyState, KeyView, Refresh,
+    Snapshot, Texts,
+};
 use crate::observe::Event;
 use crate::observe::FetchCause;
 use crate::protocol::{Protocol, check_line};
+use crate::stats::Stats;
 use crate::tier::{Erase, PurgedElsewhere};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
+impl Control for Proxy {
+    fn snapshot(&self, stats: &Stats, now: Instant) -> Snapshot {
+        let router = self.router();
+        let fetches = self.fetch_counts(&router, stats, now);
+        let sources = router.sources().iter();
+        let upstreams = sources.map(|source| source.counts(now)).collect();
+
+        let warm = self.warm.as_ref();
+        let store = self.tier.as_ref().map(|tier| tier.counts());
+        let store = store.map(|counts| self.fleet.added_to(counts));
+        Snapshot {
+            store,
+            warm: warm.map(|warm| warm.counts(now)),
+            cache: Some(self.cache_counts(fetches.running + fetches.waiting)),
+            fetches: Some(fetches),
+            upstreams,
+            ..Snapshot::of(stats, now)
+        }
+    }
+
+    fn flights(&self, most: usize, now: Instant) -> Vec<FlightView> {
+        self.flights.views(most, now)
+    }
+
+    fn keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
+        self.list_keys(page, now)
+    }
+
+    fn key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
+        self.view_key(name, now)
+    }
+
+    fn purge(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
+        self.purge_texts(texts, how, now)
+    }
+
+    fn refresh(self: Arc<Self>, name: &[u8], now: Instant) -> Refresh {
+        self.refresh_text(name, now)
+    }
+}
+
 impl Proxy {
-    pub(super) fn list_keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
+    fn fetch_counts(&self, router: &Router, stats: &Stats, now: Instant) -> FetchCounts {
+        let mut fetches = FetchCounts {
+            readers: self.texts.readers(),
+            ..FetchCounts::of(stats)
+        };
+        for places in router.places() {
+            let dispatch = &places.dispatch;
+            fetches.running += dispatch.running() as u64;
+            fetches.waiting += dispatch.waiting() as u64;
+            fetches.places += places.number as u64;
+            let oldest = dispatch.oldest();
+            let wait = oldest.map(|since| now.saturating_duration_since(since));
+            fetches.oldest_wait = fetches.oldest_wait.max(wait.unwrap_or_default());
+        }
+        fetches
+    }
+
+    /// `fetches` run or wait.
+    fn cache_counts(&self, fetches: u64) -> CacheCounts {
+        let cache = self.texts.cache();
+        let held = cache.usage();
+        CacheCounts {
+            keys: cache.len() as u64,
+            bytes: cache.held(),
+            capacity: self.settings.capacity,
+            kept: held.kept,
+            in_flight: (fetches, cache.in_flight()),
+            failures: held.negative,
+            evicted_kept: held.evicted_kept,
+            evicted_failures: held.evicted_negative,
+        }
+    }
+
+    fn list_keys(&self, page: &KeyPage<'_>, now: Instant) -> KeyList {
         let cache = self.texts.cache();
         let router = self.router();
         let wanted = |key: &Key| is_listed(&router, key, page.prefix);
@@ -30,7 +109,7 @@ impl Proxy {
     }
 
     /// One key. Of a name that two keys share, that of the request.
-    pub(super) fn view_key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
+    fn view_key(&self, name: &[u8], now: Instant) -> Option<KeyView> {
         let cache = self.texts.cache();
         let keys = self.named(name);
         let known = keys.iter().find_map(|(_, key)| cache.known_of(key, now))?;
@@ -52,7 +131,7 @@ impl Proxy {
     }
 
     /// Purges, counts it, and reports it.
-    pub(super) fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
+    fn purge_texts(&self, texts: Texts<'_>, how: Purge, now: Instant) -> u64 {
         self.count_purge(&texts);
         match texts {
             Texts::All | Texts::Prefix(_) => self.purge_memo(),
@@ -144,6 +223,9 @@ impl Proxy {
                 ("key", name, self.texts.purge(&key, how, now))
             }
         };
+        if let Some(warm) = &self.warm {
+            warm.look_again(now);
+        }
         self.observer.event(Event::Purged {
             scope,
             name: &name,
@@ -171,7 +253,7 @@ impl Proxy {
         }
     }
 
-    pub(super) fn refresh_text(self: &Arc<Self>, name: &[u8], now: Instant) -> Refresh {
+    fn refresh_text(self: &Arc<Self>, name: &[u8], now: Instant) -> Refresh {
         if !self.can_ask_for(name, now) {
             return Refresh::Unknown;
         }

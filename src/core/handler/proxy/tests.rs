@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::coalesce::Verdict;
+use crate::control::Control;
 use crate::observe::Silent;
 use crate::protocol::EndRule;
 use crate::upstream::Upstream;

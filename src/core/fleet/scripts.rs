@@ -30,8 +30,8 @@ local function get(name)
   return found
 end
 local function count(name)
-  local found = get(name) or ''
-  if not string.find(found, '^%d+$') then return 0 end
+  local found = get(name)
+  if not found or not string.find(found, '^%d+$') then return 0 end
   local n = tonumber(found)
   if n > 9007199254740992 then return 0 end
   return n
@@ -81,20 +81,21 @@ local of_key = count(KEYS[6])
 local lease = KEYS[2] .. number(gen) .. '.' .. number(of_key)
 
 local record = false
-local head = ''
-if ARGV[7] == '0' then head = redis.pcall('GETRANGE', KEYS[1], 0, 255) end
-if type(head) == 'string' and head ~= '' then
-  local of, ended, own = string.match(head, '^POEM1 (%d+) (%d+) %d+ %S+ %x+ (%S+) %d+\n')
+local found = ''
+-- One byte more than a record has.
+if ARGV[7] == '0' then found = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5]) end
+if type(found) == 'string' and found ~= '' then
+  local of, ended, own = string.match(found, '^POEM1 (%d+) (%d+) %d+ %S+ %x+ (%S+) %d+\n')
   if of and tonumber(of) == gen then
     local ahead = tonumber(ended) - at
     local age = math.max(0, -ahead)
     local ttl = tonumber(ARGV[1])
     if own ~= '-' then ttl = math.min(tonumber(own) or 0, ttl) end
-    local fits = redis.call('STRLEN', KEYS[1]) <= tonumber(ARGV[5])
+    local fits = #found <= tonumber(ARGV[5])
     if ahead > tonumber(ARGV[9]) then
       redis.pcall('DEL', KEYS[1])
     elseif fits and age < ttl + tonumber(ARGV[2]) then
-      record = redis.call('GET', KEYS[1])
+      record = found
       if age < ttl then
         return {'K', at, gen, seq, '', 0, record, of_key}
       end

@@ -40,6 +40,9 @@ pub(super) struct FleetWire {
     /// The same, since others ran.
     at_once: usize,
     pause: Option<BoxFuture<'static, ()>>,
+    /// The last read took all there was: to read again before the reactor tells of more
+    /// would be a system call in vain, and the crate reads before each question.
+    is_drained: bool,
 }
 
 impl FleetWire {
@@ -52,6 +55,7 @@ impl FleetWire {
             in_a_row: 0,
             at_once: 0,
             pause: None,
+            is_drained: false,
         }
     }
 
@@ -80,6 +84,7 @@ impl FleetWire {
     fn read(&mut self, into: &mut ReadBuf<'_>) -> io::Result<usize> {
         let space = into.initialize_unfilled();
         let count = self.stream.read_now(space)?;
+        self.is_drained = count < space.len();
         match self.ration.look(&space[..count]) {
             Ok(ended) => {
                 let cost = count + ended * EACH_COUNTS;
@@ -106,11 +111,15 @@ impl AsyncRead for FleetWire {
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_turn(cx));
         loop {
-            match self.read(into) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            if self.is_drained {
+                let Poll::Ready(readable) = self.stream.poll_readable(cx) else {
                     (self.in_a_row, self.at_once) = (0, 0);
-                    ready!(self.stream.poll_readable(cx))?;
-                }
+                    return Poll::Pending;
+                };
+                readable?;
+            }
+            match self.read(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_drained = true,
                 read => return Poll::Ready(read.map(drop)),
             }
         }

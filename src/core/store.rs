@@ -46,7 +46,7 @@ use database::{Database, Fault, NewRow, RowHead};
 use files::Looks;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, FutureExt};
-use orders::{Orders, PurgeOrder, StoreQuestion, WantedText};
+use orders::{Added, Orders, PurgeOrder, StoreQuestion, WantedText};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -480,15 +480,15 @@ impl Lease for WriteLease {
             ended,
         };
 
-        let is_added = {
+        let added = {
             let shared = &self.shared;
             let mut orders = shared.lock();
             orders.add(row, purges, &shared.bounds, Instant::now())
         };
-        if is_added {
-            self.shared.changed.notify_all();
-        } else {
-            self.shared.dropped(1, &StoreNews::QueueFull);
+        match added {
+            Added::Waits => {}
+            Added::ChangesTurn => self.shared.changed.notify_all(),
+            Added::NoRoom => self.shared.dropped(1, &StoreNews::QueueFull),
         }
     }
 }

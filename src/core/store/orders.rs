@@ -68,25 +68,43 @@ pub(super) struct Orders {
     pub is_closed: bool,
 }
 
+/// What became of a text that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It waits with others, and the thread knows until when: to wake it for each text
+    /// would cost more than a third of its time.
+    Waits,
+    /// It is the first of a batch, or fills one: the thread is to be woken.
+    ChangesTurn,
+    /// There is no room for it, or the store is being closed.
+    NoRoom,
+}
+
 impl Orders {
     pub fn ask(&mut self, question: StoreQuestion) {
         self.questions.push_back(question);
     }
 
-    /// Adds a text, unless a purge has ended since `ended`. False if there is no room.
-    pub fn add(&mut self, row: NewRow, ended: u64, bounds: &Bounds, now: Instant) -> bool {
+    /// Adds a text, unless a purge has ended since `ended`.
+    pub fn add(&mut self, row: NewRow, ended: u64, bounds: &Bounds, now: Instant) -> Added {
         if ended != self.purges_ended {
-            return true; // it is purged, as if it had been written
+            return Added::Waits; // it is purged, as if it had been written
         }
-        let bytes = self.row_bytes + row.bytes();
+        let before = self.row_bytes;
+        let bytes = before + row.bytes();
         if row.bytes() > bounds.longest || bytes > bounds.queue || self.is_closing {
-            return false;
+            return Added::NoRoom;
         }
 
+        let is_first = self.rows.is_empty();
         self.row_bytes = bytes;
         self.rows_since.get_or_insert(now);
         self.rows.push_back(row);
-        true
+        if is_first || (before < bounds.batch && bytes >= bounds.batch) {
+            Added::ChangesTurn
+        } else {
+            Added::Waits
+        }
     }
 
     /// Ends a purge: nothing of it may be written from now on.
@@ -214,14 +232,14 @@ mod tests {
         let (mut orders, bounds, now) = (Orders::default(), BOUNDS(), Instant::now());
         assert!(matches!(orders.next(&bounds, now), Order::Wait(None)));
 
-        assert!(orders.add(row("a", 100), 0, &bounds, now));
+        assert_ne!(orders.add(row("a", 100), 0, &bounds, now), Added::NoRoom);
         let due = now + BATCH_WAIT;
         assert!(matches!(orders.next(&bounds, now), Order::Wait(Some(at)) if at == due));
         assert_eq!(keys(orders.next(&bounds, due)), ["a"]);
 
         let half = bounds.batch as usize / 2;
         for key in ["b", "c", "d"] {
-            assert!(orders.add(row(key, half), 0, &bounds, now));
+            assert_ne!(orders.add(row(key, half), 0, &bounds, now), Added::NoRoom);
         }
         assert_eq!(keys(orders.next(&bounds, now)), ["b"]);
         orders.is_closing = true;
@@ -231,12 +249,37 @@ mod tests {
     }
 
     #[test]
+    fn the_thread_is_woken_for_the_first_text_and_for_the_one_that_fills_a_batch() {
+        let (mut orders, bounds, now) = (Orders::default(), BOUNDS(), Instant::now());
+        let quarter = bounds.batch as usize / 4;
+        let mut add = |key| orders.add(row(key, quarter), 0, &bounds, now);
+        let told = ["a", "b", "c", "d", "e"].map(&mut add);
+        let first_and_fourth = [
+            Added::ChangesTurn,
+            Added::Waits,
+            Added::Waits,
+            Added::ChangesTurn,
+            Added::Waits,
+        ];
+        assert_eq!(told, first_and_fourth);
+
+        assert!(matches!(orders.next(&bounds, now), Order::Write(_)));
+        purge(&mut orders, Erase::All);
+        let again = orders.add(row("f", 1), 1, &bounds, now);
+        assert_eq!(again, Added::ChangesTurn);
+    }
+
+    #[test]
     fn no_more_than_the_bound_waits_to_be_written() {
         let (mut orders, bounds, now) = (Orders::default(), BOUNDS(), Instant::now());
-        assert!(!orders.add(row("a", bounds.longest as usize), 0, &bounds, now));
+        assert_eq!(
+            orders.add(row("a", bounds.longest as usize), 0, &bounds, now),
+            Added::NoRoom
+        );
 
         let most = bounds.longest as usize - 1;
-        let added = (0..100).filter(|_| orders.add(row("a", most), 0, &bounds, now));
+        let mut add = || orders.add(row("a", most), 0, &bounds, now);
+        let added = (0..100).filter(|_| add() != Added::NoRoom);
         assert_eq!(added.count() as u64, bounds.queue / bounds.longest);
     }
 
@@ -244,11 +287,15 @@ mod tests {
     fn what_is_purged_is_not_written() {
         let (mut orders, bounds, now) = (Orders::default(), BOUNDS(), Instant::now());
         for key in ["a", "b", "ab"] {
-            assert!(orders.add(row(key, 1), 0, &bounds, now));
+            assert_ne!(orders.add(row(key, 1), 0, &bounds, now), Added::NoRoom);
         }
         purge(&mut orders, Erase::Key(b"b".to_vec()));
-        assert!(orders.add(row("late", 1), 0, &bounds, now), "purged");
-        assert!(orders.add(row("new", 1), 1, &bounds, now));
+        assert_eq!(
+            orders.add(row("late", 1), 0, &bounds, now),
+            Added::Waits,
+            "purged"
+        );
+        assert_ne!(orders.add(row("new", 1), 1, &bounds, now), Added::NoRoom);
         purge(
             &mut orders,
             Erase::Picked(Box::new(|key| key.starts_with(b"ab"))),
@@ -258,7 +305,7 @@ mod tests {
         assert!(matches!(orders.next(&bounds, now), Order::Purge(_)));
         assert_eq!(keys(orders.next(&bounds, now + BATCH_WAIT)), ["a", "new"]);
 
-        assert!(orders.add(row("c", 1), 2, &bounds, now));
+        assert_ne!(orders.add(row("c", 1), 2, &bounds, now), Added::NoRoom);
         purge(&mut orders, Erase::All);
         assert!(matches!(orders.next(&bounds, now), Order::Purge(_)));
         assert!(matches!(orders.next(&bounds, now), Order::Wait(None)));
@@ -268,13 +315,13 @@ mod tests {
     fn a_batch_that_is_put_back_is_tried_again_without_what_is_purged() {
         let (mut orders, bounds, now) = (Orders::default(), BOUNDS(), Instant::now());
         for key in ["a", "b"] {
-            assert!(orders.add(row(key, 1), 0, &bounds, now));
+            assert_ne!(orders.add(row(key, 1), 0, &bounds, now), Added::NoRoom);
         }
         let later = now + BATCH_WAIT;
         let Order::Write(batch) = orders.next(&bounds, later) else {
             panic!("nothing is written")
         };
-        assert!(orders.add(row("c", 1), 0, &bounds, later));
+        assert_ne!(orders.add(row("c", 1), 0, &bounds, later), Added::NoRoom);
         purge(&mut orders, Erase::Key(b"b".to_vec()));
         orders.put_back(batch, later);
         assert!(matches!(orders.next(&bounds, later), Order::Purge(_)));

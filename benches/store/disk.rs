@@ -2,7 +2,8 @@
 //! opens.
 //!
 //! *Open*: the time from the start of the process to its ready line, with a store less
-//! without one. *Writer*: the processor time of the store's thread.
+//! without one. *Writer*: the processor time of the store's thread for a text that is
+//! fetched, less that of the question whether it has it, which the thread answers too.
 
 use super::site::Site;
 use super::{Of, ask_all, median};
@@ -51,22 +52,40 @@ fn full_store(context: &Context) -> io::Result<Vec<Figure>> {
     let site = Site::new(context, TEXT)?;
     let rounds = context.scaled(9, 2);
     let count = context.scaled(100_000, 2000) / rounds;
-    let mut writer = Vec::new();
+    let texts = rounds * count;
+    let time_of = |server: &Server, work: &dyn Fn() -> io::Result<()>| {
+        let before = thread_time(server.pid(), "store")?;
+        work()?;
+        let time = thread_time(server.pid(), "store")? - before;
+        io::Result::Ok(time.as_secs_f64() / count as f64)
+    };
+
+    let mut fetches = Vec::new();
     let server = site.start_with_store()?;
     for round in 0..rounds {
-        let before = thread_time(server.pid(), "store")?;
-        site.fill(&server, round * count..(round + 1) * count)?;
-        let time = thread_time(server.pid(), "store")? - before;
-        writer.push(time.as_secs_f64() / count as f64);
+        let names = round * count..(round + 1) * count;
+        fetches.push(time_of(&server, &|| site.fill(&server, names.clone()))?);
     }
     drop(server); // it is killed
-    let texts = rounds * count;
+
+    let mut questions = Vec::new();
+    let server = site.start_with_store_alone()?;
+    for round in 0..rounds {
+        let names = texts + round * count..texts + (round + 1) * count;
+        questions.push(time_of(&server, &|| {
+            site.ask_in_vain(&server, names.clone())
+        })?);
+    }
+    drop(server);
+    let question = median(questions.clone());
+    let writer = fetches.iter().map(|fetch| fetch - question).collect();
     let [clean, killed] = opens(&site, rounds, texts)?;
 
     let work = format!("a store of {texts} texts of 5 kB");
     let work = Of(&work);
     Ok(vec![
         work.seconds("processor time of the writer, a text", 45e-6, writer),
+        work.shown_seconds("processor time of a question in vain", questions),
         work.seconds("open, after a stop", 0.1, clean),
         work.seconds("open, after a kill", 0.3, killed),
     ])

@@ -72,6 +72,11 @@ impl Of<'_> {
         ))
     }
 
+    /// What explains another figure.
+    fn shown_seconds(&self, what: &str, samples: Vec<f64>) -> Figure {
+        figure(Measured::seconds(self.0, what, Wanted::Shown, Ok(samples)))
+    }
+
     fn bytes(&self, what: &str, most: f64, samples: Vec<f64>) -> Figure {
         figure(Measured::bytes(
             self.0,

@@ -36,8 +36,11 @@ impl Site {
 
     /// A proxy that keeps little in memory.
     pub fn start(&self, more: &[&str]) -> io::Result<Server> {
-        let from = self.upstream.addr.to_string();
-        let fixed = ["proxy", &from, "--protocol", "line", "--ttl", "1d"];
+        self.start_before(&self.upstream.addr.to_string(), more)
+    }
+
+    fn start_before(&self, upstream: &str, more: &[&str]) -> io::Result<Server> {
+        let fixed = ["proxy", upstream, "--protocol", "line", "--ttl", "1d"];
         poetry(
             self.cores,
             &[&fixed[..], &["--capacity", "16MiB"], more].concat(),
@@ -52,27 +55,48 @@ impl Site {
         self.start(&["--store", &self.path()])
     }
 
+    /// The same, before an upstream that refuses all connections.
+    pub fn start_with_store_alone(&self) -> io::Result<Server> {
+        self.start_before("127.0.0.1:1", &["--store", &self.path()])
+    }
+
     /// Asks for these texts, and waits until they are written.
     pub fn fill(&self, server: &Server, names: Range<usize>) -> io::Result<()> {
-        let next = AtomicUsize::new(names.start);
-        let ask_some = || -> io::Result<()> {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= names.end {
-                    return Ok(());
-                }
-                ask(server.addr, number, self.text)?;
-            }
-        };
-        at_once(CLIENTS, ask_some)?;
+        for_each(names, |number| {
+            ask(server.addr, number, self.text).map(|_time| ())
+        })?;
         std::thread::sleep(WRITTEN);
         Ok(())
+    }
+
+    /// Asks for texts that nothing has.
+    pub fn ask_in_vain(&self, server: &Server, names: Range<usize>) -> io::Result<()> {
+        for_each(names, |number| {
+            if self.has(server, number) {
+                return Err(io::Error::other("a text came from nowhere"));
+            }
+            Ok(())
+        })
     }
 
     /// Whether the proxy has this text, where nothing answers upstream.
     pub fn has(&self, server: &Server, number: usize) -> bool {
         super::get(server.addr, &name(number)).is_ok_and(|text| text.len() == self.text)
     }
+}
+
+/// Does this for some names, for several at a time.
+fn for_each(names: Range<usize>, work: impl Fn(usize) -> io::Result<()> + Sync) -> io::Result<()> {
+    let next = AtomicUsize::new(names.start);
+    at_once(CLIENTS, || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= names.end {
+                return Ok(());
+            }
+            work(number)?;
+        }
+    })
 }
 
 /// Does the same on several threads.

@@ -220,8 +220,8 @@ impl Storing {
             && !place.addr.is_local()
         {
             return Err(Failure::conflict(format!(
-                "'{upstream}' is another server on each machine, and all that use {place} would \
-                 share its poems; --store-name says which do"
+                "'{upstream}' is another server on each machine, and {place} may be shared with \
+                 others; give the proxies that mean the same upstream a --store-name"
             )));
         }
         let settings = FleetSettings {

@@ -283,6 +283,7 @@ impl FleetCore {
             !is_new
         };
         if !is_told {
+            let why = link::first_sentence(&why);
             self.tell(&StoreNews::Unshared { why });
         }
     }

@@ -282,8 +282,11 @@ async fn pay(shared: &FleetCore, links: &LinkPair) {
                 let number = whole(number).unwrap_or(0);
                 lock(&shared.purges).paid(&owed, number);
             }
-            Some(Err(super::LinkError::Refused { text, .. })) => return shared.unwritable(text),
-            Some(Err(super::LinkError::Lost)) => return,
+            Some(Err(super::LinkError::Refused { text, .. })) => {
+                shared.unwritable(text);
+                return shared.purge_is_owed();
+            }
+            Some(Err(super::LinkError::Lost)) => return shared.purge_is_owed(),
             None => {
                 // No fetch asks meanwhile, so nothing else would notice.
                 shared.failed(shared.silent());

@@ -304,10 +304,18 @@ fn no_link(error: RedisError) -> NoLink {
 /// What the server says of an error.
 fn words_of(error: &RedisError) -> String {
     let code = error.code().unwrap_or("ERR");
+    if code == "NOAUTH" {
+        return "NOAUTH no password was given".into(); // it explains a command instead
+    }
     let detail = error.detail().unwrap_or("no reason given");
-    let shown = format!("{code} {detail}");
-    let shown = shown.trim_end_matches('.');
-    shown.chars().take(WORDS_MOST).collect()
+    first_sentence(&format!("{code} {detail}"))
+}
+
+/// The first sentence of an error's text. Advice follows, or the place in a script.
+pub(super) fn first_sentence(text: &str) -> String {
+    let first = text.split(". ").next().unwrap_or(text);
+    let first = first.trim_end_matches('.');
+    first.chars().take(WORDS_MOST).collect()
 }
 
 /// Why a server can't be reached, without its address.
@@ -317,5 +325,24 @@ fn why_unreached(error: Error) -> String {
         Error::Unreachable { why, .. } | Error::Reset { why, .. } => why,
         Error::Timeout { .. } => "no connection in time".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_error_the_first_sentence_is_told() {
+        let said = "OOM command not allowed when used memory > 'maxmemory'. script: 5a, on \
+                    @user_script:26.";
+        assert_eq!(
+            first_sentence(said),
+            "OOM command not allowed when used memory > 'maxmemory'"
+        );
+        assert_eq!(first_sentence("ERR no."), "ERR no");
+        assert_eq!(first_sentence("ERR 7.0 is told"), "ERR 7.0 is told");
+        assert_eq!(first_sentence(&"x".repeat(999)).len(), WORDS_MOST);
+        assert_eq!(first_sentence(""), "");
     }
 }

@@ -177,7 +177,10 @@ impl fmt::Display for StoreNews {
             }
             StoreNews::Unreached { why } => write!(f, "{why}: on its own until it answers"),
             StoreNews::Refused { why } => {
-                write!(f, "it refuses: {why}; on its own until it does not")
+                write!(
+                    f,
+                    "it does not let the proxy in: {why}; on its own until it does"
+                )
             }
             StoreNews::NotRedis { why } => {
                 write!(f, "{why}; on its own until it answers as Redis does")
@@ -185,13 +188,31 @@ impl fmt::Display for StoreNews {
             StoreNews::Answers { after, alone } => {
                 let after = Duration::from_secs(after.as_secs().max(1));
                 let after = humantime::format_duration(after);
-                write!(
-                    f,
-                    "answers again after {after}; {alone} fetches did not ask it"
-                )
+                write!(f, "answers again after {after}")?;
+                match alone {
+                    0 => Ok(()),
+                    1 => f.write_str("; 1 fetch did not ask it"),
+                    more => write!(f, "; {more} fetches did not ask it"),
+                }
             }
             StoreNews::Unshared { why } => write!(f, "poems are not shared: {why}"),
-            StoreNews::PurgeOwed => f.write_str("purged here; the fleet is told once it answers"),
+            StoreNews::PurgeOwed => f.write_str("purged here; the others are not told yet"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_did_is_told_in_the_right_number() {
+        let told = |alone| {
+            let after = Duration::from_millis(12_800);
+            StoreNews::Answers { after, alone }.to_string()
+        };
+        assert_eq!(told(0), "answers again after 12s");
+        assert_eq!(told(1), "answers again after 12s; 1 fetch did not ask it");
+        assert_eq!(told(2), "answers again after 12s; 2 fetches did not ask it");
     }
 }

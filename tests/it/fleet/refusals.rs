@@ -3,10 +3,12 @@
 
 use super::damage::{NAMES, texts_of};
 use super::parts::{
-    OnItsWay, ask, commit, follow, found, keep, lead, read, read_some, wait_for, word,
+    OnItsWay, Told, ask, commit, follow, found, keep, lead, read, read_some, wait_for, word,
 };
-use crate::support::{Redis, long_poem, wait_until};
-use poetry::tier::{News, Tier};
+use crate::support::{Redis, join, long_poem, wait_until};
+use poetry::cache::Purge;
+use poetry::tier::{Erase, News, Tier};
+use std::sync::Arc;
 use std::thread::scope;
 
 #[test]
@@ -24,6 +26,27 @@ fn a_server_without_memory_is_read_and_takes_no_texts() {
 
     redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     drop(wait_for(&b, b"late", "lead"));
+}
+
+#[test]
+fn a_purge_that_is_refused_is_told_and_reaches_the_others_later() {
+    let Some(redis) = Redis::start() else { return };
+    let told = Arc::new(Told::default());
+    let a = join(&redis.place(), told.clone(), |_| {});
+    let b = redis.fleet();
+    wait_until("it joins", || a.counts().is_open);
+    keep(&b, b"k", b"a poem");
+    redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    a.purge_begins();
+    a.purge(Erase::All, Purge::Hard);
+    let owed = "purged here; the others are not told yet";
+    wait_until("it is told", || told.all().iter().any(|news| news == owed));
+    assert!(a.counts().is_open, "it is no outage");
+
+    redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    drop(wait_for(&b, b"k", "lead"));
+    let times = told.all().iter().filter(|news| *news == owed).count();
+    assert_eq!(times, 1, "{:?}", told.all());
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use super::health::{counted, reason_of, thousands};
 use super::keys::shown;
 use crate::control::{
-    FeedCounts, FetchCounts, FlightView, KeyList, KeyState, KeyView, Snapshot, UpstreamCounts,
-    UpstreamState,
+    FeedCounts, FetchCounts, FleetCounts, FlightView, KeyList, KeyState, KeyView, Snapshot,
+    StoreCounts, StoreState, UpstreamCounts, UpstreamState,
 };
 use humantime::format_duration;
 use std::fmt::Write;
@@ -42,6 +42,13 @@ pub(super) fn status(snapshot: &Snapshot, state: &str, reasons: &[String]) -> St
         let keys = counted(cache.keys, "key");
         lines.add("memory", format!("{keys}, {held} of {capacity} bytes"));
     }
+    if let Some(store) = &snapshot.store {
+        lines.add("store", store_now(store));
+        lines.add("  since start", store_since(store));
+        if let Some(fleet) = &store.fleet {
+            lines.add("  fleet", fleet_since(fleet));
+        }
+    }
     if let Some(feed) = &snapshot.feed {
         lines.add("feed", feed_now(feed));
         lines.add("  since start", feed_since(feed));
@@ -75,6 +82,47 @@ fn fetches_now(fetches: &FetchCounts) -> String {
     }
     let _never_fails = write!(text, "; {} for them", wait(fetches.readers));
     text
+}
+
+fn store_now(store: &StoreCounts) -> String {
+    let state = match store.state {
+        StoreState::Ok => "in use",
+        StoreState::Unwritable => "read, but not written",
+        StoreState::Off => "not in use",
+    };
+    let held = if store.fleet.is_some() {
+        String::new()
+    } else {
+        let (bytes, capacity) = (thousands(store.bytes), thousands(store.capacity));
+        let poems = counted(store.texts, "poem");
+        format!("; {poems}, {bytes} of {capacity} bytes")
+    };
+    let name = crate::escape::text(&store.name);
+    format!("{name}: {state} for {}{held}", time(store.state_for))
+}
+
+fn store_since(store: &StoreCounts) -> String {
+    let numbers = [
+        store.hits,
+        store.stale,
+        store.misses,
+        store.late,
+        store.written,
+        store.dropped,
+    ];
+    let [hits, stale, misses, late, written, dropped] = numbers.map(thousands);
+    let errors = counted(store.errors, "error");
+    format!(
+        "{hits} found, {stale} found stale, {misses} not found, {late} too late; \
+         {written} written, {dropped} not written; {errors}"
+    )
+}
+
+fn fleet_since(fleet: &FleetCounts) -> String {
+    let numbers = [fleet.follows, fleet.leads, fleet.alone, fleet.takeovers];
+    let [follows, leads, alone, takeovers] = numbers.map(thousands);
+    let owed = counted(fleet.purges_owed, "purge");
+    format!("{follows} followed, {leads} led, {alone} alone, {takeovers} taken over; {owed} owed")
 }
 
 fn feed_now(feed: &FeedCounts) -> String {
@@ -282,6 +330,46 @@ mod tests {
             text.lines().all(|line| line.as_bytes()[13] == b' '),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_status_says_how_the_store_is() {
+        let now = Instant::now();
+        let mut snapshot = Snapshot::of(&Stats::new(now), now);
+        let mut store = StoreCounts {
+            name: "/poems".into(),
+            state_for: Duration::from_secs(90),
+            hits: 1204,
+            misses: 2,
+            errors: 1,
+            texts: 3,
+            bytes: 4096,
+            capacity: 1 << 20,
+            ..StoreCounts::default()
+        };
+        snapshot.store = Some(store.clone());
+        let text = status(&snapshot, "ok", &[]);
+        let expected = "
+store         /poems: in use for 1m 30s; 3 poems, 4,096 of 1,048,576 bytes
+  since start 1,204 found, 0 found stale, 2 not found, 0 too late; 0 written, 0 not written; 1 error
+";
+        assert!(text.contains(expected), "{text}");
+
+        store.state = StoreState::Off;
+        store.fleet = Some(FleetCounts {
+            leads: 2,
+            alone: 7,
+            purges_owed: 1,
+            ..FleetCounts::default()
+        });
+        snapshot.store = Some(store);
+        let text = status(&snapshot, "ok", &[]);
+        assert!(
+            text.contains("\nstore         /poems: not in use for 1m 30s\n"),
+            "{text}"
+        );
+        let expected = "\n  fleet       0 followed, 2 led, 7 alone, 0 taken over; 1 purge owed\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

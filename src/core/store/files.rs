@@ -60,13 +60,13 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// New files can be read by their owner alone: they hold what clients are sent.
 /// The folder that a path names; `None` for a bare file name.
 fn folder_of(path: &Path) -> Option<&Path> {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
 }
 
+/// New files can be read by their owner alone: they hold what clients are sent.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options

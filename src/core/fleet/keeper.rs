@@ -174,41 +174,60 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
             shared.renew(&links).await;
         }
 
-        let lost = match rt::race(lost(&links), async {
-            let owes = lock(&shared.purges).owed().is_some();
-            let waits = [
-                is_open.then_some(PROBE_EVERY),
-                has_leases.then(|| RENEW_EVERY.saturating_sub(renewed.elapsed())),
-                owes.then_some(OWED_AGAIN),
-            ];
-            match waits.into_iter().flatten().min() {
-                // A probe has its time, whatever else is wanted.
-                Some(wait) if is_open => rt::sleep(wait).await,
-                Some(wait) => drop(rt::within(wait, wanted).await),
-                None => wanted.await,
-            }
-        })
-        .await
-        {
-            Ok(fault) => Some(fault),
-            Err(()) if silence.is_too_long(Instant::now()) => Some(None),
-            Err(()) => None,
+        let next = NextLook {
+            is_open,
+            renew_in: has_leases.then(|| RENEW_EVERY.saturating_sub(renewed.elapsed())),
+            owes: lock(&shared.purges).owed().is_some(),
         };
-        if let Some(fault) = lost {
-            unlinked(shared, || match fault {
-                Some(fault) => StoreNews::NotRedis {
-                    why: fault.to_string(),
-                },
-                None => StoreNews::Unreached {
-                    why: "the connection is lost".into(),
-                },
-            });
-            if fault.is_some() {
-                add(&shared.figures.tally.errors);
-            }
-            return fault.is_some();
+        match rt::race(lost(&links), next.wait(wanted)).await {
+            Ok(fault) => return link_lost(shared, fault),
+            Err(()) if silence.is_too_long(Instant::now()) => return link_lost(shared, None),
+            Err(()) => {}
         }
     }
+}
+
+/// What the keeper waits for before it looks at everything again.
+struct NextLook {
+    /// Whether the breaker is open, so that the server is probed.
+    is_open: bool,
+    /// When leases are to be renewed, if there are any.
+    renew_in: Option<Duration>,
+    /// Whether the server is to be told of purges.
+    owes: bool,
+}
+
+impl NextLook {
+    async fn wait(self, wanted: impl Future<Output = ()>) {
+        let waits = [
+            self.is_open.then_some(PROBE_EVERY),
+            self.renew_in,
+            self.owes.then_some(OWED_AGAIN),
+        ];
+        match waits.into_iter().flatten().min() {
+            // A probe has its time, whatever else is wanted.
+            Some(wait) if self.is_open => rt::sleep(wait).await,
+            Some(wait) => drop(rt::within(wait, wanted).await),
+            None => wanted.await,
+        }
+    }
+}
+
+/// Tells that the connection is lost, and why if the server sent what is no reply.
+/// Whether it is to be tried again late: it is no Redis.
+fn link_lost(shared: &FleetCore, fault: Option<NotRedis>) -> bool {
+    unlinked(shared, || match fault {
+        Some(fault) => StoreNews::NotRedis {
+            why: fault.to_string(),
+        },
+        None => StoreNews::Unreached {
+            why: "the connection is lost".into(),
+        },
+    });
+    if fault.is_some() {
+        add(&shared.figures.tally.errors);
+    }
+    fault.is_some()
 }
 
 /// Since when probes have been left without an answer. A server that is not asked is

@@ -17,6 +17,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What the header of the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// How long another process may hold the lock before that is an error. A program that
+/// was being started as the last owner ended holds it until it runs: between fork and
+/// exec.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
+
+/// The time between two tries.
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+
 /// Locks the store for this process, for as long as the result lives. SQLite would let
 /// a second one in.
 ///
@@ -53,10 +62,18 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
         local(&lock, reason(&error))
     })?;
 
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(local(path, "in use by another process".into())),
-        Err(TryLockError::Error(error)) => Err(local(&lock, reason(&error))),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(local(&lock, reason(&error))),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(local(path, "in use by another process".into()));
+            }
+        }
     }
 }
 

@@ -66,6 +66,8 @@ impl Ledger {
 
     /// Records that a text begins. Every so often, drops the records that no client can
     /// need any more.
+    ///
+    /// A text may be sent again. Then the latest beginning counts, and the latest end.
     pub fn begin(&self, serial: u64, fault: &'static str) {
         const TIDY: u64 = 4096;
         let began = Instant::now();
@@ -74,10 +76,11 @@ impl Ledger {
         if serial.is_multiple_of(TIDY) {
             texts.retain(|_, record| began - record.ended.unwrap_or(record.began) < MEMORY);
         }
+        let ended = texts.get(&serial).and_then(|record| record.ended);
         let record = TextRecord {
             fault,
             began,
-            ended: None,
+            ended,
         };
         texts.insert(serial, record);
     }
@@ -119,23 +122,50 @@ impl Ledger {
     }
 }
 
-/// The moments at which a proxy was told to forget all it has.
+/// When a proxy was told to purge all it has.
 #[derive(Default)]
-pub struct Signals(Mutex<Vec<Instant>>);
+pub struct Purges(Mutex<Vec<NotedPurge>>);
 
-impl Signals {
-    /// Records a signal; to be called before it is sent.
-    pub fn note(&self) {
-        lock(&self.0).push(Instant::now());
+#[derive(Clone, Copy)]
+struct NotedPurge {
+    /// No later than the order.
+    ordered: Instant,
+    /// From here on nothing from before the order may be served. `None` after a SIGHUP:
+    /// that only makes texts stale.
+    gone: Option<Instant>,
+}
+
+impl Purges {
+    /// Records an order; to be called before it is given. From here on a key may be
+    /// fetched although a fetch from before it is under way.
+    pub fn note_order(&self) {
+        self.note(Instant::now(), None);
     }
 
-    /// Whether there was one at `then` or since.
+    /// Records that all from before `ordered` is gone now.
+    pub fn note_gone(&self, ordered: Instant) {
+        self.note(ordered, Some(Instant::now()));
+    }
+
+    fn note(&self, ordered: Instant, gone: Option<Instant>) {
+        lock(&self.0).push(NotedPurge { ordered, gone });
+    }
+
+    /// Drops the record: the proxy was killed, and may have owed a purge to its fleet.
+    pub fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
+    /// Whether there was an order at `then` or since.
     pub fn any_since(&self, then: Instant) -> bool {
-        lock(&self.0).last().is_some_and(|last| *last >= then)
+        lock(&self.0).iter().any(|purge| purge.ordered >= then)
     }
 
-    /// The last one before `then`.
-    pub fn last_before(&self, then: Instant) -> Option<Instant> {
-        lock(&self.0).iter().rev().find(|at| **at < then).copied()
+    /// Whether a text that began then had to be gone when it was asked for.
+    pub fn forbid(&self, began: Instant, asked: Instant) -> bool {
+        let is_broken = |purge: &NotedPurge| {
+            began < purge.ordered && purge.gone.is_some_and(|gone| gone < asked)
+        };
+        lock(&self.0).iter().any(is_broken)
     }
 }

@@ -6,11 +6,14 @@
 //! cargo bench --bench soak -- 20m             for twenty minutes
 //! cargo bench --bench soak -- 3m --seed 7     with the choices of an earlier run,
 //!                                             but not its timing
+//! cargo bench --bench soak -- 20m --store     a fleet, and a proxy with a file
 //! ```
 //!
-//! There are three proxies: `line` has many names and little memory, `chain` asks
-//! `line`, and `poem` has one poem and less memory than that needs. Behind them an
-//! upstream in this process misbehaves at random. The exit code is 1 if something
+//! There are three proxies that share nothing: `line` has many names and little memory,
+//! `chain` asks `line`, and `poem` has one poem and less memory than that needs. Behind
+//! them an upstream in this process misbehaves at random. With `--store` there are four
+//! others: three share a server of Redis, which is stopped, killed and emptied
+//! meanwhile, and one has a file. They are killed, too. The exit code is 1 if something
 //! happened that the proxy promises never to do.
 
 #[path = "../arguments.rs"]
@@ -24,24 +27,26 @@ mod ledger;
 mod plan;
 mod proxies;
 mod report;
+mod scenes;
+mod server;
 mod text;
+mod trouble;
 mod upstream;
 mod watch;
 
 use arguments::Arguments;
-use clients::{Client, Endpoint};
-use ledger::{Ledger, Signals};
-use plan::{SIGNAL_PAUSE, SLACK, THREADS};
-use proxies::{Proxy, ProxyOptions};
+use clients::{Client, Scene};
+use ledger::{Ledger, Purges};
+use plan::{SIGNAL_PAUSE, SLACK};
+use proxies::Proxy;
 use rustix::process::Signal;
+use scenes::SoakedFleet;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use upstream::UpstreamOptions;
 use watch::Watched;
 
 /// How long a soak lasts without an argument. Short: a plain `cargo bench` runs it too.
@@ -75,21 +80,26 @@ fn main() -> ExitCode {
 struct Plan {
     time: Duration,
     seed: u64,
+    /// Whether the proxies have stores.
+    has_stores: bool,
 }
 
 fn parse(args: &[String]) -> Result<Plan, String> {
     let mut plan = Plan {
         time: SHORT,
         seed: fastrand::u64(..1_000_000),
+        has_stores: false,
     };
 
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        if arg == "--seed" {
+        if arg == "--store" {
+            plan.has_stores = true;
+        } else if arg == "--seed" {
             let number = args.next().and_then(|number| number.parse().ok());
             plan.seed = number.ok_or("--seed wants a number")?;
         } else {
-            let wanted = |e| format!("{arg}: {e}; wanted a duration like 20m, or --seed N");
+            let wanted = |e| format!("{arg}: {e}; wanted a duration like 20m, --seed N or --store");
             plan.time = humantime::parse_duration(arg).map_err(wanted)?;
         }
     }
@@ -101,85 +111,87 @@ fn soak(plan: Plan) -> io::Result<bool> {
     let time = humantime::format_duration(plan.time);
     println!("soaking for {time}, seed {}", plan.seed);
     let ledger = Arc::new(Ledger::new());
-    let signals: [Arc<Signals>; 3] = Default::default();
-    let proxies = start_proxies(&ledger, &signals, plan.seed)?;
-    let endpoints = Arc::new(endpoints(&proxies, &signals));
-    warm_up(&proxies)?;
-    let watched: Vec<Watched> = proxies
+    let soaked = if plan.has_stores {
+        scenes::with_stores(&ledger, plan.seed)?
+    } else {
+        Some(scenes::alone(&ledger, plan.seed)?)
+    };
+    let Some(soaked) = soaked else {
+        println!("skipped: neither redis-server nor valkey-server is installed");
+        return Ok(true);
+    };
+
+    warm_up(&soaked.proxies)?;
+    let watched: Vec<Watched> = soaked
+        .proxies
         .into_iter()
         .map(Watched::new)
         .collect::<io::Result<_>>()?;
 
-    let clients = start_clients(&ledger, &endpoints, plan.seed);
-    let result = watch(&watched, &ledger, &signals, plan);
+    let start = Instant::now();
+    let clients = start_clients(&ledger, &Arc::new(soaked.scene), plan.seed);
+    let trouble = soaked
+        .fleet
+        .map(|fleet| start_trouble(fleet, &ledger, plan.seed));
+    let result = watch(&watched, &ledger, &soaked.purges, plan);
     ledger.over.store(true, Ordering::Release);
     for client in clients {
         if client.join().is_err() {
             ledger.violation("the soak", "a client panicked");
         }
     }
+    let troubled = trouble.map(|trouble| trouble.join().expect("trouble does not panic"));
+    let fleet = troubled.transpose()?;
     result?;
 
-    for proxy in &watched {
-        proxy.check_rest(&ledger)?;
-    }
-    println!();
-    for proxy in watched.iter().rev() {
-        proxy.check_stop(&ledger)?; // a proxy before the one behind it
-    }
+    check(&watched, fleet, start.elapsed(), &ledger)?;
     Ok(report::verdict(&ledger, plan.seed))
 }
 
-/// Starts `line`, `chain` and `poem`, and the upstreams behind them.
-fn start_proxies(
-    ledger: &Arc<Ledger>,
-    signals: &[Arc<Signals>; 3],
-    seed: u64,
-) -> io::Result<[Arc<Proxy>; 3]> {
-    let options = |name, takes_line, signals: &Arc<Signals>| UpstreamOptions {
-        name,
-        seed,
-        takes_line,
-        is_single: takes_line,
-        signals: signals.clone(),
-    };
-    let upstream = |options| upstream::start(options, ledger.clone());
-    let proxy = |options: ProxyOptions| Proxy::start(&options, ledger.clone()).map(Arc::new);
+/// Checks all once no client is left.
+fn check(
+    watched: &[Watched],
+    fleet: Option<SoakedFleet>,
+    time: Duration,
+    ledger: &Ledger,
+) -> io::Result<()> {
+    for proxy in watched {
+        proxy.check_rest(ledger)?;
+    }
+    if let Some(SoakedFleet {
+        fleet, upstream, ..
+    }) = &fleet
+    {
+        fleet.check(upstream.whole(), time, ledger)?;
+    }
 
-    let line_upstream: SocketAddr = upstream(options("line", true, &signals[0]))?;
-    let line = proxy(ProxyOptions::line("line", line_upstream))?;
-    let chain = proxy(ProxyOptions::line("chain", line.addr))?;
-    let poem_upstream = upstream(options("poem", false, &signals[2]))?;
-    let poem = proxy(ProxyOptions::poem("poem", poem_upstream))?;
-    Ok([line, chain, poem])
+    println!();
+    for proxy in watched.iter().rev() {
+        proxy.check_stop(ledger)?; // a proxy before the one behind it
+    }
+    Ok(())
 }
 
-fn endpoints(proxies: &[Arc<Proxy>; 3], signals: &[Arc<Signals>; 3]) -> Vec<Endpoint> {
-    let [line, chain, poem] = proxies;
-    let endpoint = |proxy: &Proxy, signals: Option<&Arc<Signals>>| Endpoint {
-        name: proxy.name,
-        addr: proxy.addr,
-        takes_line: true,
-        links: 1,
-        signals: signals.cloned(),
-    };
-
-    vec![
-        endpoint(line, Some(&signals[0])),
-        Endpoint {
-            links: 2,
-            ..endpoint(chain, None)
-        },
-        Endpoint {
-            takes_line: false,
-            ..endpoint(poem, Some(&signals[2]))
-        },
-    ]
+/// Troubles the fleet on a thread of its own, which returns it at the end.
+fn start_trouble(
+    mut soaked: SoakedFleet,
+    ledger: &Arc<Ledger>,
+    seed: u64,
+) -> JoinHandle<io::Result<SoakedFleet>> {
+    let ledger = ledger.clone();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    std::thread::spawn(move || {
+        let troubled = soaked.fleet.trouble(&ledger, &mut rng);
+        if let Err(error) = &troubled {
+            ledger.violation("the soak", error);
+        }
+        troubled.map(|()| soaked)
+    })
 }
 
 /// Sends each proxy one request, so that its threads, reactor and timers exist before
 /// anything is counted.
-fn warm_up(proxies: &[Arc<Proxy>; 3]) -> io::Result<()> {
+fn warm_up(proxies: &[Arc<Proxy>]) -> io::Result<()> {
     for proxy in proxies {
         let mut stream = std::net::TcpStream::connect(proxy.addr)?;
         stream.set_read_timeout(Some(plan::HANG))?;
@@ -192,18 +204,14 @@ fn warm_up(proxies: &[Arc<Proxy>; 3]) -> io::Result<()> {
     Ok(())
 }
 
-fn start_clients(
-    ledger: &Arc<Ledger>,
-    endpoints: &Arc<Vec<Endpoint>>,
-    seed: u64,
-) -> Vec<JoinHandle<()>> {
+fn start_clients(ledger: &Arc<Ledger>, scene: &Arc<Scene>, seed: u64) -> Vec<JoinHandle<()>> {
     let storms = Arc::new(AtomicUsize::new(0));
-    let threads = THREADS as u64;
+    let threads = scene.threads as u64;
 
     (0..threads)
         .map(|number| Client {
             ledger: ledger.clone(),
-            endpoints: endpoints.clone(),
+            scene: scene.clone(),
             storms: storms.clone(),
             rng: fastrand::Rng::with_seed(seed.wrapping_mul(threads) + number),
         })
@@ -211,11 +219,11 @@ fn start_clients(
         .collect()
 }
 
-/// Takes samples, sends signals and prints progress, until the time is up.
+/// Takes samples, has the proxies purge and prints progress, until the time is up.
 fn watch(
     watched: &[Watched],
     ledger: &Ledger,
-    signals: &[Arc<Signals>; 3],
+    purges: &[Arc<Purges>],
     plan: Plan,
 ) -> io::Result<()> {
     let mut rng = fastrand::Rng::with_seed(plan.seed);
@@ -231,9 +239,8 @@ fn watch(
             proxy.sample(ledger)?;
         }
 
-        if start.elapsed() > next_signal {
-            signals[turn % 3].note();
-            watched[turn % 3].proxy.signal(Signal::HUP)?;
+        if start.elapsed() > next_signal && !purges.is_empty() {
+            purge(turn, watched, purges)?;
             next_signal = start.elapsed() + pause();
             turn += 1;
         }
@@ -242,5 +249,21 @@ fn watch(
             next_progress += PROGRESS;
         }
     }
+    Ok(())
+}
+
+/// Has one proxy after the other purge all it has: at once, or softly by SIGHUP.
+fn purge(turn: usize, watched: &[Watched], purges: &[Arc<Purges>]) -> io::Result<()> {
+    let number = turn % purges.len();
+    let proxy = &watched[number].proxy;
+    let ordered = Instant::now();
+    purges[number].note_order();
+
+    let is_soft = (turn / purges.len()).is_multiple_of(2);
+    if is_soft {
+        return proxy.signal(Signal::HUP);
+    }
+    proxy.purge()?;
+    purges[number].note_gone(ordered);
     Ok(())
 }

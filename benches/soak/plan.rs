@@ -53,7 +53,22 @@ pub const HANG: Duration = Duration::from_secs(30);
 /// How long the record of a text is kept. No client is busy with a text for longer.
 pub const MEMORY: Duration = Duration::from_secs(120);
 
-/// The pause between two signals to forget everything, in milliseconds.
+/// How many clients a fleet has, and the proxy with a file beside it.
+pub const FLEET_THREADS: usize = 300;
+/// How many names they ask for: few, so that all proxies want the same at once.
+pub const KEYS_OF_FLEET: usize = 20;
+/// The longest pause between two requests of such a client, in milliseconds. Without it
+/// the machine would be too busy for the store to answer in time.
+pub const PAUSE_MS: u64 = 1_000;
+/// `--max-clients` there. Some clients of a storm wait.
+pub const FLEET_CLIENTS: usize = 120;
+/// How long a key of the fleet keeps its text, so that a fetch that takes over from
+/// another mostly brings the same, and sometimes not.
+pub const SAME_FOR: Duration = Duration::from_secs(5);
+/// The pause between two troubles of a fleet, in milliseconds.
+pub const TROUBLE_PAUSE: std::ops::Range<u64> = 500..3_000;
+
+/// The pause between two purges of everything, in milliseconds.
 pub const SIGNAL_PAUSE: std::ops::Range<u64> = 2_000..6_000;
 
 /// A choice, its weight, and its name.

@@ -3,12 +3,14 @@
 
 use crate::ledger::{Ledger, lock};
 use crate::plan::{
-    CAPACITY, CLIENT_TIMEOUT, DRAIN_TIMEOUT, FAIL_TTL, FETCH_TIMEOUT, GRACE, IDLE_TIMEOUT,
+    CAPACITY, CLIENT_TIMEOUT, DRAIN_TIMEOUT, FAIL_TTL, FETCH_TIMEOUT, GRACE, HANG, IDLE_TIMEOUT,
     MAX_CLIENTS, MAX_POEM, SLACK, TIGHT_CAPACITY, TTL, UPSTREAM_CONNS,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -18,11 +20,15 @@ use std::time::{Duration, Instant};
 pub const POETRY: &str = env!("CARGO_BIN_EXE_poetry");
 
 /// How a proxy is started.
+#[derive(Clone)]
 pub struct ProxyOptions {
     pub name: &'static str,
     pub protocol: &'static str,
     pub upstream: SocketAddr,
     pub capacity: usize,
+    pub max_clients: usize,
+    /// As `--store` takes it.
+    pub store: Option<String>,
 }
 
 impl ProxyOptions {
@@ -32,22 +38,22 @@ impl ProxyOptions {
             protocol: "line",
             upstream,
             capacity: CAPACITY,
+            max_clients: MAX_CLIENTS,
+            store: None,
         }
     }
 
     pub fn poem(name: &'static str, upstream: SocketAddr) -> ProxyOptions {
         ProxyOptions {
-            name,
             protocol: "poem",
-            upstream,
             capacity: TIGHT_CAPACITY,
+            ..ProxyOptions::line(name, upstream)
         }
     }
 
     fn command(&self) -> Command {
         let ms = |time: Duration| format!("{}ms", time.as_millis());
         let options = [
-            ("--listen", "127.0.0.1:0".to_string()),
             ("--protocol", self.protocol.to_string()),
             ("--ttl", ms(TTL)),
             ("--grace", ms(GRACE)),
@@ -59,17 +65,18 @@ impl ProxyOptions {
             ("--max-poem", MAX_POEM.to_string()),
             ("--capacity", self.capacity.to_string()),
             ("--upstream-conns", UPSTREAM_CONNS.to_string()),
-            ("--max-clients", MAX_CLIENTS.to_string()),
+            ("--max-clients", self.max_clients.to_string()),
         ];
+        let store = self.store.iter().map(|store| ("--store", store.clone()));
         let args = options
             .into_iter()
+            .chain(store)
             .flat_map(|(name, value)| [name.to_string(), value]);
 
         let mut command = Command::new(POETRY);
         command
             .arg("proxy")
             .args(args)
-            .arg(self.upstream.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -77,56 +84,97 @@ impl ProxyOptions {
     }
 }
 
-/// A running proxy. Dropping it kills the process, also when the soak fails.
+/// A proxy. Dropping it kills the process, also when the soak fails.
 pub struct Proxy {
     pub name: &'static str,
     pub addr: SocketAddr,
-    pub capacity: usize,
-    child: Mutex<Child>,
-    pid: Pid,
+    options: ProxyOptions,
+    ledger: Arc<Ledger>,
+    folder: tempfile::TempDir,
+    running: Mutex<Running>,
+}
+
+/// The process of a proxy. There is another after a kill.
+struct Running {
+    child: Child,
     /// The thread that reads the log; it returns the number of lines.
-    log: Mutex<Option<JoinHandle<u64>>>,
+    log: Option<JoinHandle<u64>>,
+    /// The lines that the processes before it logged.
+    lines_before: u64,
 }
 
 impl Proxy {
     pub fn start(options: &ProxyOptions, ledger: Arc<Ledger>) -> io::Result<Proxy> {
-        let name = options.name;
-        let mut child = options.command().spawn()?;
-        let out = child.stdout.take().expect("stdout is piped");
-        let err = child.stderr.take().expect("stderr is piped");
-        let pid = Pid::from_child(&child);
-        let mut proxy = Proxy {
-            name,
-            addr: SocketAddr::from(([0, 0, 0, 0], 0)),
-            capacity: options.capacity,
-            child: Mutex::new(child),
-            pid,
-            log: Mutex::default(),
-        };
+        let folder = tempfile::tempdir()?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (addr, running) = launch(options, any, &admin_in(&folder), &ledger)?;
+        Ok(Proxy {
+            name: options.name,
+            addr,
+            options: options.clone(),
+            ledger,
+            folder,
+            running: Mutex::new(running),
+        })
+    }
 
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
-        let last = line.trim_end().rsplit(' ').next().unwrap_or_default();
-        let failed = |_| io::Error::other(format!("{name} did not start"));
-        proxy.addr = last.parse().map_err(failed)?;
+    /// Kills it, and starts it again on its address.
+    pub fn kill_and_restart(&self) -> io::Result<()> {
+        let mut running = lock(&self.running);
+        let lines_before = running.kill();
 
-        let log = std::thread::spawn(move || watch_log(name, err, &ledger));
-        proxy.log = Mutex::new(Some(log));
-        Ok(proxy)
+        let admin = admin_in(&self.folder);
+        let (_same, new) = launch(&self.options, self.addr, &admin, &self.ledger)?;
+        *running = new;
+        running.lines_before = lines_before;
+        Ok(())
+    }
+
+    pub fn options(&self) -> &ProxyOptions {
+        &self.options
     }
 
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        Ok(kill_process(self.pid, signal)?)
+        Ok(kill_process(
+            Pid::from_child(&lock(&self.running).child),
+            signal,
+        )?)
+    }
+
+    /// Asks its endpoint for operators, in a line or over HTTP.
+    pub fn ask(&self, request: &str) -> io::Result<String> {
+        let mut stream = UnixStream::connect(admin_in(&self.folder))?;
+        stream.set_read_timeout(Some(HANG))?;
+        stream.write_all(request.as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// Purges all, at once.
+    pub fn purge(&self) -> io::Result<()> {
+        self.ask("purge --all\n").map(|_count| ())
+    }
+
+    /// What `/status` says.
+    pub fn status(&self) -> io::Result<serde_json::Value> {
+        let answer = self.ask("GET /status HTTP/1.1\r\nHost: poetry\r\n\r\n")?;
+        let (_head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        serde_json::from_str(body).map_err(io::Error::other)
     }
 
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> io::Result<usize> {
-        Ok(std::fs::read_dir(self.file("fd"))?.count())
+        let running = lock(&self.running);
+        Ok(std::fs::read_dir(running.file("fd"))?.count())
     }
 
     /// Its private memory, in bytes: every page it has written that no file backs.
     pub fn memory(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(self.file("status"))?;
+        let running = lock(&self.running);
+        let status = std::fs::read_to_string(running.file("status"))?;
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"));
@@ -140,18 +188,15 @@ impl Proxy {
         // Among the fields behind the name. The system's time follows it.
         const UTIME: usize = 11;
 
-        let stat = std::fs::read_to_string(self.file("stat"))?;
+        let running = lock(&self.running);
+        let stat = std::fs::read_to_string(running.file("stat"))?;
         let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
         let times = fields.skip(UTIME).take(2);
         Ok(times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
     }
 
-    fn file(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.pid.as_raw_nonzero())
-    }
-
     pub fn is_running(&self) -> io::Result<bool> {
-        Ok(lock(&self.child).try_wait()?.is_none())
+        Ok(lock(&self.running).child.try_wait()?.is_none())
     }
 
     /// Sends SIGTERM. Returns the exit code, or `None` if it has not ended within the
@@ -161,31 +206,73 @@ impl Proxy {
 
         self.signal(Signal::TERM)?;
         let start = Instant::now();
+        let mut running = lock(&self.running);
         let mut code = None;
         while code.is_none() && start.elapsed() < DRAIN_TIMEOUT + SLACK {
-            let status = lock(&self.child).try_wait()?;
+            let status = running.child.try_wait()?;
             code = status.and_then(|status| status.code());
             std::thread::sleep(PAUSE);
         }
-
-        self.kill();
-        let log = lock(&self.log).take();
-        let lines = log.and_then(|log| log.join().ok());
-        Ok((code, lines.unwrap_or_default()))
-    }
-
-    /// Kills the process, unless it has been reaped already.
-    fn kill(&self) {
-        let mut child = lock(&self.child);
-        let _ended = child.kill();
-        let _reaped = child.wait();
+        Ok((code, running.kill()))
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.kill();
+impl Running {
+    fn file(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.child.id())
     }
+
+    /// Kills the process, unless it has been reaped already. Returns how many lines
+    /// were logged.
+    fn kill(&mut self) -> u64 {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+        let lines = self.log.take().and_then(|log| log.join().ok());
+        self.lines_before + lines.unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn admin_in(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("admin")
+}
+
+/// Starts a process, and returns its address.
+fn launch(
+    options: &ProxyOptions,
+    addr: SocketAddr,
+    admin: &Path,
+    ledger: &Arc<Ledger>,
+) -> io::Result<(SocketAddr, Running)> {
+    let name = options.name;
+    let mut command = options.command();
+    command
+        .args(["--listen", &addr.to_string()])
+        .args(["--admin", &format!("unix:{}", admin.display())])
+        .arg(options.upstream.to_string());
+
+    let mut child = command.spawn()?;
+    let out = child.stdout.take().expect("stdout is piped");
+    let err = child.stderr.take().expect("stderr is piped");
+    let ledger = ledger.clone();
+    let log = std::thread::spawn(move || watch_log(name, err, &ledger));
+    let running = Running {
+        child,
+        log: Some(log),
+        lines_before: 0,
+    };
+
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line)?;
+    let last = line.trim_end().rsplit(' ').next().unwrap_or_default();
+    let failed = |_| io::Error::other(format!("{name} did not start"));
+    Ok((last.parse().map_err(failed)?, running))
 }
 
 /// Reads the log to its end and returns the number of its lines. A bug that the proxy

@@ -43,6 +43,10 @@ pub fn verdict(ledger: &Ledger, seed: u64) -> bool {
     print_table("what the upstream did", &ENDS, &counts);
     print_table("a client that", &OUTCOMES, &counts);
 
+    if counts.keys().any(|(_, outcome)| *outcome == "times") {
+        print_table("what happened to the fleet", &["times"], &counts);
+    }
+
     let violations = ledger.violations();
     let sum: u64 = violations.values().sum();
     println!("\n{sum} violations, seed {seed}");

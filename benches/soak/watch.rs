@@ -2,7 +2,7 @@
 //! be as it was at the start, use no processor time, and end when it is told to.
 
 use crate::ledger::{Ledger, lock};
-use crate::plan::{CLIENT_TIMEOUT, FETCH_TIMEOUT, MAX_CLIENTS, MAX_POEM, SLACK, UPSTREAM_CONNS};
+use crate::plan::{CLIENT_TIMEOUT, FETCH_TIMEOUT, MAX_POEM, SLACK, UPSTREAM_CONNS};
 use crate::proxies::Proxy;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 pub const EVERY: Duration = Duration::from_secs(1);
 
 /// Beside clients and fetches: one that has just been accepted to be answered at once,
-/// and one that is being closed.
-const OTHER_DESCRIPTORS: usize = 4;
+/// one that is being closed, an operator, and two connections to the server of a fleet
+/// beside two that are being closed.
+const OTHER_DESCRIPTORS: usize = 8;
 
 /// What an allocator may keep beside what is in use, in bytes. The memory of a proxy
 /// that leaks nothing goes up and down with what happens to be in flight. A leak of a
@@ -81,7 +82,12 @@ impl Watched {
     }
 
     fn check_descriptors(&self, open: usize, ledger: &Ledger) {
-        let most = self.descriptors_at_start + MAX_CLIENTS + UPSTREAM_CONNS + OTHER_DESCRIPTORS;
+        let options = self.proxy.options();
+        let clients = match options.store {
+            None => options.max_clients,
+            Some(_) => 2 * options.max_clients, // so many that half of them wait half-closed
+        };
+        let most = self.descriptors_at_start + clients + UPSTREAM_CONNS + OTHER_DESCRIPTORS;
         if open > most {
             let name = self.proxy.name;
             let what = format!("{name} has {open} descriptors, more than {most}");
@@ -104,7 +110,7 @@ impl Watched {
     fn memory_bound(&self) -> u64 {
         const BURST: usize = 128 << 10;
         let fetches = UPSTREAM_CONNS * (BURST + MAX_POEM);
-        self.memory_at_start + (self.proxy.capacity + fetches) as u64 + MEMORY_SLACK
+        self.memory_at_start + (self.proxy.options().capacity + fetches) as u64 + MEMORY_SLACK
     }
 
     /// Checks a proxy that all clients have left: their descriptors are closed, memory

@@ -3,8 +3,8 @@
 
 mod request;
 
-use crate::ledger::{Ledger, Signals};
-use crate::plan::{HANG, KEYS, STORM, STORMS, Weighted, choose};
+use crate::ledger::{Ledger, Purges};
+use crate::plan::{HANG, STORM, STORMS, Weighted, choose};
 use fastrand::Rng;
 use request::{Ending, Request, connect};
 use std::io::{self, Read};
@@ -22,9 +22,24 @@ pub struct Endpoint {
     pub takes_line: bool,
     /// How many proxies cache a text one after the other.
     pub links: u32,
-    /// When it was told to forget. `None` if it has a proxy behind it, which would not
-    /// have forgotten.
-    pub signals: Option<Arc<Signals>>,
+    /// When it was told to purge. `None` if it has a proxy behind it, which has not
+    /// purged.
+    pub purges: Option<Arc<Purges>>,
+    /// Whether it is killed now and then: what can't connect then is no surprise.
+    pub is_killed: bool,
+}
+
+/// What all clients know.
+pub struct Scene {
+    pub endpoints: Vec<Endpoint>,
+    /// Indices of endpoints: one that stands here more often is asked more often.
+    pub shares: Vec<usize>,
+    /// How many clients there are.
+    pub threads: usize,
+    /// How many names there are to ask for.
+    pub keys: usize,
+    /// The longest pause of a client between two requests, in milliseconds.
+    pub pause_ms: u64,
 }
 
 /// What a client does.
@@ -64,7 +79,7 @@ const BEHAVIOURS: [Weighted<Behaviour>; 11] = [
 /// A client thread.
 pub struct Client {
     pub ledger: Arc<Ledger>,
-    pub endpoints: Arc<Vec<Endpoint>>,
+    pub scene: Arc<Scene>,
     /// How many storms are under way.
     pub storms: Arc<AtomicUsize>,
     pub rng: Rng,
@@ -73,13 +88,11 @@ pub struct Client {
 impl Client {
     /// Asks again and again until the soak is over.
     pub fn run(mut self) {
-        // The first endpoint has all the names, so it gets most requests.
-        const SHARES: [usize; 5] = [0, 0, 0, 1, 2];
-
         while !self.ledger.is_over() {
             let (behaviour, name) = choose(&mut self.rng, &BEHAVIOURS);
-            let endpoints = self.endpoints.clone();
-            let endpoint = &endpoints[SHARES[self.rng.usize(..SHARES.len())]];
+            let scene = self.scene.clone();
+            let share = self.rng.usize(..scene.shares.len());
+            let endpoint = &scene.endpoints[scene.shares[share]];
 
             let result = match behaviour {
                 Behaviour::Storms => self.storm(endpoint, name),
@@ -90,6 +103,8 @@ impl Client {
                 let what = format!("a client that {name} at {}: {error}", endpoint.name);
                 self.ledger.violation("client", what);
             }
+            let pause = self.rng.u64(..=scene.pause_ms);
+            std::thread::sleep(Duration::from_millis(pause));
         }
     }
 
@@ -101,7 +116,8 @@ impl Client {
         if !endpoint.takes_line {
             return endpoint.name.to_string();
         }
-        let most = if self.rng.bool() { POPULAR } else { KEYS };
+        let keys = self.scene.keys;
+        let most = if self.rng.bool() { POPULAR } else { keys };
         format!("name{}", self.rng.usize(..most))
     }
 
@@ -221,28 +237,38 @@ impl Client {
         request.read_to_end(stream)
     }
 
-    /// Sends bytes that are not a request. They must get no answer in the line
-    /// protocol; in the poem protocol they must not matter.
+    /// Sends bytes that are not a request, or only where the client closes behind them.
+    /// Else they must get no answer in the line protocol; in the poem protocol they
+    /// must not matter.
     fn send_nonsense(
         &mut self,
         request: &mut Request,
         stream: &mut TcpStream,
     ) -> io::Result<Ending> {
         const TOO_LONG: usize = 4 << 10;
+        /// A request only if the client closes behind it.
+        const UNENDED: &str = "a-line-without-its-end";
 
         let half_closes = self.rng.bool();
-        let nonsense = match self.rng.u32(..3) {
+        let takes_line = request.endpoint.takes_line;
+        let kind = self.rng.u32(..3);
+        let nonsense = match kind {
             0 => vec![b'x'; self.rng.usize(1025..TOO_LONG)],
             1 => vec![0x07; self.rng.usize(1..TOO_LONG)],
-            _ => b"a line without its end".to_vec(),
+            _ => UNENDED.as_bytes().to_vec(),
         };
         request.send(stream, &nonsense);
-        let takes_line = request.endpoint.takes_line;
         if half_closes || !takes_line {
             let _broken_already = stream.shutdown(Shutdown::Write);
         }
 
         let ending = request.read_to_end(stream)?;
+        let is_ended_by_close = takes_line && half_closes && kind == 2;
+        if is_ended_by_close {
+            request.key = UNENDED.to_string();
+            return Ok(ending);
+        }
+
         if takes_line && (ending == Ending::Clean || !request.got.is_empty()) {
             let name = request.endpoint.name;
             let got = request.got.len();
@@ -288,6 +314,7 @@ impl Client {
     /// Runs `poetry fetch` as a process, and checks its output against its exit code.
     fn fetch(&mut self, endpoint: &Endpoint, name: &'static str) -> io::Result<()> {
         const RESET: i32 = 56;
+        const NOT_REACHED: i32 = 7;
 
         let mut request = Request::new(endpoint, self.key(endpoint), name);
         let mut command = Command::new(crate::proxies::POETRY);
@@ -304,6 +331,7 @@ impl Client {
         match out.status.code() {
             Some(0) => request.check(&self.ledger, Ending::Clean),
             Some(RESET) => request.check(&self.ledger, Ending::Reset),
+            Some(NOT_REACHED) if endpoint.is_killed => self.ledger.count(name, "reset"),
             code => {
                 let errors = String::from_utf8_lossy(&out.stderr);
                 let what = format!("{}: fetch exited with {code:?}: {errors}", endpoint.name);

@@ -33,13 +33,17 @@ pub struct Request<'a> {
     is_broken: bool,
 }
 
-/// A connection whose reads and writes time out. `None` if it was reset already.
+/// A connection whose reads and writes time out. `None` if it was reset already, or
+/// refused by a proxy that is killed now and then.
 ///
 /// `connect_timeout` would ask for SO_ERROR and swallow a reset that must be seen
 /// behind the bytes.
 pub fn connect(endpoint: &Endpoint) -> io::Result<Option<TcpStream>> {
     let stream = match TcpStream::connect(endpoint.addr) {
         Err(e) if e.kind() == ErrorKind::ConnectionReset => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused && endpoint.is_killed => {
+            return Ok(None);
+        }
         other => other?,
     };
     stream.set_read_timeout(Some(HANG))?;
@@ -148,10 +152,9 @@ impl<'a> Request<'a> {
             return Err(("too old", format!("{named}, {age:?}")));
         }
 
-        let signals = self.endpoint.signals.as_ref();
-        let forgotten = signals.and_then(|signals| signals.last_before(self.at - SLACK));
-        if forgotten.is_some_and(|signal| text.began < signal) {
-            return Err(("not forgotten", named));
+        let purges = self.endpoint.purges.as_ref();
+        if purges.is_some_and(|purges| purges.forbid(text.began, self.at)) {
+            return Err(("not purged", named));
         }
         Ok(if ended < self.at { "kept" } else { "fetched" })
     }

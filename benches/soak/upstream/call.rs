@@ -28,6 +28,9 @@ pub struct Call {
     pub upstream: Arc<FaultyUpstream>,
     pub stream: Arc<TcpStream>,
     pub serial: u64,
+    /// The number of its text: its own, or that of an earlier call with the same text.
+    pub text: u64,
+    pub fault_name: &'static str,
     /// How many bytes have been sent.
     pub sent: Arc<AtomicUsize>,
     pub rng: Rng,
@@ -75,12 +78,27 @@ impl Call {
         if is_too_long {
             self.upstream.mark_too_long(&key);
         }
-        let text = compose(&key, self.serial, len);
+        let len = if is_too_long {
+            len
+        } else {
+            self.share(&key, len)
+        };
+        let text = compose(&key, self.text, len);
         self.perform(fault, &text)?;
         if is_too_long {
             self.upstream.mark_too_long(&key);
         }
         Ok(())
+    }
+
+    /// Takes the text that the key has for now. Returns its length.
+    fn share(&mut self, key: &str, len: usize) -> usize {
+        let (text, len) = self.upstream.version(key, (self.serial, len));
+        if text != self.serial {
+            self.text = text;
+            self.upstream.ledger.begin(text, self.fault_name);
+        }
+        len
     }
 
     fn perform(&mut self, fault: Fault, text: &[u8]) -> io::Result<()> {
@@ -110,7 +128,10 @@ impl Call {
             _ => {}
         }
 
-        self.upstream.ledger.end(self.serial);
+        self.upstream.ledger.end(self.text);
+        if text.len() <= MAX_POEM {
+            self.upstream.whole.fetch_add(1, Ordering::Relaxed);
+        }
         self.close()?;
         if fault == Fault::HalfClosed {
             return self.wait();

@@ -4,15 +4,15 @@
 
 mod call;
 
-use crate::ledger::{Ledger, Signals, lock};
-use crate::plan::{FAIL_TTL, FETCH_TIMEOUT, MAX_POEM, SLACK, UPSTREAM_CONNS, Weighted, choose};
+use crate::ledger::{Ledger, Purges, lock};
+use crate::plan::{FAIL_TTL, FETCH_TIMEOUT, MAX_POEM, SLACK, Weighted, choose};
 use call::Call;
 use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -71,8 +71,12 @@ pub struct UpstreamOptions {
     /// Whether a key must not be fetched twice at a time. Not so where flights may not
     /// fit into the capacity.
     pub is_single: bool,
-    /// When the proxy in front of it was told to forget.
-    pub signals: Arc<Signals>,
+    /// How many connections its proxies may have in all.
+    pub most_conns: usize,
+    /// How long a key keeps its text. Zero: each call brings another.
+    pub same_for: Duration,
+    /// When the proxy in front of it was told to purge.
+    pub purges: Arc<Purges>,
 }
 
 /// A call that has not ended yet.
@@ -111,22 +115,34 @@ struct Calls {
 
 impl Calls {
     /// Whether the call may share its key with one that was launched at `launched`.
-    fn is_excused(&self, call: &OpenCall, signals: &Signals, launched: Instant) -> bool {
+    fn is_excused(&self, call: &OpenCall, purges: &Purges, launched: Instant) -> bool {
         let is_too_long = call.sent.load(Ordering::Acquire) > MAX_POEM;
         let long = self.long.get(&call.key);
         let was_too_long = long.is_some_and(|at| at.elapsed() < LONG_REMEMBERED);
-        is_too_long || was_too_long || signals.any_since(call.launched.min(launched))
+        is_too_long || was_too_long || purges.any_since(call.launched.min(launched))
     }
 }
 
 pub struct FaultyUpstream {
+    pub addr: SocketAddr,
     options: UpstreamOptions,
     ledger: Arc<Ledger>,
     calls: Mutex<Calls>,
+    versions: Mutex<HashMap<String, Version>>,
+    /// How many calls brought a whole text that can be kept.
+    whole: AtomicU64,
 }
 
-/// Starts an upstream and returns its address.
-pub fn start(options: UpstreamOptions, ledger: Arc<Ledger>) -> io::Result<SocketAddr> {
+/// The text that a key has for a while.
+#[derive(Clone, Copy)]
+struct Version {
+    serial: u64,
+    len: usize,
+    since: Instant,
+}
+
+/// Starts an upstream.
+pub fn start(options: UpstreamOptions, ledger: Arc<Ledger>) -> io::Result<Arc<FaultyUpstream>> {
     const BACKLOG: i32 = 1024; // std's own is too short for a burst
 
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
@@ -136,16 +152,20 @@ pub fn start(options: UpstreamOptions, ledger: Arc<Ledger>) -> io::Result<Socket
     let addr = listener.local_addr()?;
 
     let upstream = Arc::new(FaultyUpstream {
+        addr,
         options,
         ledger,
         calls: Mutex::default(),
+        versions: Mutex::default(),
+        whole: AtomicU64::new(0),
     });
+    let taking = upstream.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            upstream.clone().take(stream);
+            taking.clone().take(stream);
         }
     });
-    Ok(addr)
+    Ok(upstream)
 }
 
 impl FaultyUpstream {
@@ -167,6 +187,8 @@ impl FaultyUpstream {
             upstream: self,
             stream,
             serial,
+            text: serial,
+            fault_name: name,
             sent,
             rng,
         };
@@ -186,7 +208,7 @@ impl FaultyUpstream {
         let mut calls = lock(&self.calls);
         let open = 1 + calls.open.values().filter(|call| call.is_open()).count();
 
-        if open >= UPSTREAM_CONNS {
+        if open >= self.options.most_conns {
             calls.full = Some(now);
         }
         let may_have_waited = calls.full.is_some_and(|full| now - full < FETCH_TIMEOUT);
@@ -204,7 +226,7 @@ impl FaultyUpstream {
         calls.open.insert(serial, call);
         drop(calls);
 
-        if open > UPSTREAM_CONNS {
+        if open > self.options.most_conns {
             let name = self.options.name;
             let what = format!("{name}: {open} connections at once");
             self.ledger.violation("connections", what);
@@ -225,7 +247,7 @@ impl FaultyUpstream {
             .open
             .iter()
             .filter(|(other, call)| **other != serial && call.key == key && call.is_open())
-            .filter(|(_, call)| !calls.is_excused(call, &self.options.signals, launched))
+            .filter(|(_, call)| !calls.is_excused(call, &self.options.purges, launched))
             .map(|(other, _)| *other)
             .collect();
         drop(calls);
@@ -235,6 +257,31 @@ impl FaultyUpstream {
             let what = format!("{name}: {key} is fetched by {serial} and by {twice:?} at once");
             self.ledger.violation("fetched twice", what);
         }
+    }
+
+    /// The number and length of the text that this key has now: `new`, unless it has
+    /// one already.
+    fn version(&self, key: &str, new: (u64, usize)) -> (u64, usize) {
+        let now = Instant::now();
+        let mut versions = lock(&self.versions);
+        let is_current = |version: &&Version| now - version.since < self.options.same_for;
+        if let Some(version) = versions.get(key).filter(is_current) {
+            return (version.serial, version.len);
+        }
+
+        let (serial, len) = new;
+        let version = Version {
+            serial,
+            len,
+            since: now,
+        };
+        versions.insert(key.to_string(), version);
+        new
+    }
+
+    /// How many calls brought a whole text that can be kept.
+    pub fn whole(&self) -> u64 {
+        self.whole.load(Ordering::Relaxed)
     }
 
     fn forget(&self, serial: u64) {

@@ -35,6 +35,7 @@ mod memory;
 mod miss;
 mod peers;
 mod poll;
+mod redis_client;
 mod results;
 mod store;
 mod upstream;

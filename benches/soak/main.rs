@@ -26,6 +26,8 @@ mod clients;
 mod ledger;
 mod plan;
 mod proxies;
+#[path = "../redis_client.rs"]
+mod redis_client;
 mod report;
 mod scenes;
 mod server;

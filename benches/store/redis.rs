@@ -3,15 +3,12 @@
 
 use crate::machine::{on_cores, until};
 use crate::peers::found;
+use crate::redis_client::{self, RedisClient};
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, BufRead};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
-
-/// How long an answer may take, on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The path of the program, if one of the two is installed.
 pub fn installed() -> io::Result<PathBuf> {
@@ -61,19 +58,13 @@ impl Redis {
         self.answers()
     }
 
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("redis")
-    }
-
     /// As `--store` takes it.
     pub fn place(&self) -> String {
-        format!("redis+unix:{}", self.socket().display())
+        redis_client::place(self.folder.path())
     }
 
     pub fn connect(&self) -> io::Result<RedisClient> {
-        let stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(RedisClient(BufReader::new(stream)))
+        RedisClient::connect(self.folder.path())
     }
 
     /// Asks over a connection of its own.
@@ -129,56 +120,11 @@ impl Drop for Redis {
 }
 
 fn spawn(folder: &tempfile::TempDir, cores: &[usize]) -> io::Result<Child> {
-    let path = folder.path();
-    let mut command = Command::new(installed()?);
-    command
-        .args(["--port", "0", "--save", "", "--appendonly", "no"])
-        .arg("--unixsocket")
-        .arg(path.join("redis"))
-        .arg("--dir")
-        .arg(path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let mut command = redis_client::server(installed()?, folder.path());
     on_cores(cores, || command.spawn())
 }
 
-/// A connection to the server.
-pub struct RedisClient(BufReader<UnixStream>);
-
 impl RedisClient {
-    pub fn ask(&mut self, words: &[&str]) -> io::Result<String> {
-        let mut question = format!("*{}\r\n", words.len());
-        for word in words {
-            question.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        self.0.get_mut().write_all(question.as_bytes())?;
-        self.reply()
-    }
-
-    /// A reply as text; a list as one line for each of its elements.
-    fn reply(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        let (kind, rest) = line.trim_end().split_at_checked(1).unwrap_or_default();
-        let count = || rest.parse::<usize>().map_err(io::Error::other);
-        match kind {
-            "+" | ":" => Ok(rest.into()),
-            "$" if rest == "-1" => Ok(String::new()),
-            "$" => {
-                let mut text = vec![0; count()? + 2];
-                self.0.read_exact(&mut text)?;
-                text.truncate(text.len() - 2);
-                Ok(String::from_utf8_lossy(&text).into_owned())
-            }
-            "*" => {
-                let elements = (0..count()?).map(|_| self.reply());
-                Ok(elements.collect::<io::Result<Vec<String>>>()?.join("\n"))
-            }
-            _ => Err(io::Error::other(format!("redis says {line:?}"))),
-        }
-    }
-
     /// The commands that the server gets while `work` is done, as MONITOR tells them,
     /// and this while after it.
     pub fn commands(

@@ -20,6 +20,15 @@ fn room_for(values: u64) -> (Numbers, Instant) {
     (Cache::new(policy), Instant::now())
 }
 
+/// A full cache: the values of the keys from 0 on.
+fn full_of(values: u32) -> (Numbers, Instant) {
+    let (cache, now) = room_for(values.into());
+    for key in 0..values {
+        keep(&cache, key, now);
+    }
+    (cache, now)
+}
+
 /// Keeps a value, or another one in its place.
 fn keep(cache: &Numbers, key: u32, now: Instant) {
     let fill = match cache.lookup(&key, now, || ((), key)) {
@@ -38,10 +47,7 @@ fn kept(cache: &Numbers, keys: std::ops::Range<u32>) -> Vec<u32> {
 
 #[test]
 fn values_that_were_not_asked_for_go_in_the_order_they_came() {
-    let (cache, now) = room_for(3);
-    for key in 0..3 {
-        keep(&cache, key, now);
-    }
+    let (cache, now) = full_of(3);
     keep(&cache, 3, now);
     assert_eq!(kept(&cache, 0..10), [1, 2, 3]);
     keep(&cache, 4, now);
@@ -53,10 +59,7 @@ fn values_that_were_not_asked_for_go_in_the_order_they_came() {
 
 #[test]
 fn a_new_value_for_a_key_takes_no_turn_from_older_ones() {
-    let (cache, now) = room_for(3);
-    for key in 0..3 {
-        keep(&cache, key, now);
-    }
+    let (cache, now) = full_of(3);
     let stale = now + HOUR;
     keep(&cache, 1, stale);
     keep(&cache, 3, stale);
@@ -67,10 +70,8 @@ fn a_new_value_for_a_key_takes_no_turn_from_older_ones() {
 
 #[test]
 fn the_value_whose_turn_it_is_may_be_purged() {
-    let (cache, now) = room_for(3);
-    for key in 0..4 {
-        keep(&cache, key, now);
-    }
+    let (cache, now) = full_of(3);
+    keep(&cache, 3, now);
     // It is the turn of 1 now.
     cache.remove(&1, Purge::Hard, now, |_| false);
     keep(&cache, 4, now);
@@ -81,10 +82,7 @@ fn the_value_whose_turn_it_is_may_be_purged() {
 
 #[test]
 fn a_purged_value_keeps_its_turn_and_its_mark() {
-    let (cache, now) = room_for(3);
-    for key in 0..3 {
-        keep(&cache, key, now);
-    }
+    let (cache, now) = full_of(3);
     cache.remove(&1, Purge::Soft, now, |_| false);
     keep(&cache, 3, now);
     assert_eq!(kept(&cache, 0..10), [1, 2, 3]);

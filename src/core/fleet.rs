@@ -301,7 +301,7 @@ impl FleetCore {
         self.purge_memory(purged);
     }
 
-    /// The server can't be told of a purge now. That is told once, until it was.
+    /// Logs that the server does not take a purge now: once, until it has taken all.
     fn purge_is_owed(&self) {
         let is_new = lock(&self.purges).debt_is_news();
         if is_new {

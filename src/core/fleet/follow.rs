@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 /// Pieces that are asked for at once: 8 of them are half of what a reply may have.
 const PIECES_AT_ONCE: usize = 8;
 
-/// The same of a text that fits eight full pieces: one that was a drip has many. With
-/// some 50 bytes around each they are well within what a reply may have.
+/// The same for a text no longer than eight full pieces. If it came in drips it has
+/// many short ones. With some 50 bytes around each, these fit one reply as well.
 const PIECES_OF_SHORT: usize = 2048;
 
 /// The longest wait for a doorbell. A server that hangs is noticed after it.
@@ -187,7 +187,7 @@ impl Following {
         let asked = self.links.carry.ask(&question);
         let answer = rt::within(self.shared.carry_wait(), asked).await?;
         if answer.is_err() {
-            // A replica can't, and finds the same lease again: not without a pause.
+            // A replica can't. The caller would find the same lease and ask at once.
             rt::sleep(RING_WAIT).await;
             return None;
         }
@@ -317,8 +317,8 @@ impl PieceCursor {
 
 /// The pieces of a text that is kept, together. `None` if they are gone or wrong: the
 /// record that names them is deleted then, or every proxy would find it again. `None`
-/// also where they come too slowly: each [`PIECES_AT_ONCE`] full ones have the time of
-/// one answer.
+/// also if they come too slowly: every [`PIECES_AT_ONCE`] full ones have as much time
+/// as one answer.
 pub(super) async fn read_kept(
     shared: &FleetCore,
     links: &LinkPair,

@@ -154,7 +154,7 @@ async fn serve(shared: &Arc<FleetCore>, links: Arc<LinkPair>) -> bool {
             unlinked(shared, || StoreNews::Refused { why });
             return true;
         }
-        // A server that hangs would do each try once it goes on.
+        // A server that hangs would carry out every try once it runs again.
         if lock(&shared.breaker).is_closed() {
             pay(shared, &links).await;
         }
@@ -213,8 +213,8 @@ impl NextLook {
     }
 }
 
-/// Tells that the connection is lost, and why if the server sent what is no reply.
-/// Whether it is to be tried again late: it is no Redis.
+/// Logs that the connection is lost. `fault` says what the server sent that is no
+/// reply. Returns whether there is one: it is no Redis then, and tried again late.
 fn link_lost(shared: &FleetCore, fault: Option<NotRedis>) -> bool {
     unlinked(shared, || match fault {
         Some(fault) => StoreNews::NotRedis {
@@ -230,8 +230,7 @@ fn link_lost(shared: &FleetCore, fault: Option<NotRedis>) -> bool {
     fault.is_some()
 }
 
-/// Since when probes have been left without an answer. A server that is not asked is
-/// not silent, for however long.
+/// Since when no probe has been answered. A server that was not asked was not silent.
 #[derive(Debug, Default)]
 struct Silence {
     since: Option<Instant>,

@@ -305,7 +305,7 @@ fn no_link(error: RedisError) -> NoLink {
 fn words_of(error: &RedisError) -> String {
     let code = error.code().unwrap_or("ERR");
     if code == "NOAUTH" {
-        return "NOAUTH no password was given".into(); // it explains a command instead
+        return "NOAUTH no password was given".into(); // its own text explains AUTH
     }
     let detail = error.detail().unwrap_or("no reason given");
     first_sentence(&format!("{code} {detail}"))

@@ -35,7 +35,7 @@ pub(super) struct Purges {
     /// Purges that have begun, here and elsewhere.
     begun: u64,
     owed: VecDeque<FleetPurge>,
-    /// Whether it was told that some are owed.
+    /// Whether the log says that some are owed.
     is_debt_told: bool,
     /// `None` before the first connection.
     known: Option<PurgeNumbers>,
@@ -129,7 +129,7 @@ impl Purges {
         self.owed.push_back(purge);
     }
 
-    /// Whether purges are owed and that was not told yet. From now on it was.
+    /// Whether purges are owed and the log does not say so yet. The next answer is no.
     pub fn debt_is_news(&mut self) -> bool {
         !self.owed.is_empty() && !std::mem::replace(&mut self.is_debt_told, true)
     }

@@ -40,8 +40,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// How long another process may hold the lock before that is an error. A program that
-/// was being started as the last owner ended holds it until it runs: between fork and
-/// exec.
+/// the last owner was starting when it ended holds the lock as well, from its fork to
+/// its exec.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 /// The time between two tries.

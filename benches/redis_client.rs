@@ -46,8 +46,8 @@ impl RedisClient {
         Ok(RedisClient(BufReader::new(stream)))
     }
 
-    /// Sends a command, and returns the reply as text; a list has a line for each of its
-    /// elements.
+    /// Sends a command, and returns the reply as text. A list has a line for each of
+    /// its elements.
     pub fn ask(&mut self, words: &[&str]) -> io::Result<String> {
         let mut question = format!("*{}\r\n", words.len());
         for word in words {
